@@ -1,0 +1,1 @@
+"""Traffic capture: rules as data (rules), applied by a thin shell (apply)."""

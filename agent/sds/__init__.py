@@ -1,0 +1,1 @@
+"""Serving the workload certificate to Envoy over a unix socket."""

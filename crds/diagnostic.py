@@ -1,0 +1,87 @@
+"""What we tell users about their configuration: values with a stable code, never exceptions.
+
+Codes are listed in docs/diagnostics.md and never change their meaning; a retired code stays retired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from crds.key import ConfigKey
+
+
+class Severity(Enum):
+    """Error: the object (or the named part of it) has no effect. Warning: it has, but likely not the wanted one."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Code(Enum):
+    """Stable codes. The number never changes its meaning."""
+
+    UNREADABLE = "M0001"  # a file or document is no YAML
+    NOT_AN_OBJECT = "M0002"  # a document has no apiVersion, kind or metadata.name
+    UNKNOWN_KIND = "M0003"
+    UNKNOWN_FIELD = "M0004"
+    BAD_VALUE = "M0005"
+    MISSING_FIELD = "M0006"
+    FILE_TOO_LARGE = "M0007"
+    DUPLICATE_OBJECT = "M0008"  # the same object stands in two places; the first by file name serves
+    WEIGHT_SUM = "M0101"
+    UNKNOWN_SUBSET = "M0102"
+    UNKNOWN_HOST = "M0103"
+    DUPLICATE_HOST = "M0104"  # two rules claim one host; the oldest serves
+    UNKNOWN_GATEWAY = "M0105"
+    SHADOWED_ROUTE = "M0106"
+    BAD_REGEX = "M0107"
+    NOT_SUPPORTED = "M0108"  # a field that is read and has no effect yet
+    PORT_CONFLICT = "M0109"
+    INEFFECTIVE = "M0110"  # the object is valid and selects nothing
+    DUPLICATE_SUBSET = "M0111"
+    REJECTED_BY_ENVOY = "M0201"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A place in a file: path as the user gave it, line from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """One finding. ``field`` is a path such as ``spec.http[0].route[1].destination.subset``; "" is the whole object.
+
+    ``position`` is filled in by the source, where that is a file; the compiler below knows keys and fields only.
+    """
+
+    code: Code
+    severity: Severity
+    key: ConfigKey | None
+    field: str
+    message: str
+    position: Position | None = None
+
+    def at(self, position: Position) -> Diagnostic:
+        """The same finding with its place in a file."""
+        return replace(self, position=position)
+
+    def __str__(self) -> str:
+        where = f"{self.position} " if self.position else ""
+        return f"{where}{self.code.value} {self.key or '-'} {self.field or '-'}: {self.message}"
+
+
+def error(code: Code, key: ConfigKey | None, field: str, message: str) -> Diagnostic:
+    """A finding that takes effect away from the object or field it names."""
+    return Diagnostic(code=code, severity=Severity.ERROR, key=key, field=field, message=message)
+
+
+def warning(code: Code, key: ConfigKey | None, field: str, message: str) -> Diagnostic:
+    """A finding that leaves the object in effect."""
+    return Diagnostic(code=code, severity=Severity.WARNING, key=key, field=field, message=message)

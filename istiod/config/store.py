@@ -1,0 +1,83 @@
+"""The one mutable thing of the control plane: the objects as their source last gave them.
+
+Sources write (apply, remove); the pipeline takes frozen snapshots. Equal objects say nothing, so no source has to
+remember what it already said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from crds.key import ConfigKey
+from crds.meta import Object
+
+Kind = tuple[str, str]
+Listener = Callable[[ConfigKey], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConfigSnapshot:
+    """The objects at one moment, by (group, kind) and key. Unchanged kinds are shared with earlier snapshots."""
+
+    kinds: Mapping[Kind, Mapping[ConfigKey, Object]]
+
+    def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
+        """All objects of a kind, in no promised order."""
+        return self.kinds.get((group, kind), {})
+
+    def get(self, key: ConfigKey) -> Object | None:
+        """One object, or None."""
+        return self.of(key.group, key.kind).get(key)
+
+    def __iter__(self) -> Iterator[Object]:
+        for objects in self.kinds.values():
+            yield from objects.values()
+
+
+class ConfigStore:
+    """Objects by key. ``listener`` is told each key that changed, once per change, in the caller's thread."""
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self._kinds: dict[Kind, dict[ConfigKey, Object]] = {}
+        self._frozen: dict[Kind, Mapping[ConfigKey, Object]] = {}
+        self._listener = listener
+
+    def listen(self, listener: Listener) -> None:
+        """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
+        self._listener = listener
+
+    def apply(self, item: Object) -> bool:
+        """Take an object as it is now; False when the store had an equal one."""
+        key = item.key
+        objects = self._kinds.setdefault((key.group, key.kind), {})
+        if objects.get(key) == item:
+            return False
+        objects[key] = item
+        self._changed(key)
+        return True
+
+    def remove(self, key: ConfigKey) -> bool:
+        """Forget an object; False when there was none."""
+        if self._kinds.get((key.group, key.kind), {}).pop(key, None) is None:
+            return False
+        self._changed(key)
+        return True
+
+    def keys(self) -> Iterator[ConfigKey]:
+        """Every key in the store."""
+        for objects in self._kinds.values():
+            yield from objects
+
+    def snapshot(self) -> ConfigSnapshot:
+        """The objects as they are now; later changes do not reach it."""
+        for kind, objects in self._kinds.items():
+            if kind not in self._frozen:
+                self._frozen[kind] = MappingProxyType(dict(objects))
+        return ConfigSnapshot(MappingProxyType(dict(self._frozen)))
+
+    def _changed(self, key: ConfigKey) -> None:
+        self._frozen.pop((key.group, key.kind), None)
+        if self._listener is not None:
+            self._listener(key)

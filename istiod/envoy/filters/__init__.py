@@ -1,0 +1,1 @@
+"""One module per HTTP filter; none knows another."""

@@ -1,0 +1,98 @@
+"""Endpoints of hosts, kept apart from scopes: an endpoint event touches no scope (DESIGN section 2, point 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from istiod.mesh.policy import LocalityLb
+from istiod.mesh.service import Labels
+from wire.node import Locality
+
+
+class Health(Enum):
+    """What Envoy is told of an endpoint. An UNHEALTHY one is sent only where policy keeps not-ready addresses."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Whose endpoint it is, for metrics and logs. All parts may be ""."""
+
+    name: str = ""
+    namespace: str = ""
+    canonical_name: str = ""
+    canonical_revision: str = ""
+    cluster_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One address and port that serves a port of a host.
+
+    ``tls`` says that a sidecar with mesh identity answers there (label security.istio.io/tlsMode: istio).
+    ``identity`` is its SPIFFE id, "" if unknown.
+    """
+
+    address: str
+    port: int
+    labels: Labels
+    tls: bool
+    health: Health
+    weight: int
+    locality: Locality
+    network: str
+    identity: str
+    node: str
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EndpointLeaf:
+    """All endpoints of one host in one namespace, by service port number, in a fixed order. Interned by content."""
+
+    ports: Mapping[int, tuple[Endpoint, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EndpointTable:
+    """host -> leaf, for every namespace that defines the host: key (host, namespace)."""
+
+    leaves: Mapping[tuple[str, str], EndpointLeaf] = field(default_factory=dict)
+
+    def of(self, host: str, namespace: str, port: int) -> tuple[Endpoint, ...]:
+        """Endpoints of a service port; () when there are none."""
+        leaf = self.leaves.get((host, namespace))
+        return leaf.ports.get(port, ()) if leaf else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Where a proxy looks from: what may change the order, priority or selection of endpoints."""
+
+    cluster_id: str
+    network: str
+    locality: Locality
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What one EDS resource holds: a service port's endpoints that carry ``labels``, spread as ``locality_lb`` says.
+
+    ``name`` is the cluster's name (the EDS resource name). ``locality_lb`` is None where locality plays no part, and
+    then every view shares the bytes (failover needs outlier detection: without it this is None unless ``distribute``
+    is set).
+    """
+
+    name: str
+    host: str
+    namespace: str
+    port: int
+    labels: Labels
+    locality_lb: LocalityLb | None
+    node_local: bool = False

@@ -1,0 +1,234 @@
+"""What one class of proxies gets, decided: the compiler's only argument and so its cache key (DESIGN section 2).
+
+Everything here is Envoy-shaped in structure (listeners, chains, clusters, route tables) and Envoy-free in type.
+istiod.envoy turns it into bytes one to one and decides nothing. Leaves (Cluster, Listener, RouteTable, VirtualHost) are
+interned by content: an unchanged one is the same object after a rebuild, so compiled bytes are found by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+
+from istiod.config.origin import Origin
+from istiod.mesh.endpoint import Endpoint, Query
+from istiod.mesh.policy import TlsMode, TrafficPolicy
+from istiod.mesh.route import RouteTable
+from istiod.mesh.service import Protocol
+from istiod.mesh.settings import MeshSettings
+from wire.node import NodeType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeKey:
+    """Which proxies share one scope: everything that may change what they get, and nothing more.
+
+    ``labels`` are the proxy's labels only where a selector-bound object (Sidecar, DestinationRule workloadSelector,
+    sourceLabels, Gateway) may look at them; ids of the matching objects stand for them, so that equal answers share.
+    """
+
+    type: NodeType
+    namespace: str
+    matched: tuple[str, ...] = ()
+
+
+class Discovery(Enum):
+    """How Envoy finds a cluster's endpoints."""
+
+    EDS = "EDS"
+    STATIC = "STATIC"
+    STRICT_DNS = "STRICT_DNS"
+    LOGICAL_DNS = "LOGICAL_DNS"
+    ORIGINAL_DST = "ORIGINAL_DST"
+
+
+class Direction(Enum):
+    """Which way traffic goes, seen from the app."""
+
+    INBOUND = "INBOUND"
+    OUTBOUND = "OUTBOUND"
+    GATEWAY = "GATEWAY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRef:
+    """The service that a cluster stands for, for metadata and metrics."""
+
+    host: str
+    name: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTls:
+    """TLS of a cluster, decided (auto mTLS included). ``subject_alt_names`` are complete SPIFFE URIs or DNS names.
+
+    AUTO and ISTIO_MUTUAL use the workload's own certificate (SDS ``default`` and ``ROOTCA``).
+    """
+
+    mode: TlsMode
+    sni: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    client_certificate: str = ""
+    private_key: str = ""
+    ca_certificates: str = ""
+    ca_crl: str = ""
+    credential_name: str = ""
+    insecure_skip_verify: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """One upstream cluster.
+
+    ``query`` is set for EDS, ``endpoints`` for STATIC and DNS clusters (a DNS name stands in Endpoint.address).
+    ``downstream_protocol``: speak what the client speaks (Envoy's use_downstream_protocol_config); else ``protocol``
+    decides between HTTP/1.1, HTTP/2 and TCP.
+    """
+
+    name: str
+    discovery: Discovery
+    direction: Direction
+    services: tuple[ServiceRef, ...] = ()
+    port: int = 0
+    subset: str = ""
+    protocol: Protocol = Protocol.TCP
+    downstream_protocol: bool = False
+    policy: TrafficPolicy = field(default_factory=TrafficPolicy)
+    tls: UpstreamTls | None = None
+    query: Query | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    bind_address: str = ""
+    """Source address towards the app (inbound: 127.0.0.6)."""
+    ipv6: bool = False
+    origin: Origin | None = None
+    """The DestinationRule that shaped it, if any: object only, no field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainMatch:
+    """When a filter chain applies; empty parts do not look. ``transport_protocol`` is "", ``tls`` or ``raw_buffer``."""
+
+    destination_port: int = 0
+    prefixes: tuple[str, ...] = ()
+    server_names: tuple[str, ...] = ()
+    transport_protocol: str = ""
+    application_protocols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownstreamTls:
+    """TLS that a listener terminates.
+
+    ``mutual``: ask for a client certificate and require it. ``workload``: the proxy's own mesh certificate (SDS
+    ``default``, peers verified against ``ROOTCA`` and the trust domain); else ``credential_name`` (an SDS secret of
+    ours, ``kubernetes://NAME``) or files. ``alpn`` is what we offer.
+    """
+
+    workload: bool
+    mutual: bool
+    alpn: tuple[str, ...]
+    credential_name: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    ca_file: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    min_version: str = ""
+    max_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedCluster:
+    """A TCP destination and its share."""
+
+    cluster: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """HTTP on a chain: routes by RDS name (outbound, gateways) or inline (inbound). Exactly one is set."""
+
+    stat_prefix: str
+    rds: str = ""
+    inline: RouteTable | None = None
+    mesh_tls: bool = False
+    """On an inbound chain: clients come by mesh mTLS, their certificate and peer header may be believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tcp:
+    """Opaque bytes on a chain."""
+
+    stat_prefix: str
+    clusters: tuple[WeightedCluster, ...]
+    idle_timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """One filter chain: when, TLS, and what then (exactly one of ``http`` and ``tcp``)."""
+
+    name: str
+    match: ChainMatch = field(default_factory=ChainMatch)
+    tls: DownstreamTls | None = None
+    http: Http | None = None
+    tcp: Tcp | None = None
+    origin: Origin | None = None
+    """The object that caused it (VirtualService for TCP routes, Gateway, PeerAuthentication): object only, no field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One listener.
+
+    ``inspect_tls`` and ``inspect_http`` ask for the inspectors; the port sets are destination ports on which each is
+    switched off (inbound). ``original_dst``: hand over or match by the address before redirection.
+    """
+
+    name: str
+    address: str
+    port: int
+    direction: Direction
+    bind: bool = True
+    chains: tuple[Chain, ...] = ()
+    default_chain: Chain | None = None
+    use_original_dst: bool = False
+    inspect_tls: bool = False
+    inspect_http: bool = False
+    tls_inspector_off: tuple[int, ...] = ()
+    http_inspector_off: tuple[int, ...] = ()
+    detection_timeout: timedelta | None = None
+    """How long inspectors may wait; None: the listener has none. 0 is for ever (Istio's default)."""
+    continue_on_timeout: bool = True
+    additional_addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutboundScope:
+    """What every proxy of one ScopeKey gets for traffic that leaves the app (or enters a gateway), by name."""
+
+    key: ScopeKey
+    clusters: Mapping[str, Cluster]
+    listeners: Mapping[str, Listener]
+    routes: Mapping[str, RouteTable]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InboundScope:
+    """What a workload shape adds for traffic that enters the app. No pod name, no pod IP."""
+
+    clusters: Mapping[str, Cluster]
+    listeners: Mapping[str, Listener]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scope:
+    """A proxy's whole scope: three interned records. ``inbound`` is None for gateways."""
+
+    settings: MeshSettings
+    outbound: OutboundScope
+    inbound: InboundScope | None

@@ -1,0 +1,70 @@
+"""What the mesh configuration says of all proxies (ConfigMap ``istio``, features rows R1-R4), ready to compile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+
+from istiod.mesh.policy import Keepalive, LocalityLb
+from istiod.mesh.route import Retry
+from wire import names
+
+
+class OutboundMode(Enum):
+    """What happens to traffic for hosts that nobody declared."""
+
+    ALLOW_ANY = "ALLOW_ANY"
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+
+
+class InboundMode(Enum):
+    """Whether inbound traffic goes on to the address it came for, or to localhost (features row R2)."""
+
+    PASSTHROUGH = "PASSTHROUGH"
+    LOCALHOST = "LOCALHOST"
+
+
+class AccessLogEncoding(Enum):
+    """Form of an access-log line."""
+
+    TEXT = "TEXT"
+    JSON = "JSON"
+
+
+DEFAULT_RETRY = Retry(
+    attempts=2, retry_on="connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshSettings:
+    """Mesh-wide values. ``access_log_file`` "" switches the file log off; ``access_log_format`` "" is the default."""
+
+    trust_domain: str = names.DEFAULT_TRUST_DOMAIN
+    trust_domain_aliases: tuple[str, ...] = ()
+    root_namespace: str = names.ROOT_NAMESPACE
+    dns_domain: str = names.DEFAULT_DNS_DOMAIN
+    auto_mtls: bool = True
+    outbound: OutboundMode = OutboundMode.ALLOW_ANY
+    inbound: InboundMode = InboundMode.PASSTHROUGH
+    outbound_port: int = names.PROXY_OUTBOUND_PORT
+    inbound_port: int = names.PROXY_INBOUND_PORT
+    connect_timeout: timedelta = timedelta(seconds=10)
+    protocol_detection_timeout: timedelta = timedelta(0)
+    tcp_keepalive: Keepalive | None = None
+    dns_refresh_rate: timedelta = timedelta(seconds=60)
+    h2_upgrade: bool = False
+    default_retry: Retry = DEFAULT_RETRY
+    access_log_file: str = ""
+    access_log_format: str = ""
+    access_log_encoding: AccessLogEncoding = AccessLogEncoding.TEXT
+    enable_tracing: bool = True
+    drain_duration: timedelta = timedelta(seconds=45)
+    locality_lb: LocalityLb | None = field(default_factory=LocalityLb)
+    service_export_to: tuple[str, ...] = ("*",)
+    virtual_service_export_to: tuple[str, ...] = ("*",)
+    destination_rule_export_to: tuple[str, ...] = ("*",)
+    path_normalization: str = "BASE"
+    min_tls_version: str = "TLSV1_2"
+    num_trusted_proxies: int = 0

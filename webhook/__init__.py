@@ -1,0 +1,1 @@
+"""Admission: pod in, patch out (inject), object in, Diagnostics out (validate)."""

@@ -1,0 +1,54 @@
+"""Names, ports and type URLs that the control plane, the agent and the user's YAML share.
+
+One place, because a label spelled differently on two sides is a silent failure. Sources: Istio's label and annotation
+reference, Envoy's xDS protocol document.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+TYPE_PREFIX: Final = "type.googleapis.com/"
+CLUSTER: Final = TYPE_PREFIX + "envoy.config.cluster.v3.Cluster"
+ENDPOINT: Final = TYPE_PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER: Final = TYPE_PREFIX + "envoy.config.listener.v3.Listener"
+ROUTE: Final = TYPE_PREFIX + "envoy.config.route.v3.RouteConfiguration"
+SECRET: Final = TYPE_PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+
+PROXY_OUTBOUND_PORT: Final = 15001
+PROXY_INBOUND_PORT: Final = 15006
+PROXY_TUNNEL_PORT: Final = 15008
+ADMIN_PORT: Final = 15000
+STATUS_PORT: Final = 15020
+READINESS_PORT: Final = 15021
+PROMETHEUS_PORT: Final = 15090
+XDS_PLAINTEXT_PORT: Final = 15010
+XDS_MTLS_PORT: Final = 15011
+CA_PORT: Final = 15012
+DEBUG_PORT: Final = 15014
+PROXY_UID: Final = 1337
+INBOUND_BIND_ADDRESS: Final = "127.0.0.6"
+
+SDS_SOCKET: Final = "./var/run/secrets/workload-spiffe-uds/socket"
+RESOURCE_WORKLOAD: Final = "default"
+RESOURCE_ROOT: Final = "ROOTCA"
+CLUSTER_XDS: Final = "xds-grpc"
+CLUSTER_SDS: Final = "sds-grpc"
+
+LABEL_TLS_MODE: Final = "security.istio.io/tlsMode"
+LABEL_CANONICAL_NAME: Final = "service.istio.io/canonical-name"
+LABEL_CANONICAL_REVISION: Final = "service.istio.io/canonical-revision"
+LABEL_WORKLOAD_NAME: Final = "service.istio.io/workload-name"
+LABEL_NETWORK: Final = "topology.istio.io/network"
+LABEL_SUBZONE: Final = "topology.istio.io/subzone"
+LABEL_REGION: Final = "topology.kubernetes.io/region"
+LABEL_ZONE: Final = "topology.kubernetes.io/zone"
+LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
+LABEL_SERVICE_NAME: Final = "kubernetes.io/service-name"
+ANNOTATION_EXPORT_TO: Final = "networking.istio.io/exportTo"
+
+ROOT_NAMESPACE: Final = "istio-system"
+DEFAULT_TRUST_DOMAIN: Final = "cluster.local"
+DEFAULT_DNS_DOMAIN: Final = "cluster.local"
+CLUSTER_ID: Final = "Kubernetes"
+TOKEN_AUDIENCE: Final = "istio-ca"  # noqa: S105 (an audience, no secret)
