@@ -1,0 +1,68 @@
+# Two commands matter: `make demo` and `make test`. Each installs what it needs and says so.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PY := .venv/bin/python
+RUFF := .venv/bin/ruff
+PURE := crds/*,wire/*,istiod/settings.py,istiod/config/*,istiod/mesh/*,istiod/envoy/*,istiod/ads/session.py,istiod/ads/plan.py,webhook/inject.py,agent/bootstrap.py,agent/iptables/rules.py
+CONFORMANCE ?= ../shared/conformance
+export CONFORMANCE
+
+.PHONY: help demo demo-up demo-down check test test-long bench generate lock clean packages
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.venv/.installed: requirements-dev.lock
+	@echo "== installing Python packages from the hashed lock into .venv"
+	@tools/venv.sh
+	@touch $@
+
+build/.stubs: .venv/.installed tools/stubs.py protos/ca.proto
+	@echo "== generating type stubs of Envoy's messages into build/stubs"
+	@$(PY) -W ignore tools/stubs.py build/stubs
+	@touch $@
+
+packages: ## install the Debian packages that pods need (iptables, iproute2, nftables)
+	@tools/packages.sh
+
+generate: .venv/.installed build/.stubs ## write protos/ca_pb2 and the stubs anew
+	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/ca.proto
+
+lock: .venv/.installed ## resolve requirements*.in into the hashed locks
+	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements.in -o requirements.lock
+	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements-dev.in -o requirements-dev.lock
+
+check: .venv/.installed build/.stubs generate ## formatting, lint, types, import contracts, spelling, dependencies, pure-core coverage
+	@git diff --exit-code --stat -- protos || { echo "protos/ is not what make generate writes"; exit 1; }
+	$(RUFF) format --check .
+	$(RUFF) check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache | tail -14
+	$(PY) tools/limits.py
+	.venv/bin/codespell
+	.venv/bin/deptry . 2>&1 | tail -3
+	git ls-files '*.sh' .ci/run | xargs .venv/bin/shellcheck
+	$(PY) -m pytest -m "not envoy and not root and not long" --cov --cov-report= tests
+	$(PY) -m coverage report --include='$(PURE)' --fail-under=100 --skip-covered --show-missing
+
+test: .venv/.installed packages ## all tests but the long ones: real Envoy, real iptables, network namespaces
+	$(PY) -m pytest -m "not long" --cov --cov-report= tests
+	$(PY) -m coverage report --fail-under=90 --skip-covered --sort=cover | tail -40
+
+test-long: .venv/.installed packages ## the long counts and durations
+	$(PY) -m pytest -m long --timeout 3600 -s tests
+
+demo: .venv/.installed packages ## bring BookInfo up on this machine, change its routing live, show what happened
+	@$(PY) -m examples.demo
+
+demo-up: .venv/.installed packages ## keep BookInfo running, its page on http://127.0.0.1:8080/productpage
+	@$(PY) -m examples.demo up
+
+demo-down: .venv/.installed ## end what demo-up left running
+	@$(PY) -m examples.demo down
+
+bench: .venv/.installed ## what one change and one first configuration cost
+	@$(PY) -m bench
+
+clean: ## remove what was built
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .coverage
