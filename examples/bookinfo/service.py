@@ -1,8 +1,7 @@
-"""What every BookInfo service does alike: serve on 9080, answer /health, pass trace headers on, ask neighbours.
+"""What every BookInfo service does alike: serve on 9080, answer /health, pass trace headers on, ask neighbours."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ class Neighbours:
             limit = aiohttp.ClientTimeout(total=timeout)
             async with self._session.get(url, headers=headers, timeout=limit) as response:
                 return Answer(status=response.status, body=json.loads(await response.read()))
-        except (aiohttp.ClientError, asyncio.TimeoutError, json.JSONDecodeError):
+        except (TimeoutError, aiohttp.ClientError, json.JSONDecodeError):
             return Answer(status=0, body=None)
 
     async def close(self, _: web.Application | None = None) -> None:
