@@ -1,0 +1,49 @@
+"""What every scope is made from: settings, services, policies, and the little that a scope may know of endpoints.
+
+The first half of the mesh (registry, policies, clusters) fills it in; routes, listeners and gateways read it. Indexes
+of VirtualServices and Gateways stand beside it in the MeshContext, since they are built with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from istiod.mesh.destination_rules import PolicyIndex
+from istiod.mesh.endpoint import EndpointTable
+from istiod.mesh.registry import Registry
+from istiod.mesh.settings import MeshSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a scope may know of a host's endpoints: it changes seldom, and only then scopes change.
+
+    ``identities`` are the SPIFFE ids of the endpoints, sorted (subject alternative names of auto mTLS). ``addresses``
+    are filled for headless services only, by service port number, sorted: their TCP listeners match by pod address.
+    """
+
+    identities: tuple[str, ...] = ()
+    addresses: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+
+EMPTY_SUMMARY = Summary()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """The mesh as scopes see it. Equal parts of two models in a row are the same objects.
+
+    ``summaries`` is by (host, namespace). ``declared`` holds the endpoints that ServiceEntries name themselves (they
+    stand inside DNS clusters); it does not change with pods.
+    """
+
+    settings: MeshSettings = field(default_factory=MeshSettings)
+    registry: Registry = field(default_factory=Registry)
+    policies: PolicyIndex = field(default_factory=PolicyIndex)
+    summaries: Mapping[tuple[str, str], Summary] = field(default_factory=dict)
+    declared: EndpointTable = field(default_factory=EndpointTable)
+
+    def summary(self, host: str, namespace: str) -> Summary:
+        """The summary of a host's endpoints; the empty one when it has none."""
+        return self.summaries.get((host, namespace), EMPTY_SUMMARY)
