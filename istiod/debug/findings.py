@@ -1,0 +1,45 @@
+"""All findings about the user's configuration, in one place: printed once per change, listed at /debug/diagnosticsz.
+
+Sources find what is wrong in one object, the mesh what is wrong between objects; both replace their own part whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from crds.diagnostic import Diagnostic, Position
+from crds.key import ConfigKey
+
+Locate = Callable[[ConfigKey, str], Position | None]
+
+
+class Findings:
+    """The current findings by part (``source``, ``mesh``, ``proxies``).
+
+    ``locate`` gives the place of an object's field where the source is a file; ``emit`` gets each new finding as a line.
+    """
+
+    def __init__(self, locate: Locate, emit: Callable[[str], None]) -> None:
+        self._locate = locate
+        self._emit = emit
+        self._parts: dict[str, tuple[Diagnostic, ...]] = {}
+
+    def replace(self, part: str, found: Iterable[Diagnostic]) -> None:
+        """Take all findings of a part as they are now; emits those that were not there before."""
+        before = set(self._parts.get(part, ()))
+        now = tuple(dict.fromkeys(self._placed(diagnostic) for diagnostic in found))
+        self._parts[part] = now
+        for diagnostic in now:
+            if diagnostic not in before:
+                self._emit(str(diagnostic))
+
+    def current(self) -> tuple[Diagnostic, ...]:
+        """All findings, by place."""
+        found = [diagnostic for part in self._parts.values() for diagnostic in part]
+        return tuple(sorted(found, key=str))
+
+    def _placed(self, diagnostic: Diagnostic) -> Diagnostic:
+        if diagnostic.position is not None or diagnostic.key is None:
+            return diagnostic
+        position = self._locate(diagnostic.key, diagnostic.field)
+        return diagnostic.at(position) if position else diagnostic
