@@ -1,20 +1,60 @@
-"""What every object has: apiVersion, kind and metadata."""
+"""What every object has: apiVersion, kind and metadata; and the scalar types that all models share.
+
+Models refuse unknown fields; crds.parse turns each refusal into a warning and validates again without the field, so a
+clean object costs one pass. Scalars are strict, as an API server is: no "80" for a number, no 1 for a label.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StrictBool, StrictFloat, StrictInt
 from pydantic.alias_generators import to_camel
 
 from crds.key import ConfigKey
+
+Bool = StrictBool
+Int = StrictInt
+Float = StrictFloat
+UInt32 = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
+UInt64 = Annotated[int, Strict(), Field(ge=0, le=2**64 - 1)]
+Int32 = Annotated[int, Strict(), Field(ge=-(2**31), le=2**31 - 1)]
+Opaque = Any
+"""A subtree that is kept as it is and that nothing in the mesh reads field by field."""
+Tree = Mapping[str, Any]
+"""An opaque subtree that is a mapping."""
+
+
+def _int_or_string(value: object) -> int | str:
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ValueError("neither a number nor a string")
+
+
+IntOrString = Annotated[int | str, BeforeValidator(_int_or_string), Field(union_mode="left_to_right"), Strict()]
+
+
+def _forget(_: object) -> None:
+    return None
+
+
+Ignored = Annotated[None, BeforeValidator(_forget)]
+"""A field of the API that is accepted and not kept: it never makes two objects differ."""
 
 
 class Model(BaseModel):
     """A part of the API: immutable, camelCase outside, snake_case inside."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="allow")
+    model_config = ConfigDict(
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
 
 
 class OwnerReference(Model):
@@ -24,12 +64,16 @@ class OwnerReference(Model):
     kind: str = ""
     name: str = ""
     uid: str = ""
-    controller: bool | None = None
-    block_owner_deletion: bool | None = None
+    controller: Bool | None = None
+    block_owner_deletion: Bool | None = None
 
 
 class ObjectMeta(Model):
-    """Names, labels and the like (Kubernetes API reference, ObjectMeta)."""
+    """Names, labels and the like (Kubernetes API reference, ObjectMeta).
+
+    ``uid``, ``generation`` and ``resource_version`` are kept for those who write status, and are no part of equality:
+    a change of nothing else says nothing to the mesh.
+    """
 
     name: str = ""
     generate_name: str = ""
@@ -38,10 +82,32 @@ class ObjectMeta(Model):
     annotations: Mapping[str, str] = Field(default_factory=dict)
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    deletion_grace_period_seconds: Int | None = None
     owner_references: tuple[OwnerReference, ...] = ()
+    finalizers: tuple[str, ...] = ()
     uid: str = ""
-    generation: int = 0
+    generation: Int = 0
     resource_version: str = ""
+    managed_fields: Ignored = None
+    self_link: Ignored = None
+    cluster_name: Ignored = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectMeta) and self._meaning() == other._meaning()
+
+    def __hash__(self) -> int:
+        return hash((self.namespace, self.name))
+
+    def _meaning(self) -> tuple[object, ...]:
+        return (
+            self.name,
+            self.namespace,
+            self.labels,
+            self.annotations,
+            self.creation_timestamp,
+            self.deletion_timestamp,
+            self.owner_references,
+        )
 
 
 class Object(Model):
@@ -61,3 +127,24 @@ class Object(Model):
     def key(self) -> ConfigKey:
         """The object's name in the store."""
         return ConfigKey(self.group, self.kind, self.metadata.namespace, self.metadata.name)
+
+
+class LabelSelectorRequirement(Model):
+    """One expression of a label selector."""
+
+    key: str = ""
+    operator: str = ""
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(Model):
+    """Kubernetes label selector: labels and expressions, all of which must hold."""
+
+    match_labels: Mapping[str, str] = Field(default_factory=dict)
+    match_expressions: tuple[LabelSelectorRequirement, ...] = ()
+
+
+class WorkloadSelector(Model):
+    """``selector.matchLabels`` of security and telemetry objects (istio.type.v1beta1.WorkloadSelector)."""
+
+    match_labels: Mapping[str, str] = Field(default_factory=dict)
