@@ -78,26 +78,13 @@ class LocalityLoadBalancerSetting(Model):
     enabled: Bool | None = None
 
 
-class ForceLocalZone(Model):
-    """Keep traffic in the zone while it has this many hosts."""
-
-    min_size: UInt32 | None = None
-
-
-class Percentage(Model):
-    """A percentage, 0 to 100."""
-
-    value: Float = 0.0
-
-
 class ZoneAwareLoadBalancerSetting(Model):
-    """Envoy's zone-aware routing (G6)."""
+    """Envoy's zone-aware routing, with failover between regions (G6)."""
 
     enabled: Bool | None = None
-    routing_enabled: Percentage | None = None
+    failover: tuple[Failover, ...] = ()
+    failover_priority: tuple[str, ...] = ()
     min_cluster_size: UInt64 | None = None
-    fail_traffic_on_panic: Bool | None = None
-    force_local_zone: ForceLocalZone | None = None
 
 
 class WarmupConfiguration(Model):

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StrictBool, StrictFloat, StrictInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+)
 from pydantic.alias_generators import to_camel
 
 from crds.key import ConfigKey
@@ -33,7 +43,7 @@ def _int_or_string(value: object) -> int | str:
     raise ValueError("neither a number nor a string")
 
 
-IntOrString = Annotated[int | str, BeforeValidator(_int_or_string), Field(union_mode="left_to_right"), Strict()]
+IntOrString = Annotated[int | str, PlainValidator(_int_or_string)]
 
 
 def _forget(_: object) -> None:
