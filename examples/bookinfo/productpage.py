@@ -56,22 +56,27 @@ async def product_page(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type="text/html")
 
 
+def back_to_page() -> web.Response:
+    """A redirect to the page."""
+    return web.Response(status=web.HTTPFound.status_code, headers={"location": "/productpage"})
+
+
 async def front(_: web.Request) -> web.Response:
     """GET /: where to go."""
-    raise web.HTTPFound("/productpage")
+    return back_to_page()
 
 
 async def login(request: web.Request) -> web.Response:
     """POST /login with username: any name signs in; rules such as `end-user: jason` then apply."""
     form = await request.post()
-    response = web.HTTPFound("/productpage")
+    response = back_to_page()
     response.set_cookie(COOKIE, html.escape(str(form.get("username", ""))))
     return response
 
 
 async def logout(_: web.Request) -> web.Response:
     """GET /logout."""
-    response = web.HTTPFound("/productpage")
+    response = back_to_page()
     response.del_cookie(COOKIE)
     return response
 

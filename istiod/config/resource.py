@@ -101,3 +101,30 @@ class ResourceSet:
 
 
 EMPTY = ResourceSet(layers={})
+
+
+def changed(before: ResourceSet, after: ResourceSet) -> Mapping[str, frozenset[str]]:
+    """The names whose resource came, went or has another version, by type URL; types without change are left out.
+
+    Layers that are the same object are not looked into.
+    """
+    found = {}
+    for type_url in before.layers.keys() | after.layers.keys():
+        shared = {id(layer) for layer in before.layers.get(type_url, ())}
+        shared &= {id(layer) for layer in after.layers.get(type_url, ())}
+        names = {
+            name
+            for layer in (*before.layers.get(type_url, ()), *after.layers.get(type_url, ()))
+            if id(layer) not in shared
+            for name in layer
+            if _differ(before.get(type_url, name), after.get(type_url, name))
+        }
+        if names:
+            found[type_url] = frozenset(names)
+    return found
+
+
+def _differ(before: Resource | None, after: Resource | None) -> bool:
+    if before is after:
+        return False
+    return before is None or after is None or before.version != after.version

@@ -1,0 +1,133 @@
+"""The whole flow on one page: gather changes, build the mesh, scope, compile, publish.
+
+Leading-edge debounce: an idle pipeline pushes a few milliseconds after the first change; what comes while a push runs
+is gathered into the next; between pushes the pipeline rests half as long as the last one took, so that a storm of
+changes leaves time to send (DESIGN section 4). What is sent when is istiod.ads'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from crds.diagnostic import Diagnostic
+from crds.key import ConfigKey
+from istiod.config import resource
+from istiod.config.protocols import Changed, OnTarget, Subscription
+from istiod.config.proxy import Proxy
+from istiod.config.push import PushRequest
+from istiod.config.resource import ResourceSet
+from istiod.config.store import ConfigStore
+from istiod.envoy.compiler import Compiler
+from istiod.mesh import context as mesh
+from istiod.mesh.context import MeshContext
+
+GATHER = 0.005
+"""Seconds from the first change of a quiet time to its push."""
+LONGEST_REST = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A subscribed proxy and what it was last told."""
+
+    proxy: Proxy
+    on_target: OnTarget
+    target: ResourceSet
+    close: Callable[[], None]
+
+
+class Pipeline:
+    """Turns changes of the store into targets of proxies.
+
+    ``report`` gets the mesh's findings after each build; ``clock`` is monotonic, in seconds. ``opened`` is False until
+    the sources have listed everything once; nobody is served before, since an empty answer would empty the proxies.
+    """
+
+    def __init__(
+        self, store: ConfigStore, report: Callable[[Iterable[Diagnostic]], None], clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._report = report
+        self._clock = clock
+        self._compiler = Compiler()
+        self._context: MeshContext | None = None
+        self._members: dict[int, _Member] = {}
+        self._waiting: PushRequest | None = None
+        self._wake = asyncio.Event()
+        self._opened = False
+        store.listen(self.change)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the mesh has been built from complete listings."""
+        return self._context is not None
+
+    @property
+    def context(self) -> MeshContext | None:
+        """The mesh as of the last push, for debug pages."""
+        return self._context
+
+    def open(self) -> None:
+        """All sources have listed: build now, and follow changes from here on."""
+        self._opened = True
+        self.push()
+
+    def change(self, key: ConfigKey) -> None:
+        """Note that an object came, changed or went."""
+        request = PushRequest(changed=frozenset((key,)), since=self._clock())
+        self._waiting = self._waiting.merge(request) if self._waiting else request
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Push whenever something changed, until cancelled."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(GATHER)
+            started = self._clock()
+            if self._opened:
+                self.push()
+            else:
+                self._wake.clear()
+            await asyncio.sleep(min((self._clock() - started) / 2, LONGEST_REST))
+
+    def push(self) -> None:
+        """Build from the store as it is now and tell every proxy whose target changed."""
+        self._wake.clear()
+        request, self._waiting = self._waiting, None
+        changed = request.changed if request else frozenset()
+        self._context = mesh.build(self._store.snapshot(), self._context, changed)
+        self._report(self._context.diagnostics)
+        differences: dict[tuple[int, int], Changed] = {}
+        for member in list(self._members.values()):
+            before, after = member.target, self._target(member.proxy)
+            if before is after:
+                continue
+            pair = (id(before), id(after))
+            if pair not in differences:
+                differences[pair] = resource.changed(before, after)
+            member.target = after
+            if differences[pair]:
+                member.on_target(after, differences[pair])
+
+    def subscribe(self, proxy: Proxy, on_target: OnTarget) -> Subscription:
+        """See istiod.config.protocols.Configuration.
+
+        Raises:
+            RuntimeError: called before ``ready``.
+        """
+        member = _Member(proxy, on_target, self._target(proxy), lambda: None)
+        self._members[id(member)] = member
+        member.close = lambda: self._leave(member)
+        on_target(member.target, None)
+        return member
+
+    def _leave(self, member: _Member) -> None:
+        self._members.pop(id(member), None)
+
+    def _target(self, proxy: Proxy) -> ResourceSet:
+        context = self._context
+        if context is None:
+            raise RuntimeError("asked for a target before the sources have listed")
+        return self._compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from aiohttp.test_utils import TestClient, TestServer
+
+from crds.diagnostic import Code, Position, error, warning
+from crds.key import ConfigKey
+from istiod.debug import server
+from istiod.debug.findings import Findings
+
+KEY = ConfigKey("networking.istio.io", "VirtualService", "default", "reviews")
+
+
+def where(key: ConfigKey, field: str) -> Position | None:
+    return Position(file="rules.yaml", line=7) if key == KEY and field else None
+
+
+def test_a_finding_is_said_once_per_change_with_its_line() -> None:
+    said: list[str] = []
+    findings = Findings(where, said.append)
+    bad = error(Code.UNKNOWN_SUBSET, KEY, "spec.http[0]", "no subset v9")
+    findings.replace("mesh", [bad, bad])
+    findings.replace("mesh", [bad])
+    assert said == ["rules.yaml:7 M0102 VirtualService/default/reviews spec.http[0]: no subset v9"]
+    findings.replace("mesh", [])
+    assert findings.current() == ()
+    findings.replace("mesh", [bad])
+    assert len(said) == 2
+
+
+def test_a_finding_without_a_place_stays_as_it_is() -> None:
+    said: list[str] = []
+    findings = Findings(where, said.append)
+    findings.replace("source", [warning(Code.UNREADABLE, None, "", "no YAML"), error(Code.BAD_VALUE, KEY, "", "bad")])
+    assert said == ["M0001 - -: no YAML", "M0005 VirtualService/default/reviews -: bad"]
+
+
+async def test_pages_show_readiness_and_findings() -> None:
+    state = {"ready": False}
+    findings = Findings(where, lambda _: None)
+    findings.replace(
+        "mesh", [error(Code.UNKNOWN_SUBSET, KEY, "spec.http[0]", "no subset v9"), error(Code.UNREADABLE, None, "", "x")]
+    )
+    sources = server.Sources(
+        ready=lambda: state["ready"], findings=findings.current, syncz=lambda: [{"proxy": "a"}], configz=list
+    )
+    async with TestClient(TestServer(server.application(sources))) as client:
+        assert (await client.get("/ready")).status == 503
+        state["ready"] = True
+        assert (await client.get("/ready")).status == 200
+        listed = await (await client.get("/debug/diagnosticsz")).json()
+        assert {"code": "M0102", "file": "rules.yaml", "line": 7}.items() <= listed[1].items()
+        assert listed[0]["object"] is None
+        assert await (await client.get("/debug/syncz")).json() == [{"proxy": "a"}]
+        assert await (await client.get("/debug/configz")).json() == []
+        assert "/debug/syncz" in await (await client.get("/debug/list")).text()
