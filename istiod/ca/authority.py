@@ -1,0 +1,245 @@
+"""The certificate authority: a CSR and an authenticated identity in, a certificate chain out.
+
+Pure but for fresh serial numbers and keys: the clock is an argument, storage is keystore's, the network is server's.
+The identity always comes from the caller's proof, never from the request (features rows C5, O3; hostile-input SEC11,
+SEC12): of a CSR only the public key is used, after it has proved that it holds the private one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wire.spiffe import Identity
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+ROOT_LIFE: Final = dt.timedelta(days=3650)
+DEFAULT_TTL: Final = dt.timedelta(hours=24)
+MAX_TTL: Final = dt.timedelta(days=90)
+SERVING_TTL: Final = dt.timedelta(days=30)
+CLOCK_SKEW: Final = dt.timedelta(minutes=2)
+MAX_CSR_CHARS: Final = 16_384
+RSA_BITS: Final = (2048, 4096)
+CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+
+_USAGE: Final = dict.fromkeys(
+    (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    ),
+    False,
+)
+
+
+class AuthorityError(Exception):
+    """The authority's own key material cannot be used: unreadable, not a CA, or key and certificate differ."""
+
+
+class CsrRefusedError(Exception):
+    """A certificate request that is not signed; the message is the reason, fit for the client to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """A certificate with its key, as PEM. ``chain`` holds what lies between it and ``roots``; empty if nothing does."""
+
+    certificate: bytes
+    key: bytes
+    chain: bytes
+    roots: bytes
+
+
+def self_signed(organization: str, now: dt.datetime) -> Material:
+    """A new root of 10 years (features row O1) with an ECDSA P-256 key.
+
+    Args:
+        organization: Subject's O; Istio puts the trust domain there.
+        now: Aware time; validity starts CLOCK_SKEW before it.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)])
+    builder = (
+        _builder(name, key.public_key(), now, ROOT_LIFE)
+        .issuer_name(name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**_USAGE | {"key_cert_sign": True, "crl_sign": True}), critical=True)
+    )
+    certificate = _pem(builder.sign(key, hashes.SHA256()))
+    return Material(certificate=certificate, key=private_pem(key), chain=b"", roots=certificate)
+
+
+class Authority:
+    """Signs with one CA certificate. Holds no state but its material, so any number of replicas may share it."""
+
+    def __init__(self, material: Material) -> None:
+        """Take the material.
+
+        Raises:
+            AuthorityError: it cannot be parsed, is no CA, or the key is another one's.
+        """
+        try:
+            self._certificate = x509.load_pem_x509_certificate(material.certificate)
+            key = serialization.load_pem_private_key(material.key, password=None)
+            self._chain = tuple(_split(material.chain))
+            self._roots = tuple(_split(material.roots))
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise AuthorityError(f"cannot read the CA's material: {error}") from error
+        if not isinstance(key, PrivateKey):
+            raise AuthorityError("the CA's key is neither ECDSA nor RSA")
+        if key.public_key() != self._certificate.public_key():
+            raise AuthorityError("the CA's key does not belong to its certificate")
+        if not _is_ca(self._certificate):
+            raise AuthorityError("the CA's certificate may not sign others (no CA:TRUE)")
+        if not self._roots:
+            raise AuthorityError("the CA has no root certificate")
+        self._key = key
+
+    @property
+    def roots(self) -> str:
+        """PEM of the roots that clients must trust."""
+        return "".join(self._roots)
+
+    def sign(self, csr_pem: str, identity: Identity, ttl: dt.timedelta, now: dt.datetime) -> tuple[str, ...]:
+        """The chain for a workload: leaf first, root last, each PEM.
+
+        Args:
+            csr_pem: The request. Its subject, names and extensions are ignored.
+            identity: Who asks, as authentication proved it; the only SAN of the certificate.
+            ttl: Life asked for; zero or less means DEFAULT_TTL.
+            now: Aware time.
+
+        Raises:
+            CsrRefusedError: the request cannot be parsed, its key is unfit, its signature is wrong, the life asked
+                for is longer than MAX_TTL, or the CA itself has expired.
+        """
+        public = _proven_key(csr_pem)
+        san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+        leaf = self._leaf(public, san, self._life(ttl, now), now)
+        return leaf, *self._chain, *self._roots
+
+    def serving(self, names: tuple[str, ...], now: dt.datetime, ttl: dt.timedelta = SERVING_TTL) -> Material:
+        """A fresh key and certificate for one of our own servers, for these DNS names and IP addresses.
+
+        Raises:
+            CsrRefusedError: the CA itself has expired.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        san = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        leaf = self._leaf(key.public_key(), san, self._life(ttl, now), now)
+        return Material(
+            certificate=leaf.encode(),
+            key=private_pem(key),
+            chain="".join(self._chain).encode(),
+            roots=self.roots.encode(),
+        )
+
+    def _life(self, ttl: dt.timedelta, now: dt.datetime) -> dt.timedelta:
+        if ttl > MAX_TTL:
+            raise CsrRefusedError(f"requested life of {ttl} is longer than the longest allowed, {MAX_TTL}")
+        left = self._certificate.not_valid_after_utc - now
+        if left <= dt.timedelta():
+            raise CsrRefusedError("the CA's own certificate has expired")
+        return min(ttl if ttl > dt.timedelta() else DEFAULT_TTL, left)
+
+    def _leaf(self, public: PublicKey, san: x509.SubjectAlternativeName, life: dt.timedelta, now: dt.datetime) -> str:
+        usage = x509.KeyUsage(**_USAGE | {"digital_signature": True, "key_encipherment": True})
+        purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = (
+            _builder(x509.Name([]), public, now, life)
+            .issuer_name(self._certificate.subject)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(purposes, critical=False)
+            .add_extension(issuer_key, critical=False)
+            .add_extension(san, critical=True)  # RFC 5280 4.2.1.6: critical where the subject is empty
+        )
+        return _pem(builder.sign(self._key, hashes.SHA256())).decode()
+
+
+def private_pem(key: PrivateKey) -> bytes:
+    """PKCS8 PEM, unencrypted (features row C6)."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _builder(subject: x509.Name, public: PublicKey, now: dt.datetime, life: dt.timedelta) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + life)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _proven_key(csr_pem: str) -> PublicKey:
+    if len(csr_pem) > MAX_CSR_CHARS:
+        raise CsrRefusedError(f"the CSR is longer than {MAX_CSR_CHARS} characters")
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem.encode())
+        public = csr.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CsrRefusedError(f"the CSR cannot be read: {error}") from error
+    key = _fit(public)  # before the signature: verifying with an oversized key is a way to burn our CPU
+    try:
+        proven = csr.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CsrRefusedError(f"the CSR's signature cannot be checked: {error}") from error
+    if not proven:
+        raise CsrRefusedError("the CSR's signature does not prove possession of its key")
+    return key
+
+
+def _fit(public: object) -> PublicKey:
+    if isinstance(public, rsa.RSAPublicKey):
+        if not RSA_BITS[0] <= public.key_size <= RSA_BITS[1]:
+            raise CsrRefusedError(f"RSA keys must have {RSA_BITS[0]} to {RSA_BITS[1]} bits, not {public.key_size}")
+        return public
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        if not isinstance(public.curve, CURVES):
+            raise CsrRefusedError(f"ECDSA keys must be on P-256 or P-384, not {public.curve.name}")
+        return public
+    raise CsrRefusedError("the CSR's key is neither ECDSA nor RSA")
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _split(pem: bytes) -> list[str]:
+    return [_pem(certificate).decode() for certificate in x509.load_pem_x509_certificates(pem)] if pem.strip() else []
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

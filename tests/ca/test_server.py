@@ -1,0 +1,95 @@
+"""CreateCertificate over real TLS on loopback."""
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from istiod.ca import authority, server, serving, tokens
+from protos import ca_pb2
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+SLEEP = tokens.Account(namespace="default", service_account="sleep", pod="sleep-1")
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def ca() -> authority.Authority:
+    return authority.Authority(authority.self_signed("cluster.local", now()))
+
+
+@contextlib.asynccontextmanager
+async def stub(ca: authority.Authority, certificate: serving.ServingCertificate) -> AsyncIterator[object]:
+    service = server.CertificateService(ca, tokens.LocalTokenVerifier(KEY.public_key(), "cluster.local", now), now)
+    running = await server.start("127.0.0.1:0", service, certificate.credentials(client_certificates=False))
+    channel = grpc.aio.secure_channel(f"127.0.0.1:{running.port}", grpc.ssl_channel_credentials(ca.roots.encode()))
+    try:
+        yield channel.unary_unary(
+            f"/{server.SERVICE}/{server.METHOD}",
+            request_serializer=ca_pb2.IstioCertificateRequest.SerializeToString,
+            response_deserializer=ca_pb2.IstioCertificateResponse.FromString,
+        )
+    finally:
+        await channel.close()
+        await running.stop(0)
+
+
+def request(seconds: int = 0) -> ca_pb2.IstioCertificateRequest:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    csr = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    pem = csr.public_bytes(serialization.Encoding.PEM).decode()
+    return ca_pb2.IstioCertificateRequest(csr=pem, validity_duration=seconds)
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+async def test_a_token_buys_a_certificate_for_its_own_identity(ca: authority.Authority) -> None:
+    async with stub(ca, serving.ServingCertificate(ca, now)) as create:
+        answer = await create(request(3600), metadata=bearer(tokens.mint(KEY, SLEEP, now())))
+    certificate = x509.load_pem_x509_certificate(answer.cert_chain[0].encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://cluster.local/ns/default/sa/sleep"]
+    assert answer.cert_chain[-1] == ca.roots
+
+
+async def test_refusals_have_a_code_and_a_reason(ca: authority.Authority) -> None:
+    token = tokens.mint(KEY, SLEEP, now())
+    cases = [
+        (request(), (), grpc.StatusCode.UNAUTHENTICATED, "no bearer token"),
+        (request(), (("authorization", f"Basic {token}"),), grpc.StatusCode.UNAUTHENTICATED, "no bearer token"),
+        (request(), bearer(token) + bearer(token), grpc.StatusCode.UNAUTHENTICATED, "no bearer token"),
+        (request(), bearer("forged"), grpc.StatusCode.UNAUTHENTICATED, "proves no identity"),
+        (ca_pb2.IstioCertificateRequest(csr="x"), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "cannot be read"),
+        (request(2**62), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "longest allowed"),
+    ]
+    async with stub(ca, serving.ServingCertificate(ca, now)) as create:
+        for message, metadata, code, reason in cases:
+            with pytest.raises(grpc.aio.AioRpcError, match=reason) as caught:
+                await create(message, metadata=metadata)
+            assert caught.value.code() == code
+
+
+async def test_the_serving_certificate_renews_while_serving(ca: authority.Authority) -> None:
+    certificate = serving.ServingCertificate(ca, now, ttl=dt.timedelta(seconds=0.2))
+    first = certificate.material.certificate
+    renewing = asyncio.create_task(certificate.renew_forever())
+    async with asyncio.timeout(5):
+        while certificate.material.certificate == first:  # noqa: ASYNC110 (the condition is another's)
+            await asyncio.sleep(0.02)
+    renewing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await renewing
+    async with stub(ca, serving.ServingCertificate(ca, now)) as create:
+        assert (await create(request(), metadata=bearer(tokens.mint(KEY, SLEEP, now())))).cert_chain
