@@ -45,6 +45,8 @@ class LocalityLb:
     distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
     failover: tuple[tuple[str, str], ...] = ()
     failover_priority: tuple[str, ...] = ()
+    enabled: bool = True
+    """False switches it off where the mesh has it on; never False in a cluster or a query (None there)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,11 +67,15 @@ class Resolution(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """One port of a service. ``name`` may be ""."""
+    """One port of a service. ``name`` may be "".
+
+    ``target`` is the workload's port, by number or by the name of a container port; 0 is the same as ``number``.
+    """
 
     number: int
     name: str
     protocol: Protocol
+    target: int | str = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class Service:
     node_local: bool = False
     traffic_distribution: str = ""
     session_affinity_client_ip: bool = False
+    allocated: tuple[str, ...] = ()
+    """Addresses that the mesh gave to a host without any; only proxies that capture DNS know them (row H7)."""
 
     def port(self, number: int) -> Port | None:
         """The port of that number, or None."""

@@ -1,0 +1,57 @@
+"""Kubernetes Service -> Service of the registry (features rows D12, D13)."""
+
+from __future__ import annotations
+
+from crds import core
+from istiod.config.origin import Origin
+from istiod.mesh import protocol
+from istiod.mesh.registry import audience
+from istiod.mesh.service import Port, Resolution, Service
+from istiod.mesh.settings import MeshSettings
+from wire import names
+
+_NO_CLUSTER_IP = "None"
+
+
+def service(item: core.Service, settings: MeshSettings) -> Service:
+    """The service that a Kubernetes Service declares."""
+    spec, meta = item.spec, item.metadata
+    addresses = spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ())
+    headless = _NO_CLUSTER_IP in addresses
+    said = (part.strip() for part in meta.annotations.get(names.ANNOTATION_EXPORT_TO, "").split(","))
+    return Service(
+        host=f"{meta.name}.{meta.namespace}.svc.{settings.dns_domain}",
+        name=meta.name,
+        namespace=meta.namespace,
+        ports=tuple(_port(port) for port in spec.ports),
+        addresses=() if headless else addresses,
+        resolution=_resolution(spec, headless=headless),
+        mesh_external=False,
+        kubernetes=True,
+        headless=headless,
+        selector=frozenset(spec.selector.items()),
+        labels=frozenset(meta.labels.items()),
+        export_to=audience((part for part in said if part), meta.namespace, settings.service_export_to),
+        external_name=spec.external_name if spec.type == "ExternalName" else "",
+        created=meta.creation_timestamp,
+        origin=Origin(key=item.key),
+        publish_not_ready=spec.publish_not_ready_addresses,
+        node_local=spec.internal_traffic_policy == "Local",
+        traffic_distribution=spec.traffic_distribution,
+        session_affinity_client_ip=spec.session_affinity == "ClientIP",
+    )
+
+
+def _port(port: core.ServicePort) -> Port:
+    return Port(
+        number=port.port,
+        name=port.name,
+        protocol=protocol.of_service_port(port.port, port.name, port.protocol, port.app_protocol),
+        target=port.target_port or 0,
+    )
+
+
+def _resolution(spec: core.ServiceSpec, *, headless: bool) -> Resolution:
+    if spec.type == "ExternalName" and spec.external_name:
+        return Resolution.ALIAS
+    return Resolution.PASSTHROUGH if headless else Resolution.CLIENT_SIDE

@@ -1,0 +1,147 @@
+"""Pods as the mesh sees them: labels, identity, place and ports; whether they serve is the EndpointSlices' to say.
+
+A leaf per pod, interned by content, so that a status change that means nothing to us touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crds import core
+from crds.key import ConfigKey
+from istiod.mesh.endpoint import Workload
+from istiod.mesh.service import Labels
+from istiod.mesh.settings import MeshSettings
+from wire import names
+from wire.node import Locality
+from wire.spiffe import Identity
+
+NOWHERE = Locality()
+_LOCALITY_LABEL = "istio-locality"
+_FINISHED = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerPort:
+    """A port that a container declares."""
+
+    number: int
+    name: str
+    udp: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodWorkload:
+    """A pod. ``labels`` are its own; ``all_labels`` also say where it runs (failover priorities and subsets use them).
+
+    ``identity`` is its SPIFFE id; ``tls`` says that it has a sidecar with mesh identity. ``addresses`` are empty while
+    it has none, and when it has finished.
+    """
+
+    namespace: str
+    name: str
+    addresses: tuple[str, ...]
+    labels: Labels
+    all_labels: Labels
+    ports: tuple[ContainerPort, ...]
+    identity: str
+    tls: bool
+    locality: Locality
+    network: str
+    node: str
+    workload: Workload
+
+
+def pod(item: core.Pod, settings: MeshSettings, localities: Mapping[str, Locality]) -> PodWorkload:
+    """The workload of a pod. ``localities`` is by node name."""
+    meta, spec = item.metadata, item.spec
+    locality = label_locality(meta.labels) or localities.get(spec.node_name, NOWHERE)
+    network = meta.labels.get(names.LABEL_NETWORK, "")
+    addresses = tuple(a.ip for a in item.status.pod_ips) or ((item.status.pod_ip,) if item.status.pod_ip else ())
+    account = spec.service_account_name or "default"
+    return PodWorkload(
+        namespace=meta.namespace,
+        name=meta.name,
+        addresses=() if item.status.phase in _FINISHED else addresses,
+        labels=frozenset(meta.labels.items()),
+        all_labels=placed(meta.labels, locality, network, spec.node_name),
+        ports=tuple(
+            ContainerPort(number=port.container_port, name=port.name, udp=port.protocol == "UDP")
+            for container in spec.containers
+            for port in container.ports
+        ),
+        identity=str(Identity(settings.trust_domain, meta.namespace, account)),
+        tls=meta.labels.get(names.LABEL_TLS_MODE) == "istio",
+        locality=locality,
+        network=network,
+        node=spec.node_name,
+        workload=workload(workload_name(meta.labels, item), meta.namespace, meta.labels),
+    )
+
+
+def workload(name: str, namespace: str, labels: Mapping[str, str]) -> Workload:
+    """Names of a workload for metrics (Istio: canonical service and revision, from labels)."""
+    service = (names.LABEL_CANONICAL_NAME, "app.kubernetes.io/name", "app")
+    revision = (names.LABEL_CANONICAL_REVISION, "app.kubernetes.io/version", "version")
+    return Workload(
+        name=name,
+        namespace=namespace,
+        canonical_name=next((labels[k] for k in service if labels.get(k)), name),
+        canonical_revision=next((labels[k] for k in revision if labels.get(k)), ""),
+        cluster_id=names.CLUSTER_ID,
+    )
+
+
+def workload_name(labels: Mapping[str, str], item: core.Pod) -> str:
+    """The name of what runs the pod: its label, else the controller of a generated pod, else the pod's own name.
+
+    A ReplicaSet stands for its Deployment when it carries the pod's template hash (Istio: GetDeployMetaFromPod).
+    """
+    if said := labels.get(names.LABEL_WORKLOAD_NAME):
+        return said
+    meta = item.metadata
+    owner = next((o for o in meta.owner_references if o.controller), None)
+    if owner is None or not meta.generate_name:
+        return meta.name
+    template = labels.get("pod-template-hash", "")
+    return owner.name.removesuffix(f"-{template}") if owner.kind == "ReplicaSet" and template else owner.name
+
+
+def placed(labels: Mapping[str, str], locality: Locality, network: str, node: str) -> Labels:
+    """Labels, and where the workload runs as labels; what the object itself says stands."""
+    place = {
+        names.LABEL_REGION: locality.region,
+        names.LABEL_ZONE: locality.zone,
+        names.LABEL_SUBZONE: locality.subzone,
+        names.LABEL_NETWORK: network,
+        names.LABEL_HOSTNAME: node,
+        "topology.istio.io/cluster": names.CLUSTER_ID,
+    }
+    return frozenset({**{k: v for k, v in place.items() if v}, **labels}.items())
+
+
+def label_locality(labels: Mapping[str, str]) -> Locality | None:
+    """The locality that label ``istio-locality`` gives (``region.zone.subzone``), or None."""
+    said = labels.get(_LOCALITY_LABEL)
+    return parse_locality(said.replace(".", "/")) if said else None
+
+
+def parse_locality(text: str) -> Locality:
+    """``region/zone/subzone``, shorter forms allowed."""
+    region, zone, subzone = (*text.split("/"), "", "")[:3]
+    return Locality(region=region, zone=zone, subzone=subzone)
+
+
+def node_locality(labels: Mapping[str, str]) -> Locality:
+    """Where a node is, by its topology labels."""
+    return Locality(
+        region=labels.get(names.LABEL_REGION, ""),
+        zone=labels.get(names.LABEL_ZONE, ""),
+        subzone=labels.get(names.LABEL_SUBZONE, ""),
+    )
+
+
+def key(item: PodWorkload) -> ConfigKey:
+    """The pod's name in the store."""
+    return ConfigKey("", "Pod", item.namespace, item.name)
