@@ -83,6 +83,9 @@ class Destination:
 
     ``mesh_tls`` says that the cluster speaks mesh mTLS with the downstream's protocol, so that its route needs the ALPN
     substitute; it is disabled on routes that have no such destination (DESIGN section 4, row ALPN).
+
+    ``known`` False: no service of the scope has such a port or subset, so the cluster does not exist and Envoy answers
+    503 with flag NC, as under Istio. It is no reference: nothing may wait for that cluster.
     """
 
     cluster: str
@@ -91,15 +94,17 @@ class Destination:
     subset: str = ""
     mesh_tls: bool = False
     hash_policy: HashPolicy | None = None
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedDestination:
-    """A share of the traffic, and header changes for it alone."""
+    """A share of the traffic, and changes of headers and authority ("" for none) for it alone."""
 
     destination: Destination
     weight: int
     headers: Headers = field(default_factory=Headers)
+    authority: str = ""
 
 
 class RedirectPort(Enum):

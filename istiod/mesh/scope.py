@@ -27,11 +27,13 @@ class ScopeKey:
 
     ``labels`` are the proxy's labels only where a selector-bound object (Sidecar, DestinationRule workloadSelector,
     sourceLabels, Gateway) may look at them; ids of the matching objects stand for them, so that equal answers share.
+    ``ports`` matter for routers only: (port, target port) of the Services that send to them.
     """
 
     type: NodeType
     namespace: str
     matched: tuple[str, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()
 
 
 class Discovery(Enum):

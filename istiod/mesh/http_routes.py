@@ -1,0 +1,140 @@
+"""HTTP rules for one class of clients and one port: a tuple of Routes (features rows F2-F16).
+
+Where a rule's host is found, and with which port, is the Resolver's; everything else stands in the rule already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from istiod.mesh import answers, clusters, header_operations
+from istiod.mesh.conditions import Client, Condition
+from istiod.mesh.http_rules import HttpRule, Share, Target
+from istiod.mesh.model import Model
+from istiod.mesh.route import ANY, Destination, MatchKind, Mirror, Retry, Route, RouteMatch, WeightedDestination
+from istiod.mesh.scope import Cluster
+from istiod.mesh.service import Resolution, Service
+from istiod.mesh.virtual_services import VirtualService
+
+DEFAULT_NAME = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Resolver:
+    """What a rule's destinations mean to clients in ``namespace`` whose requests were sent to ``port``.
+
+    ``services`` are the hosts that may lend a destination without a port their only one: on a sidecar those that share
+    the port (as in Istio), on a gateway all visible ones. ``clusters`` are those that exist in the scope.
+    """
+
+    model: Model
+    namespace: str
+    port: int
+    services: Mapping[str, Service]
+    clusters: Mapping[str, Cluster] = field(default_factory=dict)
+
+    def destination(self, target: Target) -> Destination:
+        """The destination of a target. One whose cluster does not exist is marked so."""
+        service = self.services.get(target.host)
+        host = target.host
+        if service is not None and service.resolution is Resolution.ALIAS:
+            host = service.external_name
+            service = self.services.get(host)
+        only = service.ports[0].number if service is not None and len(service.ports) == 1 else self.port
+        found = clusters.destination(self.model, self.namespace, host, target.port or only, target.subset)
+        return found if found.cluster in self.clusters else replace(found, known=False)
+
+
+def routes(rules: VirtualService, client: Client, resolver: Resolver, *, tls: bool = False) -> tuple[Route, ...]:
+    """The routes of a VirtualService for a client; () when no rule is for it.
+
+    A rule that matches every request ends the list. ``tls``: requests come by https.
+    """
+    found: list[Route] = []
+    for rule in rules.http:
+        for condition in rule.conditions:
+            if not condition.source.holds(client, resolver.port):
+                continue
+            found.append(_route(rules, rule, condition, resolver, tls=tls))
+            if condition.catches_all:
+                return tuple(found)
+    return tuple(found)
+
+
+def default(resolver: Resolver, service: Service, retry: Retry | None) -> Route:
+    """The route of a service that no VirtualService speaks for."""
+    share = resolver.destination(Target(host=service.host, port=resolver.port))
+    return Route(
+        name=DEFAULT_NAME,
+        match=ANY,
+        origin=None,
+        destinations=(WeightedDestination(destination=share, weight=1),),
+        retry=_unhashed(retry) if retry and share.hash_policy else retry,
+        operation=f"{share.host}:{share.port}/*",
+    )
+
+
+def _unhashed(retry: Retry) -> Retry:
+    return replace(retry, ignore_previous_hosts=False)
+
+
+def _route(rules: VirtualService, rule: HttpRule, condition: Condition, resolver: Resolver, *, tls: bool) -> Route:
+    name = f"{rule.name}.{condition.name}" if condition.name else rule.name
+    path = _operation_path(condition.match)
+    base = Route(
+        name=name,
+        match=condition.match,
+        origin=rule.origin,
+        fault=rule.fault,
+        cors=rule.cors,
+        headers=rule.operations.headers,
+        operation=f"{rules.first_host}:{resolver.port}{path}",
+        redirect=answers.redirect_at(rule.redirect, resolver.port, tls=tls) if rule.redirect else None,
+        direct_response=rule.direct_response,
+    )
+    if rule.redirect or rule.direct_response:
+        return base
+    base = replace(
+        base,
+        timeout=rule.timeout,
+        retry=rule.retry,
+        mirrors=tuple(
+            Mirror(destination=resolver.destination(copy.target), percent=copy.percent) for copy in rule.mirrors
+        ),
+        rewrite=answers.rewrite(rule.rewrite, condition.match, rule.operations.authority),
+    )
+    if len(rule.shares) == 1:
+        return _to_one(base, rule, rule.shares[0], resolver, path)
+    rewritten = base.rewrite is not None and bool(base.rewrite.authority)
+    return replace(base, destinations=tuple(_weighted(share, resolver, rewritten=rewritten) for share in rule.shares))
+
+
+def _to_one(base: Route, rule: HttpRule, share: Share, resolver: Resolver, path: str) -> Route:
+    """A single destination: its header changes join the route's, its authority counts where the route has none."""
+    destination = resolver.destination(share.target)
+    authority = (base.rewrite.authority if base.rewrite else "") or share.operations.authority
+    return replace(
+        base,
+        destinations=(WeightedDestination(destination=destination, weight=1),),
+        headers=header_operations.join(base.headers, share.operations.headers),
+        rewrite=answers.rewrite(rule.rewrite, base.match, authority),
+        retry=rule.hashed_retry if destination.hash_policy else base.retry,
+        operation=f"{destination.host}:{destination.port}{path}",
+    )
+
+
+def _weighted(share: Share, resolver: Resolver, *, rewritten: bool) -> WeightedDestination:
+    return WeightedDestination(
+        destination=resolver.destination(share.target),
+        weight=share.weight,
+        headers=share.operations.headers,
+        authority="" if rewritten else share.operations.authority,
+    )
+
+
+def _operation_path(match: RouteMatch) -> str:
+    """The path in a span's name: ``/*``, ``/api*``, ``/exact`` (Istio: GetRouteOperation)."""
+    if match.path is None:
+        return "/*"
+    return match.path.value + ("*" if match.path.kind is MatchKind.PREFIX else "")

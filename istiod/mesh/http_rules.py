@@ -1,0 +1,184 @@
+"""HTTP rules of VirtualServices, read once per object (features rows F2-F16).
+
+What does not depend on who asks is done here: names, conditions, header operations, faults, retries. Which hosts,
+ports and clusters are meant depends on the client, and is left to http_routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from crds import virtual_service
+from crds.diagnostic import Code, Diagnostic, error, warning
+from crds.key import ConfigKey
+from istiod.config.origin import Origin
+from istiod.mesh import answers, conditions, cors, fault, header_operations, hosts, retries
+from istiod.mesh.conditions import Condition
+from istiod.mesh.header_operations import Operations
+from istiod.mesh.route import Cors, DirectResponse, Fault, Redirect, Retry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A host by its full name, a subset of it, a port of it (0: not said)."""
+
+    host: str
+    subset: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A target, its weight, and what it alone changes."""
+
+    target: Target
+    weight: int
+    operations: Operations = field(default_factory=Operations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """Where ``percent`` of the requests are mirrored to."""
+
+    target: Target
+    percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRule:
+    """One rule, ready but for the client: exactly one of ``shares``, ``redirect``, ``direct_response`` is set.
+
+    ``rewrite`` stays as the user wrote it, since its meaning depends on the match. ``hashed_retry`` is for a single
+    destination with a consistent hash: unless the user asks for it, a retry may then go to the same endpoint.
+    """
+
+    name: str
+    origin: Origin
+    conditions: tuple[Condition, ...]
+    shares: tuple[Share, ...] = ()
+    redirect: Redirect | None = None
+    direct_response: DirectResponse | None = None
+    rewrite: virtual_service.HTTPRewrite | None = None
+    timeout: timedelta | None = None
+    retry: Retry | None = None
+    hashed_retry: Retry | None = None
+    fault: Fault | None = None
+    mirrors: tuple[Copy, ...] = ()
+    cors: Cors | None = None
+    operations: Operations = field(default_factory=Operations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """What names in an object mean, and what holds where it says nothing."""
+
+    key: ConfigKey
+    dns_domain: str
+    default_retry: Retry
+
+    def target(self, said: virtual_service.Destination | None) -> Target:
+        """The target of a destination; without a host it is one that no service has."""
+        said = said or virtual_service.Destination()
+        return Target(
+            host=hosts.resolve(said.host.lower(), self.key.namespace, self.dns_domain),
+            subset=said.subset,
+            port=said.port.number if said.port else 0,
+        )
+
+    def rules(self, said: Iterable[virtual_service.HTTPRoute]) -> tuple[tuple[HttpRule, ...], tuple[Diagnostic, ...]]:
+        """The rules that have effect, and what is wrong with the object's http rules."""
+        rules: list[HttpRule] = []
+        findings: list[Diagnostic] = []
+        ended = ""
+        for index, rule in enumerate(said):
+            place = f"spec.http[{index}]"
+            findings += _unsupported(self.key, place, rule)
+            if (problem := _problem(self.key, place, rule)) is not None:
+                findings.append(problem)
+                continue
+            found = self._rule(place, rule)
+            if ended:
+                findings.append(_shadowed(self.key, place, ended))
+            rules.append(found)
+            ended = ended or (place if any(_always(c) for c in found.conditions) else "")
+        return tuple(rules), tuple(findings)
+
+    def _rule(self, place: str, rule: virtual_service.HTTPRoute) -> HttpRule:
+        said = [conditions.condition(match, self.key.namespace) for match in rule.match] or [Condition()]
+        return HttpRule(
+            name=rule.name,
+            origin=Origin(key=self.key, field=place),
+            conditions=tuple(said),
+            shares=self._shares(rule.route),
+            redirect=answers.redirect(rule.redirect) if rule.redirect else None,
+            direct_response=answers.direct_response(rule.direct_response) if rule.direct_response else None,
+            rewrite=rule.rewrite,
+            timeout=rule.timeout or None,
+            retry=retries.convert(rule.retries, self.default_retry),
+            hashed_retry=retries.convert(rule.retries, replace(self.default_retry, ignore_previous_hosts=False)),
+            fault=fault.convert(rule.fault),
+            mirrors=tuple(self._mirrors(rule)),
+            cors=cors.convert(rule.cors_policy),
+            operations=header_operations.convert(rule.headers),
+        )
+
+    def _shares(self, said: tuple[virtual_service.HTTPRouteDestination, ...]) -> tuple[Share, ...]:
+        """The destinations that get traffic: a single one whatever its weight, else those above 0 (as in Istio)."""
+        return tuple(
+            Share(
+                target=self.target(one.destination),
+                weight=one.weight if len(said) > 1 else 1,
+                operations=header_operations.convert(one.headers),
+            )
+            for one in said
+            if one.weight > 0 or len(said) == 1
+        )
+
+    def _mirrors(self, rule: virtual_service.HTTPRoute) -> Iterator[Copy]:
+        if rule.mirror is not None:
+            old = 100.0 if rule.mirror_percent is None else float(rule.mirror_percent)
+            percent = rule.mirror_percentage.value if rule.mirror_percentage else old
+            if percent > 0:
+                yield Copy(target=self.target(rule.mirror), percent=percent)
+        for said in rule.mirrors:
+            percent = said.percentage.value if said.percentage else 100.0
+            if percent > 0:
+                yield Copy(target=self.target(said.destination), percent=percent)
+
+
+def _always(condition: Condition) -> bool:
+    return condition.catches_all and condition.source == conditions.EVERYBODY
+
+
+def _shadowed(key: ConfigKey, place: str, by: str) -> Diagnostic:
+    return warning(Code.SHADOWED_ROUTE, key, place, f"is never reached: {by} matches every request")
+
+
+def _problem(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Diagnostic | None:
+    """Why a rule has no effect; None when it has."""
+    if rule.delegate is not None:
+        return error(Code.NOT_SUPPORTED, key, f"{place}.delegate", "delegation has no effect yet; the rule is left out")
+    if not (rule.route or rule.redirect or rule.direct_response):
+        return error(Code.MISSING_FIELD, key, place, "has neither route, redirect nor directResponse")
+    if len(rule.route) > 1 and all(one.weight <= 0 for one in rule.route):
+        return error(Code.WEIGHT_SUM, key, f"{place}.route", "all weights are 0; the rule is left out")
+    return None
+
+
+def _unsupported(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Diagnostic]:
+    """Fields that are read and have no effect."""
+    abort = rule.fault.abort if rule.fault else None
+    delay = rule.fault.delay if rule.fault else None
+    wanted = {
+        "websocketUpgrade": rule.websocket_upgrade is not None,
+        "appendHeaders": bool(rule.append_headers),
+        "removeResponseHeaders": bool(rule.remove_response_headers),
+        "fault.delay.exponentialDelay": delay is not None and delay.exponential_delay is not None,
+        "fault.abort.http2Error": abort is not None and abort.http2_error is not None,
+        **{f"match[{i}].statPrefix": bool(match.stat_prefix) for i, match in enumerate(rule.match)},
+    }
+    for name, said in wanted.items():
+        if said:
+            yield warning(Code.NOT_SUPPORTED, key, f"{place}.{name}", "has no effect")

@@ -1,0 +1,167 @@
+"""VirtualServices, indexed: which one serves a host, for whom (features rows F1, F19).
+
+Objects are read once (http_rules, l4_rules) and kept as long as they do not change. Of several for one mesh host the
+oldest serves; hosts of gateways are merged by gateway_routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from crds import virtual_service
+from crds.diagnostic import Code, Diagnostic, warning
+from crds.key import NETWORKING, ConfigKey
+from istiod.config.origin import Origin
+from istiod.config.store import ConfigSnapshot
+from istiod.mesh import conditions, hosts, http_rules, l4_rules, registry
+from istiod.mesh.http_rules import HttpRule
+from istiod.mesh.l4_rules import L4Rule
+from istiod.mesh.settings import MeshSettings
+
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualService:
+    """One object, read. ``hosts`` are full names; ``gateways`` are ``mesh`` and ``namespace/name``.
+
+    ``first_host`` is the first host as written; it names spans where no single destination does.
+    """
+
+    key: ConfigKey
+    created: datetime
+    hosts: tuple[str, ...]
+    gateways: tuple[str, ...]
+    export_to: frozenset[str]
+    first_host: str
+    http: tuple[HttpRule, ...] = ()
+    tls: tuple[L4Rule, ...] = ()
+    tcp: tuple[L4Rule, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        """The object as a whole."""
+        return Origin(key=self.key)
+
+    @property
+    def age(self) -> tuple[datetime, str, str]:
+        """Sort key: the oldest first, then by name and namespace."""
+        return (self.created, self.key.name, self.key.namespace)
+
+    def selectors(self) -> Iterator[str]:
+        """Ids of the source label selectors that its rules look at."""
+        for rule in self.http:
+            yield from (c.source.selector for c in rule.conditions if c.source.selector)
+        for l4 in (*self.tls, *self.tcp):
+            yield from (m.source.selector for m in l4.matches if m.source.selector)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VirtualServiceIndex:
+    """All VirtualServices, oldest first, by key, by mesh host and by gateway.
+
+    ``read`` remembers the object that each was read from, so that the next index reads only what changed.
+    """
+
+    by_key: Mapping[ConfigKey, VirtualService] = field(default_factory=dict)
+    by_host: Mapping[str, tuple[VirtualService, ...]] = field(default_factory=dict)
+    by_gateway: Mapping[str, tuple[VirtualService, ...]] = field(default_factory=dict)
+    selectors: frozenset[str] = frozenset()
+    read: Mapping[ConfigKey, virtual_service.VirtualService] = field(default_factory=dict)
+    settings: MeshSettings = field(default_factory=MeshSettings)
+
+    def for_sidecar(self, host: str, namespace: str) -> tuple[VirtualService, ...]:
+        """Those that speak for a mesh host as proxies of ``namespace`` see it, the one to ask first.
+
+        The most specific host wins, then the oldest object. Later ones matter only where the first has no rule for a
+        protocol or a client (Istio: one without routes for the listener is passed over).
+        """
+        wildcards = sorted(
+            (p for p in self.by_host if hosts.is_wildcard(p) and hosts.matches(p, host)),
+            key=hosts.specificity,
+            reverse=True,
+        )
+        found = dict.fromkeys(
+            one
+            for pattern in (host, *(p for p in wildcards if p != host))
+            for one in self.by_host.get(pattern, ())
+            if registry.exported(one.export_to, namespace)
+        )
+        return tuple(found)
+
+    def in_mesh(self, namespace: str) -> Iterator[VirtualService]:
+        """Those for sidecars that proxies of ``namespace`` see, oldest first."""
+        for one in self.by_key.values():
+            if conditions.MESH in one.gateways and registry.exported(one.export_to, namespace):
+                yield one
+
+    def for_gateway(self, gateway: str, namespace: str) -> Iterator[VirtualService]:
+        """Those bound to a gateway (``namespace/name``) that routers of ``namespace`` see, oldest first."""
+        return (one for one in self.by_gateway.get(gateway, ()) if registry.exported(one.export_to, namespace))
+
+    def matched(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """What a sidecar's labels mean to rules: the ids for ScopeKey.matched, sorted.
+
+        Labels that no rule looks at leave no trace, so that proxies share scopes.
+        """
+        own = frozenset(f"{name}={value}" for name, value in labels.items())
+        return tuple(sorted(one for one in self.selectors if own.issuperset(one.split(","))))
+
+
+def build(
+    snapshot: ConfigSnapshot, settings: MeshSettings, previous: VirtualServiceIndex | None = None
+) -> VirtualServiceIndex:
+    """The index of a snapshot; objects that ``previous`` has read already are not read again."""
+    objects = {
+        key: item
+        for key, item in snapshot.of(NETWORKING, "VirtualService").items()
+        if isinstance(item, virtual_service.VirtualService)
+    }
+    known = previous if previous is not None and previous.settings == settings else VirtualServiceIndex()
+    found = sorted(
+        (known.by_key[key] if known.read.get(key) is item else _read(item, settings) for key, item in objects.items()),
+        key=lambda one: one.age,
+    )
+    return VirtualServiceIndex(
+        by_key={one.key: one for one in found},
+        by_host=_grouped((host, one) for one in found if conditions.MESH in one.gateways for host in one.hosts),
+        by_gateway=_grouped((name, one) for one in found for name in one.gateways if name != conditions.MESH),
+        selectors=frozenset(selector for one in found for selector in one.selectors()),
+        read=objects,
+        settings=settings,
+    )
+
+
+def _grouped(pairs: Iterable[tuple[str, VirtualService]]) -> Mapping[str, tuple[VirtualService, ...]]:
+    groups: dict[str, list[VirtualService]] = {}
+    for name, one in pairs:
+        groups.setdefault(name, []).append(one)
+    return {name: tuple(group) for name, group in groups.items()}
+
+
+def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> VirtualService:
+    key, spec = item.key, item.spec
+    reader = http_rules.Reader(key=key, dns_domain=settings.dns_domain, default_retry=settings.default_retry)
+    http, findings = reader.rules(spec.http)
+    names = dict.fromkeys(hosts.resolve(name.lower(), key.namespace, settings.dns_domain) for name in spec.hosts)
+    gateways = dict.fromkeys(conditions.resolve_gateway(name, key.namespace) for name in spec.gateways)
+    return VirtualService(
+        key=key,
+        created=item.metadata.creation_timestamp or _OLDEST,
+        hosts=tuple(names),
+        gateways=tuple(gateways) or (conditions.MESH,),
+        export_to=registry.audience(spec.export_to, key.namespace, settings.virtual_service_export_to),
+        first_host=next(iter(spec.hosts), ""),
+        http=http,
+        tls=l4_rules.tls(reader, spec.tls),
+        tcp=l4_rules.tcp(reader, spec.tcp),
+        diagnostics=(*findings, *_ineffective(key, names)),
+    )
+
+
+def _ineffective(key: ConfigKey, names: Iterable[str]) -> Iterator[Diagnostic]:
+    if not tuple(names):
+        yield warning(Code.INEFFECTIVE, key, "spec.hosts", "names no host")
