@@ -20,11 +20,14 @@ class Summary:
     """What a scope may know of a host's endpoints: it changes seldom, and only then scopes change.
 
     ``identities`` are the SPIFFE ids of the endpoints, sorted (subject alternative names of auto mTLS). ``addresses``
-    are filled for headless services only, by service port number, sorted: their TCP listeners match by pod address.
+    are filled for headless services and those without a selector only, by service port number: TCP listeners of the
+    former match by pod address, workloads of the latter are found by theirs. ``tls``: there are endpoints, and every
+    one speaks mesh mTLS.
     """
 
     identities: tuple[str, ...] = ()
     addresses: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    tls: bool = False
 
 
 EMPTY_SUMMARY = Summary()

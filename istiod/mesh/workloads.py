@@ -47,6 +47,7 @@ class PodWorkload:
     ports: tuple[ContainerPort, ...]
     identity: str
     tls: bool
+    ready: bool
     locality: Locality
     network: str
     node: str
@@ -73,6 +74,7 @@ def pod(item: core.Pod, settings: MeshSettings, localities: Mapping[str, Localit
         ),
         identity=str(Identity(settings.trust_domain, meta.namespace, account)),
         tls=meta.labels.get(names.LABEL_TLS_MODE) == "istio",
+        ready=any(c.type == "Ready" and c.status == "True" for c in item.status.conditions),
         locality=locality,
         network=network,
         node=spec.node_name,

@@ -1,0 +1,174 @@
+"""EndpointSlices and Pods, indexed by what an event of theirs touches; updated, not rebuilt, from event to event.
+
+What endpoints they make is endpoints.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from crds import core, discovery
+from crds.key import ConfigKey
+from istiod.config.store import ConfigSnapshot
+from istiod.mesh import workloads
+from istiod.mesh.settings import MeshSettings
+from istiod.mesh.workloads import PodWorkload
+from wire import names
+from wire.node import Locality
+
+SLICES = ("discovery.k8s.io", "EndpointSlice")
+PODS = ("", "Pod")
+NODES = ("", "Node")
+
+ServiceName = tuple[str, str]
+"""Namespace and name of a Kubernetes Service."""
+PodName = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Backends:
+    """Slices by the Service that they belong to, pods by name and by address, and who points at a pod.
+
+    ``slices`` are ordered by name. ``owners`` is the Service of each slice. ``users`` are the Services whose slices
+    name a pod (by name, or by an address without a target reference).
+    """
+
+    localities: Mapping[str, Locality] = field(default_factory=dict)
+    slices: Mapping[ServiceName, tuple[discovery.EndpointSlice, ...]] = field(default_factory=dict)
+    owners: Mapping[ConfigKey, ServiceName] = field(default_factory=dict)
+    pods: Mapping[PodName, PodWorkload] = field(default_factory=dict)
+    by_address: Mapping[str, PodWorkload] = field(default_factory=dict)
+    users: Mapping[PodName | str, frozenset[ServiceName]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """What some events of slices and pods may change: endpoints of Services, and pods that are new, other or gone."""
+
+    services: frozenset[ServiceName] = frozenset()
+    pods: frozenset[PodName] = frozenset()
+
+
+def build(snapshot: ConfigSnapshot, settings: MeshSettings) -> Backends:
+    """The index of a whole snapshot."""
+    nodes = (n for n in snapshot.of(*NODES).values() if isinstance(n, core.Node))
+    empty = Backends(localities={n.metadata.name: workloads.node_locality(n.metadata.labels) for n in nodes})
+    keys = (*snapshot.of(*SLICES), *snapshot.of(*PODS))
+    return update(empty, snapshot, frozenset(keys), settings)[0]
+
+
+def update(
+    before: Backends, snapshot: ConfigSnapshot, changed: Iterable[ConfigKey], settings: MeshSettings
+) -> tuple[Backends, Touched]:
+    """The index after some events, and what they touch. Events of other kinds are not looked at."""
+    slice_keys = [key for key in changed if (key.group, key.kind) == SLICES]
+    pod_keys = [key for key in changed if (key.group, key.kind) == PODS]
+    after, services = _with_slices(before, snapshot, slice_keys) if slice_keys else (before, frozenset())
+    if not pod_keys:
+        return after, Touched(services=services)
+    after, pods = _with_pods(after, snapshot, pod_keys, settings)
+    named: set[PodName | str] = set(pods)
+    for name in pods:
+        for found in (before.pods.get(name), after.pods.get(name)):
+            named.update(found.addresses if found else ())
+    users = frozenset(user for name in named for user in after.users.get(name, ()))
+    return after, Touched(services=services | users, pods=pods)
+
+
+def _with_slices(
+    before: Backends, snapshot: ConfigSnapshot, keys: Iterable[ConfigKey]
+) -> tuple[Backends, frozenset[ServiceName]]:
+    owners, slices, users = dict(before.owners), dict(before.slices), dict(before.users)
+    touched: set[ServiceName] = set()
+    changes: dict[ServiceName, dict[str, discovery.EndpointSlice | None]] = {}
+    for key in keys:
+        item = snapshot.get(key)
+        if (old := owners.pop(key, None)) is not None:
+            changes.setdefault(old, {})[key.name] = None
+        if isinstance(item, discovery.EndpointSlice) and (name := item.metadata.labels.get(names.LABEL_SERVICE_NAME)):
+            owner = (key.namespace, name)
+            owners[key] = owner
+            changes.setdefault(owner, {})[key.name] = item
+    for owner, items in changes.items():
+        by_name = {item.metadata.name: item for item in slices.get(owner, ())}
+        _leave(users, owner, by_name.values())
+        for name, item in items.items():
+            if item is None:
+                by_name.pop(name, None)
+            else:
+                by_name[name] = item
+        slices[owner] = tuple(by_name[name] for name in sorted(by_name))
+        _join(users, owner, by_name.values())
+        touched.add(owner)
+    after = Backends(
+        localities=before.localities,
+        slices=slices,
+        owners=owners,
+        pods=before.pods,
+        by_address=before.by_address,
+        users=users,
+    )
+    return after, frozenset(touched)
+
+
+def _targets(items: Iterable[discovery.EndpointSlice]) -> Iterable[PodName | str]:
+    for item in items:
+        for backend in item.endpoints:
+            yield target(item, backend) or (backend.addresses[0] if backend.addresses else "")
+
+
+def target(item: discovery.EndpointSlice, backend: discovery.Endpoint) -> PodName | None:
+    """The pod that a backend names, if it names one."""
+    ref = backend.target_ref
+    return (ref.namespace or item.metadata.namespace, ref.name) if ref and ref.kind == "Pod" else None
+
+
+def _join(
+    users: dict[PodName | str, frozenset[ServiceName]], owner: ServiceName, items: Iterable[discovery.EndpointSlice]
+) -> None:
+    for name in _targets(items):
+        users[name] = users.get(name, frozenset()) | {owner}
+
+
+def _leave(
+    users: dict[PodName | str, frozenset[ServiceName]], owner: ServiceName, items: Iterable[discovery.EndpointSlice]
+) -> None:
+    for name in _targets(items):
+        if left := users.get(name, frozenset()) - {owner}:
+            users[name] = left
+        else:
+            users.pop(name, None)
+
+
+def _with_pods(
+    before: Backends, snapshot: ConfigSnapshot, keys: Iterable[ConfigKey], settings: MeshSettings
+) -> tuple[Backends, frozenset[PodName]]:
+    """Pods whose leaf differs are the touched ones; an equal leaf stays the object that it was."""
+    pods, by_address = dict(before.pods), dict(before.by_address)
+    touched: set[PodName] = set()
+    for key in keys:
+        name, item = (key.namespace, key.name), snapshot.get(key)
+        old = pods.get(name)
+        new = workloads.pod(item, settings, before.localities) if isinstance(item, core.Pod) else None
+        if new == old:
+            continue
+        touched.add(name)
+        for address in old.addresses if old else ():
+            if by_address.get(address) == old:
+                del by_address[address]
+        if new is None:
+            del pods[name]
+        else:
+            pods[name] = new
+    for name in sorted(touched & pods.keys()):
+        by_address.update(dict.fromkeys(pods[name].addresses, pods[name]))
+    after = Backends(
+        localities=before.localities,
+        slices=before.slices,
+        owners=before.owners,
+        pods=pods,
+        by_address=by_address,
+        users=before.users,
+    )
+    return after, frozenset(touched)

@@ -1,0 +1,182 @@
+"""Endpoints of every service: from EndpointSlices, from ServiceEntries and from pods that one selects (D12, H4, H5).
+
+Leaves are by host and namespace; one is built again only when a slice or pod of it changed, and stays the same object
+while its content does. Which endpoints a proxy is sent (subset, locality) is decided when they are compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from crds import discovery
+from istiod.mesh import backends, workloads
+from istiod.mesh.backends import Backends
+from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable, Health
+from istiod.mesh.model import EMPTY_SUMMARY, Summary
+from istiod.mesh.registry import Registry
+from istiod.mesh.service import Resolution, Service
+from istiod.mesh.workloads import PodWorkload
+
+HostName = tuple[str, str]
+"""Host and namespace of a service."""
+
+_RANK = {Health.HEALTHY: 0, Health.DRAINING: 1, Health.UNHEALTHY: 2}
+_RESOLVED_HERE = frozenset({Resolution.CLIENT_SIDE, Resolution.PASSTHROUGH})
+
+
+def update(
+    before: EndpointTable, registry: Registry, declared: EndpointTable, found: Backends, touched: Iterable[HostName]
+) -> EndpointTable:
+    """The table with the touched hosts built again; the same table when nothing of it differs."""
+    leaves: dict[HostName, EndpointLeaf] | None = None
+    for name in touched:
+        old = before.leaves.get(name)
+        service = next((s for s in registry.by_host.get(name[0], ()) if s.namespace == name[1]), None)
+        new = _leaf(service, declared, found) if service else {}
+        if (old.ports if old else {}) == new:
+            continue
+        leaves = dict(before.leaves) if leaves is None else leaves
+        if new:
+            leaves[name] = EndpointLeaf(ports=new)
+        else:
+            del leaves[name]
+    return before if leaves is None else EndpointTable(leaves=leaves)
+
+
+def summarize(
+    before: Mapping[HostName, Summary], registry: Registry, table: EndpointTable, touched: Iterable[HostName]
+) -> Mapping[HostName, Summary]:
+    """The summaries of the table, with those of touched hosts made again; the same mapping when none differs."""
+    after: dict[HostName, Summary] | None = None
+    for name in touched:
+        service = next((s for s in registry.by_host.get(name[0], ()) if s.namespace == name[1]), None)
+        leaf = table.leaves.get(name)
+        new = _summary(service, leaf) if service and leaf else EMPTY_SUMMARY
+        if before.get(name, EMPTY_SUMMARY) == new:
+            continue
+        after = dict(before) if after is None else after
+        after[name] = new
+    return before if after is None else after
+
+
+def _summary(service: Service, leaf: EndpointLeaf) -> Summary:
+    everyone = [endpoint for endpoints in leaf.ports.values() for endpoint in endpoints]
+    by_address = service.headless or (service.kubernetes and not service.selector)
+    return Summary(
+        identities=tuple(sorted({e.identity for e in everyone if e.identity})),
+        addresses=tuple(
+            (port, tuple(dict.fromkeys(e.address for e in leaf.ports[port]))) for port in sorted(leaf.ports)
+        )
+        if by_address
+        else (),
+        tls=bool(everyone) and all(e.tls for e in everyone),
+    )
+
+
+def _leaf(service: Service, declared: EndpointTable, found: Backends) -> Mapping[int, tuple[Endpoint, ...]]:
+    name = (service.host, service.namespace)
+    if service.kubernetes:
+        return _from_slices(service, found)
+    own = declared.leaves.get(name)
+    ports = {port: list(endpoints) for port, endpoints in (own.ports if own else {}).items()}
+    if service.selector and service.resolution in _RESOLVED_HERE:
+        for port, endpoint in _selected(service, found):
+            ports.setdefault(port, []).append(endpoint)
+    return {port: _settled(endpoints) for port, endpoints in sorted(ports.items())}
+
+
+def _from_slices(service: Service, found: Backends) -> Mapping[int, tuple[Endpoint, ...]]:
+    numbers = {port.name: port.number for port in service.ports}
+    ports: dict[int, list[Endpoint]] = {}
+    for item in _one_family(found.slices.get((service.namespace, service.name), ())):
+        served = [(numbers[p.name], p.port) for p in item.ports if p.port is not None and p.name in numbers]
+        for backend in item.endpoints:
+            if (base := _backend(service, item, backend, found)) is None:
+                continue
+            for number, port in served:
+                ports.setdefault(number, []).append(replace(base, port=port))
+    return {port: _settled(endpoints) for port, endpoints in sorted(ports.items())}
+
+
+def _one_family(slices: Iterable[discovery.EndpointSlice]) -> list[discovery.EndpointSlice]:
+    """The IPv4 slices, or all IPv6 ones where there is no IPv4: a pod must not stand twice."""
+    all_slices = tuple(slices)
+    return [s for s in all_slices if s.address_type == "IPv4"] or [s for s in all_slices if s.address_type == "IPv6"]
+
+
+def _backend(
+    service: Service, item: discovery.EndpointSlice, backend: discovery.Endpoint, found: Backends
+) -> Endpoint | None:
+    """The endpoint of a backend, port 0; None when it serves nobody, or its pod is not known yet (labels decide)."""
+    health = _health(backend.conditions, publish_not_ready=service.publish_not_ready)
+    if health is None or not backend.addresses:
+        return None
+    address, named = backend.addresses[0], backends.target(item, backend)
+    pod = found.pods.get(named) if named else found.by_address.get(address)
+    if pod is not None:
+        return _of_pod(pod, address, health)
+    if named:
+        return None
+    locality = found.localities.get(backend.node_name, workloads.NOWHERE)
+    return Endpoint(
+        address=address,
+        port=0,
+        labels=workloads.placed({}, locality, "", backend.node_name),
+        tls=False,
+        health=health,
+        weight=1,
+        locality=locality,
+        network="",
+        identity="",
+        node=backend.node_name,
+        workload=workloads.workload("", item.metadata.namespace, {}),
+    )
+
+
+def _health(conditions: discovery.Conditions, *, publish_not_ready: bool) -> Health | None:
+    if conditions.ready is None or conditions.ready:
+        return Health.HEALTHY
+    if conditions.serving and conditions.terminating:
+        return Health.DRAINING
+    return Health.UNHEALTHY if publish_not_ready else None
+
+
+def _of_pod(pod: PodWorkload, address: str, health: Health, port: int = 0) -> Endpoint:
+    return Endpoint(
+        address=address,
+        port=port,
+        labels=pod.all_labels,
+        tls=pod.tls,
+        health=health,
+        weight=1,
+        locality=pod.locality,
+        network=pod.network,
+        identity=pod.identity,
+        node=pod.node,
+        workload=pod.workload,
+    )
+
+
+def _selected(service: Service, found: Backends) -> Iterable[tuple[int, Endpoint]]:
+    """Endpoints of the pods of its namespace that a ServiceEntry selects, with the service port of each."""
+    for name in sorted(n for n in found.pods if n[0] == service.namespace):
+        pod = found.pods[name]
+        if pod.addresses and pod.ready and service.selector <= pod.labels:
+            for port in service.ports:
+                number = port.target if isinstance(port.target, int) and port.target else port.number
+                yield port.number, _of_pod(pod, pod.addresses[0], Health.HEALTHY, number)
+
+
+def _settled(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """Each address and port once, the healthiest word on it, in a fixed order.
+
+    Where nobody is healthy those that drain serve: better than nobody (Kubernetes: ProxyTerminatingEndpoints).
+    """
+    best: dict[tuple[str, int], Endpoint] = {}
+    for endpoint in sorted(endpoints, key=lambda e: (_RANK[e.health], e.address, e.port)):
+        best.setdefault((endpoint.address, endpoint.port), endpoint)
+    ordered = tuple(best[place] for place in sorted(best))
+    if any(e.health is Health.HEALTHY for e in ordered):
+        return ordered
+    return tuple(replace(e, health=Health.HEALTHY) if e.health is Health.DRAINING else e for e in ordered)

@@ -1,0 +1,37 @@
+"""Locality load balancing as users set it (features row G6); which endpoints that prefers is decided per view."""
+
+from __future__ import annotations
+
+from crds.destination_rule import LocalityLoadBalancerSetting
+from istiod.mesh.policy import LocalityLb
+from wire import names
+
+CLOSE = LocalityLb(failover_priority=(names.LABEL_NETWORK, names.LABEL_REGION, names.LABEL_ZONE, names.LABEL_SUBZONE))
+"""What trafficDistribution PreferClose (PreferSameZone) means (Istio: TrafficDistribution)."""
+CLOSE_TO_NODE = LocalityLb(failover_priority=(*CLOSE.failover_priority, names.LABEL_HOSTNAME))
+_DISTRIBUTION = {"PreferClose": CLOSE, "PreferSameZone": CLOSE, "PreferSameNode": CLOSE_TO_NODE}
+
+
+def setting(said: LocalityLoadBalancerSetting) -> LocalityLb:
+    """The setting of a mesh or a DestinationRule."""
+    return LocalityLb(
+        distribute=tuple((d.from_, tuple(sorted(d.to.items()))) for d in said.distribute),
+        failover=tuple((f.from_, f.to) for f in said.failover),
+        failover_priority=said.failover_priority,
+        enabled=said.enabled is not False,
+    )
+
+
+def effective(
+    rule: LocalityLb | None, mesh: LocalityLb | None, distribution: str, *, ejects: bool
+) -> LocalityLb | None:
+    """The setting that has an effect on a cluster, or None.
+
+    A rule replaces the service's trafficDistribution, and that the mesh's setting. Without outlier detection nothing
+    would ever fail over, so only ``distribute`` and trafficDistribution work without it (``ejects`` False).
+    """
+    said = rule or _DISTRIBUTION.get(distribution) or mesh
+    if said is None or not said.enabled:
+        return None
+    forced = rule is None and distribution in _DISTRIBUTION
+    return said if said.distribute or ejects or forced else None

@@ -1,0 +1,150 @@
+"""ConfigMap ``istio`` of the root namespace, key ``mesh`` -> MeshSettings (features rows R1-R4, R7).
+
+It is an object like any other, so a change is live. Text that cannot be read keeps the settings that served before,
+and is reported. Annotation ``proxy.istio.io/config`` and ProxyConfig objects are not looked at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from crds import core, mesh_config, parse, text
+from crds.diagnostic import Code, Diagnostic, error, warning
+from crds.key import ConfigKey
+from istiod.config.store import ConfigSnapshot
+from istiod.mesh import locality, retries
+from istiod.mesh.policy import Keepalive
+from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
+from wire import names
+
+KEY = ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")
+FIELD = "data.mesh"
+_DEFAULT = MeshSettings()
+_UNSUPPORTED = (
+    "proxy_http_port",
+    "ingress_class",
+    "ingress_service",
+    "ingress_selector",
+    "enable_envoy_access_log_service",
+    "config_sources",
+    "ca_certificates",
+    "zone_aware_lb_setting",
+    "inbound_cluster_stat_name",
+    "outbound_cluster_stat_name",
+    "certificates",
+    "service_settings",
+    "ca",
+    "extension_providers",
+    "default_providers",
+    "discovery_selectors",
+    "tls_defaults",
+    "service_scope_configs",
+    "default_traffic_policy",
+)
+"""Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
+
+
+def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
+    """The settings of a snapshot, with findings; ``previous`` (or Istio's defaults) where they cannot be read."""
+    item = snapshot.get(KEY)
+    if not isinstance(item, core.ConfigMap) or not item.data.get("mesh", "").strip():
+        return _DEFAULT, ()
+    try:
+        document = text.load(item.data["mesh"])
+    except text.UnreadableError as problem:
+        message = f"{problem} (line {problem.line + 1} of the text); the settings from before are kept"
+        return previous or _DEFAULT, (error(Code.UNREADABLE, KEY, FIELD, message),)
+    if not isinstance(document, dict):
+        return previous or _DEFAULT, (error(Code.BAD_VALUE, KEY, FIELD, "mesh configuration is an object"),)
+    config, findings = parse.part(mesh_config.MeshConfig, document, KEY)
+    placed = tuple(replace(d, field=f"{FIELD}.{d.field}" if d.field else FIELD) for d in findings)
+    if config is None:
+        return previous or _DEFAULT, placed
+    return settings(config), (*placed, *_unsupported(config))
+
+
+def settings(config: mesh_config.MeshConfig) -> MeshSettings:
+    """The settings that a mesh configuration asks for; what it leaves out is Istio's default."""
+    found = _with_policies(_with_logs(_identity(config), config), config)
+    outbound = config.outbound_traffic_policy
+    inbound = config.inbound_traffic_policy
+    detection = config.protocol_detection_timeout
+    return replace(
+        found,
+        outbound=OutboundMode.REGISTRY_ONLY if outbound and outbound.mode == "REGISTRY_ONLY" else _DEFAULT.outbound,
+        inbound=InboundMode(inbound.mode) if inbound else _DEFAULT.inbound,
+        outbound_port=config.proxy_listen_port or _DEFAULT.outbound_port,
+        inbound_port=config.proxy_inbound_listen_port or _DEFAULT.inbound_port,
+        connect_timeout=config.connect_timeout or _DEFAULT.connect_timeout,
+        protocol_detection_timeout=_DEFAULT.protocol_detection_timeout if detection is None else detection,
+        tcp_keepalive=keepalive(config.tcp_keepalive),
+        dns_refresh_rate=config.dns_refresh_rate or _DEFAULT.dns_refresh_rate,
+        h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
+    )
+
+
+def _identity(config: mesh_config.MeshConfig) -> MeshSettings:
+    auto = config.enable_auto_mtls
+    return MeshSettings(
+        trust_domain=config.trust_domain or _DEFAULT.trust_domain,
+        trust_domain_aliases=config.trust_domain_aliases,
+        root_namespace=config.root_namespace or _DEFAULT.root_namespace,
+        auto_mtls=_DEFAULT.auto_mtls if auto is None else auto,
+        service_export_to=config.default_service_export_to or _DEFAULT.service_export_to,
+        virtual_service_export_to=config.default_virtual_service_export_to or _DEFAULT.virtual_service_export_to,
+        destination_rule_export_to=config.default_destination_rule_export_to or _DEFAULT.destination_rule_export_to,
+    )
+
+
+def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSettings:
+    proxy = config.default_config
+    topology = proxy.gateway_topology if proxy else None
+    return replace(
+        found,
+        access_log_file=config.access_log_file,
+        access_log_format=config.access_log_format,
+        access_log_encoding=AccessLogEncoding(config.access_log_encoding),
+        enable_tracing=config.enable_tracing,
+        drain_duration=(proxy.drain_duration if proxy else None) or _DEFAULT.drain_duration,
+        num_trusted_proxies=topology.num_trusted_proxies if topology else 0,
+    )
+
+
+def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSettings:
+    paths = config.path_normalization
+    tls = config.mesh_mtls
+    local = config.locality_lb_setting
+    return replace(
+        found,
+        default_retry=retries.convert(config.default_http_retry_policy, DEFAULT_RETRY)
+        or replace(DEFAULT_RETRY, attempts=0),
+        locality_lb=_DEFAULT.locality_lb if local is None else locality.setting(local),
+        path_normalization=_path_normalization(paths),
+        min_tls_version=_DEFAULT.min_tls_version
+        if tls is None or tls.min_protocol_version == "TLS_AUTO"
+        else tls.min_protocol_version,
+    )
+
+
+def _path_normalization(said: mesh_config.PathNormalization | None) -> str:
+    return _DEFAULT.path_normalization if said is None or said.normalization == "DEFAULT" else said.normalization
+
+
+def keepalive(said: mesh_config.TcpKeepalive | None) -> Keepalive | None:
+    """TCP keepalive as the API has it; 0 means unset."""
+    if said is None:
+        return None
+    return Keepalive(probes=said.probes or None, time=_positive(said.time), interval=_positive(said.interval))
+
+
+def _positive(value: timedelta | None) -> timedelta | None:
+    return value or None
+
+
+def _unsupported(config: mesh_config.MeshConfig) -> Iterator[Diagnostic]:
+    for name in _UNSUPPORTED:
+        if name in config.model_fields_set and getattr(config, name):
+            alias = mesh_config.MeshConfig.model_fields[name].alias or name
+            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{alias}", "is read and has no effect yet")
