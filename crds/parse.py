@@ -1,0 +1,165 @@
+"""From a document, as YAML or an API server gives it, to an object and findings.
+
+One rule: any error means no object, so that the source keeps the last good version. Unknown fields are warnings and
+otherwise as if they were not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from crds import checks, diagnostic, path, registry
+from crds.diagnostic import Code, Diagnostic, Severity
+from crds.key import ConfigKey
+from crds.meta import Model, Object
+
+DEFAULT_NAMESPACE: Final = "default"
+_MOST_FINDINGS: Final = 50  # of one object: a large file of typing errors must not become as many findings
+_LONGEST_VALUE: Final = 60
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
+_UNKNOWN: Final = "extra_forbidden"
+_DICT_KEY: Final = "[key]"  # pydantic's last step where the key itself is wrong
+
+Document = Mapping[str, Any]
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """What one document gives. ``key`` is None where the document does not name an object of a kind that we read."""
+
+    key: ConfigKey | None = None
+    object: Object | None = None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def parse(document: Mapping[str, object]) -> Parsed:
+    """The object that a document holds, or findings that say why it holds none.
+
+    A cluster-scoped object has namespace ""; a namespaced one without gets "default", as kubectl does.
+    """
+    named = _name(document)
+    if isinstance(named, Diagnostic):
+        return Parsed(diagnostics=(named,))
+    info = registry.KINDS.get((named.group, named.kind))
+    if info is None or info.model is None:
+        return _without_model(named)
+    key = named._replace(namespace=(named.namespace or DEFAULT_NAMESPACE) if info.namespaced else "")
+    version = str(document["apiVersion"]).rpartition("/")[2]
+    if version not in info.versions:
+        message = f"{key.kind} has no version {version}; known are {', '.join(info.versions)}"
+        return Parsed(diagnostics=(diagnostic.warning(Code.UNKNOWN_KIND, key, "apiVersion", message),))
+    if key.namespace != named.namespace:
+        metadata: Any = document["metadata"]
+        document = {**document, "metadata": {**metadata, "namespace": key.namespace}}
+    item, findings = _model(info.model, document, key, by_name=False)
+    if item is not None:
+        findings += checks.check(item)
+    rejected = any(finding.severity is Severity.ERROR for finding in findings)
+    return Parsed(key=key, object=None if rejected else item, diagnostics=findings)
+
+
+def part(
+    kind: type[M], document: Mapping[str, object], key: ConfigKey | None
+) -> tuple[M | None, tuple[Diagnostic, ...]]:
+    """A part of the API that is no object of its own, such as MeshConfig, with findings; None on an error.
+
+    Such parts are read as protobuf JSON, which takes both spellings of a name (``mesh_mtls`` and ``meshMTLS``).
+    """
+    return _model(kind, document, key, by_name=True)
+
+
+def _name(document: Document) -> ConfigKey | Diagnostic:
+    """The name that a document gives itself, as it stands there."""
+    version, kind, metadata = document.get("apiVersion"), document.get("kind"), document.get("metadata")
+    fields = metadata if isinstance(metadata, Mapping) else {}
+    name, namespace = fields.get("name"), fields.get("namespace")
+    given = {"apiVersion": version, "kind": kind, "metadata.name": name}
+    missing = [field for field, value in given.items() if not isinstance(value, str) or not value]
+    if missing:
+        message = f"no Kubernetes object: it has no {', '.join(missing)}"
+        return diagnostic.error(Code.NOT_AN_OBJECT, None, missing[0], message)
+    key = ConfigKey(str(version).rpartition("/")[0], str(kind), namespace or "", str(name))
+    for field, value in (("metadata.name", name), ("metadata.namespace", namespace)):
+        if value is not None and not (isinstance(value, str) and _NAME.match(value)):
+            message = f"{_short(value)} is no name: lower-case letters, digits, '-' and '.' only"
+            return diagnostic.error(Code.BAD_VALUE, None, field, message)
+    return key
+
+
+def _without_model(key: ConfigKey) -> Parsed:
+    effect = registry.effect(key.group, key.kind)
+    if effect is registry.Effect.SILENT:
+        return Parsed()
+    if effect is registry.Effect.NOT_YET:
+        message = f"{key.kind} of {key.group} has no effect yet"
+        return Parsed(diagnostics=(diagnostic.warning(Code.NOT_SUPPORTED, key, "", message),))
+    message = f"{key.kind} of group {key.group} is not known here"
+    return Parsed(diagnostics=(diagnostic.warning(Code.UNKNOWN_KIND, key, "kind", message),))
+
+
+def _model(
+    kind: type[M], document: Document, key: ConfigKey | None, *, by_name: bool
+) -> tuple[M | None, tuple[Diagnostic, ...]]:
+    """Validate; where that fails, once more without nulls (as an API server reads them) and unknown fields."""
+    try:
+        return kind.model_validate(document, by_alias=True, by_name=by_name), ()
+    except ValidationError:
+        copy = _without_nulls(document)
+    try:
+        return kind.model_validate(copy, by_alias=True, by_name=by_name), ()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+    findings = [_finding(detail, key) for detail in details[:_MOST_FINDINGS]]
+    if len(details) > _MOST_FINDINGS:
+        message = f"and {len(details) - _MOST_FINDINGS} more findings in this object"
+        findings.append(diagnostic.warning(Code.BAD_VALUE, key, "", message))
+    if any(detail["type"] != _UNKNOWN for detail in details):
+        return None, tuple(findings)
+    for detail in details:
+        _remove(copy, detail["loc"])
+    return kind.model_validate(copy, by_alias=True, by_name=by_name), tuple(findings)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A copy whose mappings have no null values."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _remove(tree: Any, steps: tuple[int | str, ...]) -> None:
+    for step in steps[:-1]:
+        tree = tree[step]
+    del tree[steps[-1]]
+
+
+def _finding(detail: ErrorDetails, key: ConfigKey | None) -> Diagnostic:
+    steps = detail["loc"]
+    field = path.join(steps[:-1] if steps and steps[-1] == _DICT_KEY else steps)
+    if detail["type"] == _UNKNOWN:
+        return diagnostic.warning(Code.UNKNOWN_FIELD, key, field, "unknown field; it has no effect")
+    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    given = "" if key is not None and key.kind == "Secret" else f", not {_short(detail['input'])}"
+    message = reason if detail["type"] == "value_error" else f"must be {reason}{given}"
+    return diagnostic.error(Code.BAD_VALUE, key, field, message)
+
+
+def _short(value: object) -> str:
+    """A value as it looks in JSON, or what it is where it is long or nested."""
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -1,0 +1,123 @@
+"""Which kinds we know: how each is served, whether it has a namespace, and which model reads it.
+
+Three sorts of kind: those with a model; Istio's and the Gateway API's that have no effect yet (``NOT_YET``: users are
+told); and ordinary Kubernetes kinds that the mesh does not look at (``SILENT``). Anything else is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from crds import apps, core, destination_rule, discovery, gateway, peer_authentication, service_entry, sidecar
+from crds.key import NETWORKING, SECURITY
+from crds.meta import Object
+from crds.virtual_service import VirtualService
+
+
+class Effect(Enum):
+    """What an object of a kind does."""
+
+    READ = "read"
+    NOT_YET = "known, and without effect yet"
+    SILENT = "of no concern to the mesh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindInfo:
+    """How the API serves a kind. ``model`` is set exactly when ``effect`` is READ."""
+
+    group: str
+    kind: str
+    versions: tuple[str, ...]
+    plural: str
+    namespaced: bool = True
+    effect: Effect = Effect.READ
+    model: type[Object] | None = None
+
+
+ALL_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
+GATEWAY_API: Final = "gateway.networking.k8s.io"
+
+_READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
+    (NETWORKING, ALL_VERSIONS, "virtualservices", VirtualService),
+    (NETWORKING, ALL_VERSIONS, "destinationrules", destination_rule.DestinationRule),
+    (NETWORKING, ALL_VERSIONS, "gateways", gateway.Gateway),
+    (NETWORKING, ALL_VERSIONS, "serviceentries", service_entry.ServiceEntry),
+    (NETWORKING, ALL_VERSIONS, "sidecars", sidecar.Sidecar),
+    (SECURITY, ("v1", "v1beta1"), "peerauthentications", peer_authentication.PeerAuthentication),
+    ("", ("v1",), "services", core.Service),
+    ("", ("v1",), "pods", core.Pod),
+    ("", ("v1",), "secrets", core.Secret),
+    ("", ("v1",), "configmaps", core.ConfigMap),
+    ("", ("v1",), "serviceaccounts", core.ServiceAccount),
+    ("discovery.k8s.io", ("v1", "v1beta1"), "endpointslices", discovery.EndpointSlice),
+    ("apps", ("v1",), "deployments", apps.Deployment),
+    ("apps", ("v1",), "replicasets", apps.ReplicaSet),
+    ("apps", ("v1",), "statefulsets", apps.StatefulSet),
+    ("apps", ("v1",), "daemonsets", apps.DaemonSet),
+    ("batch", ("v1",), "jobs", apps.Job),
+)
+_READ_CLUSTER: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
+    ("", ("v1",), "nodes", core.Node),
+    ("", ("v1",), "namespaces", core.Namespace),
+)
+_NOT_YET: Final = (
+    (NETWORKING, ALL_VERSIONS, "workloadentries", "WorkloadEntry"),
+    (NETWORKING, ALL_VERSIONS, "workloadgroups", "WorkloadGroup"),
+    (NETWORKING, ("v1alpha3",), "envoyfilters", "EnvoyFilter"),
+    (NETWORKING, ("v1beta1",), "proxyconfigs", "ProxyConfig"),
+    (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", "AuthorizationPolicy"),
+    (SECURITY, ("v1", "v1beta1"), "requestauthentications", "RequestAuthentication"),
+    ("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry"),
+    ("extensions.istio.io", ("v1alpha1",), "wasmplugins", "WasmPlugin"),
+    ("extensions.istio.io", ("v1alpha1",), "trafficextensions", "TrafficExtension"),
+    ("install.istio.io", ("v1alpha1",), "istiooperators", "IstioOperator"),
+    (GATEWAY_API, ("v1", "v1beta1"), "gateways", "Gateway"),
+    (GATEWAY_API, ("v1", "v1beta1"), "httproutes", "HTTPRoute"),
+    (GATEWAY_API, ("v1", "v1alpha2"), "grpcroutes", "GRPCRoute"),
+    (GATEWAY_API, ("v1", "v1alpha2"), "tcproutes", "TCPRoute"),
+    (GATEWAY_API, ("v1", "v1alpha3", "v1alpha2"), "tlsroutes", "TLSRoute"),
+    (GATEWAY_API, ("v1alpha2",), "udproutes", "UDPRoute"),
+    (GATEWAY_API, ("v1", "v1beta1", "v1alpha2"), "referencegrants", "ReferenceGrant"),
+    (GATEWAY_API, ("v1", "v1alpha3"), "backendtlspolicies", "BackendTLSPolicy"),
+    (GATEWAY_API, ("v1",), "listenersets", "ListenerSet"),
+    ("networking.k8s.io", ("v1",), "ingresses", "Ingress"),
+)
+_NOT_YET_CLUSTER: Final = ((GATEWAY_API, ("v1", "v1beta1"), "gatewayclasses", "GatewayClass"),)
+_KUBERNETES_GROUPS: Final = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
+
+
+def _kinds() -> dict[tuple[str, str], KindInfo]:
+    table: dict[tuple[str, str], KindInfo] = {}
+    for rows, namespaced in ((_READ, True), (_READ_CLUSTER, False)):
+        for group, versions, plural, model in rows:
+            kind = model.__name__
+            table[group, kind] = KindInfo(
+                group=group, kind=kind, versions=versions, plural=plural, namespaced=namespaced, model=model
+            )
+    for names, namespaced in ((_NOT_YET, True), (_NOT_YET_CLUSTER, False)):
+        for group, versions, plural, kind in names:
+            table[group, kind] = KindInfo(
+                group=group, kind=kind, versions=versions, plural=plural, namespaced=namespaced, effect=Effect.NOT_YET
+            )
+    return table
+
+
+KINDS: Final[Mapping[tuple[str, str], KindInfo]] = MappingProxyType(_kinds())
+"""(group, kind) -> how it is served, for the kinds that we read or that users expect us to read."""
+
+
+def effect(group: str, kind: str) -> Effect | None:
+    """What objects of a kind do; None where neither group nor kind is known.
+
+    Groups of Kubernetes itself (no dot, or under k8s.io) are of no concern where KINDS has no row for them.
+    """
+    info = KINDS.get((group, kind))
+    if info is not None:
+        return info.effect
+    is_kubernetes = group in _KUBERNETES_GROUPS or group.endswith(".k8s.io")
+    return Effect.SILENT if is_kubernetes and group != GATEWAY_API else None
