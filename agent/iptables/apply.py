@@ -113,11 +113,13 @@ def route_commands(settings: Capture, *, remove: bool = False) -> tuple[tuple[st
 
 
 def _route(command: tuple[str, ...], *, remove: bool) -> None:
-    """Run one ``ip`` command. A rule that is there, and anything that is gone already, is no failure."""
+    """Run one ``ip`` command. A rule that is there already is not added again; what is gone already is no failure."""
+    if command[2:4] == ("rule", "add") and tools.run((*command[:3], "show", *command[4:])):
+        return
     try:
         tools.run(command)
-    except tools.ToolError as error:
-        if not remove and "File exists" not in str(error):
+    except tools.ToolError:
+        if not remove:
             raise
 
 

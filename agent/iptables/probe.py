@@ -44,6 +44,9 @@ def run(capture: Capture, port: int, timeout: float, *, ipv6: bool = False) -> N
             with _as_user(capture.proxy_uids[0]):
                 client = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
             client.settimeout(_POLL)
+            client.bind(
+                (listen, 0)
+            )  # from 127.0.0.6 or ::6 it would be Envoy's traffic to the app, which is let through
             if client.connect_ex((target, port)) == 0 and _arrived(selector, port):
                 return
             time.sleep(_POLL)

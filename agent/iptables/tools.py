@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import ipaddress
 import json
-import logging
 import os
 import pwd
 import shutil
@@ -22,8 +21,8 @@ from pathlib import Path
 from agent.iptables.flags import Machine
 from agent.iptables.rules import Rule
 
-LOG = logging.getLogger("istio-iptables")
 CAP_NET_ADMIN = 12
+RESOLV_CONF = Path("/etc/resolv.conf")
 _CLONE_NEWNET = 0x40000000
 _TIMEOUT = 60.0  # seconds; iptables may wait for the lock of a neighbour
 
@@ -156,7 +155,7 @@ def addresses() -> tuple[str, ...]:
 
 
 def _name_servers() -> tuple[str, ...]:
-    lines = Path("/etc/resolv.conf").read_text(encoding="utf-8").splitlines()
+    lines = RESOLV_CONF.read_text(encoding="utf-8").splitlines()
     words = [line.split() for line in lines]
     return tuple(line[1] for line in words if len(line) > 1 and line[0] == "nameserver" and "%" not in line[1])
 
