@@ -6,16 +6,31 @@ inbound.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from istiod.mesh import locality
+from istiod.mesh.destination_rules import HostPolicy, Subset
+from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.model import Model
+from istiod.mesh.policy import ClientTls, LbAlgorithm, MutualTls, TlsMode, TrafficPolicy
 from istiod.mesh.route import Destination
-from istiod.mesh.scope import Cluster
-from istiod.mesh.service import Service
+from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef, UpstreamTls
+from istiod.mesh.service import Port, Protocol, Resolution, Service
+from istiod.mesh.settings import MeshSettings
+from wire.node import NodeType
 
 PASSTHROUGH = "PassthroughCluster"
 BLACKHOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+OUTBOUND = "outbound"
+
+_WHOLE = Subset(name="", labels=frozenset())
+_DEFAULT = TrafficPolicy()
+_DNS = {Resolution.DNS: Discovery.STRICT_DNS, Resolution.DNS_ROUND_ROBIN: Discovery.LOGICAL_DNS}
+_UNREACHABLE = frozenset({Resolution.ALIAS, Resolution.DYNAMIC_DNS})
+"""Resolutions without a cluster of their own: an alias leads to another host's, dynamic DNS is not supported yet."""
+_MESH = frozenset({TlsMode.AUTO, TlsMode.ISTIO_MUTUAL})
 
 
 def cluster_name(direction: str, subset: str, host: str, port: int) -> str:
@@ -28,18 +43,220 @@ def sni(subset: str, host: str, port: int) -> str:
     return f"outbound_.{port}_.{subset}_.{host}"
 
 
-def outbound_clusters(model: Model, namespace: str, services: Iterable[Service]) -> Mapping[str, Cluster]:
+def outbound_clusters(
+    model: Model, namespace: str, services: Iterable[Service], proxy: NodeType = NodeType.SIDECAR
+) -> Mapping[str, Cluster]:
     """Clusters of these services (host, and each subset) as clients in ``namespace`` see them, by name.
 
-    PassthroughCluster and BlackHoleCluster are always among them.
+    PassthroughCluster and BlackHoleCluster are always among them. Of several services of one host and port the first
+    counts.
     """
-    raise NotImplementedError
+    found = {cluster.name: cluster for cluster in _always(model.settings)}
+    for service in services:
+        for cluster in service_clusters(model, namespace, service, proxy):
+            found.setdefault(cluster.name, cluster)
+    return found
 
 
-def destination(model: Model, namespace: str, host: str, port: int, subset: str = "") -> Destination:
+def service_clusters(
+    model: Model, namespace: str, service: Service, proxy: NodeType = NodeType.SIDECAR
+) -> tuple[Cluster, ...]:
+    """The clusters of one service: per port the whole host, then each subset."""
+    policy = model.policies.lookup(service, namespace)
+    subsets = (_WHOLE, *(policy.subsets if policy else ()))
+    return tuple(
+        _Maker(model=model, service=service, rule=policy, proxy=proxy).cluster(port, subset)
+        for port in _reachable_ports(service)
+        for subset in subsets
+    )
+
+
+def destination(
+    model: Model,
+    namespace: str,
+    host: str,
+    port: int,
+    subset: str = "",
+    proxy: NodeType = NodeType.SIDECAR,
+) -> Destination:
     """The destination that a route in ``namespace`` means by a full host name, a port and a subset.
 
     The cluster is named even when host or subset are unknown: a request then gets a 503 with flag NC, as on Istio;
     who asks for it reports UNKNOWN_HOST or UNKNOWN_SUBSET.
     """
-    raise NotImplementedError
+    plain = Destination(cluster=cluster_name(OUTBOUND, subset, host, port), host=host, port=port, subset=subset)
+    service = model.registry.find(host, namespace)
+    found = next((p for p in _reachable_ports(service) if p.number == port), None) if service else None
+    if service is None or found is None:
+        return plain
+    rule = model.policies.lookup(service, namespace)
+    part = (rule.subset(subset) if rule else None) or Subset(name=subset, labels=frozenset())
+    cluster = _Maker(model=model, service=service, rule=rule, proxy=proxy).cluster(found, part)
+    return replace(
+        plain,
+        mesh_tls=cluster.downstream_protocol and cluster.tls is not None and cluster.tls.mode in _MESH,
+        hash_policy=rule.hash_policy(port, subset) if rule else None,
+    )
+
+
+def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_address: str = "") -> Cluster:
+    """A cluster that goes where the client wanted to go."""
+    return Cluster(
+        name=name,
+        discovery=Discovery.ORIGINAL_DST,
+        direction=direction,
+        downstream_protocol=True,
+        policy=_with_times(_DEFAULT, settings),
+        bind_address=bind_address,
+    )
+
+
+def _always(settings: MeshSettings) -> tuple[Cluster, ...]:
+    blackhole = Cluster(
+        name=BLACKHOLE,
+        discovery=Discovery.STATIC,
+        direction=Direction.OUTBOUND,
+        policy=_with_times(_DEFAULT, settings),
+    )
+    return blackhole, passthrough(PASSTHROUGH, settings, Direction.OUTBOUND)
+
+
+def _reachable_ports(service: Service) -> Iterator[Port]:
+    if service.resolution not in _UNREACHABLE:
+        yield from (port for port in service.ports if port.protocol is not Protocol.UDP)
+
+
+def _with_times(policy: TrafficPolicy, settings: MeshSettings) -> TrafficPolicy:
+    """The policy with the mesh's connect timeout and keepalive where it has none of its own."""
+    pool = policy.connection_pool
+    return replace(
+        policy,
+        connection_pool=replace(
+            pool,
+            connect_timeout=pool.connect_timeout or settings.connect_timeout,
+            keepalive=pool.keepalive or settings.tcp_keepalive,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    """Makes the clusters of one service for one kind of proxy; ``rule`` is what its clients' DestinationRules say."""
+
+    model: Model
+    service: Service
+    rule: HostPolicy | None
+    proxy: NodeType
+
+    def cluster(self, port: Port, subset: Subset) -> Cluster:
+        """The cluster of a port and a subset."""
+        said = self.rule.policy(port.number, subset.name) if self.rule else _DEFAULT
+        policy = self._policy(said)
+        discovery = self._discovery(policy)
+        name = cluster_name(OUTBOUND, subset.name, self.service.host, port.number)
+        direct = said.connection_pool
+        return Cluster(
+            name=name,
+            discovery=discovery,
+            direction=Direction.OUTBOUND if self.proxy is NodeType.SIDECAR else Direction.GATEWAY,
+            services=(service_ref(self.service),),
+            port=port.number,
+            subset=subset.name,
+            protocol=Protocol.HTTP2 if self._upgrades(port, direct.h2_upgrade) else port.protocol,
+            downstream_protocol=direct.use_client_protocol or self._sniffed(port, direct.h2_upgrade),
+            policy=policy,
+            tls=self._tls(said, port, subset, discovery),
+            query=self._query(name, port, subset, policy) if discovery is Discovery.EDS else None,
+            endpoints=self._inline(port, subset) if discovery in _DNS.values() else (),
+            origin=self.rule.origin if self.rule else None,
+        )
+
+    def _policy(self, said: TrafficPolicy) -> TrafficPolicy:
+        """The policy in effect: times and locality of the mesh where the rule says nothing."""
+        balancer = said.load_balancer
+        local = locality.effective(
+            balancer.locality,
+            self.model.settings.locality_lb,
+            self.service.traffic_distribution,
+            ejects=said.outlier_detection is not None,
+        )
+        return _with_times(replace(said, load_balancer=replace(balancer, locality=local)), self.model.settings)
+
+    def _discovery(self, policy: TrafficPolicy) -> Discovery:
+        """Where endpoints come from. A router has no original destination that would mean anything."""
+        if (dns := _DNS.get(self.service.resolution)) is not None:
+            return dns
+        passes = (
+            self.service.resolution is Resolution.PASSTHROUGH
+            or policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH
+        )
+        return Discovery.ORIGINAL_DST if passes and self.proxy is NodeType.SIDECAR else Discovery.EDS
+
+    def _upgrades(self, port: Port, said: bool | None) -> bool:  # noqa: FBT001 (three-valued: None is "not said")
+        """Whether HTTP goes out as HTTP/2 (row G9, R7). A rule may upgrade an undeclared port, the mesh may not."""
+        if said is not None:
+            return said
+        return self.model.settings.h2_upgrade and port.protocol.is_http
+
+    def _sniffed(self, port: Port, upgrade: bool | None) -> bool:  # noqa: FBT001 (as above)
+        """Whether to speak what the client speaks because nobody declared what the port speaks (sidecars only)."""
+        return self.proxy is NodeType.SIDECAR and port.protocol is Protocol.UNSUPPORTED and upgrade is not True
+
+    def _query(self, name: str, port: Port, subset: Subset, policy: TrafficPolicy) -> Query:
+        return Query(
+            name=name,
+            host=self.service.host,
+            namespace=self.service.namespace,
+            port=port.number,
+            labels=subset.labels,
+            locality_lb=policy.load_balancer.locality,
+            node_local=self.service.node_local,
+        )
+
+    def _inline(self, port: Port, subset: Subset) -> tuple[Endpoint, ...]:
+        found = self.model.declared.of(self.service.host, self.service.namespace, port.number)
+        return tuple(endpoint for endpoint in found if subset.labels <= endpoint.labels)
+
+    def _tls(self, said: TrafficPolicy, port: Port, subset: Subset, discovery: Discovery) -> UpstreamTls | None:
+        """What the rule says, else mesh mTLS where it can work (row N3; Istio: buildAutoMtlsSettings)."""
+        name = sni(subset.name, self.service.host, port.number)
+        identities = self.model.summary(self.service.host, self.service.namespace).identities
+        if said.tls is not None:
+            return _said_tls(said.tls, name, identities)
+        if not self._auto(said):
+            return None
+        mode = TlsMode.ISTIO_MUTUAL if discovery is Discovery.ORIGINAL_DST else TlsMode.AUTO
+        return UpstreamTls(mode=mode, sni=name, subject_alt_names=identities)
+
+    def _auto(self, said: TrafficPolicy) -> bool:
+        """Whether auto mTLS applies. Towards original destinations it is all or nothing: no endpoint to look at."""
+        service = self.service
+        if service.mesh_external or not self.model.settings.auto_mtls:
+            return False
+        passes = service.resolution is Resolution.PASSTHROUGH or said.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH
+        if passes and not self.model.summary(service.host, service.namespace).tls:
+            return False
+        return self.model.peers.of_namespace(service.namespace) is not MutualTls.DISABLE
+
+
+def service_ref(service: Service) -> ServiceRef:
+    """The service for metadata and metrics."""
+    return ServiceRef(host=service.host, name=service.name, namespace=service.namespace)
+
+
+def _said_tls(said: ClientTls, name: str, identities: tuple[str, ...]) -> UpstreamTls | None:
+    """TLS as a DestinationRule has it; mesh mTLS gets name and identities where it names none."""
+    if said.mode is TlsMode.DISABLE:
+        return None
+    mesh = said.mode is TlsMode.ISTIO_MUTUAL
+    return UpstreamTls(
+        mode=said.mode,
+        sni=said.sni or (name if mesh else ""),
+        subject_alt_names=tuple(sorted(said.subject_alt_names or (identities if mesh else ()))),
+        client_certificate=said.client_certificate,
+        private_key=said.private_key,
+        ca_certificates=said.ca_certificates,
+        ca_crl=said.ca_crl,
+        credential_name=said.credential_name,
+        insecure_skip_verify=said.insecure_skip_verify,
+    )

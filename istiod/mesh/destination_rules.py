@@ -1,20 +1,29 @@
 """Which DestinationRule speaks for a host, and its traffic policy per port and subset, merged (features rows G1-G3).
 
-Turning one rule's fields into policies is traffic_policy.py's; clusters.py uses the result.
+Turning fields into policies is traffic_policy.py's; clusters.py uses the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
+from crds import destination_rule as api
+from crds.diagnostic import Code, Diagnostic, warning
+from crds.key import NETWORKING
 from istiod.config.origin import Origin
-from istiod.mesh import hosts
+from istiod.config.store import ConfigSnapshot
+from istiod.mesh import hosts, traffic_policy
 from istiod.mesh.policy import HashPolicy, TrafficPolicy
-from istiod.mesh.registry import exported
+from istiod.mesh.registry import audience, exported
 from istiod.mesh.service import Labels, Service
+from istiod.mesh.settings import MeshSettings
 
 _DEFAULT = TrafficPolicy()
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+_ALL_PORTS = 0
+_WHOLE_HOST = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,40 +52,171 @@ class HostPolicy:
         """The subset of that name, or None."""
         return next((s for s in self.subsets if s.name == name), None)
 
-    def policy(self, port: int, subset: str = "") -> TrafficPolicy:
+    def policy(self, port: int, subset: str = _WHOLE_HOST) -> TrafficPolicy:
         """The policy of a service port, of the whole host or of a subset."""
         said = dict(self.policies)
-        return said.get((port, subset)) or said.get((0, subset)) or _DEFAULT
+        return said.get((port, subset)) or said.get((_ALL_PORTS, subset)) or _DEFAULT
 
-    def hash_policy(self, port: int, subset: str = "") -> HashPolicy | None:
+    def hash_policy(self, port: int, subset: str = _WHOLE_HOST) -> HashPolicy | None:
         """What a consistent hash is computed from, for the routes to that destination."""
         return self.policy(port, subset).load_balancer.hash
 
 
+ByHost = Mapping[str, tuple[HostPolicy, ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PolicyIndex:
-    """HostPolicies by namespace and host pattern (full names)."""
+    """HostPolicies by namespace and host pattern (full names).
+
+    Several of one host in one namespace differ in whom they are exported to; the oldest that a client sees serves.
+    """
 
     root_namespace: str = ""
-    by_namespace: Mapping[str, Mapping[str, HostPolicy]] = field(default_factory=dict)
+    by_namespace: Mapping[str, ByHost] = field(default_factory=dict)
 
     def lookup(self, service: Service, namespace: str) -> HostPolicy | None:
         """The policy that clients in ``namespace`` use for a service.
 
         Order: client namespace, service namespace, root namespace; in each the exact host before patterns, longest
-        first (features row G1; Istio: PushContext.destinationRule).
+        first. Clients of the root namespace start with the rules that are exported to nobody else, so that mesh-wide
+        defaults do not hide what a service's own namespace says (features row G1; Istio: PushContext.destinationRule).
         """
-        own = self._in(namespace, service.host, namespace)
-        if own is not None:
-            return own
-        if (found := self._in(service.namespace, service.host, namespace)) is not None:
-            return found
-        return self._in(self.root_namespace, service.host, namespace)
+        if namespace == self.root_namespace:
+            own = self._in(namespace, service.host, lambda rule: rule.export_to == frozenset({namespace}))
+        else:
+            own = self._in(namespace, service.host, lambda _: True)
+        return (
+            own
+            or self._exported(service.namespace, service, namespace)
+            or self._exported(self.root_namespace, service, namespace)
+        )
 
-    def _in(self, home: str, host: str, client: str) -> HostPolicy | None:
+    def _exported(self, home: str, service: Service, client: str) -> HostPolicy | None:
+        return self._in(home, service.host, lambda rule: exported(rule.export_to, client))
+
+    def _in(self, home: str, host: str, usable: Callable[[HostPolicy], bool]) -> HostPolicy | None:
         rules = self.by_namespace.get(home, {})
-        seen = {pattern: rule for pattern, rule in rules.items() if home == client or exported(rule.export_to, client)}
-        if host in seen:
-            return seen[host]
-        best = hosts.most_specific((p for p in seen if hosts.is_wildcard(p)), host)
-        return seen[best] if best is not None else None
+        if (exact := next(filter(usable, rules.get(host, ())), None)) is not None:
+            return exact
+        patterns = sorted((p for p in rules if hosts.is_wildcard(p) and hosts.matches(p, host)), key=hosts.specificity)
+        return next((rule for p in reversed(patterns) for rule in rules[p] if usable(rule)), None)
+
+
+def build(
+    snapshot: ConfigSnapshot, settings: MeshSettings, previous: PolicyIndex | None = None
+) -> tuple[PolicyIndex, tuple[Diagnostic, ...]]:
+    """The index of a snapshot, with findings. Policies that did not change are the same objects as in ``previous``."""
+    rules = [r for r in snapshot.of(NETWORKING, "DestinationRule").values() if isinstance(r, api.DestinationRule)]
+    rules.sort(key=_age)
+    groups: dict[tuple[str, str, frozenset[str]], list[api.DestinationRule]] = {}
+    findings: list[Diagnostic] = []
+    for rule in rules:
+        findings += _unsupported(rule)
+        if rule.spec.workload_selector and rule.spec.workload_selector.match_labels:
+            continue
+        namespace = rule.metadata.namespace
+        host = hosts.resolve(rule.spec.host.lower(), namespace, settings.dns_domain)
+        readers = audience(rule.spec.export_to, namespace, settings.destination_rule_export_to)
+        groups.setdefault((namespace, host, readers), []).append(rule)
+    found: dict[str, dict[str, tuple[HostPolicy, ...]]] = {}
+    for (namespace, host, readers), members in groups.items():
+        findings += _duplicates(members)
+        old = previous.by_namespace.get(namespace, {}).get(host, ()) if previous else ()
+        new = _merge(host, readers, members)
+        home = found.setdefault(namespace, {})
+        home[host] = (*home.get(host, ()), next((p for p in old if p == new), new))
+    return PolicyIndex(root_namespace=settings.root_namespace, by_namespace=found), tuple(findings)
+
+
+def _age(rule: api.DestinationRule) -> tuple[datetime, str, str]:
+    meta = rule.metadata
+    return (meta.creation_timestamp or _OLDEST, meta.name, meta.namespace)
+
+
+def _merge(host: str, readers: frozenset[str], rules: Iterable[api.DestinationRule]) -> HostPolicy:
+    """Rules of one host, oldest first: subsets add up, the first top-level policy holds (Istio: mergeDestinationRule)."""
+    members = tuple(rules)
+    top = next((r.spec.traffic_policy for r in members if r.spec.traffic_policy), None)
+    subsets: dict[str, api.Subset] = {}
+    for rule in members:
+        for subset in rule.spec.subsets:
+            subsets.setdefault(subset.name, subset)
+    policies = dict(_policies(_WHOLE_HOST, top, None))
+    for subset in subsets.values():
+        policies.update(_policies(subset.name, top, subset.traffic_policy))
+    return HostPolicy(
+        origin=Origin(key=members[0].key),
+        host=host,
+        export_to=readers,
+        subsets=tuple(Subset(name=s.name, labels=frozenset(s.labels.items())) for s in subsets.values()),
+        policies=tuple(policies.items()),
+    )
+
+
+def _policies(
+    subset: str, top: api.TrafficPolicy | None, own: api.TrafficPolicy | None
+) -> Iterator[tuple[tuple[int, str], TrafficPolicy]]:
+    """Merged policies of a subset, for all ports and for each port that has settings of its own."""
+    said = tuple(policy for policy in (top, own) if policy)
+    numbers = {p.port.number for policy in said for p in policy.port_level_settings if p.port}
+    for port in (_ALL_PORTS, *sorted(numbers)):
+        merged = _DEFAULT
+        for policy in said:
+            merged = _override(merged, policy, port)
+        yield (port, subset), merged
+
+
+def _override(base: TrafficPolicy, said: api.TrafficPolicy, port: int) -> TrafficPolicy:
+    """``base`` with what a policy says in its place; port settings replace all four parts, said or not (row G12)."""
+    merged = base
+    if said.load_balancer:
+        merged = replace(merged, load_balancer=traffic_policy.load_balancer(said.load_balancer))
+    if said.connection_pool:
+        merged = replace(merged, connection_pool=traffic_policy.connection_pool(said.connection_pool))
+    if said.outlier_detection:
+        merged = replace(merged, outlier_detection=traffic_policy.outlier_detection(said.outlier_detection))
+    if said.tls:
+        merged = replace(merged, tls=traffic_policy.client_tls(said.tls))
+    if said.proxy_protocol:
+        merged = replace(merged, proxy_protocol=said.proxy_protocol.version)
+    if said.retry_budget:
+        merged = replace(merged, retry_budget=traffic_policy.retry_budget(said.retry_budget))
+    own = next((p for p in said.port_level_settings if p.port and p.port.number == port), None)
+    if own is None or port == _ALL_PORTS:
+        return merged
+    return replace(
+        merged,
+        load_balancer=traffic_policy.load_balancer(own.load_balancer),
+        connection_pool=traffic_policy.connection_pool(own.connection_pool),
+        outlier_detection=traffic_policy.outlier_detection(own.outlier_detection),
+        tls=traffic_policy.client_tls(own.tls),
+    )
+
+
+def _duplicates(rules: Iterable[api.DestinationRule]) -> Iterator[Diagnostic]:
+    """What a younger rule of the same host says in vain."""
+    first, *others = rules
+    names = {s.name: first for s in first.spec.subsets}
+    top = first if first.spec.traffic_policy else None
+    for rule in others:
+        if rule.spec.traffic_policy and top:
+            message = f"{top.key} has the traffic policy of {rule.spec.host}; this one has no effect"
+            yield warning(Code.DUPLICATE_HOST, rule.key, "spec.trafficPolicy", message)
+        top = top or (rule if rule.spec.traffic_policy else None)
+        for i, subset in enumerate(rule.spec.subsets):
+            if subset.name in names:
+                message = f"{names[subset.name].key} has subset {subset.name} of {rule.spec.host}; this has no effect"
+                yield warning(Code.DUPLICATE_SUBSET, rule.key, f"spec.subsets[{i}]", message)
+            names.setdefault(subset.name, rule)
+
+
+def _unsupported(rule: api.DestinationRule) -> Iterator[Diagnostic]:
+    said = [("spec.trafficPolicy", rule.spec.traffic_policy)]
+    said += [(f"spec.subsets[{i}].trafficPolicy", s.traffic_policy) for i, s in enumerate(rule.spec.subsets)]
+    for path, policy in said:
+        for field_path in traffic_policy.without_effect(policy) if policy else ():
+            yield warning(Code.NOT_SUPPORTED, rule.key, f"{path}.{field_path}", "is read and has no effect yet")
+    if rule.spec.workload_selector and rule.spec.workload_selector.match_labels:
+        message = "rules for some clients only are not supported yet; this rule has no effect"
+        yield warning(Code.NOT_SUPPORTED, rule.key, "spec.workloadSelector", message)

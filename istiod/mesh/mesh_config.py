@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 
 from crds import core, mesh_config, parse, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import locality, retries
-from istiod.mesh.policy import Keepalive
+from istiod.mesh import locality, retries, traffic_policy
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 from wire import names
 
@@ -79,7 +77,7 @@ def settings(config: mesh_config.MeshConfig) -> MeshSettings:
         inbound_port=config.proxy_inbound_listen_port or _DEFAULT.inbound_port,
         connect_timeout=config.connect_timeout or _DEFAULT.connect_timeout,
         protocol_detection_timeout=_DEFAULT.protocol_detection_timeout if detection is None else detection,
-        tcp_keepalive=keepalive(config.tcp_keepalive),
+        tcp_keepalive=traffic_policy.keepalive(config.tcp_keepalive),
         dns_refresh_rate=config.dns_refresh_rate or _DEFAULT.dns_refresh_rate,
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
     )
@@ -130,17 +128,6 @@ def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshS
 
 def _path_normalization(said: mesh_config.PathNormalization | None) -> str:
     return _DEFAULT.path_normalization if said is None or said.normalization == "DEFAULT" else said.normalization
-
-
-def keepalive(said: mesh_config.TcpKeepalive | None) -> Keepalive | None:
-    """TCP keepalive as the API has it; 0 means unset."""
-    if said is None:
-        return None
-    return Keepalive(probes=said.probes or None, time=_positive(said.time), interval=_positive(said.interval))
-
-
-def _positive(value: timedelta | None) -> timedelta | None:
-    return value or None
 
 
 def _unsupported(config: mesh_config.MeshConfig) -> Iterator[Diagnostic]:

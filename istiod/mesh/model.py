@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable
+from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.registry import Registry
 from istiod.mesh.settings import MeshSettings
 
@@ -44,6 +45,7 @@ class Model:
     settings: MeshSettings = field(default_factory=MeshSettings)
     registry: Registry = field(default_factory=Registry)
     policies: PolicyIndex = field(default_factory=PolicyIndex)
+    peers: PeerAuthenticationIndex = field(default_factory=PeerAuthenticationIndex)
     summaries: Mapping[tuple[str, str], Summary] = field(default_factory=dict)
     declared: EndpointTable = field(default_factory=EndpointTable)
 
