@@ -7,13 +7,14 @@ TranslateHeadersOperations). Other pseudo headers cannot be changed and are left
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crds import virtual_service
 from istiod.mesh.route import HeaderOperations, Headers
 
 Pairs = tuple[tuple[str, str], ...]
 
+_UNCHANGED = Headers()
 _AUTHORITY = frozenset({":authority", "host"})
 
 
@@ -21,8 +22,11 @@ _AUTHORITY = frozenset({":authority", "host"})
 class Operations:
     """Header changes, and the authority that they ask for ("" for none)."""
 
-    headers: Headers = field(default_factory=Headers)
+    headers: Headers = _UNCHANGED
     authority: str = ""
+
+
+NOTHING = Operations()
 
 
 def convert(said: virtual_service.Headers | None) -> Operations:

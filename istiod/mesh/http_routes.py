@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from istiod.mesh import answers, clusters, header_operations
 from istiod.mesh.conditions import Client, Condition
@@ -44,6 +45,11 @@ class Resolver:
         only = service.ports[0].number if service is not None and len(service.ports) == 1 else self.port
         found = clusters.destination(self.model, self.namespace, host, target.port or only, target.subset)
         return found if found.cluster in self.clusters else replace(found, known=False)
+
+    def idle_timeout(self, target: Target) -> timedelta | None:
+        """How long an idle TCP connection to a target may stay open, where its policy says so."""
+        cluster = self.clusters.get(self.destination(target).cluster)
+        return cluster.policy.connection_pool.tcp_idle_timeout if cluster else None
 
 
 def routes(rules: VirtualService, client: Client, resolver: Resolver, *, tls: bool = False) -> tuple[Route, ...]:

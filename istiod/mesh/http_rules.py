@@ -7,7 +7,7 @@ ports and clusters are meant depends on the client, and is left to http_routes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from crds import virtual_service
@@ -31,19 +31,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A target, its weight, and what it alone changes."""
+    """A target, its weight, what it alone changes, and the path of its destination in the object."""
 
     target: Target
     weight: int
-    operations: Operations = field(default_factory=Operations)
+    field: str
+    operations: Operations = header_operations.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """Where ``percent`` of the requests are mirrored to."""
+    """Where ``percent`` of the requests are mirrored to, and the path of that destination in the object."""
 
     target: Target
     percent: float
+    field: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ class HttpRule:
     fault: Fault | None = None
     mirrors: tuple[Copy, ...] = ()
     cors: Cors | None = None
-    operations: Operations = field(default_factory=Operations)
+    operations: Operations = header_operations.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ class Reader:
             name=rule.name,
             origin=Origin(key=self.key, field=place),
             conditions=tuple(said),
-            shares=self._shares(rule.route),
+            shares=self._shares(place, rule.route),
             redirect=answers.redirect(rule.redirect) if rule.redirect else None,
             direct_response=answers.direct_response(rule.direct_response) if rule.direct_response else None,
             rewrite=rule.rewrite,
@@ -119,33 +121,35 @@ class Reader:
             retry=retries.convert(rule.retries, self.default_retry),
             hashed_retry=retries.convert(rule.retries, replace(self.default_retry, ignore_previous_hosts=False)),
             fault=fault.convert(rule.fault),
-            mirrors=tuple(self._mirrors(rule)),
+            mirrors=tuple(self._mirrors(place, rule)),
             cors=cors.convert(rule.cors_policy),
             operations=header_operations.convert(rule.headers),
         )
 
-    def _shares(self, said: tuple[virtual_service.HTTPRouteDestination, ...]) -> tuple[Share, ...]:
+    def _shares(self, place: str, said: tuple[virtual_service.HTTPRouteDestination, ...]) -> tuple[Share, ...]:
         """The destinations that get traffic: a single one whatever its weight, else those above 0 (as in Istio)."""
         return tuple(
             Share(
                 target=self.target(one.destination),
                 weight=one.weight if len(said) > 1 else 1,
+                field=f"{place}.route[{index}].destination",
                 operations=header_operations.convert(one.headers),
             )
-            for one in said
+            for index, one in enumerate(said)
             if one.weight > 0 or len(said) == 1
         )
 
-    def _mirrors(self, rule: virtual_service.HTTPRoute) -> Iterator[Copy]:
+    def _mirrors(self, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Copy]:
         if rule.mirror is not None:
             old = 100.0 if rule.mirror_percent is None else float(rule.mirror_percent)
             percent = rule.mirror_percentage.value if rule.mirror_percentage else old
             if percent > 0:
-                yield Copy(target=self.target(rule.mirror), percent=percent)
-        for said in rule.mirrors:
+                yield Copy(target=self.target(rule.mirror), percent=percent, field=f"{place}.mirror")
+        for index, said in enumerate(rule.mirrors):
             percent = said.percentage.value if said.percentage else 100.0
             if percent > 0:
-                yield Copy(target=self.target(said.destination), percent=percent)
+                place_of_one = f"{place}.mirrors[{index}].destination"
+                yield Copy(target=self.target(said.destination), percent=percent, field=place_of_one)
 
 
 def _always(condition: Condition) -> bool:

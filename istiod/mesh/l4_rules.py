@@ -35,28 +35,28 @@ class L4Rule:
 
 def tls(reader: Reader, said: Iterable[virtual_service.TLSRoute]) -> tuple[L4Rule, ...]:
     """The rules of ``spec.tls``; those without destination or match have no effect."""
-    return tuple(
+    found = (
         L4Rule(
             origin=Origin(key=reader.key),
             matches=tuple(_match(reader, match, match.sni_hosts) for match in rule.match),
-            shares=_shares(reader, rule.route),
+            shares=_shares(reader, f"spec.tls[{index}]", rule.route),
         )
-        for rule in said
-        if rule.match and _shares(reader, rule.route)
+        for index, rule in enumerate(said)
     )
+    return tuple(rule for rule in found if rule.matches and rule.shares)
 
 
 def tcp(reader: Reader, said: Iterable[virtual_service.TCPRoute]) -> tuple[L4Rule, ...]:
     """The rules of ``spec.tcp``; those without destination have no effect."""
-    return tuple(
+    found = (
         L4Rule(
             origin=Origin(key=reader.key),
             matches=tuple(_match(reader, match, ()) for match in rule.match) or (L4Match(),),
-            shares=_shares(reader, rule.route),
+            shares=_shares(reader, f"spec.tcp[{index}]", rule.route),
         )
-        for rule in said
-        if _shares(reader, rule.route)
+        for index, rule in enumerate(said)
     )
+    return tuple(rule for rule in found if rule.shares)
 
 
 def _match(
@@ -77,9 +77,13 @@ def _match(
     )
 
 
-def _shares(reader: Reader, said: tuple[virtual_service.RouteDestination, ...]) -> tuple[Share, ...]:
+def _shares(reader: Reader, place: str, said: tuple[virtual_service.RouteDestination, ...]) -> tuple[Share, ...]:
     return tuple(
-        Share(target=reader.target(one.destination), weight=one.weight if len(said) > 1 else 1)
-        for one in said
+        Share(
+            target=reader.target(one.destination),
+            weight=one.weight if len(said) > 1 else 1,
+            field=f"{place}.route[{index}].destination",
+        )
+        for index, one in enumerate(said)
         if one.weight > 0 or len(said) == 1
     )

@@ -1,0 +1,89 @@
+"""Route tables of routers: the VirtualServices bound to the servers of one port (features rows E3, E5, F1, F19).
+
+Several VirtualServices for one host are merged, oldest first; a host that only redirects to https needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from istiod.mesh import hosts, http_routes, l4_routes
+from istiod.mesh.conditions import Client, Condition
+from istiod.mesh.gateway_servers import Server
+from istiod.mesh.http_routes import Resolver
+from istiod.mesh.l4_routes import L4Route
+from istiod.mesh.route import Route, RouteTable, VirtualHost
+from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
+
+
+@dataclass(slots=True)
+class _Host:
+    routes: list[Route] = field(default_factory=list)
+    require_tls: bool = False
+
+
+def table(
+    name: str, servers: Iterable[Server], index: VirtualServiceIndex, client: Client, resolver: Resolver
+) -> RouteTable:
+    """The table of the HTTP servers that share a listener; the resolver's port is that of the servers.
+
+    A host without routes answers 404; so does every host where nothing is bound at all.
+    """
+    found: dict[str, _Host] = {}
+    for server in servers:
+        for rules, names in bound(server, index, client):
+            routes = http_routes.routes(rules, _at(client, server), resolver)
+            for host in names if routes else ():
+                one = found.setdefault(host, _Host())
+                one.routes += routes
+                one.require_tls |= server.https_redirect
+        for _, host in server.hosts if server.https_redirect else ():
+            found.setdefault(host, _Host()).require_tls = True
+    made = tuple(_virtual_host(host, found[host], resolver.port) for host in sorted(found))
+    return RouteTable(name=name, virtual_hosts=made or (_nothing(resolver.port),))
+
+
+def tcp(server: Server, index: VirtualServiceIndex, client: Client, resolver: Resolver) -> tuple[L4Route, ...]:
+    """The tcp rules that are bound to a server."""
+    rules = [one for one, _ in bound(server, index, client)]
+    return l4_routes.tcp(rules, _at(client, server), resolver)
+
+
+def bound(
+    server: Server, index: VirtualServiceIndex, client: Client
+) -> Iterator[tuple[VirtualService, tuple[str, ...]]]:
+    """The VirtualServices bound to a server that routers of this client's namespace see, and the hosts they share."""
+    for rules in index.for_gateway(server.gateway_name, client.namespace):
+        if names := shared_hosts(server, rules):
+            yield rules, names
+
+
+def shared_hosts(server: Server, rules: VirtualService) -> tuple[str, ...]:
+    """The hosts that both speak of: of two patterns the narrower one (Istio: Names.Intersection)."""
+    open_here = [name for home, name in server.hosts if home in ("", rules.key.namespace)]
+    pairs = [(mine, theirs) for mine in open_here for theirs in rules.hosts]
+    found = [
+        mine if hosts.matches(theirs, mine) else theirs
+        for mine, theirs in pairs
+        if hosts.matches(theirs, mine) or hosts.matches(mine, theirs)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _at(client: Client, server: Server) -> Client:
+    return Client(namespace=client.namespace, gateways=frozenset({server.gateway_name}), selectors=client.selectors)
+
+
+def _virtual_host(host: str, made: _Host, port: int) -> VirtualHost:
+    """Routes that catch everything go last, so that merged VirtualServices do not hide each other's rules."""
+    return VirtualHost(
+        name=f"{host}:{port}",
+        domains=(host,),
+        routes=tuple(sorted(made.routes, key=lambda route: Condition(match=route.match).catches_all)),
+        require_tls=made.require_tls,
+    )
+
+
+def _nothing(port: int) -> VirtualHost:
+    return VirtualHost(name=f"blackhole:{port}", domains=("*",), routes=())

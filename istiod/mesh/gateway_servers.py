@@ -1,0 +1,145 @@
+"""Gateways, indexed, and the servers that one router runs: merged over objects, by listener port (E1-E3, E11).
+
+A server that cannot share its port with an older one is left out and reported. Routes are gateway_routes'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from crds import gateway
+from crds.diagnostic import Code, Diagnostic, error, warning
+from crds.key import NETWORKING, ConfigKey
+from istiod.config.store import ConfigSnapshot
+from istiod.mesh import protocol
+from istiod.mesh.service import Protocol
+
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+_PREFIX = "gateway:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server of a Gateway. ``hosts`` are (namespace or "" for any, pattern)."""
+
+    gateway: ConfigKey
+    port: int
+    protocol: Protocol
+    hosts: tuple[tuple[str, str], ...]
+    bind: str = ""
+    https_redirect: bool = False
+
+    @property
+    def gateway_name(self) -> str:
+        """The Gateway as VirtualServices name it: ``namespace/name``."""
+        return f"{self.gateway.namespace}/{self.gateway.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """One object, read: the servers that we support, and what is wrong with the others."""
+
+    key: ConfigKey
+    created: datetime
+    selector: frozenset[tuple[str, str]]
+    servers: tuple[Server, ...]
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its name in ScopeKey.matched."""
+        return f"{_PREFIX}{self.key.namespace}/{self.key.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GatewayIndex:
+    """All Gateways, oldest first. ``read`` remembers what each was read from."""
+
+    gateways: tuple[Gateway, ...] = ()
+    read: Mapping[ConfigKey, tuple[gateway.Gateway, Gateway]] = field(default_factory=dict)
+
+    def matched(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """The ids of the Gateways whose selector holds for a router's labels, sorted, for ScopeKey.matched.
+
+        The Gateway's own namespace plays no part; an empty selector is every router (features row E1).
+        """
+        own = frozenset(labels.items())
+        return tuple(sorted(one.id for one in self.gateways if one.selector <= own))
+
+    def selected(self, matched: Iterable[str]) -> Iterator[Gateway]:
+        """The Gateways of a key's ids, oldest first; other ids in the key are passed over."""
+        wanted = frozenset(matched)
+        return (one for one in self.gateways if one.id in wanted)
+
+
+def build(snapshot: ConfigSnapshot, previous: GatewayIndex | None = None) -> GatewayIndex:
+    """The index of a snapshot; objects that ``previous`` has read already are not read again."""
+    known = previous.read if previous is not None else {}
+    found: dict[ConfigKey, tuple[gateway.Gateway, Gateway]] = {}
+    for key, item in snapshot.of(NETWORKING, "Gateway").items():
+        if isinstance(item, gateway.Gateway):
+            before = known.get(key)
+            found[key] = before if before is not None and before[0] is item else (item, _read(item))
+    ordered = sorted((one for _, one in found.values()), key=lambda one: (one.created, one.key.name, one.key.namespace))
+    return GatewayIndex(gateways=tuple(ordered), read=found)
+
+
+def _read(item: gateway.Gateway) -> Gateway:
+    servers: list[Server] = []
+    findings: list[Diagnostic] = []
+    for index, said in enumerate(item.spec.servers):
+        problem = _problem(item.key, f"spec.servers[{index}]", said)
+        if problem is not None:
+            findings.append(problem)
+            continue
+        findings += _unsupported(item.key, f"spec.servers[{index}]", said)
+        servers.append(_server(item.key, said))
+    return Gateway(
+        key=item.key,
+        created=item.metadata.creation_timestamp or _OLDEST,
+        selector=frozenset(item.spec.selector.items()),
+        servers=tuple(servers),
+        diagnostics=tuple(findings),
+    )
+
+
+def _server(key: ConfigKey, said: gateway.Server) -> Server:
+    port = said.port or gateway.Port()
+    return Server(
+        gateway=key,
+        port=port.number,
+        protocol=protocol.parse(port.protocol),
+        hosts=tuple(_host(name.lower(), key.namespace) for name in said.hosts),
+        bind=said.bind,
+        https_redirect=said.tls is not None and said.tls.https_redirect,
+    )
+
+
+def _host(said: str, namespace: str) -> tuple[str, str]:
+    """A server's host taken apart: ``ns/host``, ``./host`` (the Gateway's namespace), ``*/host`` and ``host`` (any)."""
+    home, slash, name = said.rpartition("/")
+    if not slash or home == "*":
+        return "", name
+    return (namespace if home == "." else home), name
+
+
+def _problem(key: ConfigKey, place: str, said: gateway.Server) -> Diagnostic | None:
+    """Why a server has no effect; None when it has."""
+    if said.port is None or not said.port.number:
+        return error(Code.MISSING_FIELD, key, f"{place}.port.number", "a server needs a port")
+    spoken = protocol.parse(said.port.protocol)
+    if spoken.is_tls:
+        mode = said.tls.mode if said.tls else "PASSTHROUGH"
+        field_name = f"{place}.tls.mode"
+        return error(Code.NOT_SUPPORTED, key, field_name, f"{spoken.value} with {mode}: the server is left out")
+    if not (spoken.is_http or spoken.is_tcp):
+        message = f"{said.port.protocol or 'no protocol'}: the server is left out"
+        return error(Code.NOT_SUPPORTED, key, f"{place}.port.protocol", message)
+    return None
+
+
+def _unsupported(key: ConfigKey, place: str, said: gateway.Server) -> Iterator[Diagnostic]:
+    if said.default_endpoint:
+        yield warning(Code.NOT_SUPPORTED, key, f"{place}.defaultEndpoint", "has no effect")

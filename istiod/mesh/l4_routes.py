@@ -1,0 +1,70 @@
+"""TLS and TCP rules for one class of clients and one port (features rows F17, F18).
+
+What is left is what Envoy decides: server name and destination address. Everything else stands in the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from istiod.config.origin import Origin
+from istiod.mesh import clusters
+from istiod.mesh.conditions import Client
+from istiod.mesh.http_routes import Resolver
+from istiod.mesh.l4_rules import L4Rule
+from istiod.mesh.scope import Tcp, WeightedCluster
+from istiod.mesh.virtual_services import VirtualService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L4Route:
+    """Where connections go that have one of these server names and destination subnets; empty parts do not look."""
+
+    tcp: Tcp
+    server_names: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    origin: Origin | None = None
+
+
+def tls(candidates: Iterable[VirtualService], client: Client, resolver: Resolver) -> tuple[L4Route, ...]:
+    """The routes of all tls rules for this client and port; () when there is none."""
+    return tuple(
+        L4Route(
+            tcp=_tcp(one, rule, resolver),
+            server_names=match.server_names,
+            subnets=match.subnets,
+            origin=rule.origin,
+        )
+        for one in candidates
+        for rule in one.tls
+        for match in rule.matches
+        if match.source.holds(client, resolver.port)
+    )
+
+
+def tcp(candidates: Iterable[VirtualService], client: Client, resolver: Resolver) -> tuple[L4Route, ...]:
+    """The routes of the tcp rules; one without subnets takes every connection and ends the list."""
+    found: list[L4Route] = []
+    for one in candidates:
+        for rule in one.tcp:
+            matches = [match for match in rule.matches if match.source.holds(client, resolver.port)]
+            route = L4Route(tcp=_tcp(one, rule, resolver), origin=rule.origin)
+            if any(not match.subnets for match in matches):
+                return (*found, route)
+            if subnets := tuple(dict.fromkeys(subnet for match in matches for subnet in match.subnets)):
+                found.append(L4Route(tcp=route.tcp, subnets=subnets, origin=rule.origin))
+    return tuple(found)
+
+
+def _tcp(rules: VirtualService, rule: L4Rule, resolver: Resolver) -> Tcp:
+    """The destinations of a rule. One that does not exist is the black hole: connections to it are closed."""
+    shares = []
+    for share in rule.shares:
+        destination = resolver.destination(share.target)
+        name = destination.cluster if destination.known else clusters.BLACKHOLE
+        shares.append(WeightedCluster(cluster=name, weight=share.weight))
+    stat_prefix = shares[0].cluster if len(shares) == 1 else f"{rules.key.name}.{rules.key.namespace}"
+    return Tcp(
+        stat_prefix=stat_prefix, clusters=tuple(shares), idle_timeout=resolver.idle_timeout(rule.shares[0].target)
+    )

@@ -1,0 +1,41 @@
+"""Keeps what did not change: equal leaves of two scopes in a row become the same objects (DESIGN section 2, point 1).
+
+From then on they are compared with ``is``, and compiled bytes are found by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from istiod.mesh.route import RouteTable, VirtualHost
+from istiod.mesh.scope import OutboundScope
+
+T = TypeVar("T")
+
+
+def reuse(now: OutboundScope, before: OutboundScope | None) -> OutboundScope:
+    """The scope with the leaves of ``before`` where they are equal."""
+    if before is None:
+        return now
+    tables = {name: _table(one, before.routes.get(name)) for name, one in now.routes.items()}
+    return replace(
+        now,
+        clusters=_equal(now.clusters, before.clusters),
+        listeners=_equal(now.listeners, before.listeners),
+        routes=_equal(tables, before.routes),
+    )
+
+
+def _equal(now: Mapping[str, T], before: Mapping[str, T]) -> Mapping[str, T]:
+    return {name: before[name] if before.get(name) == one else one for name, one in now.items()}
+
+
+def _table(now: RouteTable, before: RouteTable | None) -> RouteTable:
+    """A table that shares the virtual hosts that it had before."""
+    if before is None:
+        return now
+    known: dict[str, VirtualHost] = {one.name: one for one in before.virtual_hosts}
+    hosts = tuple(known[one.name] if known.get(one.name) == one else one for one in now.virtual_hosts)
+    return replace(now, virtual_hosts=hosts)

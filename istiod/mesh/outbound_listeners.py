@@ -1,0 +1,243 @@
+"""Listeners for traffic that leaves the app: one per port for HTTP, one per address and port for the rest (S74, D13).
+
+Services that meet on one address and port share a listener: HTTP by protocol, TLS by server name, TCP by destination
+address; what is left is passed through. Of two that cannot be told apart the older one serves, in whatever order the
+objects came (Istio: buildSidecarOutboundListeners; there the order of arrival decides some of this).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from crds.diagnostic import Code, Diagnostic, warning
+from istiod.mesh import clusters, l4_routes
+from istiod.mesh.conditions import Client
+from istiod.mesh.http_routes import Resolver
+from istiod.mesh.http_rules import Target
+from istiod.mesh.l4_routes import L4Route
+from istiod.mesh.model import Model
+from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, Tcp, WeightedCluster
+from istiod.mesh.service import Port, Protocol, Resolution, Service
+from istiod.mesh.settings import MeshSettings, OutboundMode
+from istiod.mesh.virtual_services import VirtualServiceIndex
+
+WILDCARD = "0.0.0.0"  # noqa: S104 (an address of listeners that never bind)
+VIRTUAL_OUTBOUND = "virtualOutbound"
+PASSTHROUGH_CHAIN = "PassthroughFilterChain"
+HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
+_RAW = "raw_buffer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A service port's part of a listener. ``prefixes`` tell it from others where the address is the wildcard."""
+
+    bind: str
+    service: Service
+    port: Port
+    prefixes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Which listener it is a part of."""
+        return (self.bind, self.port.number)
+
+    @property
+    def sniffed(self) -> bool:
+        """The protocol is not declared."""
+        return self.port.protocol is Protocol.UNSUPPORTED
+
+    @property
+    def rds(self) -> str:
+        """The route table of its HTTP requests: the port's, or its own where the address is its own."""
+        own = self.sniffed and (self.bind != WILDCARD or self.prefixes)
+        return f"{self.service.host}:{self.port.number}" if own else str(self.port.number)
+
+
+def pieces(model: Model, services: Iterable[Service]) -> Iterator[Piece]:
+    """The parts that services have in listeners. UDP and second names have none."""
+    for service in services:
+        if service.resolution is Resolution.ALIAS:
+            continue
+        for port in service.ports:
+            if port.protocol.is_http:
+                yield Piece(bind=WILDCARD, service=service, port=port)
+            elif port.protocol is not Protocol.UDP:
+                yield from _by_address(model, service, port)
+
+
+def _by_address(model: Model, service: Service, port: Port) -> Iterator[Piece]:
+    """Opaque and undeclared ports: at the service's addresses, at its pods' where it is headless, else anywhere."""
+    subnets = tuple(address for address in service.addresses if _is_subnet(address))
+    for address in service.addresses:
+        if not _is_subnet(address):
+            yield Piece(bind=address.partition("/")[0], service=service, port=port)
+    if subnets:
+        yield Piece(bind=WILDCARD, service=service, port=port, prefixes=subnets)
+    if service.addresses:
+        return
+    if service.kubernetes and service.resolution is Resolution.PASSTHROUGH:
+        pods = dict(model.summary(service.host, service.namespace).addresses).get(port.number, ())
+        if pods:
+            yield Piece(bind=WILDCARD, service=service, port=port, prefixes=tuple(_one(pod) for pod in pods))
+        return
+    yield Piece(bind=WILDCARD, service=service, port=port)
+
+
+def _is_subnet(address: str) -> bool:
+    _, slash, bits = address.partition("/")
+    return bool(slash) and bits != ("128" if ":" in address else "32")
+
+
+def _one(address: str) -> str:
+    return f"{address}/128" if ":" in address else f"{address}/32"
+
+
+def virtual_outbound(settings: MeshSettings) -> Listener:
+    """The listener that iptables sends everything to; it hands connections over to the others."""
+    hole = Chain(
+        name="virtualOutbound-blackhole",
+        match=ChainMatch(destination_port=settings.outbound_port),
+        tcp=_to(clusters.BLACKHOLE),
+    )
+    rest = Chain(name="virtualOutbound-catchall-tcp", tcp=_rest(settings))
+    return Listener(
+        name=VIRTUAL_OUTBOUND,
+        address=WILDCARD,
+        port=settings.outbound_port,
+        direction=Direction.OUTBOUND,
+        chains=(hole, rest),
+        use_original_dst=True,
+    )
+
+
+def _rest(settings: MeshSettings) -> Tcp:
+    return _to(clusters.PASSTHROUGH if settings.outbound is OutboundMode.ALLOW_ANY else clusters.BLACKHOLE)
+
+
+def _to(cluster: str) -> Tcp:
+    return Tcp(stat_prefix=cluster, clusters=(WeightedCluster(cluster=cluster),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """Makes the listeners of one scope. ``resolvers`` are by port."""
+
+    index: VirtualServiceIndex
+    client: Client
+    resolvers: Mapping[int, Resolver]
+    settings: MeshSettings
+
+    def listeners(self, parts: Iterable[Piece]) -> Iterator[Listener]:
+        """One listener for each address and port that has parts; parts come oldest first."""
+        groups: dict[tuple[str, int], list[Piece]] = {}
+        for piece in parts:
+            groups.setdefault(piece.key, []).append(piece)
+        for (bind, port), group in groups.items():
+            yield self._listener(bind, port, group)
+
+    def _listener(self, bind: str, port: int, group: list[Piece]) -> Listener:
+        http = _http_chains(group)
+        matched = _Matched()
+        opaque = [
+            chain for piece in group if not piece.port.protocol.is_http for chain in matched.add(self._opaque(piece))
+        ]
+        plain = [chain for chain in opaque if chain.match == ChainMatch()]
+        matching = [*http, *(chain for chain in opaque if chain.match != ChainMatch())]
+        default = plain[0] if plain else Chain(name=PASSTHROUGH_CHAIN, tcp=_rest(self.settings))
+        return Listener(
+            name=f"{bind}_{port}",
+            address=bind,
+            port=port,
+            direction=Direction.OUTBOUND,
+            bind=False,
+            chains=tuple(matching or plain),
+            default_chain=default if matching else None,
+            inspect_http=bool(http),
+            inspect_tls=any(chain.match.server_names for chain in matching),
+            detection_timeout=self.settings.protocol_detection_timeout,
+        )
+
+    def _opaque(self, piece: Piece) -> Iterator[Chain]:
+        """The chains of a port that is not HTTP: TLS and TCP rules, then the service itself."""
+        resolver = self.resolvers[piece.port.number]
+        rules = self.index.for_sidecar(piece.service.host, self.client.namespace)
+        if piece.port.protocol.is_tls:
+            found = l4_routes.tls(rules, self.client, resolver) or (_whole(piece, resolver, by_name=_by_name(piece)),)
+        else:
+            ruled = l4_routes.tcp(rules, self.client, resolver)
+            ended = bool(ruled) and not ruled[-1].subnets
+            found = ruled if ended else (*ruled, _whole(piece, resolver, by_name=False))
+        for route in found:
+            match = ChainMatch(prefixes=route.subnets or piece.prefixes, server_names=route.server_names)
+            yield Chain(name="", match=match, tcp=route.tcp, origin=route.origin)
+
+
+def _by_name(piece: Piece) -> bool:
+    """Only the server name tells a TLS service from others: it has no address, or a subnet, and no pods of its own."""
+    headless = piece.service.kubernetes and piece.service.resolution is Resolution.PASSTHROUGH
+    return piece.bind == WILDCARD and not headless
+
+
+def _whole(piece: Piece, resolver: Resolver, *, by_name: bool) -> L4Route:
+    target = Target(host=piece.service.host, port=piece.port.number)
+    tcp = replace(_to(resolver.destination(target).cluster), idle_timeout=resolver.idle_timeout(target))
+    return L4Route(tcp=tcp, server_names=(piece.service.host,) if by_name else ())
+
+
+def _http_chains(group: list[Piece]) -> list[Chain]:
+    """One chain for the port's table, and one for each undeclared service that its addresses tell apart."""
+    found: dict[tuple[str, ...], Chain] = {}
+    for piece in group:
+        if (piece.port.protocol.is_http or piece.sniffed) and piece.prefixes not in found:
+            match = ChainMatch(
+                prefixes=piece.prefixes,
+                transport_protocol=_RAW,
+                application_protocols=HTTP_APPLICATION_PROTOCOLS,
+            )
+            http = Http(stat_prefix=f"outbound_{piece.bind}_{piece.port.number};", rds=piece.rds)
+            found[piece.prefixes] = Chain(name="", match=match, http=http)
+    return list(found.values())
+
+
+@dataclass(slots=True)
+class _Matched:
+    """What the chains of one listener match already: Envoy refuses a listener where two match the same."""
+
+    taken: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, chains: Iterable[Chain]) -> Iterator[Chain]:
+        """Those chains that still match something, without what is taken."""
+        for chain in chains:
+            prefixes, names = chain.match.prefixes or ("",), chain.match.server_names or ("",)
+            names = tuple(n for n in dict.fromkeys(names) if not all((p, n) in self.taken for p in prefixes))
+            prefixes = tuple(p for p in dict.fromkeys(prefixes) if not any((p, n) in self.taken for n in names))
+            if not names or not prefixes:
+                continue
+            self.taken.update((p, n) for p in prefixes for n in names)
+            match = replace(
+                chain.match,
+                prefixes=prefixes if chain.match.prefixes else (),
+                server_names=names if chain.match.server_names else (),
+            )
+            yield replace(chain, match=match)
+
+
+def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
+    """Opaque ports without an address of their own that an older service has already; services come oldest first."""
+    owners: dict[tuple[int, str], Service] = {}
+    for piece in pieces(model, services):
+        protocol = piece.port.protocol
+        if protocol.is_http or piece.bind != WILDCARD or piece.prefixes:
+            continue
+        name = piece.service.host if protocol.is_tls else ""
+        owner = owners.setdefault((piece.port.number, name), piece.service)
+        if owner is not piece.service:
+            yield warning(
+                Code.PORT_CONFLICT,
+                piece.service.origin.key,
+                "spec.ports",
+                f"port {piece.port.number} of {piece.service.host} cannot be told from the one of {owner.host} "
+                f"({owner.origin}), which is older: give it addresses, or protocol TLS or HTTP",
+            )

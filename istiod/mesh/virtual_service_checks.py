@@ -1,0 +1,105 @@
+"""What is wrong with VirtualServices and Gateways in sight of the rest of the mesh (diagnostics M0102-M0106, M0110).
+
+Findings about one object alone stand in its index entry already. All checks look from the object's own namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crds.diagnostic import Code, Diagnostic, error, warning
+from istiod.mesh import conditions, gateway_routes, gateways, hosts, outbound_listeners
+from istiod.mesh.gateway_servers import GatewayIndex, Server
+from istiod.mesh.http_rules import Copy, Share
+from istiod.mesh.model import Model
+from istiod.mesh.service import Resolution, Service
+from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
+
+
+def findings(model: Model, index: VirtualServiceIndex, known: GatewayIndex) -> Iterator[Diagnostic]:
+    """Everything there is to say of VirtualServices, Gateways and ports that meet."""
+    servers: dict[str, list[Server]] = {}
+    for gateway in known.gateways:
+        yield from gateway.diagnostics
+        servers[f"{gateway.key.namespace}/{gateway.key.name}"] = list(gateway.servers)
+    yield from gateways.conflicts(known)
+    yield from outbound_listeners.conflicts(model, model.registry.services)
+    for one in index.by_key.values():
+        yield from one.diagnostics
+        yield from _destinations(model, one)
+        yield from _gateways(one, servers)
+        yield from _unserved(model, one)
+    yield from _duplicates(index)
+
+
+def _destinations(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
+    shares: list[Share | Copy] = [share for rule in rules.http for share in (*rule.shares, *rule.mirrors)]
+    shares += [share for l4 in (*rules.tls, *rules.tcp) for share in l4.shares]
+    for share in shares:
+        problem = _problem(model, rules, share)
+        if problem is not None:
+            yield problem
+
+
+def _problem(model: Model, rules: VirtualService, share: Share | Copy) -> Diagnostic | None:
+    """What keeps a destination from being reached; None when nothing does."""
+    namespace, target = rules.key.namespace, share.target
+    service = model.registry.find(target.host, namespace)
+    if service is not None and service.resolution is Resolution.ALIAS:
+        service = model.registry.find(service.external_name, namespace)
+    if service is None:
+        message = f"no service has the host {target.host!r}: requests get 503"
+        return error(Code.UNKNOWN_HOST, rules.key, f"{share.field}.host", message)
+    if target.port and service.port(target.port) is None:
+        message = f"{service.host} has no port {target.port}: requests get 503"
+        return error(Code.UNKNOWN_HOST, rules.key, f"{share.field}.port.number", message)
+    if target.subset and not _has_subset(model, service, namespace, target.subset):
+        message = f"no DestinationRule gives {service.host} a subset {target.subset!r}: requests get 503"
+        return error(Code.UNKNOWN_SUBSET, rules.key, f"{share.field}.subset", message)
+    return None
+
+
+def _has_subset(model: Model, service: Service, namespace: str, subset: str) -> bool:
+    policy = model.policies.lookup(service, namespace)
+    return policy is not None and policy.subset(subset) is not None
+
+
+def _gateways(rules: VirtualService, servers: dict[str, list[Server]]) -> Iterator[Diagnostic]:
+    """Gateways that do not exist, and hosts that no server of a gateway has."""
+    for name in rules.gateways:
+        if name == conditions.MESH:
+            continue
+        if name not in servers:
+            yield error(Code.UNKNOWN_GATEWAY, rules.key, "spec.gateways", f"there is no Gateway {name}")
+        elif not any(gateway_routes.shared_hosts(server, rules) for server in servers[name]):
+            message = f"no server of Gateway {name} has a host of {', '.join(rules.hosts)}"
+            yield warning(Code.INEFFECTIVE, rules.key, "spec.hosts", message)
+
+
+def _duplicates(index: VirtualServiceIndex) -> Iterator[Diagnostic]:
+    """Mesh hosts that an older VirtualService of the same audience speaks for already."""
+    for host, several in index.by_host.items():
+        for place, other in enumerate(several[1:], start=1):
+            owner = next((one for one in several[:place] if _meet(one, other)), None)
+            if owner is not None:
+                yield error(
+                    Code.DUPLICATE_HOST,
+                    other.key,
+                    "spec.hosts",
+                    f"{owner.key} speaks for {host} already, and is older: these rules do not serve it",
+                )
+
+
+def _meet(one: VirtualService, other: VirtualService) -> bool:
+    """Whether some proxy sees both, and both route the same protocol."""
+    everywhere = "*" in one.export_to | other.export_to
+    seen = bool(one.export_to and other.export_to) and (everywhere or bool(one.export_to & other.export_to))
+    return seen and any(a and b for a, b in ((one.http, other.http), (one.tls, other.tls), (one.tcp, other.tcp)))
+
+
+def _unserved(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
+    """Hosts for sidecars that no service has: such a rule works on port 80 only."""
+    for host in rules.hosts if conditions.MESH in rules.gateways else ():
+        if not any(hosts.matches(host, name) for name in model.registry.by_host):
+            message = f"no service has the host {host}: its rules serve requests to port 80 only"
+            yield warning(Code.UNKNOWN_HOST, rules.key, "spec.hosts", message)
