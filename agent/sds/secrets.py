@@ -1,0 +1,91 @@
+"""The secrets that this pod may serve, as encoded resources with versions, and who waits for them to change.
+
+``default`` and ``ROOTCA`` come from the identity; ``file-cert:CHAIN~KEY`` and ``file-root:FILE`` are files of the pod
+that a rule or ProxyConfig names (Istio's spelling), read when asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+
+FILE_CERTIFICATE: Final = "file-cert:"
+FILE_ROOT: Final = "file-root:"
+_FILE_POLL_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """One encoded envoy Secret. The version is a hash of the content: equal after a restart of the agent, too."""
+
+    name: str
+    version: str
+    body: bytes
+
+
+def certificate(name: str, chain: bytes, key: bytes) -> Secret:
+    """A TLS certificate secret of PEM chain (leaf first, without root) and PEM key."""
+    message = secret_pb2.Secret(name=name)
+    message.tls_certificate.certificate_chain.inline_bytes = chain
+    message.tls_certificate.private_key.inline_bytes = key
+    return _secret(message)
+
+
+def roots(name: str, pem: bytes) -> Secret:
+    """A validation context that trusts these PEM roots."""
+    message = secret_pb2.Secret(name=name)
+    message.validation_context.trusted_ca.inline_bytes = pem
+    return _secret(message)
+
+
+class Secrets:
+    """What is served now. One event loop's; changes wake every waiter."""
+
+    def __init__(self) -> None:
+        """Start with nothing: a stream that asks waits until something is published."""
+        self._published: Mapping[str, Secret] = {}
+        self._changed = asyncio.Event()
+
+    def publish(self, *secrets: Secret) -> None:
+        """Serve these from now on, in place of those of the same names."""
+        self._published = {**self._published, **{secret.name: secret for secret in secrets}}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def get(self, name: str) -> Secret | None:
+        """The secret of this name, or None if there is none (yet)."""
+        if name.startswith((FILE_CERTIFICATE, FILE_ROOT)):
+            return _from_files(name)
+        return self._published.get(name)
+
+    async def changed(self, names: frozenset[str]) -> None:
+        """Return when something was published, or at the next poll if one of these names is a file."""
+        polled = any(name.startswith((FILE_CERTIFICATE, FILE_ROOT)) for name in names)
+        try:
+            await asyncio.wait_for(self._changed.wait(), _FILE_POLL_SECONDS if polled else None)
+        except TimeoutError:
+            return
+
+
+def _from_files(name: str) -> Secret | None:
+    """A secret read from files; None while one of them is missing or empty, so that Envoy waits for it."""
+    try:
+        if name.startswith(FILE_ROOT):
+            pem = pathlib.Path(name.removeprefix(FILE_ROOT)).read_bytes()
+            return roots(name, pem) if pem else None
+        chain, _, key = name.removeprefix(FILE_CERTIFICATE).partition("~")
+        pems = pathlib.Path(chain).read_bytes(), pathlib.Path(key).read_bytes()
+    except OSError:
+        return None
+    return certificate(name, *pems) if all(pems) else None
+
+
+def _secret(message: secret_pb2.Secret) -> Secret:
+    body = message.SerializeToString(deterministic=True)
+    return Secret(name=message.name, version=hashlib.sha256(body).hexdigest()[:16], body=body)
