@@ -1,0 +1,150 @@
+"""One stream of one proxy on grpc.aio: its reader, its writer and its timers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from istiod.ads import request
+from istiod.ads.request import Decoded, Request
+from istiod.ads.session import AdsSession, Shared
+from istiod.config.protocols import Changed, Configuration, Subscription
+from istiod.config.proxy import Proxy
+from istiod.config.resource import EMPTY, ResourceSet
+from wire import names
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Decode = Callable[[bytes], Decoded]
+_LOG = logging.getLogger(__name__)
+
+REFUSALS = {
+    request.MalformedRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    request.OversizedRequestError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    request.ForeignTypeError: grpc.StatusCode.PERMISSION_DENIED,
+}
+"""What a client is told whose request cannot be taken."""
+
+
+async def read(context: Context) -> bytes | None:
+    """The client's next message; None when it has said all."""
+    raw: object = await context.read()
+    return raw if isinstance(raw, bytes) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Seconds: ``first`` is how long a new stream may say nothing, ``write`` how long one response may wait.
+
+    A client that does not read for ``write`` seconds is cut. ``on_ack`` is told each answer of a client that is no
+    refusal: proxy, type URL, the clock's time.
+    """
+
+    first: float = 20.0
+    write: float = 20.0
+    on_ack: Callable[[Proxy, str, float], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a stream ends."""
+
+    code: grpc.StatusCode
+    details: str
+
+
+class Connection:
+    """A stream from its admission to its end. Everything runs in the event loop's thread.
+
+    The RPC's own coroutine writes: whenever something happened, it asks the session what to send.
+    """
+
+    def __init__(self, context: Context, proxy: Proxy, settings: Settings, clock: Callable[[], float]) -> None:
+        self.proxy = proxy
+        self.targets = 0
+        self.acked_at: float | None = None
+        self._context = context
+        self._settings = settings
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._awake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._end: Status | None = None
+        self._task = asyncio.current_task()
+
+    def subscribe(self, configuration: Configuration, shared: Shared, *, delta: bool) -> Subscription:
+        """Make the session; its first target is there when this returns."""
+        self.session = AdsSession(EMPTY, self._clock(), delta=delta, shared=shared)
+        return configuration.subscribe(self.proxy, self._retarget)
+
+    async def run(self, first: Request, decode: Decode) -> None:
+        """Serve until the client leaves or the stream is ended."""
+        self._take(first)
+        reader = self._loop.create_task(self._read(decode))
+        try:
+            while self._end is None:
+                await self._write()
+                await self._awake.wait()
+        finally:
+            reader.cancel()
+            self._set_timer(None)
+        await self._context.abort(self._end.code, self._end.details)
+
+    def end(self, code: grpc.StatusCode, details: str) -> None:
+        """End the stream with this status, after the response that is being written."""
+        self._end = self._end or Status(code, details)
+        self._awake.set()
+
+    def _retarget(self, target: ResourceSet, changed: Changed | None) -> None:
+        self.targets += 1
+        self.session.retarget(target, changed)
+        self._awake.set()
+
+    async def _write(self) -> None:
+        self._awake.clear()
+        now = self._clock()
+        sends = self.session.plan(now)
+        wake = self.session.wake
+        for send in sends:
+            deadline = self._loop.call_later(self._settings.write, self._cut)
+            await self._context.write(send.encode())
+            deadline.cancel()
+        self._set_timer(None if wake is None else max(0.0, wake - self._clock()))
+
+    async def _read(self, decode: Decode) -> None:
+        try:
+            while (raw := await read(self._context)) is not None:
+                self._take(decode(raw).request)
+        except tuple(REFUSALS) as refusal:
+            self.end(REFUSALS[type(refusal)], str(refusal))
+        except Exception:
+            _LOG.exception("stream of %s ends", self.proxy.node.id[:200])
+            self.end(grpc.StatusCode.INTERNAL, "a fault of the control plane")
+            raise
+        self.end(grpc.StatusCode.OK, "")
+
+    def _take(self, asked: Request) -> None:
+        if asked.type_url == names.SECRET and self.proxy.peer.identity is None:
+            return  # no proof of identity, no secrets (SEC10)
+        self.session.request(asked)
+        if asked.nonce and asked.error is None:
+            self.acked_at = self._clock()
+            if self._settings.on_ack is not None:
+                self._settings.on_ack(self.proxy, asked.type_url, self.acked_at)
+        elif asked.error is not None:
+            _LOG.warning("%s refused %s: %s", self.proxy.node.id[:200], asked.type_url, asked.error)
+        self._awake.set()
+
+    def _set_timer(self, delay: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if delay is None else self._loop.call_later(delay, self._awake.set)
+
+    def _cut(self) -> None:
+        _LOG.warning("%s has not read for %g s: stream cut", self.proxy.node.id[:200], self._settings.write)
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,111 @@
+"""When LDS and RDS may follow CDS (gate A), when clusters may leave (gate B and linger). DESIGN section 5.
+
+Removing a cluster right after every ACK still gave 503 on kept connections of draining chains, and waiting for the ACK
+of CDS without end can deadlock: hence two gates, each with a way around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from istiod.ads import subscription
+from istiod.ads.stream import Stream
+from istiod.ads.subscription import Subscription
+from istiod.config.resource import Resource
+from wire import names
+
+LINGER_SHARE: Final = 10
+"""Lingering clusters may be one in so many of those held ..."""
+LINGER_LEAST: Final = 200
+"""... or this many, whichever is more."""
+
+
+def closed(stream: Stream, now: float) -> bool:
+    """Gate A: whether clusters are on their way and neither ACKed, nor refused, nor older than the gate waits."""
+    clusters = stream.clusters
+    if clusters is None:
+        return stream.returned and now < stream.started + stream.timing.gate
+    return any(f.items and not f.retry and now < f.at + stream.timing.gate for f in clusters.flights)
+
+
+def names_missing_cluster(stream: Stream, resource: Resource) -> bool:
+    """Whether a listener or route names a cluster of the target that the client does not surely have."""
+    clusters = stream.clusters
+    if clusters is None or not clusters.overlay:
+        return False
+    return any(
+        name in clusters.overlay
+        and not subscription.live(clusters.overlay[name])
+        and stream.target.get(names.CLUSTER, name) is not None
+        for name in resource.refs.get(names.CLUSTER, ())
+    )
+
+
+def switched(stream: Stream) -> bool:
+    """Gate B: whether the client serves the target's listeners and routes, and no older ones.
+
+    An ACK of LDS alone says nothing: a listener without its routes is ACKed while the old one serves.
+    """
+    listeners = stream.subscriptions.get(names.LISTENER)
+    if listeners is None:
+        return not stream.returned
+    if listeners.overlay or listeners.flights or not listeners.answered:
+        return False
+    return _routes_settled(stream) and all(
+        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, ()), asked=True)
+        and _has_all(stream, names.SECRET, listener.refs.get(names.SECRET, ()), asked=False)
+        for listener in stream.target.of(names.LISTENER)
+    )
+
+
+def _routes_settled(stream: Stream) -> bool:
+    routes = stream.subscriptions.get(names.ROUTE)
+    if routes is None:
+        return True
+    return not routes.flights and all(stream.target.get(names.ROUTE, name) is None for name in routes.overlay)
+
+
+def _has_all(stream: Stream, type_url: str, wanted: frozenset[str] | tuple[str, ...], *, asked: bool) -> bool:
+    """Whether the client has all these names.
+
+    Without ``asked`` only those count that the target has: the others come from elsewhere, such as the workload's own
+    certificate.
+    """
+    sub = stream.subscriptions.get(type_url)
+    return all(
+        (sub is not None and name in sub.names and name not in sub.overlay and sub.flight_of(name) is None)
+        or not (asked or stream.target.get(type_url, name) is not None)
+        for name in wanted
+    )
+
+
+def leaving(stream: Stream, clusters: Subscription) -> list[str]:
+    """Clusters that the client has, or may have, and the target has not."""
+    found = []
+    for name, held in clusters.overlay.items():
+        if stream.target.get(names.CLUSTER, name) is not None:
+            continue
+        flight = clusters.flight_of(name)
+        if name in flight.items if flight else held is not None:
+            found.append(name)
+    return found
+
+
+def linger(stream: Stream, clusters: Subscription, now: float) -> Mapping[str, float | None]:
+    """When each leaving cluster goes; None until gate B."""
+    found = leaving(stream, clusters)
+    if not found:
+        return {}
+    due = {name: stream.linger.get(name) for name in found}
+    if None in due.values() and switched(stream):
+        due = {name: now + stream.timing.linger if at is None else at for name, at in due.items()}
+    return _capped(due, stream, now)
+
+
+def _capped(due: dict[str, float | None], stream: Stream, now: float) -> dict[str, float | None]:
+    if len(due) <= LINGER_LEAST:
+        return due
+    most = max(LINGER_LEAST, stream.target.count(names.CLUSTER) // LINGER_SHARE)
+    oldest = sorted((at, name) for name, at in due.items() if at is not None)
+    return due | {name: now for _, name in oldest[: max(0, len(due) - most)]}

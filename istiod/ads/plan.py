@@ -1,0 +1,155 @@
+"""What a stream gets next, and in which order: the algorithm of DESIGN section 5.
+
+Pure: reads the stream's state and the time, changes nothing, remembers nothing. It is asked after every event; a
+second change in the middle of a first simply gives another answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from istiod.ads import gates, wanted
+from istiod.ads.stream import Draft, Stream, endpoints_of
+from istiod.ads.subscription import NAMED, WHOLE, Subscription
+from istiod.config.resource import Resource
+from wire import names
+
+_ORDERED = frozenset((names.CLUSTER, names.ENDPOINT, names.LISTENER, names.ROUTE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to send now, in order; what waits (see Stream), and the time in seconds at which to ask again."""
+
+    drafts: tuple[Draft, ...]
+    linger: Mapping[str, float | None]
+    blocked: Mapping[tuple[str, str], float]
+    wake: float | None
+
+
+def plan(stream: Stream, now: float) -> Plan:
+    """The next responses of this stream."""
+    planner = _Planner(stream, now)
+    planner.add_and_remove()
+    planner.endpoints()
+    for sub in stream.subscriptions.values():
+        if sub.type_url not in _ORDERED:
+            planner.plain(sub)
+    for type_url in (names.LISTENER, names.ROUTE):
+        switching = stream.subscriptions.get(type_url)
+        if switching is not None:
+            planner.switch(switching)
+    return Plan(drafts=tuple(planner.drafts), linger=planner.linger, blocked=planner.blocked, wake=planner.wake)
+
+
+class _Planner:
+    """One evaluation: the state that it reads, the answer as it grows."""
+
+    def __init__(self, stream: Stream, now: float) -> None:
+        self.stream = stream
+        self.now = now
+        self.drafts: list[Draft] = []
+        self.linger: Mapping[str, float | None] = {}
+        self.blocked: dict[tuple[str, str], float] = {}
+        self.wake: float | None = None
+        self.closed = gates.closed(stream, now)
+
+    def ask_again(self, at: float) -> None:
+        """Something may be due then."""
+        self.wake = at if self.wake is None else min(self.wake, at)
+
+    def add_and_remove(self) -> None:
+        """CDS: what is new or changed at once, what leaves when its time has come."""
+        sub = self.stream.clusters
+        if sub is None:
+            return
+        self.linger = gates.linger(self.stream, sub, self.now)
+        gone = (*self.due(sub), *wanted.denied(self.stream, sub))
+        found, retry = wanted.apart(sub, wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed))
+        if sub.answered and not found and not gone:
+            return
+        self.closed |= bool(found) and not retry
+        if sub.flights and self.now < (patience := sub.flights[-1].at + self.stream.timing.patience):
+            self.ask_again(patience)
+        else:
+            self.draft(sub, found, gone, retry=retry)
+
+    def due(self, sub: Subscription) -> tuple[str, ...]:
+        """Lingering clusters whose time has come."""
+        waiting = {name: at for name, at in self.linger.items() if at is not None and sub.flight_of(name) is None}
+        for at in waiting.values():
+            if at > self.now:
+                self.ask_again(at)
+        return tuple(name for name, at in waiting.items() if at <= self.now)
+
+    def endpoints(self) -> None:
+        """EDS is outside of all gates; what a cluster just sent waits for is not even held back by an EDS under way."""
+        sub = self.stream.subscriptions.get(names.ENDPOINT)
+        if sub is None or (not self.drafts and not sub.owed and not sub.overlay):
+            return
+        if self.collecting():
+            self.ask_again(self.stream.started + self.stream.timing.collect)
+            return
+        sent = (endpoints_of(draft.items) & sub.names for draft in self.drafts)
+        found, retry = wanted.owed(self.stream, sub, sub.owed.union(*sent)), False
+        if not sub.flights:
+            pending, retry = wanted.apart(sub, wanted.pending(self.stream, sub))
+            found |= pending
+        if found:
+            self.draft(sub, found, (), retry=retry)
+
+    def collecting(self) -> bool:
+        """Whether a reconnected client may still bring its CDS, which tells that nothing of it is warming."""
+        stream = self.stream
+        fresh = self.now < stream.started + stream.timing.collect
+        return fresh and stream.returned and stream.delta and stream.clusters is None
+
+    def plain(self, sub: Subscription) -> None:
+        """Types that wait for nothing: secrets, and what other clients ask."""
+        if sub.flights:
+            return
+        found, retry = wanted.apart(sub, wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed))
+        gone = self.gone(sub)
+        if found or gone or (sub.wildcard and not sub.answered):
+            self.draft(sub, found, gone, retry=retry)
+
+    def switch(self, sub: Subscription) -> None:
+        """Listeners, and routes of the names asked for, as soon as the clusters that they name are there."""
+        if sub.flights:
+            return
+        found = wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed)
+        gone = self.gone(sub)
+        first = not sub.answered and sub.type_url in WHOLE
+        if (gone or first) and self.blocks(sub, "", None):
+            return
+        free, retry = wanted.apart(sub, {n: r for n, r in found.items() if not self.blocks(sub, n, r)})
+        if free or gone or first:
+            self.draft(sub, free, gone, retry=retry)
+
+    def blocks(self, sub: Subscription, name: str, resource: Resource | None) -> bool:
+        """Gate A: whether this listener or route still waits for clusters."""
+        since = self.stream.blocked.get((sub.type_url, name), self.now)
+        until = since + self.stream.timing.gate if self.closed else since
+        if resource is not None and gates.names_missing_cluster(self.stream, resource):
+            until = since + self.stream.timing.gate + self.stream.timing.hold
+        if self.now >= until:
+            return False
+        self.blocked[sub.type_url, name] = since
+        self.ask_again(until)
+        return True
+
+    def gone(self, sub: Subscription) -> tuple[str, ...]:
+        """What the client has and the target has not. Endpoints, routes and secrets are never removed by us."""
+        if sub.type_url in NAMED:
+            return ()
+        target = self.stream.target
+        gone = (n for n, held in sub.overlay.items() if held is not None and target.get(sub.type_url, n) is None)
+        return (*gone, *wanted.denied(self.stream, sub))
+
+    def draft(self, sub: Subscription, items: dict[str, Resource], gone: tuple[str, ...], *, retry: bool) -> None:
+        """Put a response together."""
+        body = tuple(items.values())
+        if not self.stream.delta and (sub.wildcard or sub.type_url in WHOLE):
+            body = wanted.whole(self.stream, sub, items, gone)
+        self.drafts.append(Draft(type_url=sub.type_url, items=items, body=body, removed=gone, retry=retry))

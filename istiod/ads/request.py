@@ -1,0 +1,155 @@
+"""What a client says on a stream, decoded: a request, an ACK or a NACK, in either protocol, as one value.
+
+The bytes are the client's, so the limits stand here (features rows SEC20 and SEC22). Who the client is stays with
+istiod.ads.auth, what follows from a request with istiod.ads.session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from wire import names, node
+
+MAX_NAMES: Final = 20_000
+MAX_METADATA_BYTES: Final = 65_536
+MAX_ID_BYTES: Final = 1_024
+MAX_ERROR_CHARS: Final = 4_096
+
+
+class MalformedRequestError(ValueError):
+    """The client's bytes are no request: INVALID_ARGUMENT."""
+
+
+class OversizedRequestError(ValueError):
+    """The request names more resources than any mesh has: RESOURCE_EXHAUSTED."""
+
+
+class ForeignTypeError(ValueError):
+    """The request is for something that is no xDS resource, such as a debug generator: PERMISSION_DENIED."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One message of a client.
+
+    State of the world: ``names`` is everything asked for (delta: None). Delta: ``subscribe``, ``unsubscribe`` and, on
+    the first request of a type, ``initial``: name -> version that the client holds from an earlier stream.
+    ``nonce`` is that of the response which is answered, "" if none; ``error`` is why it was refused, None for an ACK.
+    ``version`` is the last accepted version (state of the world only).
+    """
+
+    type_url: str
+    names: tuple[str, ...] | None = None
+    subscribe: tuple[str, ...] = ()
+    unsubscribe: tuple[str, ...] = ()
+    initial: Mapping[str, str] = field(default_factory=dict)
+    nonce: str = ""
+    version: str = ""
+    error: str | None = None
+
+
+Message = discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A request and, where the client sent it (Envoy: in the first only), its node."""
+
+    request: Request
+    node: base_pb2.Node | None
+
+
+def decode_sotw(raw: bytes) -> Decoded:
+    """A DiscoveryRequest.
+
+    Raises:
+        MalformedRequestError: the bytes are none.
+        OversizedRequestError: it names too many resources.
+        ForeignTypeError: its type URL is none of xDS.
+    """
+    message = discovery_pb2.DiscoveryRequest()
+    _parse(message, raw)
+    _limit(len(message.resource_names))
+    request = Request(
+        type_url=_type(message.type_url),
+        names=tuple(message.resource_names),
+        nonce=message.response_nonce,
+        version=message.version_info,
+        error=_error(message),
+    )
+    return Decoded(request, _node(message))
+
+
+def decode_delta(raw: bytes) -> Decoded:
+    """A DeltaDiscoveryRequest.
+
+    Raises:
+        MalformedRequestError: the bytes are none.
+        OversizedRequestError: it names too many resources.
+        ForeignTypeError: its type URL is none of xDS.
+    """
+    message = discovery_pb2.DeltaDiscoveryRequest()
+    _parse(message, raw)
+    for count in map(len, (message.resource_names_subscribe, message.resource_names_unsubscribe)):
+        _limit(count)
+    _limit(len(message.initial_resource_versions))
+    request = Request(
+        type_url=_type(message.type_url),
+        subscribe=tuple(message.resource_names_subscribe),
+        unsubscribe=tuple(message.resource_names_unsubscribe),
+        initial=dict(message.initial_resource_versions),
+        nonce=message.response_nonce,
+        error=_error(message),
+    )
+    return Decoded(request, _node(message))
+
+
+def claims(message: base_pb2.Node) -> node.Node:
+    """What a proxy says of itself, from the node of its first request.
+
+    Raises:
+        MalformedRequestError: the id is not Istio's, or the metadata is too large or no JSON.
+    """
+    if len(message.id) > MAX_ID_BYTES or message.metadata.ByteSize() > MAX_METADATA_BYTES:
+        raise MalformedRequestError("the node's id or metadata is too large")
+    locality = node.Locality(
+        region=message.locality.region, zone=message.locality.zone, subzone=message.locality.sub_zone
+    )
+    try:
+        metadata = json_format.MessageToDict(message.metadata)
+        return node.parse(message.id, metadata, locality)
+    except (ValueError, json_format.SerializeToJsonError) as error:
+        raise MalformedRequestError(str(error)) from error
+
+
+def _parse(message: Message, raw: bytes) -> None:
+    try:
+        message.ParseFromString(raw)
+    except DecodeError as error:
+        raise MalformedRequestError("the message is no discovery request") from error
+
+
+def _type(type_url: str) -> str:
+    if not type_url.startswith(names.TYPE_PREFIX):
+        raise ForeignTypeError(f"{type_url[:100]!r} is no type of xDS resource")
+    return type_url
+
+
+def _limit(count: int) -> None:
+    if count > MAX_NAMES:
+        raise OversizedRequestError(f"{count} names in one request; the limit is {MAX_NAMES}")
+
+
+def _error(message: Message) -> str | None:
+    return message.error_detail.message[:MAX_ERROR_CHARS] if message.HasField("error_detail") else None
+
+
+def _node(message: Message) -> base_pb2.Node | None:
+    return message.node if message.HasField("node") else None

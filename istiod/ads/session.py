@@ -1,0 +1,197 @@
+"""One xDS stream as a state machine without I/O: targets, requests and time in; responses out (DESIGN section 5).
+
+Like a protocol library: nothing here knows of sockets, clocks or tasks, so that the server, tests and any other
+transport drive the same machine. Imports nothing of the compiler: resources are framed bytes with names.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from istiod.ads import gates, plan, status, subscription
+from istiod.ads.quarantine import Quarantine
+from istiod.ads.request import OversizedRequestError, Request
+from istiod.ads.send import Send
+from istiod.ads.stream import Stream, Timing, warming
+from istiod.ads.subscription import NAMED, WILDCARD, Flight, NamePool, Subscription
+from istiod.config.resource import Resource, ResourceSet
+from wire import names
+
+MAX_TYPES: Final = 32
+_TIMING: Final = Timing()
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """What the streams of one server have in common."""
+
+    timing: Timing = _TIMING
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    pool: NamePool = field(default_factory=NamePool)
+    sessions: weakref.WeakSet[AdsSession] = field(default_factory=weakref.WeakSet)
+
+
+class AdsSession:
+    """One stream of one client, state of the world or delta.
+
+    Feed it with ``retarget`` and ``request``, then send what ``plan`` gives, in its order, before asking again.
+    ``wake`` is when to ask even if nothing happened, None for never. Times are monotonic seconds.
+    """
+
+    __slots__ = ("__weakref__", "_counter", "_shared", "_stream", "wake")
+
+    def __init__(self, target: ResourceSet, now: float, *, delta: bool, shared: Shared) -> None:
+        self._shared = shared
+        self._stream = Stream(
+            delta=delta,
+            timing=shared.timing,
+            quarantine=shared.quarantine,
+            pool=shared.pool,
+            target=target,
+            started=now,
+        )
+        self._counter = 0
+        self.wake: float | None = None
+        shared.sessions.add(self)
+
+    def retarget(self, target: ResourceSet, changed: Mapping[str, frozenset[str]] | None) -> None:
+        """A new target in place of the one before; ``changed`` as in istiod.config.protocols.OnTarget."""
+        before, self._stream.target = self._stream.target, target
+        for sub in self._stream.subscriptions.values():
+            if changed is None:
+                sub.retarget(before, target, None)
+            elif sub.type_url in changed:
+                sub.retarget(before, target, changed[sub.type_url])
+
+    def request(self, request: Request) -> None:
+        """Whatever the client said.
+
+        Raises:
+            OversizedRequestError: it asks for more types or names than any mesh has.
+        """
+        stream = self._stream
+        sub = stream.subscriptions.get(request.type_url)
+        first = sub is None
+        if sub is None:
+            sub = self._subscribe(request)
+        landed = self._answer(sub, request)
+        if request.names is None:
+            self._interest(sub, request, first=first)
+        elif not self._names(sub, request.names, first=first) and not landed and request.nonce:
+            self._asked_again(sub)
+
+    def plan(self, now: float) -> tuple[Send, ...]:
+        """What to send now, noted as sent."""
+        stream = self._stream
+        self._withheld(now)
+        made = plan.plan(stream, now)
+        stream.linger, stream.blocked, self.wake = made.linger, made.blocked, made.wake
+        sends = []
+        for draft in made.drafts:
+            self._counter += 1
+            nonce = f"{self._counter:x}"
+            stream.subscriptions[draft.type_url].launch(draft.flight(nonce, now))
+            sends.append(Send(draft.type_url, draft.body, draft.removed, nonce, stream.delta))
+        return tuple(sends)
+
+    def settled(self) -> bool:
+        """Whether the client has ACKed all of the target, and nothing older serves."""
+        stream = self._stream
+        for sub in stream.subscriptions.values():
+            if sub.flights or any(stream.target.get(sub.type_url, name) is not None for name in sub.overlay):
+                return False
+        return stream.clusters is None or (names.LISTENER in stream.subscriptions and gates.switched(stream))
+
+    def status(self, now: float) -> tuple[status.TypeStatus, ...]:
+        """How each type stands, for debug pages."""
+        return status.of(self._stream, now)
+
+    def accepted(self, resource: Resource) -> bool:
+        """Whether this client serves this very resource."""
+        sub = self._stream.subscriptions.get(resource.type_url)
+        if sub is None or not sub.answered or sub.flight_of(resource.name):
+            return False
+        return subscription.version(sub.held(resource.name, self._stream.target)) == resource.version
+
+    def _subscribe(self, request: Request) -> Subscription:
+        stream = self._stream
+        if len(stream.subscriptions) >= MAX_TYPES:
+            raise OversizedRequestError(f"more than {MAX_TYPES} types on one stream")
+        sub = Subscription(request.type_url, stream.pool)
+        stream.subscriptions[request.type_url] = sub
+        if request.initial or request.version:
+            stream.returned = True
+            sub.answered = stream.delta
+        return sub
+
+    def _answer(self, sub: Subscription, request: Request) -> bool:
+        """Take an ACK or NACK in. False: the request answers nothing that is under way."""
+        landed = sub.land(request.nonce, in_order=not self._stream.delta)
+        for flight in landed[:-1]:
+            self._accept(sub, flight)
+        for flight in landed[-1:]:
+            if request.error is None:
+                self._accept(sub, flight)
+            else:
+                self._refuse(sub, flight, request.error)
+        return bool(landed)
+
+    def _accept(self, sub: Subscription, flight: Flight) -> None:
+        sub.accept(flight, self._stream.target)
+        if len(self._shared.quarantine):
+            for resource in flight.items.values():
+                self._shared.quarantine.accept(resource)
+
+    def _refuse(self, sub: Subscription, flight: Flight, error: str) -> None:
+        blamed = sub.refuse(flight, self._stream.target, error)
+        if blamed is None or any(other.accepted(blamed) for other in self._shared.sessions):
+            return
+        held = sub.held(blamed.name, self._stream.target)
+        self._shared.quarantine.refuse(blamed, subscription.last_good(held))
+
+    def _interest(self, sub: Subscription, request: Request, *, first: bool) -> None:
+        """Follow a delta client's subscriptions."""
+        target = self._stream.target
+        asked = tuple(name for name in request.subscribe if name != WILDCARD)
+        if WILDCARD in request.subscribe or (first and not asked and sub.type_url not in NAMED):
+            sub.ask_all(target, request.initial)
+        if WILDCARD in request.unsubscribe:
+            sub.wildcard = False
+        fresh = frozenset(asked) - sub.names
+        if asked:
+            sub.ask(asked, target, request.initial)
+        if request.unsubscribe:
+            sub.forget(request.unsubscribe)
+        if fresh and sub.type_url == names.ENDPOINT:
+            sub.owed |= fresh & warming(self._stream)
+
+    def _names(self, sub: Subscription, listed: tuple[str, ...], *, first: bool) -> bool:
+        """Follow a state-of-the-world client's list of names. False: nothing new in it."""
+        asked = frozenset(listed) - {WILDCARD}
+        if WILDCARD in listed or (not asked and (first or sub.wildcard) and sub.type_url not in NAMED):
+            sub.ask_all(self._stream.target, {})
+        elif asked:
+            sub.wildcard = False
+        if asked == sub.names:
+            return first
+        sub.forget(sub.names - asked)
+        sub.ask((name for name in listed if name in asked and name not in sub.names), self._stream.target, {})
+        return True
+
+    def _asked_again(self, sub: Subscription) -> None:
+        """A state-of-the-world Envoy with a warming cluster asks for its endpoints as if it repeated an old ACK."""
+        if sub.type_url == names.ENDPOINT:
+            sub.owed |= {name for name in warming(self._stream) & sub.names if sub.flight_of(name) is None}
+
+    def _withheld(self, now: float) -> None:
+        """A returned client that brings EDS without CDS is warming: it holds CDS back until endpoints come again."""
+        stream = self._stream
+        endpoints = stream.subscriptions.get(names.ENDPOINT)
+        if not (stream.returned and stream.delta and endpoints) or stream.clusters is not None:
+            return
+        if not stream.repeated and now >= stream.started + stream.timing.collect:
+            stream.repeated = True
+            endpoints.owed |= endpoints.names

@@ -1,0 +1,87 @@
+"""The state of one stream, and how long it waits for what. Nothing here decides: see istiod.ads.plan and .session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from istiod.ads.quarantine import Quarantine
+from istiod.ads.subscription import Flight, NamePool, Subscription
+from istiod.config.resource import Resource, ResourceSet
+from wire import names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds (DESIGN section 5)."""
+
+    linger: float = 60.0
+    """How long a cluster stays after nothing names it: Envoy's drain time (45 s) and 15 s for requests under way."""
+    patience: float = 2.0
+    """How long CDS waits for its ACK before the next CDS, which alone can repair a cluster that cannot warm."""
+    gate: float = 5.0
+    """How long LDS and RDS wait for CDS in general."""
+    hold: float = 30.0
+    """How much longer they wait for the clusters that they name."""
+    collect: float = 0.2
+    """How long a reconnected stream may bring CDS before it counts as withheld by a warming Envoy."""
+    stale: float = 60.0
+    """From when a response without ACK makes the stream stale."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One stream: its target, its subscriptions by type, and what waits.
+
+    ``linger``: cluster -> when it leaves, None before gate B. ``blocked``: (type, name) of listeners and routes that
+    wait for clusters -> since when. ``returned``: the client brought state from an earlier stream. ``repeated``: its
+    endpoints were sent again, since it withholds CDS.
+    """
+
+    delta: bool
+    timing: Timing
+    quarantine: Quarantine
+    pool: NamePool
+    target: ResourceSet
+    started: float
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    linger: Mapping[str, float | None] = field(default_factory=dict)
+    blocked: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    returned: bool = False
+    repeated: bool = False
+
+    @property
+    def clusters(self) -> Subscription | None:
+        """The subscription to CDS; without one the client is no Envoy proxy, and nothing is gated."""
+        return self.subscriptions.get(names.CLUSTER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A response to be sent: ``items`` are new to the client, ``body`` is all of it, ``removed`` goes away."""
+
+    type_url: str
+    items: Mapping[str, Resource]
+    body: tuple[Resource, ...]
+    removed: tuple[str, ...] = ()
+    retry: bool = False
+
+    def flight(self, nonce: str, now: float) -> Flight:
+        """This response on its way."""
+        return Flight(nonce=nonce, items=self.items, removed=frozenset(self.removed), at=now, retry=self.retry)
+
+
+def endpoints_of(clusters: Mapping[str, Resource]) -> frozenset[str]:
+    """The names under which these clusters' endpoints would be asked for, if they are EDS clusters."""
+    found: set[str] = set()
+    for name, cluster in clusters.items():
+        found |= cluster.refs.get(names.ENDPOINT) or {name}
+    return frozenset(found)
+
+
+def warming(stream: Stream) -> frozenset[str]:
+    """Endpoint names of clusters that may be warming: Envoy withholds the ACK of CDS until none is."""
+    clusters = stream.clusters
+    if clusters is None:
+        return frozenset()
+    return frozenset().union(*(endpoints_of(flight.items) for flight in clusters.flights))

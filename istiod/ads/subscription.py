@@ -1,0 +1,271 @@
+"""What one stream asked of one type, what its client holds of it, and what is on the way to it.
+
+What a client holds is the target itself plus an overlay of exceptions (DESIGN section 2, point 6): a stream in sync
+stores nothing per resource. Which exception is sent when is decided in istiod.ads.plan.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from istiod.ads.request import OversizedRequestError
+from istiod.config.resource import Resource, ResourceSet
+from wire import names as wire_names
+
+NAMED: Final = frozenset((wire_names.ENDPOINT, wire_names.ROUTE, wire_names.SECRET))
+"""Types that are always asked for by name; for all others a first request without names means everything."""
+WHOLE: Final = frozenset((wire_names.CLUSTER, wire_names.LISTENER))
+"""Types of which a state-of-the-world response says all there is: what is missing in it is removed."""
+MAX_SUBSCRIBED: Final = 100_000
+WILDCARD: Final = "*"
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """What is known of a name after a response with it was refused: the client applied it, or kept ``last``."""
+
+    last: Resource | str | None
+
+
+Held = Resource | str | Unsure | None
+"""What a client has under a name: a resource that it ACKed; the version that it brought from an earlier stream; one of
+two; or nothing."""
+
+
+def version(held: Held) -> str:
+    """The version that the client surely has; "" if none."""
+    if isinstance(held, Resource):
+        return held.version
+    return held if isinstance(held, str) else ""
+
+
+def last_good(held: Held) -> Resource | None:
+    """The newest content that the client once accepted, if its bytes are known."""
+    last = held.last if isinstance(held, Unsure) else held
+    return last if isinstance(last, Resource) else None
+
+
+def live(held: Held) -> bool:
+    """Whether the client surely has some version of it."""
+    return (held.last if isinstance(held, Unsure) else held) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """A response without its ACK: what it brings, what it takes away, and when it went (seconds).
+
+    ``retry``: it is a part of a response that was refused before.
+    """
+
+    nonce: str
+    items: Mapping[str, Resource]
+    removed: frozenset[str]
+    at: float
+    retry: bool = False
+
+
+class NamePool:
+    """Equal sets of names, once: thousands of proxies ask for the same endpoints."""
+
+    def __init__(self) -> None:
+        self._sets: weakref.WeakValueDictionary[int, frozenset[str]] = weakref.WeakValueDictionary()
+
+    def intern(self, names: frozenset[str]) -> frozenset[str]:
+        """The one set that stands for all equal ones."""
+        if not names:
+            return _NONE
+        known = self._sets.setdefault(hash(names), names)
+        return known if known == names else names
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One type on one stream.
+
+    The client holds ``overlay[name]`` if there is such an entry, else exactly what the target has. ``owed`` are names
+    to send even if nothing changed. ``retry`` are groups of names to send apart, since a response with all of them was
+    refused. ``refused`` are versions that this client will not take, by name. ``denied`` are names asked for that do
+    not exist, and were answered so.
+    """
+
+    type_url: str
+    pool: NamePool
+    wildcard: bool = False
+    names: frozenset[str] = _NONE
+    overlay: dict[str, Held] = field(default_factory=dict)
+    flights: tuple[Flight, ...] = ()
+    owed: frozenset[str] = _NONE
+    retry: tuple[tuple[str, ...], ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+    denied: frozenset[str] = _NONE
+    answered: bool = False
+    sent: str = ""
+    acked: str = ""
+    error: str = ""
+
+    def covers(self, name: str) -> bool:
+        """Whether the client wants this name."""
+        return self.wildcard or name in self.names
+
+    def flight_of(self, name: str) -> Flight | None:
+        """The newest response under way that brings or removes the name."""
+        for flight in reversed(self.flights):
+            if name in flight.items or name in flight.removed:
+                return flight
+        return None
+
+    def held(self, name: str, target: ResourceSet) -> Held:
+        """What the client has under this name."""
+        if name in self.overlay:
+            return self.overlay[name]
+        return target.get(self.type_url, name) if self.covers(name) else None
+
+    # What the target does
+
+    def retarget(self, before: ResourceSet, after: ResourceSet, changed: Iterable[str] | None) -> None:
+        """Follow a new target; ``changed`` None: compare all."""
+        for name in differing(self.type_url, before, after) if changed is None else changed:
+            if self.covers(name):
+                self._follow(name, before.get(self.type_url, name), after.get(self.type_url, name))
+
+    def _follow(self, name: str, before: Resource | None, after: Resource | None) -> None:
+        if before is after:
+            return
+        held = self.overlay.setdefault(name, before)
+        if after is None or self.refused.get(name, after.version) != after.version:
+            self.refused.pop(name, None)
+        if self.flight_of(name) is None and self._settled(name, held, after):
+            del self.overlay[name]
+
+    def _settled(self, name: str, held: Held, wanted: Resource | None) -> bool:
+        if wanted is not None:
+            return version(held) == wanted.version
+        return held is None and name not in self.names
+
+    # What the client asks
+
+    def ask_all(self, target: ResourceSet, initial: Mapping[str, str]) -> None:
+        """Become a wildcard subscription of a client that brings ``initial``."""
+        if self.wildcard:
+            return
+        known = frozenset(self.names)
+        self.wildcard = True
+        for resource in target.of(self.type_url):
+            if resource.name not in known:
+                self._learn(resource.name, resource, initial.get(resource.name))
+        for name in initial:
+            if name not in known and target.get(self.type_url, name) is None:
+                self._learn(name, None, initial[name])
+
+    def ask(self, asked: Iterable[str], target: ResourceSet, initial: Mapping[str, str]) -> None:
+        """Add names. One that is asked for again is owed an answer, even if nothing changed.
+
+        Raises:
+            OversizedRequestError: the stream asks for more names than any mesh has.
+        """
+        asked = tuple(asked)
+        again = frozenset(name for name in asked if self.covers(name))
+        self.names = self.pool.intern(self.names.union(asked))
+        if len(self.names) > MAX_SUBSCRIBED:
+            raise OversizedRequestError(f"{len(self.names)} names on one stream; the limit is {MAX_SUBSCRIBED}")
+        self.owed |= again
+        self.denied -= again
+        for name in asked:
+            if name not in again:
+                self._learn(name, target.get(self.type_url, name), initial.get(name))
+
+    def _learn(self, name: str, wanted: Resource | None, has: str | None) -> None:
+        if not self._settled(name, has, wanted):
+            self.overlay[name] = has
+
+    def forget(self, dropped: Iterable[str]) -> None:
+        """Take names back; the client no longer has what it had under them."""
+        dropped = frozenset(dropped) & self.names
+        self.names = self.pool.intern(self.names - dropped)
+        self.owed -= dropped
+        self.denied -= dropped
+        if not self.wildcard:
+            for name in dropped:
+                self.overlay.pop(name, None)
+                self.refused.pop(name, None)
+
+    # What the client answers
+
+    def launch(self, flight: Flight) -> None:
+        """Note a response that is sent now."""
+        self.flights = (*self.flights, flight)
+        self.sent = flight.nonce
+        self.answered = True
+        self.owed -= flight.items.keys()
+        self.denied = (self.denied | flight.removed & self.names) - flight.items.keys()
+        if flight.retry:
+            first = next((i for i, group in enumerate(self.retry) if flight.items.keys() & set(group)), -1)
+            self.retry = self.retry[first + 1 :]
+
+    def land(self, nonce: str, *, in_order: bool) -> tuple[Flight, ...]:
+        """Take the answered response out of the air, and with ``in_order`` those before it, which it supersedes."""
+        at = next((i for i, flight in enumerate(self.flights) if flight.nonce == nonce), None)
+        if at is None:
+            return ()
+        landed = self.flights[0 if in_order else at : at + 1]
+        self.flights = tuple(flight for flight in self.flights if flight not in landed)
+        return landed
+
+    def accept(self, flight: Flight, target: ResourceSet) -> None:
+        """The client has what this response brought."""
+        self.acked = flight.nonce
+        for name, resource in flight.items.items():
+            self._has(name, resource, target.get(self.type_url, name))
+        for name in flight.removed:
+            self._has(name, None, target.get(self.type_url, name))
+        if not self.overlay:
+            self.overlay.clear()  # gives the table of a first configuration back
+            self.retry = ()
+            self.error = "" if not self.refused else self.error
+
+    def _has(self, name: str, held: Resource | None, wanted: Resource | None) -> None:
+        if self.covers(name) and (self.flight_of(name) or not self._settled(name, held, wanted)):
+            self.overlay[name] = held
+        else:
+            self.overlay.pop(name, None)
+
+    def refuse(self, flight: Flight, target: ResourceSet, error: str) -> Resource | None:
+        """The client refused this response: the one resource that is to blame, or None while that is unknown.
+
+        Envoy applies the good resources of a refused response and says so nowhere, so every name of it becomes unsure
+        and is sent again in halves (DESIGN section 5). What was to be removed is removed.
+        """
+        self.error = error
+        for name in flight.removed:
+            self._has(name, None, target.get(self.type_url, name))
+        items = {name: resource for name, resource in flight.items.items() if self.covers(name)}
+        if len(items) == 1:
+            return self._blame(*items.popitem(), target)
+        for name in items:
+            held = self.held(name, target)
+            self.overlay[name] = held if isinstance(held, Unsure) else Unsure(held)
+        order = list(items)
+        halves = (tuple(order[: len(order) // 2]), tuple(order[len(order) // 2 :]))
+        self.retry = (*(half for half in halves if half), *self.retry)
+        return None
+
+    def _blame(self, name: str, resource: Resource, target: ResourceSet) -> Resource:
+        held = self.held(name, target)
+        self.overlay[name] = held.last if isinstance(held, Unsure) else held
+        self.refused[name] = resource.version
+        return resource
+
+
+def differing(type_url: str, before: ResourceSet, after: ResourceSet) -> Iterator[str]:
+    """Names of a type that may differ; layers that are shared are not looked at."""
+    old, new = before.layers.get(type_url, ()), after.layers.get(type_url, ())
+    kept = {id(layer) for layer in old} & {id(layer) for layer in new}
+    seen: set[str] = set()
+    for layer in (*old, *new):
+        if id(layer) not in kept:
+            seen.update(layer)
+    yield from seen

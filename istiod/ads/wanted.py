@@ -1,0 +1,105 @@
+"""What should be sent under a name, and what has to be sent now: target, quarantine and what is under way, combined."""
+
+from __future__ import annotations
+
+from istiod.ads import subscription
+from istiod.ads.stream import Stream
+from istiod.ads.subscription import Held, Subscription
+from istiod.config import resource
+from istiod.config.resource import Resource
+from wire import names
+
+_CLUSTER_NAME = b"\x0a"
+"""Tag of ClusterLoadAssignment.cluster_name."""
+
+
+def empty_assignment(name: str) -> Resource:
+    """A ClusterLoadAssignment without endpoints: releases a cluster that waits for one."""
+    return resource.make(name, names.ENDPOINT, resource.delimited(_CLUSTER_NAME, name.encode()))
+
+
+def wanted(stream: Stream, sub: Subscription, name: str) -> Resource | None:
+    """What the client should have under this name; None: whatever it has."""
+    found = stream.target.get(sub.type_url, name)
+    held = sub.held(name, stream.target)
+    if found is None:
+        return _missing(stream, sub, name, held)
+    if sub.refused.get(name) != found.version and not _withheld(stream, found, held):
+        return found
+    last = subscription.last_good(held)
+    if last is not None:
+        return last if last.version != found.version else None
+    return stream.quarantine.instead(found) if held is None else None
+
+
+def _withheld(stream: Stream, found: Resource, held: Held) -> bool:
+    return stream.quarantine.holds(found) and subscription.version(held) != found.version
+
+
+def _missing(stream: Stream, sub: Subscription, name: str, held: Held) -> Resource | None:
+    """Endpoints that we do not know are none; but a name in use is never emptied (that would be an outage)."""
+    if sub.type_url == names.ENDPOINT and held is None and name in sub.names and name not in stream.linger:
+        return empty_assignment(name)
+    return None
+
+
+def pending(stream: Stream, sub: Subscription) -> dict[str, Resource]:
+    """What differs from what the client has and from what is under way, by name."""
+    found: dict[str, Resource] = {}
+    for name, held in sub.overlay.items():
+        want = wanted(stream, sub, name)
+        if want is None:
+            continue
+        flight = sub.flight_of(name) if sub.flights else None
+        has: Held = flight.items.get(name) if flight else held
+        if subscription.version(has) != want.version:
+            found[name] = want
+    return found
+
+
+def owed(stream: Stream, sub: Subscription, asked: frozenset[str]) -> dict[str, Resource]:
+    """What has to be sent even if the client has it, by name."""
+    found: dict[str, Resource] = {}
+    for name in asked:
+        again = wanted(stream, sub, name) or subscription.last_good(sub.held(name, stream.target))
+        if again is not None:
+            found[name] = again
+    return found
+
+
+def denied(stream: Stream, sub: Subscription) -> tuple[str, ...]:
+    """Names asked for that do not exist and were not answered: a client of delta waits to be told so."""
+    if not stream.delta or sub.type_url in subscription.NAMED or not sub.names:
+        return ()
+    unknown = (name for name, held in sub.overlay.items() if held is None and name in sub.names - sub.denied)
+    return tuple(name for name in unknown if stream.target.get(sub.type_url, name) is None)
+
+
+def apart(sub: Subscription, found: dict[str, Resource]) -> tuple[dict[str, Resource], bool]:
+    """The next part of a response that was refused, if one is outstanding, else all; and which of the two it is."""
+    for group in sub.retry:
+        part = {name: found[name] for name in group if name in found}
+        if part:
+            return part, True
+    return found, False
+
+
+def whole(stream: Stream, sub: Subscription, items: dict[str, Resource], gone: tuple[str, ...]) -> tuple[Resource, ...]:
+    """A state-of-the-world body: the items, and under all other names what the client has (it would be removed)."""
+    if not sub.overlay and not sub.flights and sub.wildcard:
+        return tuple(stream.target.of(sub.type_url))
+    body = dict(items)
+    for known in stream.target.of(sub.type_url):
+        if known.name not in body and sub.covers(known.name):
+            _keep(stream, sub, known.name, body)
+    for name in sub.overlay:
+        if name not in body and name not in gone:
+            _keep(stream, sub, name, body)
+    return tuple(body.values())
+
+
+def _keep(stream: Stream, sub: Subscription, name: str, body: dict[str, Resource]) -> None:
+    flight = sub.flight_of(name)
+    kept = flight.items.get(name) if flight else subscription.last_good(sub.held(name, stream.target))
+    if kept is not None:
+        body[name] = kept
