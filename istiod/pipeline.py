@@ -95,9 +95,10 @@ class Pipeline:
     def push(self) -> None:
         """Build from the store as it is now and tell every proxy whose target changed."""
         self._wake.clear()
-        request, self._waiting = self._waiting, None
-        changed = request.changed if request else frozenset()
+        changed = self._waiting.changed if self._waiting else frozenset()
         self._context = mesh.build(self._store.snapshot(), self._context, changed)
+        # Only now: a build that failed has to see these changes again.
+        self._waiting = None
         self._report(self._context.diagnostics)
         differences: dict[tuple[int, int], Changed] = {}
         for member in list(self._members.values()):

@@ -16,7 +16,8 @@ Locate = Callable[[ConfigKey, str], Position | None]
 class Findings:
     """The current findings by part (``source``, ``mesh``, ``proxies``).
 
-    ``locate`` gives the place of an object's field where the source is a file; ``emit`` gets each new finding as a line.
+    ``locate`` gives the place of an object's field where the source is a file; ``emit`` gets each new finding as a
+    line.
     """
 
     def __init__(self, locate: Locate, emit: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP pages that operators and probes ask: readiness, findings, who is in sync. Thin: values come from functions."""
+"""The HTTP pages that operators and probes ask: readiness, findings, who is in sync. Values come from functions."""
 
 from __future__ import annotations
 

@@ -1,0 +1,193 @@
+"""Builds every part of the control plane from its settings, wires them, and supervises them until it is told to stop.
+
+The only module that knows all parts. Parts meet through istiod.config.protocols.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from istiod.ads.server import AdsServer, ProxyStatus
+from istiod.ca import authority, keystore, tokens
+from istiod.ca import server as ca_server
+from istiod.ca.serving import ServingCertificate
+from istiod.config.store import ConfigStore
+from istiod.debug import server as debug_server
+from istiod.debug.findings import Findings
+from istiod.pipeline import Pipeline
+from istiod.settings import Settings
+from istiod.watch import directory
+from istiod.watch.files import FileSet
+
+RESTART_DELAY: Final = 1.0
+"""Seconds before a part that failed is started again."""
+_LOG = logging.getLogger(__name__)
+
+
+class SettingsError(Exception):
+    """The settings can't work; the message says which and why."""
+
+
+def now() -> dt.datetime:
+    """The wall clock, aware."""
+    return dt.datetime.now(dt.UTC)
+
+
+async def supervise(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """Run a part for ever: one that fails is logged with its traceback and started again, the others go on."""
+    while True:
+        try:
+            await part()
+        except Exception:  # noqa: BLE001 (a bug in one part must not take the running mesh down; it is logged whole)
+            _LOG.exception("%s failed; it starts again in %s s", name, RESTART_DELAY)
+        await asyncio.sleep(RESTART_DELAY)
+
+
+def say(line: str) -> None:
+    """One line for the operator, on standard error."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (findings are for people and for grep, not log records)
+
+
+def syncz(status: ProxyStatus, moment: float) -> Mapping[str, Any]:
+    """A connected proxy as /debug/syncz shows it. ``acked`` is the age in seconds of its newest ACK at ``moment``."""
+    return {
+        "proxy": f"{status.proxy.node.name}.{status.proxy.node.namespace}",
+        "node": status.proxy.node.id,
+        "identity": str(status.proxy.peer.identity) if status.proxy.peer.identity else None,
+        "settled": status.settled,
+        "target": status.target,
+        "acked": None if status.acked_at is None else round(moment - status.acked_at, 4),
+        "types": {
+            t.type_url.rpartition(".")[2]: {"sync": t.sync.value, "refused": list(t.refused), "error": t.error}
+            for t in status.types
+        },
+    }
+
+
+class ControlPlane:
+    """All parts of one process, made but not started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._files = FileSet()
+        self._store = ConfigStore()
+        self._findings = Findings(self._files.position, say)
+        self._pipeline = Pipeline(
+            self._store, lambda found: self._findings.replace("mesh", found), clock=time.monotonic
+        )
+        self._ads = AdsServer(self._pipeline, time.monotonic)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set.
+
+        Raises:
+            SettingsError: an address can't be bound, or keys can't be read.
+        """
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            try:
+                await self._open_servers(stack, tasks)
+            except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
+                raise SettingsError(str(error)) from error
+            running = [
+                tasks.create_task(supervise("watch", self._watch)),
+                tasks.create_task(supervise("pipeline", self._pipeline.run)),
+            ]
+            await stop.wait()
+            for task in running:
+                task.cancel()
+
+    async def _watch(self) -> None:
+        await directory.watch(
+            self._settings.config_dirs,
+            self._store,
+            lambda found: self._findings.replace("source", found),
+            self._opened,
+            self._files,
+        )
+
+    def _opened(self) -> None:
+        self._pipeline.open()
+        say(f"istiod: ready, {len(tuple(self._store.keys()))} objects")
+
+    async def _open_servers(self, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
+        settings = self._settings
+        if settings.monitoring_address:
+            runner = await debug_server.serve(settings.monitoring_address, self._pages())
+            stack.push_async_callback(runner.cleanup)
+        if settings.ca_address or settings.mtls_address:
+            await self._open_secure(stack, tasks)
+        if settings.grpc_address:
+            self._ads.add_plaintext(settings.grpc_address)
+        await self._ads.start()
+        stack.push_async_callback(self._ads.stop)
+
+    async def _open_secure(self, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
+        settings = self._settings
+        if not settings.ca_dir or not settings.token_key:
+            raise SettingsError("--secureGRPCAddr and --mtlsAddr need --caDir and --tokenKey")
+        ca = keystore.load_or_create(keystore.Folder(pathlib.Path(settings.ca_dir)), settings.trust_domain, now())
+        serving = ServingCertificate(ca, now)
+        renewal = tasks.create_task(serving.renew_forever())
+        stack.callback(renewal.cancel)
+        verifier = tokens.LocalTokenVerifier(public_key(settings.token_key), settings.trust_domain, now)
+        service = ca_server.CertificateService(ca, verifier, now)
+        if settings.ca_address:
+            server = await ca_server.start(settings.ca_address, service, serving.credentials(client_certificates=False))
+            stack.push_async_callback(server.stop)
+        if settings.mtls_address:
+            self._ads.add_mtls(settings.mtls_address, serving.credentials(client_certificates=True))
+
+    def _pages(self) -> debug_server.Sources:
+        return debug_server.Sources(
+            ready=lambda: self._pipeline.ready,
+            findings=self._findings.current,
+            syncz=lambda: [syncz(status, time.monotonic()) for status in self._ads.status()],
+            configz=lambda: [item.model_dump(mode="json", by_alias=True) for item in self._store.snapshot()],
+        )
+
+
+def public_key(path: str) -> ec.EllipticCurvePublicKey:
+    """The token signer's public key from a PEM file.
+
+    Raises:
+        SettingsError: the file can't be read or holds no elliptic-curve public key.
+    """
+    try:
+        key = serialization.load_pem_public_key(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise SettingsError(f"--tokenKey {path}: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SettingsError(f"--tokenKey {path}: no elliptic-curve public key")
+    return key
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the settings can't work.
+    """
+    if not settings.config_dirs:
+        raise SettingsError("--configDir is needed: a folder of YAML is the only source yet")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await ControlPlane(settings).run(stop)
+    except* SettingsError as group:
+        raise group.exceptions[0] from group
