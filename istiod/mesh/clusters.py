@@ -106,7 +106,7 @@ def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_ad
         discovery=Discovery.ORIGINAL_DST,
         direction=direction,
         downstream_protocol=True,
-        policy=_with_times(_DEFAULT, settings),
+        policy=with_times(_DEFAULT, settings),
         bind_address=bind_address,
     )
 
@@ -116,7 +116,7 @@ def _always(settings: MeshSettings) -> tuple[Cluster, ...]:
         name=BLACKHOLE,
         discovery=Discovery.STATIC,
         direction=Direction.OUTBOUND,
-        policy=_with_times(_DEFAULT, settings),
+        policy=with_times(_DEFAULT, settings),
     )
     return blackhole, passthrough(PASSTHROUGH, settings, Direction.OUTBOUND)
 
@@ -126,7 +126,7 @@ def _reachable_ports(service: Service) -> Iterator[Port]:
         yield from (port for port in service.ports if port.protocol is not Protocol.UDP)
 
 
-def _with_times(policy: TrafficPolicy, settings: MeshSettings) -> TrafficPolicy:
+def with_times(policy: TrafficPolicy, settings: MeshSettings) -> TrafficPolicy:
     """The policy with the mesh's connect timeout and keepalive where it has none of its own."""
     pool = policy.connection_pool
     return replace(
@@ -180,7 +180,7 @@ class _Maker:
             self.service.traffic_distribution,
             ejects=said.outlier_detection is not None,
         )
-        return _with_times(replace(said, load_balancer=replace(balancer, locality=local)), self.model.settings)
+        return with_times(replace(said, load_balancer=replace(balancer, locality=local)), self.model.settings)
 
     def _discovery(self, policy: TrafficPolicy) -> Discovery:
         """Where endpoints come from. A router has no original destination that would mean anything."""

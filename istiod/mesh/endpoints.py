@@ -32,7 +32,7 @@ def update(
     leaves: dict[HostName, EndpointLeaf] | None = None
     for name in touched:
         old = before.leaves.get(name)
-        service = next((s for s in registry.by_host.get(name[0], ()) if s.namespace == name[1]), None)
+        service = registry.get(*name)
         new = _leaf(service, declared, found) if service else {}
         if (old.ports if old else {}) == new:
             continue
@@ -50,7 +50,7 @@ def summarize(
     """The summaries of the table, with those of touched hosts made again; the same mapping when none differs."""
     after: dict[HostName, Summary] | None = None
     for name in touched:
-        service = next((s for s in registry.by_host.get(name[0], ()) if s.namespace == name[1]), None)
+        service = registry.get(*name)
         leaf = table.leaves.get(name)
         new = _summary(service, leaf) if service and leaf else EMPTY_SUMMARY
         if before.get(name, EMPTY_SUMMARY) == new:

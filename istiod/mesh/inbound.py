@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from istiod.config.origin import Origin
-from istiod.mesh.policy import MutualTls
-from istiod.mesh.scope import InboundScope, ServiceRef
-from istiod.mesh.service import Protocol
-from istiod.mesh.settings import MeshSettings
+from istiod.mesh import clusters, inbound_chains
+from istiod.mesh.clusters import INBOUND_PASSTHROUGH, cluster_name
+from istiod.mesh.endpoint import Endpoint, Health, Workload
+from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
+from istiod.mesh.model import Model
+from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
+from istiod.mesh.route import ANY, Destination, Route, RouteTable, VirtualHost, WeightedDestination
+from istiod.mesh.scope import (
+    Chain,
+    ChainMatch,
+    Cluster,
+    Direction,
+    Discovery,
+    InboundScope,
+    Listener,
+    ServiceRef,
+    Tcp,
+    WeightedCluster,
+)
+from istiod.mesh.service import Labels, Port, Protocol, Service
+from istiod.mesh.settings import InboundMode, MeshSettings
+from wire import names
+from wire.node import Locality
+
+LISTENER = "virtualInbound"
+_INBOUND = "inbound"
+_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (Istio's listener; iptables brings only this pod's traffic to it)
+_LOCALHOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundPort:
-    """One port of the workload that a service sends to.
+    """One port of the workload, and the service port that sends to it (of several the oldest service's).
 
-    ``services`` are all that target it, the one that decides protocol and names first.
+    ``pool`` is what the service's DestinationRule says of connections: limits hold at the receiving end too.
     """
 
     target: int
     service_port: int
     protocol: Protocol
-    services: tuple[ServiceRef, ...]
+    service: ServiceRef
+    pool: ConnectionPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """Everything of a workload that its inbound configuration depends on: no pod name, no pod IP.
 
-    ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted.
+    ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted. ``origin`` is the
+    PeerAuthentication behind them.
     """
 
     ports: tuple[InboundPort, ...] = ()
@@ -37,6 +64,182 @@ class Shape:
     origin: Origin | None = None
 
 
-def scope(shape: Shape, settings: MeshSettings) -> InboundScope:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A workload as services find it: labels, container ports by name, addresses."""
+
+    namespace: str
+    labels: Labels
+    ports: Mapping[str, int]
+    addresses: tuple[str, ...]
+
+
+def shape(model: Model, place: Place) -> Shape:
+    """The shape of a workload: the ports that services of its namespace send to, and the mTLS modes that hold."""
+    ports: dict[int, InboundPort] = {}
+    for service in _targeting(model, place):
+        for port in service.ports:
+            target = place.ports.get(port.target, 0) if isinstance(port.target, str) else port.target or port.number
+            if target in (0, model.settings.inbound_port) or port.protocol is Protocol.UDP:
+                continue
+            ports.setdefault(target, _port(model, service, port, target))
+    verdict = model.peers.of_workload(place.namespace, place.labels)
+    return Shape(
+        ports=tuple(ports[target] for target in sorted(ports)),
+        mtls=verdict.mode,
+        port_mtls=verdict.ports,
+        origin=verdict.origin,
+    )
+
+
+def _targeting(model: Model, place: Place) -> list[Service]:
+    """Services whose selector matches; where none does, those without selector whose endpoints have its address."""
+    home = model.registry.in_namespace(place.namespace)
+    if found := [s for s in home if s.selector and s.selector <= place.labels]:
+        return found
+    own = frozenset(place.addresses)
+    return [
+        s
+        for s in home
+        if not s.selector
+        and any(not own.isdisjoint(found) for _, found in model.summary(s.host, s.namespace).addresses)
+    ]
+
+
+def _port(model: Model, service: Service, port: Port, target: int) -> InboundPort:
+    rule = model.policies.lookup(service, service.namespace)
+    return InboundPort(
+        target=target,
+        service_port=port.number,
+        protocol=port.protocol,
+        service=clusters.service_ref(service),
+        pool=rule.policy(port.number).connection_pool if rule else ConnectionPool(),
+    )
+
+
+def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     """Listener and clusters of a shape."""
-    raise NotImplementedError
+    upstreams = [_cluster(port, settings) for port in found.ports]
+    rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, names.INBOUND_BIND_ADDRESS)
+    return InboundScope(
+        clusters={cluster.name: cluster for cluster in (*upstreams, rest)},
+        listeners={LISTENER: _listener(found, settings)},
+    )
+
+
+def _cluster(port: InboundPort, settings: MeshSettings) -> Cluster:
+    local = settings.inbound is InboundMode.LOCALHOST
+    policy = TrafficPolicy(connection_pool=port.pool)
+    return Cluster(
+        name=cluster_name(_INBOUND, "", "", port.target),
+        discovery=Discovery.STATIC if local else Discovery.ORIGINAL_DST,
+        direction=Direction.INBOUND,
+        services=(port.service,),
+        port=port.target,
+        protocol=port.protocol,
+        downstream_protocol=port.protocol is Protocol.UNSUPPORTED,
+        policy=clusters.with_times(policy, settings),
+        endpoints=(_local(port.target),) if local else (),
+        bind_address="" if local else names.INBOUND_BIND_ADDRESS,
+    )
+
+
+def _local(port: int) -> Endpoint:
+    return Endpoint(
+        address=_LOCALHOST,
+        port=port,
+        labels=frozenset(),
+        tls=False,
+        health=Health.HEALTHY,
+        weight=1,
+        locality=Locality(),
+        network="",
+        identity="",
+        node="",
+        workload=Workload(),
+    )
+
+
+def _listener(found: Shape, settings: MeshSettings) -> Listener:
+    modes = dict(found.port_mtls)
+    all_chains = [
+        _blackhole(settings),
+        *inbound_chains.chains(_rest(found.origin), Protocol.UNSUPPORTED, found.mtls),
+    ]
+    for port in found.ports:
+        mode = modes.get(port.target, found.mtls)
+        all_chains += inbound_chains.chains(_target(port, found.origin), port.protocol, mode)
+    tls_off = _without(all_chains, lambda match: match.transport_protocol == "tls")
+    http_off = _without(all_chains, lambda match: match.application_protocols == PLAINTEXT_HTTP)
+    return Listener(
+        name=LISTENER,
+        address=_ANY_ADDRESS,
+        port=settings.inbound_port,
+        direction=Direction.INBOUND,
+        chains=tuple(all_chains),
+        use_original_dst=True,
+        inspect_tls=tls_off is not None,
+        inspect_http=http_off is not None,
+        tls_inspector_off=tls_off or (),
+        http_inspector_off=http_off or (),
+        detection_timeout=settings.protocol_detection_timeout,
+    )
+
+
+def _without(all_chains: Iterable[Chain], needs: Callable[[ChainMatch], bool]) -> tuple[int, ...] | None:
+    """Declared ports none of whose chains needs an inspector; None when no chain at all does."""
+    needed: dict[int, bool] = {}
+    for chain in all_chains:
+        port = chain.match.destination_port
+        needed[port] = needed.get(port, False) or needs(chain.match)
+    if not any(needed.values()):
+        return None
+    return tuple(sorted(port for port, need in needed.items() if port and not need))
+
+
+def _blackhole(settings: MeshSettings) -> Chain:
+    """Traffic that names the listener's own port would loop."""
+    return Chain(
+        name=f"{LISTENER}-blackhole",
+        match=ChainMatch(destination_port=settings.inbound_port),
+        tcp=Tcp(stat_prefix=clusters.BLACKHOLE, clusters=(WeightedCluster(cluster=clusters.BLACKHOLE),)),
+    )
+
+
+def _rest(origin: Origin | None) -> Target:
+    return Target(
+        port=0,
+        http_name=f"{LISTENER}-catchall-http",
+        tcp_name=LISTENER,
+        http_stats=INBOUND_PASSTHROUGH,
+        cluster=INBOUND_PASSTHROUGH,
+        routes=_routes(INBOUND_PASSTHROUGH, INBOUND_PASSTHROUGH, "", 0),
+        origin=origin,
+    )
+
+
+def _target(port: InboundPort, origin: Origin | None) -> Target:
+    name = f"{_ANY_ADDRESS}_{port.target}"
+    cluster = cluster_name(_INBOUND, "", "", port.target)
+    return Target(
+        port=port.target,
+        http_name=name,
+        tcp_name=name,
+        http_stats=f"{_INBOUND}_{name}",
+        cluster=cluster,
+        routes=_routes(cluster, cluster, port.service.host, port.service_port),
+        origin=origin,
+    )
+
+
+def _routes(name: str, cluster: str, host: str, port: int) -> RouteTable:
+    route = Route(
+        name="default",
+        match=ANY,
+        origin=None,
+        destinations=(WeightedDestination(destination=Destination(cluster=cluster, host=host, port=port), weight=100),),
+        operation=f"{host}:{port}/*",
+        inbound=True,
+    )
+    host_name = f"{_INBOUND}|http|{port}"
+    return RouteTable(name=name, virtual_hosts=(VirtualHost(name=host_name, domains=("*",), routes=(route,)),))

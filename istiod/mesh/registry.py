@@ -7,9 +7,10 @@ rivals is here. Endpoints are elsewhere (endpoints.py), policies too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh.service import Service
 
 EVERYWHERE = "*"
@@ -17,7 +18,8 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 def _age(service: Service) -> tuple[datetime, str, str, str]:
-    return (service.created or _OLDEST, service.name, service.namespace, service.host)
+    created = service.created or _OLDEST
+    return (created if created.tzinfo else created.replace(tzinfo=UTC), service.name, service.namespace, service.host)
 
 
 def exported(export_to: frozenset[str], namespace: str) -> bool:
@@ -39,11 +41,21 @@ def audience(export_to: Iterable[str], namespace: str, default: Iterable[str]) -
 class Registry:
     """Services in one fixed order (created, name, namespace), whatever the order of events was.
 
-    ``by_host`` holds every service of a host, in the same order.
+    ``by_host`` and ``by_namespace`` hold every service of a host or a namespace, in the same order; (host, namespace)
+    is unique.
     """
 
     services: tuple[Service, ...] = ()
     by_host: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
+    by_namespace: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
+
+    def in_namespace(self, namespace: str) -> tuple[Service, ...]:
+        """The services that a namespace defines, in the fixed order."""
+        return self.by_namespace.get(namespace, ())
+
+    def get(self, host: str, namespace: str) -> Service | None:
+        """The service of a host that a namespace defines, or None."""
+        return next((s for s in self.by_host.get(host, ()) if s.namespace == namespace), None)
 
     def visible(self, namespace: str) -> tuple[Service, ...]:
         """The services that proxies of ``namespace`` know, one per host, in the fixed order."""
@@ -58,10 +70,41 @@ class Registry:
         return min(candidates, key=lambda s: (s.namespace != namespace, not s.kubernetes), default=None)
 
 
-def build(services: Iterable[Service]) -> Registry:
-    """The registry of these services; (host, namespace) must be unique."""
-    ordered = tuple(sorted(services, key=_age))
+def build(services: Iterable[Service], previous: Registry | None = None) -> tuple[Registry, tuple[Diagnostic, ...]]:
+    """The registry of these services, with findings. Equal services are the same objects as in ``previous``."""
+    chosen: dict[tuple[str, str], Service] = {}
+    findings: list[Diagnostic] = []
+    for service in sorted(services, key=lambda s: (not s.kubernetes, _age(s))):
+        name = (service.host, service.namespace)
+        if name not in chosen:
+            chosen[name] = service
+        elif (merged := _merged(chosen[name], service)) is not None:
+            chosen[name] = merged
+        else:
+            message = f"{chosen[name].origin.key} has {service.host} in this namespace; this one has no effect on it"
+            findings.append(warning(Code.DUPLICATE_HOST, service.origin.key, "spec.hosts", message))
+    ordered = tuple(_known(service, previous) for service in sorted(chosen.values(), key=_age))
     by_host: dict[str, list[Service]] = {}
+    by_namespace: dict[str, list[Service]] = {}
     for service in ordered:
         by_host.setdefault(service.host, []).append(service)
-    return Registry(services=ordered, by_host={host: tuple(found) for host, found in by_host.items()})
+        by_namespace.setdefault(service.namespace, []).append(service)
+    registry = Registry(
+        services=ordered,
+        by_host={host: tuple(found) for host, found in by_host.items()},
+        by_namespace={namespace: tuple(found) for namespace, found in by_namespace.items()},
+    )
+    return registry, tuple(findings)
+
+
+def _merged(older: Service, younger: Service) -> Service | None:
+    """Two ServiceEntries may share a host in a namespace when only their ports differ; else None."""
+    if older.kubernetes or (older.resolution, older.mesh_external) != (younger.resolution, younger.mesh_external):
+        return None
+    new = tuple(port for port in younger.ports if older.port(port.number) is None)
+    return replace(older, ports=(*older.ports, *new)) if new else None
+
+
+def _known(service: Service, previous: Registry | None) -> Service:
+    old = previous.get(service.host, service.namespace) if previous else None
+    return old if old is not None and old == service else service
