@@ -17,6 +17,7 @@ from istiod.mesh.model import Model
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, OutboundScope, ScopeKey
 from istiod.mesh.virtual_services import VirtualServiceIndex
+from wire.node import NodeType
 
 WILDCARD = "0.0.0.0"  # noqa: S104 (a gateway is there to be reached)
 
@@ -37,14 +38,19 @@ def scope(
     of the Services that select the router. Leaves equal to those of ``previous`` are the same objects.
     """
     services = model.registry.visible(key.namespace)
-    upstream = clusters.outbound_clusters(model, key.namespace, services)
+    upstream = clusters.outbound_clusters(model, key.namespace, services, NodeType.ROUTER)
     client = Client(namespace=key.namespace, gateways=frozenset(), selectors=frozenset(key.matched))
     by_host = {one.host: one for one in services}
     listeners: dict[str, Listener] = {}
     routes: dict[str, RouteTable] = {}
     for place, servers in _places(gateways, key).items():
         resolver = Resolver(
-            model=model, namespace=key.namespace, port=servers[0].port, services=by_host, clusters=upstream
+            model=model,
+            namespace=key.namespace,
+            port=servers[0].port,
+            services=by_host,
+            clusters=upstream,
+            proxy=NodeType.ROUTER,
         )
         if servers[0].protocol.is_http:
             name = ".".join(("http", str(place[1]), *((place[0],) if place[0] else ())))

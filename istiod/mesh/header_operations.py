@@ -7,7 +7,7 @@ TranslateHeadersOperations). Other pseudo headers cannot be changed and are left
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crds import virtual_service
 from istiod.mesh.route import HeaderOperations, Headers
@@ -42,6 +42,12 @@ def convert(said: virtual_service.Headers | None) -> Operations:
 def join(first: Headers, then: Headers) -> Headers:
     """Both as one: what ``then`` sets replaces what ``first`` set or added."""
     return Headers(request=_join(first.request, then.request), response=_join(first.response, then.response))
+
+
+def with_authority(headers: Headers, authority: str) -> Headers:
+    """The changes, and the authority set as ``host``: the only way for one destination of several."""
+    request = replace(headers.request, set=(*headers.request.set, ("host", authority)))
+    return replace(headers, request=request)
 
 
 def _join(first: HeaderOperations, then: HeaderOperations) -> HeaderOperations:

@@ -17,6 +17,7 @@ from istiod.mesh.route import ANY, Destination, MatchKind, Mirror, Retry, Route,
 from istiod.mesh.scope import Cluster
 from istiod.mesh.service import Resolution, Service
 from istiod.mesh.virtual_services import VirtualService
+from wire.node import NodeType
 
 DEFAULT_NAME = "default"
 
@@ -34,6 +35,7 @@ class Resolver:
     port: int
     services: Mapping[str, Service]
     clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    proxy: NodeType = NodeType.SIDECAR
 
     def destination(self, target: Target) -> Destination:
         """The destination of a target. One whose cluster does not exist is marked so."""
@@ -43,7 +45,7 @@ class Resolver:
             host = service.external_name
             service = self.services.get(host)
         only = service.ports[0].number if service is not None and len(service.ports) == 1 else self.port
-        found = clusters.destination(self.model, self.namespace, host, target.port or only, target.subset)
+        found = clusters.destination(self.model, self.namespace, host, target.port or only, target.subset, self.proxy)
         return found if found.cluster in self.clusters else replace(found, known=False)
 
     def idle_timeout(self, target: Target) -> timedelta | None:
@@ -131,11 +133,11 @@ def _to_one(base: Route, rule: HttpRule, share: Share, resolver: Resolver, path:
 
 
 def _weighted(share: Share, resolver: Resolver, *, rewritten: bool) -> WeightedDestination:
+    headers, authority = share.operations.headers, share.operations.authority
     return WeightedDestination(
         destination=resolver.destination(share.target),
         weight=share.weight,
-        headers=share.operations.headers,
-        authority="" if rewritten else share.operations.authority,
+        headers=header_operations.with_authority(headers, authority) if authority and not rewritten else headers,
     )
 
 

@@ -196,7 +196,9 @@ def _http_chains(group: list[Piece]) -> list[Chain]:
                 transport_protocol=_RAW,
                 application_protocols=HTTP_APPLICATION_PROTOCOLS,
             )
-            http = Http(stat_prefix=f"outbound_{piece.bind}_{piece.port.number};", rds=piece.rds)
+            grpc_web = any(p.port.protocol is Protocol.GRPC_WEB for p in group if p.prefixes == piece.prefixes)
+            stat_prefix = f"outbound_{piece.bind}_{piece.port.number};"
+            http = Http(stat_prefix=stat_prefix, rds=piece.rds, grpc_web=grpc_web)
             found[piece.prefixes] = Chain(name="", match=match, http=http)
     return list(found.values())
 

@@ -99,12 +99,11 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedDestination:
-    """A share of the traffic, and changes of headers and authority ("" for none) for it alone."""
+    """A share of the traffic, and header changes for it alone; one that sets ``host`` rewrites the authority."""
 
     destination: Destination
     weight: int
     headers: Headers = field(default_factory=Headers)
-    authority: str = ""
 
 
 class RedirectPort(Enum):

@@ -33,8 +33,11 @@ def findings(model: Model, index: VirtualServiceIndex, known: GatewayIndex) -> I
 
 
 def _destinations(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
-    shares: list[Share | Copy] = [share for rule in rules.http for share in (*rule.shares, *rule.mirrors)]
-    shares += [share for l4 in (*rules.tls, *rules.tcp) for share in l4.shares]
+    shares: list[Share | Copy] = []
+    for rule in rules.http:
+        shares += (*rule.shares, *rule.mirrors)
+    for l4 in (*rules.tls, *rules.tcp):
+        shares += l4.shares
     for share in shares:
         problem = _problem(model, rules, share)
         if problem is not None:
