@@ -1,0 +1,169 @@
+"""Kubernetes objects as raw documents: names, labels, selectors, and how a text becomes objects.
+
+Pod specs stay raw here, since injection works on raw pods and a field that we do not know must reach it. What the
+fields of a document mean to the mesh is the business of the modules that read them.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import yaml
+
+from crds import diagnostic
+from crds.diagnostic import Code, Diagnostic, Position
+from crds.key import NETWORKING, SECURITY, ConfigKey
+
+Raw = dict[str, Any]
+
+CLUSTER_SCOPED = frozenset({"Namespace", "Node", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"})
+# What this node acts on; any other kind is configuration that goes to the control plane as it stands.
+NODE_KINDS = frozenset(
+    {
+        ("", "Namespace"),
+        ("", "Node"),
+        ("", "Service"),
+        ("", "ServiceAccount"),
+        ("", "ConfigMap"),
+        ("", "Secret"),
+        ("", "Pod"),
+        ("apps", "Deployment"),
+    }
+)
+_SEPARATOR = re.compile(r"^---(?:\s.*)?$")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One object of a file: the raw object, its own text, and its place (line from 1)."""
+
+    raw: Raw
+    text: str
+    position: Position
+
+
+def key_of(raw: Mapping[str, Any]) -> ConfigKey:
+    """The object's name in the store."""
+    meta = raw.get("metadata") or {}
+    group, slash, _ = str(raw.get("apiVersion", "")).partition("/")
+    kind = str(raw.get("kind", ""))
+    namespace = "" if kind in CLUSTER_SCOPED else str(meta.get("namespace") or "default")
+    return ConfigKey(group if slash else "", kind, namespace, str(meta.get("name", "")))
+
+
+def group_of(kind: str) -> str:
+    """The API group of a kind, for those who name an object by kind only."""
+    if kind == "Deployment":
+        return "apps"
+    if kind in {"AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"}:
+        return SECURITY
+    return "" if ("", kind) in NODE_KINDS else NETWORKING
+
+
+def data_of(raw: Mapping[str, Any]) -> dict[str, str]:
+    """The data of a ConfigMap or Secret as text; binary data of Secrets that is no UTF-8 is left out."""
+    data = {str(k): str(v) for k, v in (raw.get("data") or {}).items()}
+    if raw.get("kind") != "Secret":
+        return data
+    out = {str(k): str(v) for k, v in (raw.get("stringData") or {}).items()}
+    for key, value in data.items():
+        try:
+            out.setdefault(key, base64.b64decode(value, validate=True).decode())
+        except ValueError:
+            continue
+    return out
+
+
+def is_for_node(key: ConfigKey) -> bool:
+    """Whether this node acts on objects of that kind."""
+    return (key.group, key.kind) in NODE_KINDS
+
+
+def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
+    """The object's labels."""
+    return {str(k): str(v) for k, v in ((raw.get("metadata") or {}).get("labels") or {}).items()}
+
+
+def annotations_of(raw: Mapping[str, Any]) -> dict[str, str]:
+    """The object's annotations."""
+    return {str(k): str(v) for k, v in ((raw.get("metadata") or {}).get("annotations") or {}).items()}
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether an equality selector chooses something with these labels. An empty selector chooses nothing."""
+    return bool(selector) and all(labels.get(str(k)) == str(v) for k, v in selector.items())
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """(line from 1, text) of each YAML document: cut at separators, so that a bad document costs only itself."""
+    start, lines = 1, list[str]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if _SEPARATOR.match(line):
+            yield start, "\n".join(lines)
+            start, lines = number + 1, []
+        else:
+            lines.append(line)
+    yield start, "\n".join(lines)
+
+
+def _with_namespace(raw: Raw, namespace: str) -> Raw:
+    """The object with its namespace written out."""
+    meta = {**(raw.get("metadata") or {})}
+    if raw["kind"] not in CLUSTER_SCOPED:
+        meta["namespace"] = meta.get("namespace") or namespace
+    return {**raw, "metadata": meta}
+
+
+def _objects(body: object) -> Iterator[object]:
+    """The objects of a document: itself, or the items of a List."""
+    if isinstance(body, Mapping) and body.get("kind") == "List":
+        yield from body.get("items") or ()
+    else:
+        yield body
+
+
+def read(text: str, file: str, namespace: str = "default") -> tuple[list[Document], list[Diagnostic]]:
+    """The objects of a YAML text, and what is wrong with the rest of it.
+
+    Objects without a namespace get ``namespace``, as ``kubectl -n`` does.
+    """
+    documents: list[Document] = []
+    found: list[Diagnostic] = []
+    for line, piece in _pieces(text):
+        position = Position(file=file, line=line)
+        try:
+            body = yaml.load(piece, _LOADER)  # noqa: S506 (a safe loader)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            at = Position(file=file, line=line + (mark.line if mark else 0))
+            problem = getattr(error, "problem", None) or str(error)
+            found.append(diagnostic.error(Code.UNREADABLE, None, "", f"no YAML: {problem}").at(at))
+            continue
+        for raw in _objects(body):
+            if raw is None:
+                continue
+            if not _is_object(raw):
+                message = "no apiVersion, kind and metadata.name"
+                found.append(diagnostic.error(Code.NOT_AN_OBJECT, None, "", message).at(position))
+                continue
+            documents.append(Document(raw=_with_namespace(raw, namespace), text=piece, position=position))
+    return documents, found
+
+
+def _is_object(raw: object) -> TypeGuard[Raw]:
+    """Whether this has what every object has."""
+    if not isinstance(raw, dict) or not raw.get("apiVersion") or not raw.get("kind"):
+        return False
+    meta = raw.get("metadata")
+    return isinstance(meta, dict) and bool(meta.get("name"))
+
+
+def copied(raw: Mapping[str, Any]) -> Raw:
+    """A deep copy that may be changed."""
+    return copy.deepcopy(dict(raw))

@@ -1,0 +1,87 @@
+"""The objects a mesh runs: what was applied, by name, split into what the node acts on and what goes to istiod."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable
+
+from crds.diagnostic import Diagnostic
+from crds.key import ConfigKey
+from node import objects, publication
+from node.objects import Document, Raw
+
+_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+
+
+def files_of(path: pathlib.Path) -> list[pathlib.Path]:
+    """The YAML files that a path means: itself, or those of a folder.
+
+    Raises:
+        FileNotFoundError: there is no such path.
+    """
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and not p.name.startswith("."))
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    return [path]
+
+
+class Store:
+    """Objects with ``kubectl apply``'s meaning: the last one of a name counts."""
+
+    def __init__(self, config: pathlib.Path) -> None:
+        """Keep configuration for istiod as one file per object in ``config``."""
+        self._config = config
+        self.objects: dict[ConfigKey, Raw] = {}
+
+    def apply(self, documents: Iterable[Document]) -> None:
+        """Take these objects in, in place of any with their names."""
+        for document in documents:
+            key = objects.key_of(document.raw)
+            if objects.is_for_node(key):
+                self.objects[key] = document.raw
+            else:
+                publication.replace(self._config / publication.file_name(document.raw), _text(document))
+
+    def delete(self, key: ConfigKey) -> bool:
+        """Forget an object; False if there was none."""
+        if objects.is_for_node(key):
+            return self.objects.pop(key, None) is not None
+        path = self._config / publication.file_name(_named(key))
+        there = path.exists()
+        path.unlink(missing_ok=True)
+        return there
+
+
+def _named(key: ConfigKey) -> Raw:
+    """An object of nothing but its name."""
+    version = f"{key.group}/v1" if key.group else "v1"
+    return {"apiVersion": version, "kind": key.kind, "metadata": {"namespace": key.namespace, "name": key.name}}
+
+
+def _text(document: Document) -> str:
+    """The object's text, at the line where its file has it, so that findings about it name that line.
+
+    An object out of a List, or with a namespace that its text does not say, is written anew.
+    """
+    said = f"namespace: {objects.key_of(document.raw).namespace}" in document.text
+    if (said or document.raw["kind"] in objects.CLUSTER_SCOPED) and "kind: List" not in document.text:
+        return "\n" * (document.position.line - 1) + document.text + "\n"
+    return json.dumps(document.raw, indent=1, default=str) + "\n"
+
+
+def load(paths: Iterable[pathlib.Path], namespace: str) -> tuple[list[Document], list[Diagnostic]]:
+    """The objects of files and folders, and what is wrong with them.
+
+    Raises:
+        OSError: a path is not there or cannot be read.
+    """
+    documents: list[Document] = []
+    found: list[Diagnostic] = []
+    for path in paths:
+        for file in files_of(path):
+            more, wrong = objects.read(file.read_text(), str(file), namespace)
+            documents += more
+            found += wrong
+    return documents, found
