@@ -1,0 +1,228 @@
+"""A pod's worth of agent for tests: a CA on loopback, a folder with token and roots, free ports, the real program."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from cryptography.hazmat.primitives.asymmetric import ec
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import json_format
+
+from agent import httpwire
+from istiod.ca import authority, server, serving, tokens
+from wire import names
+
+assert router_pb2
+assert http_connection_manager_pb2  # both only so that JSON may name their types
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 (what is waited for happens in another process)
+            await asyncio.sleep(0.05)
+
+
+@dataclass
+class Istiod:
+    """The two servers of istiod that a proxy talks to; xDS holds one listener once ``serve`` is set."""
+
+    ca: authority.Authority
+    key: ec.EllipticCurvePrivateKey
+    ca_port: int = 0
+    xds_port: int = 0
+    listener_port: int = 0
+    serve: asyncio.Event = field(default_factory=asyncio.Event)
+    peers: list[str] = field(default_factory=list)
+    nodes: list[Any] = field(default_factory=list)
+
+    async def stream(self, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest], context: Any) -> None:
+        self.peers.extend(value.decode() for value in context.auth_context().get("peer_spiffe_id", ()))
+        async for request in requests:
+            if request.node.id:
+                self.nodes.append(request.node)
+            if request.response_nonce:
+                continue
+            await self.serve.wait()
+            answer = discovery_pb2.DeltaDiscoveryResponse(type_url=request.type_url, nonce="1")
+            if request.type_url == names.LISTENER:
+                resource = answer.resources.add(name="inbound", version="1")
+                resource.resource.Pack(json_format.ParseDict(inbound(self.listener_port), listener_pb2.Listener()))
+            await context.write(answer)
+
+
+def inbound(port: int) -> dict[str, Any]:
+    manager = {
+        "@type": names.TYPE_PREFIX
+        + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "inbound",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [
+                        {
+                            "match": {"prefix": "/"},
+                            "direct_response": {"status": 200, "body": {"inline_string": "hello"}},
+                        }
+                    ],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    return {
+        "name": "inbound",
+        "traffic_direction": "INBOUND",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+@contextlib.asynccontextmanager
+async def istiod() -> AsyncIterator[Istiod]:
+    found = Istiod(
+        authority.Authority(authority.self_signed("cluster.local", now())), ec.generate_private_key(ec.SECP256R1())
+    )
+    certificate = serving.ServingCertificate(found.ca, now)
+    verifier = tokens.LocalTokenVerifier(found.key.public_key(), "cluster.local", now)
+    service = server.CertificateService(found.ca, verifier, now)
+    certificates = await server.start("127.0.0.1:0", service, certificate.credentials(client_certificates=False))
+    xds = grpc.aio.server()
+    method = grpc.stream_stream_rpc_method_handler(
+        found.stream,
+        request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
+        response_serializer=discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
+    )
+    xds.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                "envoy.service.discovery.v3.AggregatedDiscoveryService", {"DeltaAggregatedResources": method}
+            ),
+        )
+    )
+    found.ca_port = certificates.port
+    found.xds_port = xds.add_secure_port("127.0.0.1:0", certificate.credentials(client_certificates=True))
+    found.listener_port = free_port()
+    await xds.start()
+    try:
+        yield found
+    finally:
+        await xds.stop(None)
+        await certificates.stop(0)
+
+
+@dataclass
+class Pod:
+    """A running ``pilot-agent proxy`` and its ports."""
+
+    folder: Path
+    admin: int
+    status: int
+    readiness: int
+    prometheus: int
+    process: asyncio.subprocess.Process
+
+    async def get(self, port: int, path: str, method: str = "GET") -> httpwire.Response:
+        return await httpwire.request(httpwire.Target("127.0.0.1", port), method, path)
+
+    async def status_code(self, port: int, path: str) -> int:
+        try:
+            return (await self.get(port, path)).status
+        except httpwire.HttpError:
+            return 0
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def envoy_pid(self) -> int:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0]) if children else 0
+
+
+@contextlib.asynccontextmanager
+async def pod(folder: Path, control: Istiod, kind: str = "sidecar", **environment: str) -> AsyncIterator[Pod]:
+    admin, status, readiness, prometheus = (free_port() for _ in range(4))
+    account = tokens.Account(namespace="default", service_account="sleep", pod="sleep-1")
+    write(folder / "var/run/secrets/tokens/istio-token", tokens.mint(control.key, account, now()))
+    write(folder / "var/run/secrets/istio/root-cert.pem", control.ca.roots)
+    write(folder / "etc/istio/pod/labels", 'app="sleep"\nversion="v1"')
+    config = {
+        "discoveryAddress": f"127.0.0.1:{control.xds_port}",
+        "proxyAdminPort": admin,
+        "statusPort": status,
+        "concurrency": 1,
+        "drainDuration": "2s",
+        "terminationDrainDuration": "1s",
+    }
+    with (folder / "stdout").open("wb") as stdout, (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agent", "proxy", kind, "--domain", "default.svc.cluster.local"),
+            cwd=folder,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "CA_ADDR": f"127.0.0.1:{control.ca_port}",
+                "PROXY_CONFIG": json.dumps(config),
+                "POD_NAME": "sleep-1",
+                "POD_NAMESPACE": "default",
+                "SERVICE_ACCOUNT": "sleep",
+                "INSTANCE_IP": "127.0.0.1",
+                "ENVOY_STATUS_PORT": str(readiness),
+                "ENVOY_PROMETHEUS_PORT": str(prometheus),
+                **environment,
+            },
+            stdout=stdout,
+            stderr=log,
+        )
+    found = Pod(folder, admin, status, readiness, prometheus, process)
+    try:
+        yield found
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), 15)
+            except TimeoutError:
+                os.kill(found.envoy_pid(), signal.SIGKILL)
+                process.kill()
+                await process.wait()
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

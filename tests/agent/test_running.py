@@ -1,0 +1,122 @@
+"""The real program with the real Envoy, on loopback: identity, configuration, probes, metrics, crash, drain."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.agent import pod as support
+
+pytestmark = pytest.mark.envoy
+
+
+async def test_envoy_gets_its_identity_then_configuration_then_counts_as_ready(tmp_path: Path) -> None:
+    async with support.istiod() as control, support.pod(tmp_path, control) as pod:
+
+        async def identified() -> bool:
+            return bool(control.peers)
+
+        await support.until(identified)
+        assert control.peers == ["spiffe://cluster.local/ns/default/sa/sleep"]
+        node = control.nodes[0]
+        assert node.id == "sidecar~127.0.0.1~sleep-1.default~default.svc.cluster.local"
+        assert node.cluster == "sleep.default"
+        assert dict(node.metadata["LABELS"].items()) == {"app": "sleep", "version": "v1"}
+
+        early = await pod.get(pod.status, "/healthz/ready")
+        assert (early.status, early.body) == (503, b"no configuration from istiod yet (CDS 0, LDS 0 accepted)\n")
+        assert await pod.status_code(pod.readiness, "/healthz/ready") != 200
+
+        control.serve.set()
+
+        async def ready() -> bool:
+            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
+
+        await support.until(ready)
+        assert (await pod.get(control.listener_port, "/")).body == b"hello"
+        certificates = json.loads((await pod.get(pod.admin, "/certs")).body)["certificates"]
+        assert certificates[0]["cert_chain"][0]["subject_alt_names"] == [
+            {"uri": "spiffe://cluster.local/ns/default/sa/sleep"}
+        ]
+        scrape = (await pod.get(pod.prometheus, "/stats/prometheus")).body
+        assert b"envoy_server_live" in scrape
+        assert b'envoy_cluster_upstream_cx_total{cluster_name="xds-grpc"}' in scrape
+        merged = (await pod.get(pod.status, "/stats/prometheus")).body
+        assert b"envoy_server_live" in merged
+        assert (tmp_path / "var/run/secrets/workload-spiffe-uds/socket").stat().st_mode & 0o777 == 0o660
+
+
+async def test_a_crashed_envoy_comes_back_and_is_unready_meanwhile(tmp_path: Path) -> None:
+    async with support.istiod() as control, support.pod(tmp_path, control) as pod:
+        control.serve.set()
+
+        async def ready() -> bool:
+            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
+
+        await support.until(ready)
+        killed = pod.envoy_pid()
+        os.kill(killed, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            return pod.envoy_pid() not in (0, killed)
+
+        await support.until(replaced)
+        await support.until(ready)
+        assert "Envoy ended with signal 9" in pod.log()
+        assert (await pod.get(control.listener_port, "/")).body == b"hello"
+
+
+async def test_sigterm_drains_before_it_ends(tmp_path: Path) -> None:
+    async with support.istiod() as control, support.pod(tmp_path, control) as pod:
+        control.serve.set()
+
+        async def ready() -> bool:
+            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
+
+        await support.until(ready)
+        pod.process.send_signal(signal.SIGTERM)
+
+        async def terminating() -> bool:
+            return await pod.status_code(pod.status, "/healthz/ready") == 503
+
+        await support.until(terminating, 5)
+        reader, writer = await asyncio.open_connection("127.0.0.1", control.listener_port)
+
+        async def drained_answer() -> bool:
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(5)
+            assert b"200 ok" in head
+            return b"connection: close" in head
+
+        await support.until(drained_answer, 5)
+        writer.close()
+        assert await asyncio.wait_for(pod.process.wait(), 10) == 0
+        assert await pod.status_code(control.listener_port, "/") == 0
+
+
+async def test_quitquitquit_waits_for_connections_where_asked_to(tmp_path: Path) -> None:
+    settings = {"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true", "MINIMUM_DRAIN_DURATION": "0s"}
+    async with support.istiod() as control, support.pod(tmp_path, control, "router", **settings) as pod:
+        control.serve.set()
+
+        async def ready() -> bool:
+            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
+
+        await support.until(ready)
+        _, writer = await asyncio.open_connection("127.0.0.1", control.listener_port)
+
+        async def counted() -> bool:
+            stats = await pod.get(pod.admin, "/stats?filter=listener.127.*downstream_cx_active$")
+            return b": 1" in stats.body
+
+        await support.until(counted)
+        assert (await pod.get(pod.status, "/drain", "POST")).status == 200
+        assert (await pod.get(pod.status, "/quitquitquit", "POST")).status == 200
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pod.process.wait(), 2.5)
+        writer.close()
+        assert await asyncio.wait_for(pod.process.wait(), 15) == 0
