@@ -44,6 +44,7 @@ LABEL_SUBZONE: Final = "topology.istio.io/subzone"
 LABEL_REGION: Final = "topology.kubernetes.io/region"
 LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
+LABEL_CLUSTER: Final = "topology.istio.io/cluster"
 LABEL_SERVICE_NAME: Final = "kubernetes.io/service-name"
 ANNOTATION_EXPORT_TO: Final = "networking.istio.io/exportTo"
 

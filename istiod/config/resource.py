@@ -57,10 +57,14 @@ def make(
     body: bytes,
     refs: Mapping[str, frozenset[str]] | None = None,
     origin: Origin | None = None,
+    version: str = "",
 ) -> Resource:
-    """Frame a serialized message (deterministic encoding) of ``type_url`` as a Resource."""
+    """Frame a serialized message (deterministic encoding) of ``type_url`` as a Resource.
+
+    ``version`` is for composites, which have it from the digests of their parts; "" means: from the bytes.
+    """
     payload = delimited(_TAG_FIELD_1, type_url.encode()) + delimited(_TAG_FIELD_2, body)
-    version = hashlib.blake2b(payload, digest_size=8).hexdigest()
+    version = version or hashlib.blake2b(payload, digest_size=8).hexdigest()
     any_frame = delimited(_TAG_FIELD_2, payload)
     inner = delimited(_TAG_FIELD_1, version.encode()) + any_frame + delimited(_TAG_FIELD_3, name.encode())
     return Resource(
@@ -74,11 +78,12 @@ def make(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class ResourceSet:
     """Everything one proxy should have: per type URL layers of name -> Resource, shared layers first.
 
-    Names are unique over the layers of a type. Endpoint layers may hold more than the proxy subscribes to.
+    Names are unique over the layers of a type. Endpoint layers may hold more than the proxy subscribes to. Weakly
+    referenced by the compiler, which hands out the same set while nothing in it changed.
     """
 
     layers: Mapping[str, tuple[Mapping[str, Resource], ...]]

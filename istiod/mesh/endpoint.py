@@ -72,12 +72,16 @@ class EndpointTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """Where a proxy looks from: what may change the order, priority or selection of endpoints."""
+    """Where a proxy looks from: what may change the order, priority or selection of endpoints.
+
+    ``labels`` are the proxy's own, only those whose keys some ``failover_priority`` names (usually none).
+    """
 
     cluster_id: str
     network: str
     locality: Locality
     node: str = ""
+    labels: Labels = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,6 +159,8 @@ class Http:
     inline: RouteTable | None = None
     mesh_tls: bool = False
     """On an inbound chain: clients come by mesh mTLS, their certificate and peer header may be believed."""
+    grpc_web: bool = False
+    """The port declares gRPC-Web: bridge it to gRPC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,142 @@
+"""Endpoint resources of all scopes: made when asked for, once per query and view (DESIGN section 2, point 2).
+
+An endpoint event replaces one leaf of the EndpointTable. No scope changes and nothing is copied: a ResourceSet's
+endpoint layer reads through its table, and only queries of that leaf's host are compiled anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+from istiod.config.resource import Resource
+from istiod.envoy import endpoint
+from istiod.mesh.endpoint import EndpointLeaf, EndpointTable, Query, View
+from wire import names
+from wire.node import Locality
+
+_State = tuple[EndpointLeaf | None, Resource]
+_HostKey = tuple[str, str]
+_MOST_VIEWS = 1024
+
+
+class Cell:
+    """One query and its resources: for each view that matters to it, those of the newest two states of its host."""
+
+    __slots__ = ("__weakref__", "_compiled", "_made", "home", "query")
+
+    def __init__(self, query: Query, compiled: Counter[str]) -> None:
+        self.query = query
+        self.home: _HostKey = (query.host, query.namespace)
+        self._compiled = compiled
+        self._made: dict[View | None, tuple[_State, ...]] = {}
+
+    def resource(self, table: EndpointTable, view: View) -> Resource:
+        """The query's resource for a proxy at ``view`` while the endpoints are as in ``table``."""
+        leaf = table.leaves.get(self.home)
+        narrow = relevant(self.query, view)
+        states = self._made.get(narrow, ())
+        for known, found in states:
+            if known is leaf:
+                return found
+        made = endpoint.compile(self.query, leaf.ports.get(self.query.port, ()) if leaf else (), narrow)
+        self._compiled[names.ENDPOINT] += 1
+        if len(self._made) >= _MOST_VIEWS:  # views of proxies long gone; those alive are made again
+            self._made.clear()
+        self._made[narrow] = ((leaf, made), *states[:1])
+        return made
+
+
+def relevant(query: Query, view: View) -> View | None:
+    """What of the view the query looks at, so that proxies that differ elsewhere share; None for nothing."""
+    setting = query.locality_lb
+    if setting is None and not query.node_local:
+        return None
+    by_labels = setting is not None and bool(setting.failover_priority)
+    return View(
+        cluster_id=view.cluster_id if by_labels else "",
+        network=view.network if by_labels else "",
+        locality=Locality() if setting is None else view.locality,
+        node=view.node if by_labels or query.node_local else "",
+        labels=view.labels if by_labels else frozenset(),
+    )
+
+
+class Assignments(Mapping[str, Resource]):
+    """The endpoint layer of one scope's clusters, one view and one state of the endpoints. Immutable."""
+
+    __slots__ = ("__weakref__", "cells", "table", "view")
+
+    def __init__(self, cells: Mapping[str, Cell], table: EndpointTable, view: View) -> None:
+        self.cells = cells
+        self.table = table
+        self.view = view
+
+    def __getitem__(self, name: str) -> Resource:
+        return self.cells[name].resource(self.table, self.view)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The resource of that name (sessions ask often: Mapping's own get goes through an exception)."""
+        cell = self.cells.get(name)
+        return default if cell is None else cell.resource(self.table, self.view)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.cells
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+class Book:
+    """All cells in use, by query and by host. A cell lives as long as a layer that has its query."""
+
+    def __init__(self, compiled: Counter[str]) -> None:
+        self._compiled = compiled
+        self._cells: WeakValueDictionary[Query, Cell] = WeakValueDictionary()
+        self._hosts: dict[_HostKey, WeakSet[Cell]] = {}
+        self._moved: tuple[EndpointTable, EndpointTable, frozenset[_HostKey]] | None = None
+
+    def cell(self, query: Query) -> Cell:
+        """The one cell of a query, whichever cluster asks."""
+        found = self._cells.get(query)
+        if found is None:
+            found = Cell(query, self._compiled)
+            self._cells[query] = found
+            self._hosts.setdefault(found.home, WeakSet()).add(found)
+        return found
+
+    def changed(self, before: Assignments | None, after: Assignments | None) -> frozenset[str]:
+        """Names whose assignment came, went or has another version. Work: for hosts and clusters that differ only."""
+        if before is None or after is None:
+            return frozenset(before or after or ())
+        suspects = set() if before.view == after.view else set(after)
+        if before.cells is not after.cells:
+            suspects |= {name for name, cell in after.cells.items() if before.cells.get(name) is not cell}
+            suspects |= before.cells.keys() - after.cells.keys()
+        for home in self._moves(before.table, after.table):
+            suspects |= {cell.query.name for cell in self._hosts.get(home, ())}
+        return frozenset(name for name in suspects if _version(before, name) != _version(after, name))
+
+    def _moves(self, before: EndpointTable, after: EndpointTable) -> frozenset[_HostKey]:
+        """Hosts whose leaf differs between two tables; asked once per scope for the same two."""
+        if before is after:
+            return frozenset()
+        if self._moved is None or self._moved[0] is not before or self._moved[1] is not after:
+            old, new = before.leaves, after.leaves
+            gone = old.keys() - new.keys()
+            hosts = {home for home, leaf in new.items() if old.get(home) is not leaf} | gone
+            for home in gone:
+                if not self._hosts.get(home):
+                    self._hosts.pop(home, None)
+            self._moved = (before, after, frozenset(hosts))
+        return self._moved[2]
+
+
+def _version(layer: Assignments, name: str) -> str:
+    found = layer.get(name)
+    return "" if found is None else found.version

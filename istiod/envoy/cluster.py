@@ -1,0 +1,129 @@
+"""Clusters (features rows D14, D15, G4-G14, H3, N3).
+
+What is in a cluster beside its policy: how endpoints are found, TLS, and the HTTP protocol. The policy is policy.py's.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, extension_pb2
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
+from google.protobuf import struct_pb2
+
+from istiod.config import resource
+from istiod.config.resource import Resource
+from istiod.envoy import endpoint, hcm, http_options, policy, tls, wellknown
+from istiod.mesh.policy import TlsMode
+from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef
+from istiod.mesh.settings import MeshSettings
+from wire import names
+
+_Cluster = cluster_pb2.Cluster
+_TYPES = {
+    Discovery.EDS: _Cluster.EDS,
+    Discovery.STATIC: _Cluster.STATIC,
+    Discovery.STRICT_DNS: _Cluster.STRICT_DNS,
+    Discovery.LOGICAL_DNS: _Cluster.LOGICAL_DNS,
+    Discovery.ORIGINAL_DST: _Cluster.ORIGINAL_DST,
+}
+_DNS = (Discovery.STRICT_DNS, Discovery.LOGICAL_DNS)
+_DNS_JITTER = wellknown.duration(timedelta(milliseconds=100))
+_RESOLVER = extension_pb2.TypedExtensionConfig(
+    name="envoy.network.dns_resolver.cares",
+    typed_config=wellknown.packed(cares_dns_resolver_pb2.CaresDnsResolverConfig(udp_max_queries=wellknown.uint32(100))),
+)
+_NEVER = wellknown.duration(timedelta(seconds=9_223_372_035))
+"""The app's own address is the only host of an inbound cluster: it is never cleaned up (as recorded from Istio)."""
+
+
+def compile(cluster: Cluster, settings: MeshSettings) -> Resource:  # noqa: A001 (read as cluster.compile)
+    """The resource of one cluster."""
+    found = {names.SECRET: tls.served_secrets(cluster.tls)}
+    if cluster.discovery is Discovery.EDS and cluster.query is not None:
+        found[names.ENDPOINT] = frozenset((cluster.query.name,))
+    return resource.make(
+        cluster.name,
+        names.CLUSTER,
+        wellknown.encode(message(cluster, settings)),
+        refs={type_url: wanted for type_url, wanted in found.items() if wanted},
+        origin=cluster.origin,
+    )
+
+
+def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:
+    """One cluster as a message."""
+    found = _Cluster(
+        name=cluster.name,
+        alt_stat_name=f"{cluster.name};",  # Istio's stats tags end a name at ";"
+        type=_TYPES[cluster.discovery],
+        metadata=_metadata(cluster),
+    )
+    policy.apply(found, cluster, settings)
+    if (options := http_options.of(cluster, settings)) is not None:
+        found.typed_extension_protocol_options[http_options.NAME].CopyFrom(options)
+    _discover(found, cluster, settings)
+    _secure(found, cluster, settings)
+    if cluster.bind_address:
+        found.upstream_bind_config.source_address.CopyFrom(
+            address_pb2.SocketAddress(address=cluster.bind_address, port_value=0)
+        )
+    return found
+
+
+def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) -> None:
+    if cluster.discovery is Discovery.EDS and cluster.query is not None:
+        found.eds_cluster_config.service_name = cluster.query.name
+        found.eds_cluster_config.eds_config.CopyFrom(hcm.ADS)
+    elif cluster.endpoints:
+        found.load_assignment.CopyFrom(endpoint.inline(cluster.name, cluster.endpoints))
+    if cluster.discovery in _DNS:
+        found.dns_lookup_family = _Cluster.V6_ONLY if cluster.ipv6 else _Cluster.V4_ONLY
+        found.dns_refresh_rate.CopyFrom(wellknown.duration(settings.dns_refresh_rate))
+        found.dns_jitter.CopyFrom(_DNS_JITTER)
+        found.respect_dns_ttl = True
+        found.typed_dns_resolver_config.CopyFrom(_RESOLVER)
+    if cluster.discovery is Discovery.ORIGINAL_DST and cluster.direction is Direction.INBOUND and cluster.port:
+        found.cleanup_interval.CopyFrom(_NEVER)
+
+
+def _secure(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) -> None:
+    version = cluster.policy.proxy_protocol
+    if cluster.tls is None or cluster.tls.mode is TlsMode.DISABLE:
+        if version:
+            found.transport_socket.CopyFrom(tls.with_proxy_protocol(tls.RAW, version))
+        return
+    encrypted = tls.with_proxy_protocol(tls.upstream(cluster.tls, http_options.alpn(cluster, settings)), version)
+    if cluster.tls.mode is not TlsMode.AUTO:
+        found.transport_socket.CopyFrom(encrypted)
+        return
+    found.transport_socket_matches.add(
+        name="tlsMode-istio", match=wellknown.struct(tlsMode="istio"), transport_socket=encrypted
+    )
+    found.transport_socket_matches.add(
+        name="tlsMode-disabled",
+        match=struct_pb2.Struct(),
+        transport_socket=tls.with_proxy_protocol(tls.RAW, version),
+    )
+
+
+def _metadata(cluster: Cluster) -> base_pb2.Metadata | None:
+    """Service, subset and the DestinationRule behind it, as Istio's tools and metrics read them."""
+    fields = {}
+    if cluster.origin is not None:
+        fields["config"] = wellknown.text(wellknown.config_path(cluster.origin.key))
+    if cluster.services:
+        services = struct_pb2.ListValue(values=[_service(service) for service in cluster.services])
+        fields["services"] = struct_pb2.Value(list_value=services)
+    if cluster.subset:
+        fields["subset"] = wellknown.text(cluster.subset)
+    if not fields:
+        return None
+    return base_pb2.Metadata(filter_metadata={wellknown.ISTIO: struct_pb2.Struct(fields=fields)})
+
+
+def _service(service: ServiceRef) -> struct_pb2.Value:
+    return struct_pb2.Value(
+        struct_value=wellknown.struct(host=service.host, name=service.name, namespace=service.namespace)
+    )

@@ -1,0 +1,202 @@
+"""Scopes -> resource sets, compiling each leaf once (DESIGN section 2, points 1-5).
+
+A leaf (Cluster, Listener, RouteTable, VirtualHost) is found by identity: istiod.mesh interns leaves, so an unchanged
+one is the same object and its resource the same bytes. Whatever was compiled lives as long as somebody holds a
+ResourceSet that needs it: layers pin their entries, the memos are weak. The layer of a changed scope is made from the
+one before it by the leaves that differ. Endpoints stand apart (assignments.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from itertools import zip_longest
+from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
+
+from istiod.config.protocols import Changed
+from istiod.config.resource import Resource, ResourceSet
+from istiod.envoy import cluster, listener, route
+from istiod.envoy.assignments import Assignments, Book, Cell
+from istiod.mesh.endpoint import EndpointTable, View
+from istiod.mesh.route import RouteTable, VirtualHost
+from istiod.mesh.scope import Cluster, Listener, Scope
+from istiod.mesh.settings import MeshSettings
+from wire import names
+
+VIRTUAL_HOST = names.TYPE_PREFIX + "envoy.config.route.v3.VirtualHost"
+"""Key of virtual hosts in ``Compiler.compiled``; they are never sent alone."""
+
+_NO_LAYER: Mapping[str, Resource] = {}
+_Leaf: TypeAlias = Cluster | Listener | RouteTable | VirtualHost
+
+
+class _Entry:
+    """A leaf and what was made of it with these settings; ``parts`` must live as long."""
+
+    __slots__ = ("__weakref__", "leaf", "made", "parts", "settings")
+
+    def __init__(self, leaf: _Leaf, settings: MeshSettings, made: Any, parts: tuple[object, ...] = ()) -> None:
+        self.leaf = leaf
+        self.settings = settings
+        self.made = made
+        self.parts = parts
+
+
+class _Layer(dict[str, Resource]):
+    """Resources by name, sorted, with the leaves they came from and what keeps their memo entries alive."""
+
+    __slots__ = ("__weakref__", "cells", "pins", "settings", "source")
+
+    source: Mapping[str, Any]
+    settings: MeshSettings
+    pins: dict[str, _Entry]
+    cells: dict[str, Cell]
+
+    def patched(self, source: Mapping[str, Any], fresh: dict[str, _Entry]) -> _Layer:
+        """The layer of ``source``, which differs from this one's by the entries in ``fresh`` and by names gone."""
+        if fresh.keys() - self.keys() or len(source) != len(self):
+            pins = {**self.pins, **fresh}
+            made = _layer_of({name: pins[name] for name in sorted(source)})
+        else:
+            made = _Layer(self)
+            made.update((name, entry.made) for name, entry in fresh.items())
+            made.pins = {**self.pins, **fresh}
+            made.cells = {name: cell for name, cell in self.cells.items() if name not in fresh} | _cells(fresh)
+        made.source, made.settings = source, self.settings
+        return made
+
+
+class Compiler:
+    """Makes ResourceSets. ``compiled`` counts generator calls by type URL, for tests and metrics."""
+
+    def __init__(self) -> None:
+        self.compiled: Counter[str] = Counter()
+        self._settings: MeshSettings | None = None
+        self._memo: WeakValueDictionary[tuple[int, int], _Entry] = WeakValueDictionary()
+        self._layers: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
+        self._sets: WeakValueDictionary[Hashable, ResourceSet] = WeakValueDictionary()
+        self._book = Book(self.compiled)
+
+    def compile(self, scope: Scope, endpoints: EndpointTable, view: View) -> ResourceSet:
+        """Everything that a proxy of this scope gets while endpoints are as given.
+
+        The same object comes back while scope, endpoints and view are the same and somebody holds the set. Endpoint
+        resources are made when they are first read.
+        """
+        settings = self._known(scope.settings)
+        out, key = scope.outbound, scope.outbound.key
+        clusters = self._layer((key, names.CLUSTER), out.clusters, settings, self._cluster)
+        listeners = self._layer((key, names.LISTENER), out.listeners, settings, self._listener)
+        routes = self._layer((key, names.ROUTE), out.routes, settings, self._table)
+        layers: dict[str, tuple[_Layer, ...]] = {
+            names.CLUSTER: (clusters,),
+            names.LISTENER: (listeners,),
+            names.ROUTE: (routes,),
+        }
+        if (own := scope.inbound) is not None:
+            own_clusters = self._layer((id(own.clusters), names.CLUSTER), own.clusters, settings, self._cluster)
+            own_listeners = self._layer((id(own.listeners), names.LISTENER), own.listeners, settings, self._listener)
+            layers[names.CLUSTER] = (clusters, own_clusters)
+            layers[names.LISTENER] = (listeners, own_listeners)
+        identity = (*(id(layer) for parts in layers.values() for layer in parts), id(endpoints), view)
+        found = self._sets.get(identity)
+        if found is None:
+            assigned = Assignments(clusters.cells, endpoints, view)
+            found = ResourceSet(layers={**layers, names.ENDPOINT: (assigned,)})
+            self._sets[identity] = found
+        return found
+
+    def changed(self, before: ResourceSet, after: ResourceSet) -> Changed:
+        """As ``resource.changed``, for sets of this compiler; endpoints are looked at only where they may differ."""
+        found = {}
+        for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE):
+            if moved := _moved(before.layers.get(type_url, ()), after.layers.get(type_url, ())):
+                found[type_url] = moved
+        if moved := self._book.changed(_assignments(before), _assignments(after)):
+            found[names.ENDPOINT] = moved
+        return found
+
+    def _known(self, settings: MeshSettings) -> MeshSettings:
+        if self._settings is not settings and self._settings != settings:
+            self._settings = settings
+        return self._settings or settings
+
+    def _layer(
+        self,
+        key: Hashable,
+        source: Mapping[str, Any],
+        settings: MeshSettings,
+        make: Callable[[Any, MeshSettings], _Entry],
+    ) -> _Layer:
+        before = self._layers.get(key)
+        if before is None or before.settings is not settings:
+            made = _layer_of({name: self._entry(source[name], settings, make) for name in sorted(source)})
+            made.source, made.settings = source, settings
+        elif before.source is source:
+            return before
+        else:
+            old = before.source
+            fresh = {name: leaf for name, leaf in source.items() if old.get(name) is not leaf}
+            if not fresh and len(source) == len(old):
+                before.source = source
+                return before
+            pins = {name: self._entry(leaf, settings, make) for name, leaf in fresh.items()}
+            made = before.patched(source, pins)
+        self._layers[key] = made
+        return made
+
+    def _entry(self, leaf: _Leaf, settings: MeshSettings, make: Callable[[Any, MeshSettings], _Entry]) -> _Entry:
+        key = (id(leaf), id(settings))
+        found = self._memo.get(key)
+        if found is None:
+            found = make(leaf, settings)
+            self._memo[key] = found
+        return found
+
+    def _cluster(self, leaf: Cluster, settings: MeshSettings) -> _Entry:
+        self.compiled[names.CLUSTER] += 1
+        cells = (self._book.cell(leaf.query),) if leaf.query is not None else ()
+        return _Entry(leaf, settings, cluster.compile(leaf, settings), cells)
+
+    def _listener(self, leaf: Listener, settings: MeshSettings) -> _Entry:
+        self.compiled[names.LISTENER] += 1
+        return _Entry(leaf, settings, listener.compile(leaf, settings))
+
+    def _table(self, leaf: RouteTable, settings: MeshSettings) -> _Entry:
+        self.compiled[names.ROUTE] += 1
+        hosts = tuple(self._entry(host, settings, self._virtual_host) for host in leaf.virtual_hosts)
+        return _Entry(leaf, settings, route.table(leaf, [host.made for host in hosts]), hosts)
+
+    def _virtual_host(self, leaf: VirtualHost, settings: MeshSettings) -> _Entry:
+        self.compiled[VIRTUAL_HOST] += 1
+        return _Entry(leaf, settings, route.frame(leaf))
+
+
+def _layer_of(pins: dict[str, _Entry]) -> _Layer:
+    layer = _Layer((name, entry.made) for name, entry in pins.items())
+    layer.pins = pins
+    layer.cells = _cells(pins)
+    return layer
+
+
+def _cells(pins: dict[str, _Entry]) -> dict[str, Cell]:
+    return {name: part for name, entry in pins.items() for part in entry.parts if isinstance(part, Cell)}
+
+
+def _assignments(resources: ResourceSet) -> Assignments | None:
+    return next((layer for layer in resources.layers.get(names.ENDPOINT, ()) if isinstance(layer, Assignments)), None)
+
+
+def _moved(before: tuple[Mapping[str, Resource], ...], after: tuple[Mapping[str, Resource], ...]) -> frozenset[str]:
+    """Names whose resource differs between layers that stand at the same place."""
+    found: set[str] = set()
+    for old, new in zip_longest(before, after, fillvalue=_NO_LAYER):
+        if old is not new:
+            found.update(name for name, made in new.items() if not _same(old.get(name), made))
+            found.update(old.keys() - new.keys())
+    return frozenset(found)
+
+
+def _same(old: Resource | None, new: Resource) -> bool:
+    return old is new or (old is not None and old.version == new.version)

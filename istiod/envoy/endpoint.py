@@ -1,0 +1,97 @@
+"""ClusterLoadAssignments: endpoints of a query as a proxy's view orders them (features rows D8, G6, N3).
+
+Priorities and weights are in locality.py, what is made once and shared in assignments.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from envoy.config.core.v3 import address_pb2, base_pb2, health_check_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+
+from istiod.config import resource
+from istiod.config.resource import Resource
+from istiod.envoy import locality, wellknown
+from istiod.envoy.locality import Group
+from istiod.mesh.endpoint import Endpoint, Health, Query, View
+from wire import names
+
+_HEALTH = {
+    Health.HEALTHY: health_check_pb2.HEALTHY,
+    Health.UNHEALTHY: health_check_pb2.UNHEALTHY,
+    Health.DRAINING: health_check_pb2.DRAINING,
+}
+_LARGEST_WEIGHT = 0xFFFFFFFF
+_GROUPS = b"\x12"  # field 2 of ClusterLoadAssignment
+_ENDPOINTS = b"\x12"  # field 2 of LocalityLbEndpoints
+
+
+def compile(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> Resource:  # noqa: A001 (endpoint.compile)
+    """The resource of one query.
+
+    Args:
+        query: which endpoints, by what name, and how localities are to be used.
+        endpoints: all endpoints of the query's host and port, in their fixed order.
+        view: where the proxy looks from; None where the query does not look at it.
+    """
+    groups = locality.groups(_chosen(query, endpoints, view))
+    if query.locality_lb is not None and view is not None:
+        groups = locality.spread(groups, query.locality_lb, view)
+    return resource.make(query.name, names.ENDPOINT, _assignment(query.name, groups))
+
+
+def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoadAssignment:
+    """The endpoints of a cluster that holds them itself, as a message."""
+    return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, locality.groups(endpoints)))
+
+
+def _chosen(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> list[Endpoint]:
+    """The endpoints that carry the query's labels and, for node-local services, are on the view's node."""
+    found = [endpoint for endpoint in endpoints if query.labels <= endpoint.labels]
+    if query.node_local and view is not None:
+        found = [endpoint for endpoint in found if endpoint.node == view.node]
+    return found
+
+
+def _assignment(name: str, groups: Iterable[Group]) -> bytes:
+    head = wellknown.encode(endpoint_pb2.ClusterLoadAssignment(cluster_name=name))
+    return b"".join((head, *(resource.delimited(_GROUPS, _group(group)) for group in groups)))
+
+
+def _group(group: Group) -> bytes:
+    where = group.locality
+    head = endpoint_components_pb2.LocalityLbEndpoints(
+        locality=base_pb2.Locality(region=where.region, zone=where.zone, sub_zone=where.subzone),
+        load_balancing_weight=wellknown.uint32(min(group.weight, _LARGEST_WEIGHT)),
+        priority=group.priority,
+    )
+    return b"".join((wellknown.encode(head), *map(_frame, group.endpoints)))
+
+
+@lru_cache(maxsize=16384)
+def _frame(endpoint: Endpoint) -> bytes:
+    """An endpoint as a frame of its group. Kept: of a large service most stay as they are when one comes or goes."""
+    message = endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=address_pb2.Address(
+                socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
+            )
+        ),
+        health_status=_HEALTH[endpoint.health],
+        load_balancing_weight=wellknown.uint32(locality.weight(endpoint)),
+        metadata=_metadata(endpoint),
+    )
+    return resource.delimited(_ENDPOINTS, wellknown.encode(message))
+
+
+def _metadata(endpoint: Endpoint) -> base_pb2.Metadata:
+    """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket)."""
+    workload = endpoint.workload
+    service = f"{workload.canonical_name};{workload.canonical_revision}"
+    name = f"{workload.name};{workload.namespace};{service};{workload.cluster_id}"
+    filters = {wellknown.ISTIO: wellknown.struct(workload=name)}
+    if endpoint.tls:
+        filters["envoy.transport_socket_match"] = wellknown.struct(tlsMode="istio")
+    return base_pb2.Metadata(filter_metadata=filters)

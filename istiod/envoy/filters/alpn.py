@@ -1,0 +1,37 @@
+"""The substitute for Istio's ALPN filter: says in mesh mTLS handshakes which HTTP version the client speaks.
+
+Only clusters that follow the downstream's protocol need it; it would break TLS to any other server, so routes without
+such a destination switch it off (design: stock Envoy section 2, proven with real clients).
+"""
+
+from __future__ import annotations
+
+from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
+from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+
+from istiod.envoy import wellknown
+
+NAME = "envoy.filters.http.set_filter_state"
+_OFFER = "%CEL(request.protocol == 'HTTP/2' ? 'istio-h2,istio,h2' : 'istio-http/1.1,istio,http/1.1')%"
+
+FILTER = hcm_pb2.HttpFilter(
+    name=NAME,
+    typed_config=wellknown.packed(
+        set_filter_state_pb2.Config(
+            on_request_headers=[
+                value_pb2.FilterStateValue(
+                    object_key="envoy.network.application_protocols",
+                    shared_with_upstream=value_pb2.FilterStateValue.ONCE,
+                    format_string=substitution_format_string_pb2.SubstitutionFormatString(
+                        text_format_source=base_pb2.DataSource(inline_string=_OFFER)
+                    ),
+                )
+            ]
+        )
+    ),
+)
+DISABLED = wellknown.packed(route_components_pb2.FilterConfig(disabled=True))
+"""Per-route configuration that switches the filter off."""

@@ -1,0 +1,109 @@
+"""The HTTP connection manager of each direction, as the real istiod sends it (features rows S49-S52, E13, N14).
+
+Its filters stand in filters/, its routes in route.py. Differences from Istio are the substitutes for private filters.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy.config.core.v3 import config_source_pb2, protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2
+from envoy.type.v3 import percent_pb2
+
+from istiod.envoy import access_log, route, wellknown
+from istiod.envoy.filters import alpn, cors, fault, grpc_stats, grpc_web, router
+from istiod.mesh.scope import Direction, Http
+from istiod.mesh.settings import MeshSettings
+
+_Manager = hcm_pb2.HttpConnectionManager
+_SERVER = "istio-envoy"
+_RANDOM_SAMPLING = 1.0  # percent of requests, Istio's default
+_MERGING = ("MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
+
+ADS = config_source_pb2.ConfigSource(
+    ads=config_source_pb2.AggregatedConfigSource(),
+    initial_fetch_timeout=wellknown.duration(timedelta(0)),
+    resource_api_version=config_source_pb2.V3,
+)
+"""Resources that come over the one stream; Envoy waits for them as long as it takes."""
+
+_COMMON = _Manager(
+    proxy_100_continue=True,
+    stream_idle_timeout=wellknown.duration(timedelta(0)),
+    upgrade_configs=[_Manager.UpgradeConfig(upgrade_type="websocket")],
+    request_id_extension=hcm_pb2.RequestIDExtension(
+        typed_config=wellknown.packed(
+            uuid_pb2.UuidRequestIdConfig(use_request_id_for_trace_sampling=wellknown.boolean(value=True))
+        )
+    ),
+)
+_OUTBOUND = _Manager(
+    http_filters=[grpc_stats.FILTER, alpn.FILTER, fault.FILTER, cors.FILTER, router.FILTER],
+    use_remote_address=wellknown.boolean(value=False),
+)
+_INBOUND = _Manager(
+    http_filters=[grpc_stats.FILTER, fault.FILTER, cors.FILTER, router.FILTER],
+    use_remote_address=wellknown.boolean(value=False),
+    server_name=_SERVER,
+    forward_client_cert_details=_Manager.APPEND_FORWARD,
+    set_current_client_cert_details=_Manager.SetCurrentClientCertDetails(
+        subject=wellknown.boolean(value=True), dns=True, uri=True
+    ),
+)
+_GATEWAY = _Manager(
+    http_filters=[grpc_stats.FILTER, alpn.FILTER, fault.FILTER, cors.FILTER, router.FILTER],
+    http_protocol_options=protocol_pb2.Http1ProtocolOptions(),
+    use_remote_address=wellknown.boolean(value=True),
+    server_name=_SERVER,
+    forward_client_cert_details=_Manager.SANITIZE_SET,
+    set_current_client_cert_details=_Manager.SetCurrentClientCertDetails(
+        subject=wellknown.boolean(value=True), cert=True, dns=True, uri=True
+    ),
+)
+_DIRECTIONS = {Direction.OUTBOUND: _OUTBOUND, Direction.INBOUND: _INBOUND, Direction.GATEWAY: _GATEWAY}
+
+
+def network_filter(http: Http, direction: Direction, settings: MeshSettings) -> listener_components_pb2.Filter:
+    """The connection manager of one chain."""
+    found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
+    found.MergeFrom(_COMMON)
+    found.MergeFrom(_DIRECTIONS[direction])
+    if http.grpc_web:
+        found.ClearField("http_filters")
+        found.http_filters.extend((grpc_web.FILTER, *_DIRECTIONS[direction].http_filters))
+    _normalize(found, settings.path_normalization)
+    found.access_log.extend(access_log.requests(settings))
+    if settings.enable_tracing:
+        found.tracing.CopyFrom(_TRACING)
+    if direction is Direction.GATEWAY:
+        found.xff_num_trusted_hops = settings.num_trusted_proxies
+    if http.inline is not None:
+        found.route_config.CopyFrom(route.inline(http.inline))
+    else:
+        found.rds.route_config_name = http.rds
+        found.rds.config_source.CopyFrom(ADS)
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=wellknown.packed(found)
+    )
+
+
+def _percent(value: float) -> percent_pb2.Percent:
+    return percent_pb2.Percent(value=value)
+
+
+# No provider yet: Envoy only notes the sampling decision in the request id
+_TRACING = _Manager.Tracing(
+    client_sampling=_percent(100.0), random_sampling=_percent(_RANDOM_SAMPLING), overall_sampling=_percent(100.0)
+)
+
+
+def _normalize(found: hcm_pb2.HttpConnectionManager, option: str) -> None:
+    """Path normalization (features row N14); policies on paths rely on it."""
+    found.normalize_path.value = option != "NONE"
+    found.merge_slashes = option in _MERGING
+    found.path_with_escaped_slashes_action = (
+        _Manager.UNESCAPE_AND_FORWARD if option == "DECODE_AND_MERGE_SLASHES" else _Manager.KEEP_UNCHANGED
+    )

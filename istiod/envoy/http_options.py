@@ -1,0 +1,89 @@
+"""Which HTTP version a cluster speaks, and what its connections are allowed (features rows D13, G9, N3).
+
+ALPN belongs here too: in mesh mTLS it tells the other sidecar which protocol is inside.
+"""
+
+from __future__ import annotations
+
+from envoy.config.core.v3 import protocol_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import any_pb2
+
+from istiod.envoy import wellknown
+from istiod.mesh.policy import ConnectionPool, TlsMode
+from istiod.mesh.scope import Cluster
+from istiod.mesh.settings import MeshSettings
+
+NAME = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_Options = http_protocol_options_pb2.HttpProtocolOptions
+
+_MESH_HTTP1 = ("istio-http/1.1", "istio", "http/1.1")
+_MESH_HTTP2 = ("istio-h2", "istio", "h2")
+_MESH_TCP = ("istio-peer-exchange", "istio")
+_SELF_MADE = (TlsMode.SIMPLE, TlsMode.MUTUAL)
+
+
+def follows_client(cluster: Cluster) -> bool:
+    """Whether the cluster speaks the HTTP version that its client speaks."""
+    return cluster.downstream_protocol or cluster.policy.connection_pool.use_client_protocol
+
+
+def http2(cluster: Cluster, settings: MeshSettings) -> bool:
+    """Whether the cluster speaks HTTP/2 without being asked: declared, or upgraded by policy."""
+    if follows_client(cluster):
+        return False
+    upgrade = cluster.policy.connection_pool.h2_upgrade
+    upgraded = settings.h2_upgrade if upgrade is None else upgrade
+    return cluster.protocol.is_http2 or (cluster.protocol.is_http and upgraded)
+
+
+def alpn(cluster: Cluster, settings: MeshSettings) -> tuple[str, ...]:
+    """What a TLS cluster offers. Where the client decides, the ALPN filter replaces it for HTTP requests."""
+    if cluster.tls is not None and cluster.tls.mode in _SELF_MADE:
+        return ("h2",) if http2(cluster, settings) else ()
+    if http2(cluster, settings):
+        return _MESH_HTTP2
+    return _MESH_HTTP1 if cluster.protocol.is_http and not follows_client(cluster) else _MESH_TCP
+
+
+def of(cluster: Cluster, settings: MeshSettings) -> any_pb2.Any | None:
+    """HttpProtocolOptions, or None where Envoy's defaults (HTTP/1.1) hold."""
+    pool = cluster.policy.connection_pool
+    found = _Options(common_http_protocol_options=_common(pool), upstream_http_protocol_options=_upstream(cluster))
+    if follows_client(cluster):
+        found.use_downstream_protocol_config.http_protocol_options.SetInParent()
+        found.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_http2(pool))
+    elif http2(cluster, settings):
+        found.explicit_http_config.http2_protocol_options.CopyFrom(_http2(pool))
+    elif found == _Options():
+        return None
+    else:
+        found.explicit_http_config.http_protocol_options.SetInParent()
+    return wellknown.packed(found)
+
+
+def _common(pool: ConnectionPool) -> protocol_pb2.HttpProtocolOptions | None:
+    found = protocol_pb2.HttpProtocolOptions(
+        idle_timeout=wellknown.optional_duration(pool.http_idle_timeout),
+        max_connection_duration=wellknown.optional_duration(pool.max_connection_duration),
+        max_requests_per_connection=wellknown.uint32(pool.max_requests_per_connection),
+    )
+    return found if found.ByteSize() else None
+
+
+def _upstream(cluster: Cluster) -> protocol_pb2.UpstreamHttpProtocolOptions | None:
+    """SNI and the name to verify follow the request's host where the user gave none."""
+    tls = cluster.tls
+    if tls is None or tls.mode not in _SELF_MADE or tls.sni:
+        return None
+    verify = not tls.subject_alt_names and not tls.insecure_skip_verify
+    return protocol_pb2.UpstreamHttpProtocolOptions(auto_sni=True, auto_san_validation=verify)
+
+
+def _http2(pool: ConnectionPool) -> protocol_pb2.Http2ProtocolOptions:
+    found = protocol_pb2.Http2ProtocolOptions(max_concurrent_streams=wellknown.uint32(pool.max_concurrent_streams))
+    if pool.http2_keepalive_interval is not None:
+        found.connection_keepalive.interval.CopyFrom(wellknown.duration(pool.http2_keepalive_interval))
+    if pool.http2_keepalive_timeout is not None:
+        found.connection_keepalive.timeout.CopyFrom(wellknown.duration(pool.http2_keepalive_timeout))
+    return found

@@ -1,0 +1,171 @@
+"""Listeners and their filter chains (features rows S49-S52, D14, N2, E1-E11)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from datetime import timedelta
+
+from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.type.v3 import range_pb2
+from google.protobuf import any_pb2
+
+from istiod.config import resource
+from istiod.config.resource import Resource
+from istiod.envoy import access_log, hcm, route, tls, wellknown
+from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
+from istiod.mesh.settings import MeshSettings
+from wire import names
+
+_HANDSHAKE = wellknown.duration(timedelta(seconds=15))
+_ACCEPTED_AT_ONCE = 1  # connections per socket event: spreads them over workers, as in Istio
+_FIRST_READ = 512
+
+_ORIGINAL_DST = listener_components_pb2.ListenerFilter(
+    name="envoy.filters.listener.original_dst", typed_config=wellknown.packed(original_dst_pb2.OriginalDst())
+)
+_TLS_INSPECTOR = wellknown.packed(
+    tls_inspector_pb2.TlsInspector(initial_read_buffer_size=wellknown.uint32(_FIRST_READ))
+)
+_HTTP_INSPECTOR = wellknown.packed(http_inspector_pb2.HttpInspector())
+
+
+def compile(listener: Listener, settings: MeshSettings) -> Resource:  # noqa: A001 (read as listener.compile)
+    """The resource of one listener."""
+    return resource.make(
+        listener.name,
+        names.LISTENER,
+        wellknown.encode(message(listener, settings)),
+        refs=_refs(listener),
+    )
+
+
+def message(listener: Listener, settings: MeshSettings) -> listener_pb2.Listener:
+    """One listener as a message."""
+    inbound = listener.direction is Direction.INBOUND
+    found = listener_pb2.Listener(
+        name=listener.name,
+        address=_address(listener.address, listener.port),
+        additional_addresses=[
+            listener_pb2.AdditionalAddress(address=_address(extra, listener.port))
+            for extra in listener.additional_addresses
+        ],
+        traffic_direction=base_pb2.INBOUND if inbound else base_pb2.OUTBOUND,
+        filter_chains=[_chain(chain, listener, settings) for chain in listener.chains],
+        listener_filters=_listener_filters(listener),
+    )
+    if listener.default_chain is not None:
+        found.default_filter_chain.CopyFrom(_chain(listener.default_chain, listener, settings))
+    if listener.use_original_dst and not inbound:
+        found.use_original_dst.value = True
+    if listener.bind:
+        found.max_connections_to_accept_per_socket_event.value = _ACCEPTED_AT_ONCE
+        found.access_log.extend(access_log.unrouted(settings))
+    else:
+        found.bind_to_port.value = False
+    if listener.detection_timeout is not None:
+        found.listener_filters_timeout.CopyFrom(wellknown.duration(listener.detection_timeout))
+        found.continue_on_listener_filters_timeout = listener.continue_on_timeout
+    return found
+
+
+def _address(address: str, port: int) -> address_pb2.Address:
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+
+
+def _listener_filters(listener: Listener) -> Iterable[listener_components_pb2.ListenerFilter]:
+    if listener.use_original_dst and listener.direction is Direction.INBOUND:
+        yield _ORIGINAL_DST
+    if listener.inspect_tls:
+        yield _inspector("tls", _TLS_INSPECTOR, listener.tls_inspector_off)
+    if listener.inspect_http:
+        yield _inspector("http", _HTTP_INSPECTOR, listener.http_inspector_off)
+
+
+def _inspector(kind: str, config: any_pb2.Any, ports: tuple[int, ...]) -> listener_components_pb2.ListenerFilter:
+    return listener_components_pb2.ListenerFilter(
+        name=f"envoy.filters.listener.{kind}_inspector", typed_config=config, filter_disabled=_on_ports(ports)
+    )
+
+
+def _on_ports(ports: tuple[int, ...]) -> listener_components_pb2.ListenerFilterChainMatchPredicate | None:
+    predicate = listener_components_pb2.ListenerFilterChainMatchPredicate
+    rules = [
+        predicate(destination_port_range=range_pb2.Int32Range(start=port, end=port + 1)) for port in sorted(set(ports))
+    ]
+    if len(rules) > 1:
+        return predicate(or_match=predicate.MatchSet(rules=rules))
+    return rules[0] if rules else None
+
+
+def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener_components_pb2.FilterChain:
+    found = listener_components_pb2.FilterChain(
+        name=chain.name,
+        filter_chain_match=_match(chain.match),
+        metadata=wellknown.origin_metadata(chain.origin),
+    )
+    if chain.tls is not None:
+        found.transport_socket.CopyFrom(tls.downstream(chain.tls, settings))
+        found.transport_socket_connect_timeout.CopyFrom(_HANDSHAKE)
+    if chain.http is not None:
+        found.filters.append(hcm.network_filter(chain.http, listener.direction, settings))
+    if chain.tcp is not None:
+        found.filters.append(_tcp_proxy(chain.tcp, settings))
+    return found
+
+
+def _match(match: ChainMatch) -> listener_components_pb2.FilterChainMatch | None:
+    if match == _ANYTHING:
+        return None
+    return listener_components_pb2.FilterChainMatch(
+        destination_port=wellknown.uint32(match.destination_port or None),
+        prefix_ranges=[_prefix(prefix) for prefix in match.prefixes],
+        server_names=match.server_names,
+        transport_protocol=match.transport_protocol,
+        application_protocols=match.application_protocols,
+    )
+
+
+_ANYTHING = ChainMatch()
+
+
+def _prefix(prefix: str) -> address_pb2.CidrRange:
+    network = ipaddress.ip_network(prefix, strict=False)
+    return address_pb2.CidrRange(
+        address_prefix=str(network.network_address), prefix_len=wellknown.uint32(network.prefixlen)
+    )
+
+
+def _tcp_proxy(tcp: Tcp, settings: MeshSettings) -> listener_components_pb2.Filter:
+    found = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=tcp.stat_prefix,
+        idle_timeout=wellknown.optional_duration(tcp.idle_timeout),
+        access_log=access_log.requests(settings),
+    )
+    if len(tcp.clusters) == 1:
+        found.cluster = tcp.clusters[0].cluster
+    else:
+        for weighted in tcp.clusters:
+            found.weighted_clusters.clusters.add(name=weighted.cluster, weight=weighted.weight)
+    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=wellknown.packed(found))
+
+
+def _refs(listener: Listener) -> dict[str, frozenset[str]]:
+    routes: set[str] = set()
+    clusters: set[str] = set()
+    secrets: set[str] = set()
+    for chain in (*listener.chains, *((listener.default_chain,) if listener.default_chain else ())):
+        secrets |= tls.served_secrets(chain.tls)
+        if chain.tcp is not None:
+            clusters.update(weighted.cluster for weighted in chain.tcp.clusters)
+        if chain.http is not None and chain.http.inline is not None:
+            clusters.update(name for host in chain.http.inline.virtual_hosts for name in route.clusters(host))
+        elif chain.http is not None:
+            routes.add(chain.http.rds)
+    found = {names.ROUTE: routes, names.CLUSTER: clusters, names.SECRET: secrets}
+    return {type_url: frozenset(wanted) for type_url, wanted in found.items() if wanted}

@@ -1,0 +1,55 @@
+"""Matching of requests: strings, headers, query parameters, paths (features rows F3, F4)."""
+
+from __future__ import annotations
+
+from envoy.config.route.v3 import route_components_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
+
+from istiod.mesh.route import HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
+
+
+def string(match: StringMatch) -> string_pb2.StringMatcher:
+    """A string comparison; PRESENT has none and is for headers and parameters only."""
+    if match.kind is MatchKind.REGEX:
+        return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=match.value))
+    if match.kind is MatchKind.PREFIX:
+        return string_pb2.StringMatcher(prefix=match.value, ignore_case=match.ignore_case)
+    return string_pb2.StringMatcher(exact=match.value, ignore_case=match.ignore_case)
+
+
+def route(match: RouteMatch) -> route_components_pb2.RouteMatch:
+    """The whole condition of a route."""
+    found = route_components_pb2.RouteMatch(
+        headers=[_header(header) for header in match.headers],
+        query_parameters=[_query(parameter) for parameter in match.query],
+    )
+    path = match.path
+    if path is None:
+        found.prefix = "/"
+        return found
+    found.case_sensitive.value = not path.ignore_case
+    if path.kind is MatchKind.REGEX:
+        found.safe_regex.regex = path.value
+    elif path.kind is MatchKind.PREFIX:
+        found.prefix = path.value
+    else:
+        found.path = path.value
+    return found
+
+
+def _header(header: HeaderMatch) -> route_components_pb2.HeaderMatcher:
+    if header.match.kind is MatchKind.PRESENT:
+        return route_components_pb2.HeaderMatcher(name=header.name, present_match=True, invert_match=header.invert)
+    return route_components_pb2.HeaderMatcher(
+        name=header.name,
+        string_match=string(header.match),
+        invert_match=header.invert,
+        # "not equal" holds for a header that is not there, as Istio means withoutHeaders
+        treat_missing_header_as_empty=header.invert,
+    )
+
+
+def _query(parameter: QueryMatch) -> route_components_pb2.QueryParameterMatcher:
+    if parameter.match.kind is MatchKind.PRESENT:
+        return route_components_pb2.QueryParameterMatcher(name=parameter.name, present_match=True)
+    return route_components_pb2.QueryParameterMatcher(name=parameter.name, string_match=string(parameter.match))

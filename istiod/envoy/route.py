@@ -1,0 +1,119 @@
+"""Route tables: virtual hosts as frames, joined into a RouteConfiguration (features rows F1-F18; DESIGN section 2.5).
+
+A VirtualHost is compiled once and its frame is shared by every table that holds it. What a route does with a request
+stands in action.py, what it looks for in match.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+
+from istiod.config import resource
+from istiod.config.resource import Resource
+from istiod.envoy import action, headers, match, wellknown
+from istiod.envoy.filters import alpn, cors, fault
+from istiod.mesh.route import Route, RouteTable, VirtualHost
+from wire import names
+
+_VIRTUAL_HOSTS = b"\x12"  # field 2 of RouteConfiguration
+_LARGEST_BODY = 1_048_576
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """A compiled virtual host: field 2 of a RouteConfiguration, its digest, and the clusters that its routes name."""
+
+    digest: bytes
+    body: bytes
+    clusters: frozenset[str]
+
+
+def frame(host: VirtualHost) -> Frame:
+    """Compile one virtual host."""
+    body = wellknown.encode(virtual_host(host))
+    return Frame(
+        body=resource.delimited(_VIRTUAL_HOSTS, body),
+        digest=hashlib.blake2b(body, digest_size=16).digest(),
+        clusters=frozenset(clusters(host)),
+    )
+
+
+def table(source: RouteTable, frames: Iterable[Frame]) -> Resource:
+    """The resource of a route table from the frames of its virtual hosts, in order; version = digest of digests."""
+    parts = list(frames)
+    head = wellknown.encode(_head(source))
+    digest = hashlib.blake2b(head, digest_size=8)
+    for part in parts:
+        digest.update(part.digest)
+    return resource.make(
+        source.name,
+        names.ROUTE,
+        b"".join((head, *(part.body for part in parts))),
+        refs={names.CLUSTER: frozenset().union(*(part.clusters for part in parts))},
+        version=digest.hexdigest(),
+    )
+
+
+def inline(source: RouteTable) -> route_pb2.RouteConfiguration:
+    """A route table that stands in a listener."""
+    found = _head(source)
+    found.virtual_hosts.extend(virtual_host(host) for host in source.virtual_hosts)
+    return found
+
+
+def clusters(host: VirtualHost) -> Iterable[str]:
+    """Names of the clusters that the routes of a virtual host lead to, mirrors included."""
+    for route in host.routes:
+        for weighted in route.destinations:
+            yield weighted.destination.cluster
+        for mirror in route.mirrors:
+            yield mirror.destination.cluster
+
+
+def virtual_host(host: VirtualHost) -> route_components_pb2.VirtualHost:
+    """One virtual host as a message."""
+    tls = route_components_pb2.VirtualHost.ALL if host.require_tls else route_components_pb2.VirtualHost.NONE
+    return route_components_pb2.VirtualHost(
+        name=host.name,
+        domains=host.domains,
+        routes=[_route(route) for route in host.routes],
+        require_tls=tls,
+        include_request_attempt_count=host.include_attempt_count,
+    )
+
+
+def _head(source: RouteTable) -> route_pb2.RouteConfiguration:
+    return route_pb2.RouteConfiguration(
+        name=source.name,
+        validate_clusters=wellknown.boolean(value=False),
+        max_direct_response_body_size_bytes=wellknown.uint32(_LARGEST_BODY),
+        ignore_port_in_host_matching=source.ignore_port,
+    )
+
+
+def _route(route: Route) -> route_components_pb2.Route:
+    found = route_components_pb2.Route(
+        name=route.name, match=match.route(route.match), metadata=wellknown.origin_metadata(route.origin)
+    )
+    if route.operation:
+        found.decorator.operation = route.operation
+    headers.apply(found, route.headers)
+    if route.redirect is not None:
+        found.redirect.CopyFrom(action.redirect(route.redirect))
+    elif route.direct_response is not None:
+        found.direct_response.CopyFrom(action.direct_response(route.direct_response))
+    else:
+        found.route.CopyFrom(action.forward(route))
+        if len(route.destinations) == 1:
+            headers.apply(found, route.destinations[0].headers)
+        if not any(weighted.destination.mesh_tls for weighted in route.destinations):
+            found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.DISABLED)
+    if route.fault is not None:
+        found.typed_per_filter_config[fault.NAME].CopyFrom(fault.per_route(route.fault))
+    if route.cors is not None:
+        found.typed_per_filter_config[cors.NAME].CopyFrom(cors.per_route(route.cors))
+    return found

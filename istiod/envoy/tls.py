@@ -1,0 +1,218 @@
+"""TLS contexts, upstream and downstream, and where their secrets come from (features rows G11, N2, N3, E6-E10).
+
+A workload's own certificate and root come from the agent by SDS (cluster ``sds-grpc``), credentials of gateways and
+DestinationRules from us by ADS. Which side speaks TLS is decided in istiod.mesh.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2, proxy_protocol_pb2
+from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+from envoy.type.matcher.v3 import string_pb2
+
+from istiod.envoy import wellknown
+from istiod.mesh.policy import TlsMode
+from istiod.mesh.scope import DownstreamTls, UpstreamTls
+from istiod.mesh.settings import MeshSettings
+from wire import names
+
+_TLS = "envoy.transport_sockets.tls"
+_CREDENTIAL = "kubernetes://"
+_CA_SUFFIX = "-cacert"
+_SYSTEM_ROOTS = "file-root:system"
+_VERSIONS = {
+    "": common_pb2.TlsParameters.TLS_AUTO,
+    "TLS_AUTO": common_pb2.TlsParameters.TLS_AUTO,
+    "TLSV1_0": common_pb2.TlsParameters.TLSv1_0,
+    "TLSV1_1": common_pb2.TlsParameters.TLSv1_1,
+    "TLSV1_2": common_pb2.TlsParameters.TLSv1_2,
+    "TLSV1_3": common_pb2.TlsParameters.TLSv1_3,
+}
+_MESH_CIPHERS = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+)
+_PROXY_PROTOCOL = {
+    "V1": proxy_protocol_pb2.ProxyProtocolConfig.V1,
+    "V2": proxy_protocol_pb2.ProxyProtocolConfig.V2,
+}
+
+RAW = base_pb2.TransportSocket(
+    name="envoy.transport_sockets.raw_buffer", typed_config=wellknown.packed(raw_buffer_pb2.RawBuffer())
+)
+"""Plaintext."""
+
+
+def upstream(tls: UpstreamTls, alpn: tuple[str, ...]) -> base_pb2.TransportSocket:
+    """The client side of TLS towards a cluster, offering ``alpn``."""
+    common = tls_pb2.CommonTlsContext(
+        alpn_protocols=alpn,
+        tls_params=common_pb2.TlsParameters(
+            tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2,
+            tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
+        ),
+    )
+    if (certificate := _client_certificate(tls)) is not None:
+        common.tls_certificate_sds_secret_configs.append(certificate)
+    if (root := _upstream_root(tls)) is None:
+        common.validation_context.SetInParent()
+    else:
+        common.combined_validation_context.CopyFrom(_validation(root, tls.subject_alt_names))
+    return base_pb2.TransportSocket(
+        name=_TLS, typed_config=wellknown.packed(tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=tls.sni))
+    )
+
+
+def downstream(tls: DownstreamTls, settings: MeshSettings) -> base_pb2.TransportSocket:
+    """The server side of TLS on a filter chain."""
+    common = tls_pb2.CommonTlsContext(
+        alpn_protocols=tls.alpn,
+        tls_certificate_sds_secret_configs=[_server_certificate(tls)],
+        tls_params=_downstream_params(tls, settings),
+    )
+    if tls.mutual:
+        common.combined_validation_context.CopyFrom(_client_validation(tls, settings))
+    context = tls_pb2.DownstreamTlsContext(
+        common_tls_context=common, require_client_certificate=wellknown.boolean(tls.mutual)
+    )
+    return base_pb2.TransportSocket(name=_TLS, typed_config=wellknown.packed(context))
+
+
+def with_proxy_protocol(socket: base_pb2.TransportSocket, version: str) -> base_pb2.TransportSocket:
+    """The socket with a PROXY protocol header first (features row G14); "" leaves it as it is."""
+    if not version:
+        return socket
+    wrapped = upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport(
+        config=proxy_protocol_pb2.ProxyProtocolConfig(version=_PROXY_PROTOCOL[version]), transport_socket=socket
+    )
+    return base_pb2.TransportSocket(
+        name="envoy.transport_sockets.upstream_proxy_protocol", typed_config=wellknown.packed(wrapped)
+    )
+
+
+def served_secrets(tls: UpstreamTls | DownstreamTls | None) -> frozenset[str]:
+    """SDS names that the context asks of us by ADS (those of the agent are not ours to order)."""
+    if tls is None or not tls.credential_name:
+        return frozenset()
+    found = set()
+    if isinstance(tls, DownstreamTls) or tls.mode is TlsMode.MUTUAL:
+        found.add(_credential(tls.credential_name))
+    if (isinstance(tls, DownstreamTls) and tls.mutual) or (isinstance(tls, UpstreamTls) and _verified(tls)):
+        found.add(_credential(tls.credential_name) + _CA_SUFFIX)
+    return frozenset(found)
+
+
+def _verified(tls: UpstreamTls) -> bool:
+    return not tls.insecure_skip_verify
+
+
+def _mesh(tls: UpstreamTls) -> bool:
+    return tls.mode in (TlsMode.AUTO, TlsMode.ISTIO_MUTUAL)
+
+
+def _client_certificate(tls: UpstreamTls) -> secret_pb2.SdsSecretConfig | None:
+    if _mesh(tls):
+        return _agent(names.RESOURCE_WORKLOAD)
+    if tls.mode is not TlsMode.MUTUAL:
+        return None
+    if tls.credential_name:
+        return _ads(_credential(tls.credential_name))
+    return _agent(f"file-cert:{tls.client_certificate}~{tls.private_key}")
+
+
+def _upstream_root(tls: UpstreamTls) -> secret_pb2.SdsSecretConfig | None:
+    if _mesh(tls):
+        return _agent(names.RESOURCE_ROOT)
+    if tls.insecure_skip_verify:
+        return None
+    if tls.credential_name:
+        return _ads(_credential(tls.credential_name) + _CA_SUFFIX)
+    return _agent(f"file-root:{tls.ca_certificates}" if tls.ca_certificates else _SYSTEM_ROOTS)
+
+
+def _server_certificate(tls: DownstreamTls) -> secret_pb2.SdsSecretConfig:
+    if tls.workload:
+        return _agent(names.RESOURCE_WORKLOAD)
+    if tls.credential_name:
+        return _ads(_credential(tls.credential_name))
+    return _agent(f"file-cert:{tls.certificate_file}~{tls.key_file}")
+
+
+def _client_validation(
+    tls: DownstreamTls, settings: MeshSettings
+) -> tls_pb2.CommonTlsContext.CombinedCertificateValidationContext:
+    if tls.workload:
+        domains = (settings.trust_domain, *settings.trust_domain_aliases)
+        prefixes = [string_pb2.StringMatcher(prefix=f"spiffe://{domain}/") for domain in domains]
+        found = _validation(_agent(names.RESOURCE_ROOT), tls.subject_alt_names)
+        if not tls.subject_alt_names:
+            found.default_validation_context.match_subject_alt_names.extend(prefixes)
+        return found
+    if tls.credential_name:
+        return _validation(_ads(_credential(tls.credential_name) + _CA_SUFFIX), tls.subject_alt_names)
+    return _validation(_agent(f"file-root:{tls.ca_file}"), tls.subject_alt_names)
+
+
+def _downstream_params(tls: DownstreamTls, settings: MeshSettings) -> common_pb2.TlsParameters | None:
+    if tls.workload and not (tls.min_version or tls.max_version or tls.cipher_suites):
+        return common_pb2.TlsParameters(
+            tls_minimum_protocol_version=_VERSIONS[settings.min_tls_version],
+            tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
+            cipher_suites=_MESH_CIPHERS,
+        )
+    return common_pb2.TlsParameters(
+        tls_minimum_protocol_version=_VERSIONS[tls.min_version],
+        tls_maximum_protocol_version=_VERSIONS[tls.max_version],
+        cipher_suites=tls.cipher_suites,
+    )
+
+
+def _validation(
+    root: secret_pb2.SdsSecretConfig, names_wanted: tuple[str, ...]
+) -> tls_pb2.CommonTlsContext.CombinedCertificateValidationContext:
+    wanted = [string_pb2.StringMatcher(exact=name) for name in names_wanted]
+    # match_subject_alt_names is deprecated in favour of match_typed_subject_alt_names; Istio sends it, Envoy accepts it
+    return tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+        default_validation_context=common_pb2.CertificateValidationContext(match_subject_alt_names=wanted),
+        validation_context_sds_secret_config=root,
+    )
+
+
+def _credential(name: str) -> str:
+    return name if name.startswith(_CREDENTIAL) else _CREDENTIAL + name
+
+
+def _ads(name: str) -> secret_pb2.SdsSecretConfig:
+    source = config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.V3
+    )
+    return secret_pb2.SdsSecretConfig(name=name, sds_config=source)
+
+
+def _agent(name: str) -> secret_pb2.SdsSecretConfig:
+    return secret_pb2.SdsSecretConfig(name=name, sds_config=_AGENT)
+
+
+_AGENT = config_source_pb2.ConfigSource(
+    api_config_source=config_source_pb2.ApiConfigSource(
+        api_type=config_source_pb2.ApiConfigSource.GRPC,
+        transport_api_version=config_source_pb2.V3,
+        set_node_on_first_message_only=True,
+        grpc_services=[
+            grpc_service_pb2.GrpcService(
+                envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=names.CLUSTER_SDS)
+            )
+        ],
+    ),
+    # The agent may need longer than Envoy's 15 s for its first certificate; without it connections must wait, not fail
+    initial_fetch_timeout=wellknown.duration(timedelta(0)),
+    resource_api_version=config_source_pb2.V3,
+)
