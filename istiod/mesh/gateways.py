@@ -44,14 +44,7 @@ def scope(
     listeners: dict[str, Listener] = {}
     routes: dict[str, RouteTable] = {}
     for place, servers in _places(gateways, key).items():
-        resolver = Resolver(
-            model=model,
-            namespace=key.namespace,
-            port=servers[0].port,
-            services=by_host,
-            clusters=upstream,
-            proxy=NodeType.ROUTER,
-        )
+        resolver = Resolver(settings=model.settings, port=servers[0].port, services=by_host, clusters=upstream)
         if servers[0].protocol.is_http:
             name = ".".join(("http", str(place[1]), *((place[0],) if place[0] else ())))
             routes[name] = gateway_routes.table(name, servers, index, client, resolver)

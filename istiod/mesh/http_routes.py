@@ -6,52 +6,65 @@ Where a rule's host is found, and with which port, is the Resolver's; everything
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from istiod.mesh import answers, clusters, header_operations
 from istiod.mesh.conditions import Client, Condition
 from istiod.mesh.http_rules import HttpRule, Share, Target
-from istiod.mesh.model import Model
-from istiod.mesh.route import ANY, Destination, MatchKind, Mirror, Retry, Route, RouteMatch, WeightedDestination
+from istiod.mesh.policy import TlsMode
+from istiod.mesh.route import ANY, Destination, MatchKind, Mirror, Route, RouteMatch, WeightedDestination
 from istiod.mesh.scope import Cluster
 from istiod.mesh.service import Resolution, Service
+from istiod.mesh.settings import MeshSettings
 from istiod.mesh.virtual_services import VirtualService
-from wire.node import NodeType
 
 DEFAULT_NAME = "default"
+_MESH_TLS = frozenset({TlsMode.AUTO, TlsMode.ISTIO_MUTUAL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Resolver:
-    """What a rule's destinations mean to clients in ``namespace`` whose requests were sent to ``port``.
+    """What a rule's destinations mean to clients whose requests were sent to ``port``.
 
     ``services`` are the hosts that may lend a destination without a port their only one: on a sidecar those that share
     the port (as in Istio), on a gateway all visible ones. ``clusters`` are those that exist in the scope.
     """
 
-    model: Model
-    namespace: str
+    settings: MeshSettings
     port: int
     services: Mapping[str, Service]
-    clusters: Mapping[str, Cluster] = field(default_factory=dict)
-    proxy: NodeType = NodeType.SIDECAR
+    clusters: Mapping[str, Cluster]
 
     def destination(self, target: Target) -> Destination:
         """The destination of a target. One whose cluster does not exist is marked so."""
-        service = self.services.get(target.host)
-        host = target.host
+        service, host = self.services.get(target.host), target.host
         if service is not None and service.resolution is Resolution.ALIAS:
             host = service.external_name
             service = self.services.get(host)
         only = service.ports[0].number if service is not None and len(service.ports) == 1 else self.port
-        found = clusters.destination(self.model, self.namespace, host, target.port or only, target.subset, self.proxy)
-        return found if found.cluster in self.clusters else replace(found, known=False)
+        port = target.port or only
+        name = clusters.cluster_name(clusters.OUTBOUND, target.subset, host, port)
+        cluster = self.clusters.get(name)
+        return Destination(
+            cluster=name,
+            host=host,
+            port=port,
+            subset=target.subset,
+            mesh_tls=cluster is not None and _speaks_mesh_tls(cluster),
+            hash_policy=cluster.policy.load_balancer.hash if cluster else None,
+            known=cluster is not None,
+        )
 
-    def idle_timeout(self, target: Target) -> timedelta | None:
-        """How long an idle TCP connection to a target may stay open, where its policy says so."""
-        cluster = self.clusters.get(self.destination(target).cluster)
+    def idle_timeout(self, name: str) -> timedelta | None:
+        """How long an idle TCP connection to a cluster may stay open, where its policy says so."""
+        cluster = self.clusters.get(name)
         return cluster.policy.connection_pool.tcp_idle_timeout if cluster else None
+
+
+def _speaks_mesh_tls(cluster: Cluster) -> bool:
+    """Mesh mTLS with the downstream's protocol: the ALPN of such a cluster depends on the request."""
+    return cluster.downstream_protocol and cluster.tls is not None and cluster.tls.mode in _MESH_TLS
 
 
 def routes(rules: VirtualService, client: Client, resolver: Resolver, *, tls: bool = False) -> tuple[Route, ...]:
@@ -70,21 +83,18 @@ def routes(rules: VirtualService, client: Client, resolver: Resolver, *, tls: bo
     return tuple(found)
 
 
-def default(resolver: Resolver, service: Service, retry: Retry | None) -> Route:
+def default(resolver: Resolver, service: Service) -> Route:
     """The route of a service that no VirtualService speaks for."""
+    retry = resolver.settings.default_retry
     share = resolver.destination(Target(host=service.host, port=resolver.port))
     return Route(
         name=DEFAULT_NAME,
         match=ANY,
         origin=None,
         destinations=(WeightedDestination(destination=share, weight=1),),
-        retry=_unhashed(retry) if retry and share.hash_policy else retry,
+        retry=replace(retry, ignore_previous_hosts=False) if share.hash_policy else retry,
         operation=f"{share.host}:{share.port}/*",
     )
-
-
-def _unhashed(retry: Retry) -> Retry:
-    return replace(retry, ignore_previous_hosts=False)
 
 
 def _route(rules: VirtualService, rule: HttpRule, condition: Condition, resolver: Resolver, *, tls: bool) -> Route:

@@ -65,6 +65,4 @@ def _tcp(rules: VirtualService, rule: L4Rule, resolver: Resolver) -> Tcp:
         name = destination.cluster if destination.known else clusters.BLACKHOLE
         shares.append(WeightedCluster(cluster=name, weight=share.weight))
     stat_prefix = shares[0].cluster if len(shares) == 1 else f"{rules.key.name}.{rules.key.namespace}"
-    return Tcp(
-        stat_prefix=stat_prefix, clusters=tuple(shares), idle_timeout=resolver.idle_timeout(rule.shares[0].target)
-    )
+    return Tcp(stat_prefix=stat_prefix, clusters=tuple(shares), idle_timeout=resolver.idle_timeout(shares[0].cluster))

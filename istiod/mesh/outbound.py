@@ -30,7 +30,7 @@ def scope(
     everything = {one.host: one for one in services}
     opaque = {
         piece.port.number: Resolver(
-            model=model, namespace=namespace, port=piece.port.number, services=everything, clusters=upstream
+            settings=model.settings, port=piece.port.number, services=everything, clusters=upstream
         )
         for piece in parts
     }
@@ -45,7 +45,7 @@ def scope(
             continue
         number = piece.port.number
         sharing = {one.host: one for one in services if one.port(number) is not None}
-        resolver = Resolver(model=model, namespace=namespace, port=number, services=sharing, clusters=upstream)
+        resolver = Resolver(settings=model.settings, port=number, services=sharing, clusters=upstream)
         if piece.rds == str(number):
             routes[piece.rds] = route_tables.of_port(index, client, resolver, aliases)
         else:

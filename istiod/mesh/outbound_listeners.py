@@ -14,7 +14,6 @@ from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh import clusters, l4_routes
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
-from istiod.mesh.http_rules import Target
 from istiod.mesh.l4_routes import L4Route
 from istiod.mesh.model import Model
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, Tcp, WeightedCluster
@@ -181,8 +180,8 @@ def _by_name(piece: Piece) -> bool:
 
 
 def _whole(piece: Piece, resolver: Resolver, *, by_name: bool) -> L4Route:
-    target = Target(host=piece.service.host, port=piece.port.number)
-    tcp = replace(_to(resolver.destination(target).cluster), idle_timeout=resolver.idle_timeout(target))
+    name = clusters.cluster_name(clusters.OUTBOUND, "", piece.service.host, piece.port.number)
+    tcp = replace(_to(name), idle_timeout=resolver.idle_timeout(name))
     return L4Route(tcp=tcp, server_names=(piece.service.host,) if by_name else ())
 
 

@@ -61,10 +61,10 @@ def of_port(
     ledger = domains.Ledger(frozenset(one.host.lower() for one in candidates))
     found = []
     for candidate in sorted(candidates, key=lambda one: not one.ruled):
-        names = tuple(_names(candidate, client.namespace, resolver.model.settings.dns_domain, aliases))
+        names = tuple(_names(candidate, client.namespace, resolver.settings.dns_domain, aliases))
         if given := ledger.give(names, candidate.host.lower()):
             found.append(VirtualHost(name=f"{candidate.host}:{resolver.port}", domains=given, routes=candidate.routes))
-    rest = _ALLOW_ANY if resolver.model.settings.outbound is OutboundMode.ALLOW_ANY else _BLOCK_ALL
+    rest = _ALLOW_ANY if resolver.settings.outbound is OutboundMode.ALLOW_ANY else _BLOCK_ALL
     if ledger.give(rest.domains, EVERY_DOMAIN):
         found.append(rest)
     return RouteTable(name=str(resolver.port), virtual_hosts=tuple(found))

@@ -33,12 +33,11 @@ def of_services(
     index: VirtualServiceIndex, client: Client, resolver: Resolver, services: Iterable[Service]
 ) -> Iterator[Candidate]:
     """A candidate for each service: the routes of the VirtualService that speaks for it, else the default one."""
-    retry = resolver.model.settings.default_retry
     for service in services:
         ruled = first_routes(index.for_sidecar(service.host, client.namespace), client, resolver)
         yield Candidate(
             host=service.host,
-            routes=ruled or (http_routes.default(resolver, service, retry if retry.attempts > 0 else None),),
+            routes=ruled or (http_routes.default(resolver, service),),
             service=service,
             ruled=bool(ruled),
         )
