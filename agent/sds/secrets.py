@@ -7,6 +7,7 @@ that a rule or ProxyConfig names (Istio's spelling), read when asked for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -51,10 +52,12 @@ class Secrets:
         """Start with nothing: a stream that asks waits until something is published."""
         self._published: Mapping[str, Secret] = {}
         self._changed = asyncio.Event()
+        self.generation = 0
 
     def publish(self, *secrets: Secret) -> None:
         """Serve these from now on, in place of those of the same names."""
         self._published = {**self._published, **{secret.name: secret for secret in secrets}}
+        self.generation += 1
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -64,13 +67,13 @@ class Secrets:
             return _from_files(name)
         return self._published.get(name)
 
-    async def changed(self, names: frozenset[str]) -> None:
-        """Return when something was published, or at the next poll if one of these names is a file."""
-        polled = any(name.startswith((FILE_CERTIFICATE, FILE_ROOT)) for name in names)
-        try:
-            await asyncio.wait_for(self._changed.wait(), _FILE_POLL_SECONDS if polled else None)
-        except TimeoutError:
+    async def changed(self, since: int, names: frozenset[str]) -> None:
+        """Return once the generation is later than ``since``, or at the next poll if one of these names is a file."""
+        if self.generation > since:
             return
+        polled = any(name.startswith((FILE_CERTIFICATE, FILE_ROOT)) for name in names)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), _FILE_POLL_SECONDS if polled else None)
 
 
 def _from_files(name: str) -> Secret | None:

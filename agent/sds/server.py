@@ -130,14 +130,15 @@ class SdsServer:
         try:
             while not reader.done():
                 asked.clear()
-                waiters = {
-                    reader,
-                    asyncio.create_task(asked.wait()),
-                    asyncio.create_task(self._secrets.changed(session.wanted)),
-                }
+                seen = self._secrets.generation  # before looking: what is published meanwhile ends the wait at once
                 due = session.due(self._secrets.get)
                 if due:
                     await send(session, due)
+                waiters = {
+                    reader,
+                    asyncio.create_task(asked.wait()),
+                    asyncio.create_task(self._secrets.changed(seen, session.wanted)),
+                }
                 await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
                 await _cancel(waiters - {reader})
         finally:

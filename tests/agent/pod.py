@@ -177,8 +177,7 @@ class Pod:
 @contextlib.asynccontextmanager
 async def pod(folder: Path, control: Istiod, kind: str = "sidecar", **environment: str) -> AsyncIterator[Pod]:
     admin, status, readiness, prometheus = (free_port() for _ in range(4))
-    account = tokens.Account(namespace="default", service_account="sleep", pod="sleep-1")
-    write(folder / "var/run/secrets/tokens/istio-token", tokens.mint(control.key, account, now()))
+    write_token(folder / "var/run/secrets/tokens/istio-token", control)
     write(folder / "var/run/secrets/istio/root-cert.pem", control.ca.roots)
     write(folder / "etc/istio/pod/labels", 'app="sleep"\nversion="v1"')
     config = {
@@ -221,6 +220,11 @@ async def pod(folder: Path, control: Istiod, kind: str = "sidecar", **environmen
                 os.kill(found.envoy_pid(), signal.SIGKILL)
                 process.kill()
                 await process.wait()
+
+
+def write_token(path: Path, control: Istiod) -> None:
+    account = tokens.Account(namespace="default", service_account="sleep", pod="sleep-1")
+    write(path, tokens.mint(control.key, account, now()))
 
 
 def write(path: Path, text: str) -> None:
