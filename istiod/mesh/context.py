@@ -6,24 +6,73 @@ gateways. Compiling scopes is istiod.envoy's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from crds.diagnostic import Diagnostic
-from crds.key import ConfigKey
+from crds.key import NETWORKING, SECURITY, ConfigKey
 from istiod.config.proxy import Proxy
-from istiod.config.store import ConfigSnapshot
+from istiod.config.store import ConfigSnapshot, Kind
+from istiod.mesh import (
+    backends,
+    destination_rules,
+    endpoints,
+    findings,
+    gateway_servers,
+    gateways,
+    inbound,
+    mesh_config,
+    outbound,
+    peer_authentication,
+    sources,
+    virtual_service_checks,
+    virtual_services,
+    workloads,
+)
+from istiod.mesh.backends import Backends, PodName
 from istiod.mesh.endpoint import EndpointTable, View
-from istiod.mesh.model import Model
-from istiod.mesh.scope import Scope
+from istiod.mesh.endpoints import HostName
+from istiod.mesh.findings import Findings
+from istiod.mesh.gateway_servers import GatewayIndex
+from istiod.mesh.inbound import Place
+from istiod.mesh.memo import Memo
+from istiod.mesh.model import Model, Summary
+from istiod.mesh.scope import OutboundScope, Scope, ScopeKey
+from istiod.mesh.service import Labels
+from istiod.mesh.settings import MeshSettings
+from istiod.mesh.sources import Sources
+from istiod.mesh.virtual_services import VirtualServiceIndex
+from istiod.mesh.workloads import PodWorkload
+from wire.node import Node, NodeType
+
+_MESH_CONFIG: Kind = (mesh_config.KEY.group, mesh_config.KEY.kind)
+_RULES: Kind = (NETWORKING, "DestinationRule")
+_PEERS: Kind = (SECURITY, "PeerAuthentication")
+_ROUTES: Kind = (NETWORKING, "VirtualService")
+_GATEWAYS: Kind = (NETWORKING, "Gateway")
+_SIDECARS: Kind = (NETWORKING, "Sidecar")
+_POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MeshContext:
-    """The model, the endpoints (which no scope holds), and what was found wrong with the objects."""
+    """The model, the indexes beside it, the endpoints (which no scope holds), and what was found wrong.
 
-    model: Model
-    endpoints: EndpointTable
-    diagnostics: tuple[Diagnostic, ...] = field(default=())
+    ``node_local`` and ``failover_labels`` say what of a proxy's place any service or policy looks at.
+    """
+
+    model: Model = field(default_factory=Model)
+    virtual_services: VirtualServiceIndex = field(default_factory=VirtualServiceIndex)
+    gateways: GatewayIndex = field(default_factory=GatewayIndex)
+    endpoints: EndpointTable = field(default_factory=EndpointTable)
+    diagnostics: tuple[Diagnostic, ...] = ()
+    findings: Findings = field(default_factory=Findings)
+    sources: Sources = field(default_factory=Sources)
+    backends: Backends = field(default_factory=Backends)
+    node_local: bool = False
+    failover_labels: frozenset[str] = frozenset()
+    memo: Memo = field(default_factory=Memo)
 
 
 def build(
@@ -31,19 +80,234 @@ def build(
 ) -> MeshContext:
     """The mesh of a snapshot.
 
+    An event of slices and pods only touches endpoints, unless it changes what scopes know of them (model.Summary).
+
     Args:
         snapshot: all objects.
         previous: the context before, whose unchanged parts are reused (and are then the same objects).
         changed: the keys that differ from ``previous``'s snapshot; ignored without ``previous``.
     """
-    raise NotImplementedError
+    before = previous or MeshContext()
+    kinds = None if previous is None else frozenset((key.group, key.kind) for key in changed)
+    settings, of_settings = _settings(snapshot, before, kinds)
+    if settings is not before.model.settings:
+        kinds = None
+    step = _Step(snapshot=snapshot, before=before, changed=changed, kinds=kinds, settings=settings)
+    found = step.sources()
+    policies, of_policies = step.policies()
+    peers, of_peers = step.peers()
+    table, summaries, seen, touched_pods = step.endpoints(found)
+    model = _model(
+        before.model,
+        Model(
+            settings=settings,
+            registry=found.registry,
+            policies=policies,
+            peers=peers,
+            summaries=summaries,
+            declared=found.declared,
+        ),
+    )
+    routes, servers = step.routes()
+    same = model is before.model and routes is before.virtual_services and servers is before.gateways
+    of_cross = before.findings.cross
+    if not same or step.touches(_SIDECARS):
+        checks = virtual_service_checks.findings(model, routes, servers)
+        of_cross = (*findings.cross(snapshot, model), *checks)
+    everything = Findings(
+        settings=of_settings, sources=found.diagnostics, policies=of_policies, peers=of_peers, cross=of_cross
+    )
+    return MeshContext(
+        model=model,
+        virtual_services=routes,
+        gateways=servers,
+        endpoints=table,
+        diagnostics=before.diagnostics if everything == before.findings else everything.all(),
+        findings=everything,
+        sources=found,
+        backends=seen,
+        node_local=any(service.node_local for service in found.registry.services),
+        failover_labels=_failover_labels(model),
+        memo=before.memo.without(touched_pods) if same else before.memo.next(),
+    )
+
+
+def _settings(
+    snapshot: ConfigSnapshot, before: MeshContext, kinds: frozenset[Kind] | None
+) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
+    old = before.model.settings
+    if kinds is not None and _MESH_CONFIG not in kinds:
+        return old, before.findings.settings
+    settings, found = mesh_config.read(snapshot, None if kinds is None else old)
+    return (old if settings == old else settings), found
+
+
+def _model(before: Model, now: Model) -> Model:
+    """The model before where all parts are the same objects."""
+    parts = ("settings", "registry", "policies", "peers", "summaries", "declared")
+    return before if all(getattr(before, part) is getattr(now, part) for part in parts) else now
+
+
+def _failover_labels(model: Model) -> frozenset[str]:
+    """Label keys that some failover priority names (``key`` or ``key=value``)."""
+    settings = [model.settings.locality_lb]
+    for home in model.policies.by_namespace.values():
+        for policies in home.values():
+            settings += [p.load_balancer.locality for policy in policies for _, p in policy.policies]
+    return frozenset(name.partition("=")[0] for one in settings if one for name in one.failover_priority)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """The parts of one build. ``kinds`` are the kinds with changes; None: everything has to be looked at."""
+
+    snapshot: ConfigSnapshot
+    before: MeshContext
+    changed: frozenset[ConfigKey]
+    kinds: frozenset[Kind] | None
+    settings: MeshSettings
+
+    def touches(self, *kinds: Kind) -> bool:
+        """Whether objects of these kinds may have changed."""
+        return self.kinds is None or not self.kinds.isdisjoint(kinds)
+
+    def sources(self) -> Sources:
+        """Services and what ServiceEntries declare."""
+        if not self.touches(sources.SERVICES, sources.ENTRIES):
+            return self.before.sources
+        return sources.build(self.snapshot, self.settings, self.before.sources)
+
+    def policies(self) -> tuple[destination_rules.PolicyIndex, tuple[Diagnostic, ...]]:
+        """DestinationRules."""
+        if not self.touches(_RULES):
+            return self.before.model.policies, self.before.findings.policies
+        return destination_rules.build(self.snapshot, self.settings, self.before.model.policies)
+
+    def peers(self) -> tuple[peer_authentication.PeerAuthenticationIndex, tuple[Diagnostic, ...]]:
+        """PeerAuthentications."""
+        if not self.touches(_PEERS):
+            return self.before.model.peers, self.before.findings.peers
+        index, found = peer_authentication.build(self.snapshot, self.settings.root_namespace)
+        return (self.before.model.peers if index == self.before.model.peers else index), found
+
+    def routes(self) -> tuple[VirtualServiceIndex, GatewayIndex]:
+        """VirtualServices and Gateways."""
+        routes, servers = self.before.virtual_services, self.before.gateways
+        if self.touches(_ROUTES):
+            routes = virtual_services.build(self.snapshot, self.settings, routes)
+        if self.touches(_GATEWAYS):
+            servers = gateway_servers.build(self.snapshot, servers)
+        return routes, servers
+
+    def endpoints(
+        self, found: Sources
+    ) -> tuple[EndpointTable, Mapping[HostName, Summary], Backends, frozenset[PodName]]:
+        """Endpoints, what scopes know of them, the index behind them, and the pods that are not what they were."""
+        before = self.before
+        old = before.backends
+        if self.touches(backends.NODES):
+            seen = backends.build(self.snapshot, self.settings)
+            names = frozenset((s.host, s.namespace) for s in found.registry.services) | before.endpoints.leaves.keys()
+            pods = frozenset(n for n in old.pods.keys() | seen.pods.keys() if old.pods.get(n) != seen.pods.get(n))
+        else:
+            seen, touched = backends.update(old, self.snapshot, self.changed, self.settings)
+            names, pods = frozenset(self._hosts(found, touched)), touched.pods
+        table = endpoints.update(before.endpoints, found.registry, found.declared, seen, names)
+        summaries = endpoints.summarize(before.model.summaries, found.registry, table, names)
+        return table, summaries, seen, pods
+
+    def _hosts(self, found: Sources, touched: backends.Touched) -> Iterator[HostName]:
+        """Hosts whose endpoints may differ: named by slices and pods, selecting a pod, or declared otherwise."""
+        for namespace, name in touched.services:
+            yield f"{name}.{namespace}.svc.{self.settings.dns_domain}", namespace
+        for namespace in {namespace for namespace, _ in touched.pods}:
+            for service in found.registry.in_namespace(namespace):
+                if service.selector and not service.kubernetes:
+                    yield service.host, namespace
+        before = self.before.sources
+        if found.registry is not before.registry:
+            yield from {(s.host, s.namespace) for s in set(found.registry.services) ^ set(before.registry.services)}
+        if found.declared is not before.declared:
+            old, new = before.declared.leaves, found.declared.leaves
+            yield from (name for name in old.keys() | new.keys() if old.get(name) is not new.get(name))
 
 
 def scope(context: MeshContext, proxy: Proxy) -> Scope:
     """What a proxy gets. Proxies alike share it: the same objects, also across contexts while nothing changed."""
-    raise NotImplementedError
+    name = (proxy.node.namespace, proxy.node.name)
+    return context.memo.of_proxy(name, proxy, lambda: _scope(context, proxy.node))
+
+
+def _scope(context: MeshContext, node: Node) -> Scope:
+    model, memo = context.model, context.memo
+    place = _place(node, context.backends.pods.get((node.namespace, node.name)))
+    key = _key(context, node, place)
+    if node.type is NodeType.ROUTER:
+        return memo.of_parts(model.settings, memo.of_key(key, lambda before: _router(context, key, before)), None)
+    shape = inbound.shape(model, place)
+    return memo.of_parts(
+        model.settings,
+        memo.of_key(key, lambda before: outbound.scope(model, context.virtual_services, key, before)),
+        memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings)),
+    )
+
+
+def _router(context: MeshContext, key: ScopeKey, before: OutboundScope | None) -> OutboundScope:
+    return gateways.scope(context.model, context.virtual_services, context.gateways, key, before)
+
+
+def _key(context: MeshContext, node: Node, place: Place) -> ScopeKey:
+    labels = dict(place.labels)
+    matched = context.virtual_services.matched(labels)
+    if node.type is NodeType.SIDECAR:
+        return ScopeKey(type=node.type, namespace=node.namespace, matched=matched)
+    ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
+    return ScopeKey(
+        type=node.type,
+        namespace=node.namespace,
+        matched=(*matched, *context.gateways.matched(labels)),
+        ports=tuple(sorted(ports)),
+    )
+
+
+def _place(node: Node, pod: PodWorkload | None) -> Place:
+    """The workload of a proxy: its pod's word where there is a pod, else what the proxy says of itself."""
+    if pod is None:
+        return Place(
+            namespace=node.namespace,
+            labels=frozenset(node.labels.items()),
+            ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
+            addresses=node.addresses,
+        )
+    return Place(
+        namespace=node.namespace,
+        labels=pod.labels,
+        ports={port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp},
+        addresses=pod.addresses or node.addresses,
+    )
+
+
+def _said_ports(said: Any) -> Iterator[tuple[str, int]]:
+    for port in said if isinstance(said, list) else ():
+        if isinstance(port, dict) and isinstance(number := port.get("containerPort"), int | float):
+            yield str(port.get("name")), int(number)
 
 
 def view(context: MeshContext, proxy: Proxy) -> View:
     """Where a proxy looks from, for its endpoints."""
-    raise NotImplementedError
+    node = proxy.node
+    pod = context.backends.pods.get((node.namespace, node.name))
+    locality = node.locality
+    if locality == workloads.NOWHERE:
+        locality = pod.locality if pod else workloads.label_locality(node.labels) or locality
+    return View(
+        cluster_id=node.cluster_id,
+        network=node.network or (pod.network if pod else ""),
+        locality=locality,
+        node=(pod.node if pod else node.node_name) if context.node_local else "",
+        labels=_looked_at(pod.all_labels if pod else frozenset(node.labels.items()), context.failover_labels),
+    )
+
+
+def _looked_at(labels: Labels, keys: frozenset[str]) -> Labels:
+    return frozenset(pair for pair in labels if pair[0] in keys) if keys else frozenset()

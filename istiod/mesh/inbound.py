@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from istiod.config.origin import Origin
@@ -77,11 +77,8 @@ class Place:
 def shape(model: Model, place: Place) -> Shape:
     """The shape of a workload: the ports that services of its namespace send to, and the mTLS modes that hold."""
     ports: dict[int, InboundPort] = {}
-    for service in _targeting(model, place):
-        for port in service.ports:
-            target = place.ports.get(port.target, 0) if isinstance(port.target, str) else port.target or port.number
-            if target in (0, model.settings.inbound_port) or port.protocol is Protocol.UDP:
-                continue
+    for service, port, target in targets(model, place):
+        if target != model.settings.inbound_port:
             ports.setdefault(target, _port(model, service, port, target))
     verdict = model.peers.of_workload(place.namespace, place.labels)
     return Shape(
@@ -90,6 +87,15 @@ def shape(model: Model, place: Place) -> Shape:
         port_mtls=verdict.ports,
         origin=verdict.origin,
     )
+
+
+def targets(model: Model, place: Place) -> Iterator[tuple[Service, Port, int]]:
+    """The service ports that send to a workload, each with the workload's port; the oldest service first."""
+    for service in _targeting(model, place):
+        for port in service.ports:
+            target = place.ports.get(port.target, 0) if isinstance(port.target, str) else port.target or port.number
+            if target and port.protocol is not Protocol.UDP:
+                yield service, port, target
 
 
 def _targeting(model: Model, place: Place) -> list[Service]:

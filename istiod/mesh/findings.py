@@ -1,0 +1,54 @@
+"""What is wrong with objects in sight of the rest of the mesh, where this half of the model sees it.
+
+VirtualServices and Gateways have virtual_service_checks. Findings of one object alone come from where it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from crds import destination_rule
+from crds.diagnostic import Code, Diagnostic, warning
+from crds.key import NETWORKING, ConfigKey
+from istiod.config.store import ConfigSnapshot
+from istiod.mesh import hosts
+from istiod.mesh.model import Model
+
+_NO_KEY = ConfigKey("", "", "", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Diagnostics by the part of the mesh that found them, so that an unchanged part need not look again."""
+
+    settings: tuple[Diagnostic, ...] = ()
+    sources: tuple[Diagnostic, ...] = ()
+    policies: tuple[Diagnostic, ...] = ()
+    peers: tuple[Diagnostic, ...] = ()
+    cross: tuple[Diagnostic, ...] = ()
+
+    def all(self) -> tuple[Diagnostic, ...]:
+        """Everything once, in an order that no order of events changes."""
+        parts = (self.settings, self.sources, self.policies, self.peers, self.cross)
+        unique = {diagnostic: None for part in parts for diagnostic in part}
+        return tuple(sorted(unique, key=lambda d: (d.key or _NO_KEY, d.field, d.code.value, d.message)))
+
+
+def cross(snapshot: ConfigSnapshot, model: Model) -> Iterator[Diagnostic]:
+    """Findings about DestinationRules, and kinds that are read and have no effect yet."""
+    for key in snapshot.of(NETWORKING, "Sidecar"):
+        message = "Sidecars have no effect yet: every proxy of the namespace sees all services exported to it"
+        yield warning(Code.NOT_SUPPORTED, key, "", message)
+    for key, rule in snapshot.of(NETWORKING, "DestinationRule").items():
+        if isinstance(rule, destination_rule.DestinationRule):
+            host = hosts.resolve(rule.spec.host.lower(), key.namespace, model.settings.dns_domain)
+            if not _serves(model, host, key.namespace):
+                message = f"no service that {key.namespace or 'the mesh'} sees has the host {host!r}"
+                yield warning(Code.UNKNOWN_HOST, key, "spec.host", message)
+
+
+def _serves(model: Model, host: str, namespace: str) -> bool:
+    if not hosts.is_wildcard(host):
+        return model.registry.find(host, namespace) is not None
+    return any(hosts.matches(host, service.host) for service in model.registry.services)

@@ -1,0 +1,105 @@
+"""Services and ServiceEntries of a snapshot -> the registry and the endpoints that entries name themselves.
+
+Each object is converted once and remembered; equal results stay the same objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from crds import core, service_entry
+from crds.diagnostic import Code, Diagnostic, warning
+from crds.key import NETWORKING, ConfigKey
+from crds.meta import Object
+from istiod.config.store import ConfigSnapshot, Kind
+from istiod.mesh import registry, service_entries, services
+from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable
+from istiod.mesh.registry import Registry
+from istiod.mesh.service import Service
+from istiod.mesh.settings import MeshSettings
+
+SERVICES: Kind = ("", "Service")
+ENTRIES: Kind = (NETWORKING, "ServiceEntry")
+
+_Ports = Mapping[int, tuple[Endpoint, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """An object and what it became; ``declared`` is by host."""
+
+    item: Object
+    services: tuple[Service, ...]
+    declared: tuple[tuple[str, _Ports], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sources:
+    """The registry, the declared endpoints, and what they were made from."""
+
+    registry: Registry = field(default_factory=Registry)
+    declared: EndpointTable = field(default_factory=EndpointTable)
+    diagnostics: tuple[Diagnostic, ...] = ()
+    read: Mapping[ConfigKey, Converted] = field(default_factory=dict)
+    settings: MeshSettings | None = None
+
+
+def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -> Sources:
+    """The sources of a snapshot. Parts that are equal to ``previous``'s are the same objects."""
+    known = previous.read if previous.settings is settings else {}
+    read: dict[ConfigKey, Converted] = {}
+    for kind in (SERVICES, ENTRIES):
+        for key, item in snapshot.of(*kind).items():
+            before = known.get(key)
+            read[key] = before if before is not None and before.item is item else _convert(item, settings)
+    found, findings = registry.build((s for one in read.values() for s in one.services), previous.registry)
+    if len(found.services) == len(previous.registry.services) and all(
+        new is old for new, old in zip(found.services, previous.registry.services, strict=True)
+    ):
+        found = previous.registry
+    return Sources(
+        registry=found,
+        declared=_declared(read, previous.declared),
+        diagnostics=(*findings, *(d for one in read.values() for d in _unsupported(one.item))),
+        read=read,
+        settings=settings,
+    )
+
+
+def _convert(item: Object, settings: MeshSettings) -> Converted:
+    if isinstance(item, core.Service):
+        return Converted(item=item, services=(services.service(item, settings),))
+    if not isinstance(item, service_entry.ServiceEntry):
+        return Converted(item=item, services=())
+    made = service_entries.services(item, settings)
+    declared = tuple((s.host, service_entries.endpoints(item, s, settings)) for s in made)
+    return Converted(item=item, services=made, declared=declared)
+
+
+def _declared(read: Mapping[ConfigKey, Converted], previous: EndpointTable) -> EndpointTable:
+    """Endpoints by host and namespace; of several entries the first by name counts for a port."""
+    ports: dict[tuple[str, str], dict[int, tuple[Endpoint, ...]]] = {}
+    for key in sorted(read):
+        for host, endpoints in read[key].declared:
+            own = ports.setdefault((host, key.namespace), {})
+            for number, found in endpoints.items():
+                own.setdefault(number, found)
+    leaves: dict[tuple[str, str], EndpointLeaf] = {}
+    for name, own in ports.items():
+        old = previous.leaves.get(name)
+        leaves[name] = old if old is not None and old.ports == own else EndpointLeaf(ports=own)
+    same = leaves.keys() == previous.leaves.keys() and all(previous.leaves[n] is leaf for n, leaf in leaves.items())
+    return previous if same else EndpointTable(leaves=leaves)
+
+
+def _unsupported(item: Object) -> Iterator[Diagnostic]:
+    if not isinstance(item, service_entry.ServiceEntry):
+        return
+    if item.spec.resolution == "DYNAMIC_DNS":
+        message = "DYNAMIC_DNS is not supported yet: the hosts have no cluster"
+        yield warning(Code.NOT_SUPPORTED, item.key, "spec.resolution", message)
+    for i, endpoint in enumerate(item.spec.endpoints):
+        if endpoint.address.startswith("unix://"):
+            message = "Unix domain sockets are not supported yet; this endpoint is left out"
+            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].address", message)
