@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from crds.key import ConfigKey
 from node import replicas
 from node.container import now
+from node.errors import MeshError
 from node.objects import Raw, key_of, labels_of
 from node.pod import Pod, Site
 from node.replicas import Replica
@@ -21,8 +22,8 @@ _TEMPLATE = "pod-template-hash"
 _ENDED = frozenset({"Succeeded", "Failed"})
 _PER_BLOCK = 250
 
-Inject = Callable[[Raw], Raw]
-"""A pod in, the pod to run out."""
+Inject = Callable[[Raw], Raw | None]
+"""A pod in, the pod to run out; None if it must not be created."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,10 +97,29 @@ class Controller:
         meta = {**raw["metadata"], "uid": f"{self._numbers:08x}-{key.namespace}-{key.name}"}
         given = raw.get("spec") or {}
         placed = {**raw, "metadata": meta, "spec": {"nodeName": NODE_NAME, **given}}
-        pod = Pod(self._inject(placed), self._site, self._numbers, address_of(self._numbers))
+        injected = self._inject(placed)
+        if injected is None:
+            return
+        pod = Pod(injected, self._site, self._numbers, address_of(self._numbers))
         self.members[key.namespace, key.name] = Member(pod=pod, owner=owner, given=given)
         pod.start()
         self._site.changed()
+
+    def find(self, name: str) -> Member:
+        """A pod by NAME, NAMESPACE/NAME, or the name of its Deployment (its first pod that is ready).
+
+        Raises:
+            MeshError: there is none.
+        """
+        space, slash, rest = name.rpartition("/")
+        found = [
+            member
+            for (namespace, pod), member in self.members.items()
+            if (not slash or namespace == space) and rest in {pod, member.owner.name} and not member.leaving
+        ]
+        if not found:
+            raise MeshError(f"no pod {name}")
+        return min(found, key=lambda m: not m.pod.state.ready)
 
     def mark(self, member: Member, grace: float | None = None) -> None:
         """Have a pod removed after the next publication; ``grace`` replaces what its spec says, in seconds."""

@@ -136,7 +136,7 @@ def owner(root: pathlib.Path, name: str) -> int:
 
 def _folders(root: pathlib.Path) -> list[pathlib.Path]:
     """The folders of all meshes."""
-    return sorted(root.iterdir()) if root.is_dir() else []
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
 async def clean_dead(root: pathlib.Path = DEFAULT_ROOT) -> list[str]:

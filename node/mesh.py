@@ -12,57 +12,34 @@ import os
 import pathlib
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
+
+import watchfiles
 
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
 from node import home, images, network, objects, status, system, world
-from node.controller import Controller, Member, backend_of, unready
+from node.controller import Controller, backend_of, unready
 from node.credentials import Credentials
 from node.dns import Server
 from node.errors import MeshError
 from node.forward import Forwarder
 from node.home import Home
-from node.images import Image
 from node.network import NODE_ADDRESS, Network
-from node.objects import Raw
+from node.objects import Document, Raw
+from node.options import Options
 from node.pod import Pod, Site
-from node.podspec import Facts
+from node.provision import Provision
 from node.publication import Publication
 from node.services import Addresses
 from node.store import Store, load
 from wire import names
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+_RENEWAL = 600.0  # seconds between looks at tokens that may have to be renewed
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def _complain(diagnostic: Diagnostic) -> None:
-    """Print a finding where programs complain."""
-    print(diagnostic, file=sys.stderr)  # noqa: T201 (the default for whoever gives no other)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What kind of mesh. ``name`` "" takes a new one, so that any number of meshes can be up at once."""
-
-    name: str = ""
-    root: pathlib.Path = home.DEFAULT_ROOT
-    namespace: str = "default"
-    """Where objects go that name no namespace."""
-    control_plane: bool = True
-    gateway: bool = True
-    """Bring an ingress gateway (needs the control plane)."""
-    istiod: tuple[str, ...] = ()
-    """Further arguments of ``istiod discovery``."""
-    images: Mapping[str, Image] = field(default_factory=dict)
-    """More images, by short name."""
-    grace: float = 3.0
-    """Seconds that pods get when the whole mesh ends."""
-    complain: Callable[[Diagnostic], None] = _complain
 
 
 class Mesh:
@@ -79,6 +56,7 @@ class Mesh:
         self._addresses = Addresses()
         self._failure: BaseException | None = None
         self._home: Home | None = None
+        self._said: set[Diagnostic] = set()
 
     async def __aenter__(self) -> Self:
         """Bring up network, names and pods; does not wait for readiness.
@@ -105,7 +83,6 @@ class Mesh:
         stack.callback(self._dns.close)
         self._store = Store(self._home.config)
         self._publication = Publication(self._home.runtime)
-        self._credentials = Credentials(self._home.folder)
         self._rules = ""
         self._controller = Controller(self._site(), self._inject)
         if self.options.control_plane:
@@ -142,7 +119,7 @@ class Mesh:
             network=self._network,
             folder=self._own.folder,
             image=images.table(python, self.options.images),
-            facts=self._facts,
+            facts=Provision(self._store.objects, Credentials(self._own.folder)).facts,
             changed=self._changed.set,
             failed=self._fail,
             env=env,
@@ -165,34 +142,16 @@ class Mesh:
         """The folder of what the node publishes."""
         return self._own.runtime
 
-    def _facts(self, pod: Raw, address: str) -> Facts:
-        """What a pod may know."""
-        space = objects.key_of(pod).namespace
-        account = str((pod.get("spec") or {}).get("serviceAccountName") or "default")
-        found = {kind: self._data(kind, space) for kind in ("ConfigMap", "Secret")}
-        found["ConfigMap"].setdefault("istio-ca-root-cert", {"root-cert.pem": self._credentials.root})
-        return Facts(
-            address=address,
-            host_address=NODE_ADDRESS,
-            node=str((pod.get("spec") or {}).get("nodeName") or world.NODE_NAME),
-            cpus=os.cpu_count() or 1,
-            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            config_maps=found["ConfigMap"],
-            secrets=found["Secret"],
-            token=self._credentials.token(space, account, objects.key_of(pod).name),
-        )
-
-    def _data(self, kind: str, space: str) -> dict[str, Mapping[str, str]]:
-        """The data of a namespace's ConfigMaps or Secrets by name."""
-        return {
-            key.name: objects.data_of(raw)
-            for key, raw in self._store.objects.items()
-            if key.kind == kind and key.namespace == space
-        }
-
-    def _inject(self, pod: Raw) -> Raw:
-        """The pod with its sidecar, where its namespace asks for one."""
-        return system.injected(pod, self._store.objects) if self.options.control_plane else pod
+    def _inject(self, pod: Raw) -> Raw | None:
+        """The pod with its sidecar, where its namespace asks for one; what is wrong is said once."""
+        if not self.options.control_plane:
+            return pod
+        found, diagnostics = system.injected(pod, self._store.objects)
+        for each in diagnostics:
+            if each not in self._said:
+                self._said.add(each)
+                self.options.complain(each)
+        return found
 
     # -- the loop
 
@@ -209,7 +168,10 @@ class Mesh:
     async def _run(self) -> None:
         """React to changes for ever."""
         while True:
-            await self._changed.wait()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _RENEWAL)
+            except TimeoutError:
+                self._refresh()
             self._changed.clear()
             self._controller.step(self._store.objects)
             await self._publish()
@@ -268,11 +230,32 @@ class Mesh:
             documents, found = objects.read(what, "-", self.options.namespace)
         else:
             documents, found = load([pathlib.Path(what)], self.options.namespace)
+        self._take(documents, found)
+        return found
+
+    def _take(self, documents: Iterable[Document], found: Iterable[Diagnostic]) -> None:
         for each in found:
             self.options.complain(each)
         self._store.apply(documents)
         self._touch()
-        return found
+
+    async def follow(self, path: str | os.PathLike[str]) -> None:
+        """Apply a file or folder again whenever it changes, and delete what it no longer holds; until cancelled."""
+        source = pathlib.Path(path)
+        known = {objects.key_of(d.raw) for d in load([source], self.options.namespace)[0]}
+        async for _ in watchfiles.awatch(source):
+            try:
+                documents, found = load([source], self.options.namespace)
+            except OSError:
+                continue  # being replaced, or gone: what it held stays
+            self._take(documents, found)
+            fresh = {objects.key_of(d.raw) for d in documents}
+            if not found:  # an object of an unreadable document is not gone
+                for key in known - fresh:
+                    self._store.delete(key)
+                known = set()
+            known |= fresh
+            self._touch()
 
     async def delete(self, kind: str, name: str, namespace: str = "", group: str | None = None) -> bool:
         """Delete an object by kind and name; False if there is none."""
@@ -284,25 +267,13 @@ class Mesh:
 
     def _touch(self) -> None:
         """Look again at everything that follows from objects."""
-        for member in self._controller.members.values():
-            member.pod.refresh()
+        self._refresh()
         self._changed.set()
 
-    def _member(self, name: str) -> Member:
-        """A pod by NAME, NAMESPACE/NAME, or the name of its Deployment (its first pod that is ready).
-
-        Raises:
-            MeshError: there is none.
-        """
-        space, slash, rest = name.rpartition("/")
-        found = [
-            member
-            for (namespace, pod), member in self._controller.members.items()
-            if (not slash or namespace == space) and rest in {pod, member.owner.name} and not member.leaving
-        ]
-        if not found:
-            raise MeshError(f"no pod {name}")
-        return min(found, key=lambda m: not m.pod.state.ready)
+    def _refresh(self) -> None:
+        """Write pods' files anew where a ConfigMap, Secret or token has changed."""
+        for member in self._controller.members.values():
+            member.pod.refresh()
 
     def pod(self, name: str) -> Pod:
         """A pod by NAME, NAMESPACE/NAME, or the name of its Deployment (its first pod that is ready).
@@ -310,7 +281,7 @@ class Mesh:
         Raises:
             MeshError: there is none.
         """
-        return self._member(name).pod
+        return self._controller.find(name).pod
 
     async def exec(self, pod: str, argv: Sequence[str], container: str = "") -> tuple[int, str, str]:
         """Run a command in a pod's first container or the named one: exit code, stdout, stderr.
@@ -337,7 +308,7 @@ class Mesh:
         Raises:
             MeshError: there is none.
         """
-        member = self._member(pod)
+        member = self._controller.find(pod)
         if member.owner.kind == "Pod":
             self._store.delete(member.owner)
         self._controller.mark(member, grace)

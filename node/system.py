@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
+import yaml
+
+from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
 from node.credentials import CA_FOLDER, KEY_FOLDER, PUBLIC_KEY
-from node.objects import Raw
+from node.objects import Raw, key_of, labels_of
+from webhook import inject
+from webhook.settings import InjectionConfig
 from wire import names
 
 GATEWAY = "istio-ingressgateway"
-_IMAGE = "istio/proxyv2"
 
 
 def _object(version: str, kind: str, name: str, spec: Raw | None, labels: Mapping[str, str] | None = None) -> Raw:
@@ -74,78 +79,18 @@ def _istiod(folder: pathlib.Path, arguments: tuple[str, ...]) -> list[Raw]:
     ]
 
 
-def _field(name: str, path: str) -> Raw:
-    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-
-
-def _gateway_container() -> Raw:
-    """The gateway's container, as Istio's gateway injection template makes it."""
-    env = [
-        {"name": "CA_ADDR", "value": f"istiod.{names.ROOT_NAMESPACE}.svc:{names.CA_PORT}"},
-        _field("POD_NAME", "metadata.name"),
-        _field("POD_NAMESPACE", "metadata.namespace"),
-        _field("INSTANCE_IP", "status.podIP"),
-        _field("HOST_IP", "status.hostIP"),
-        _field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
-        _field("ISTIO_META_NODE_NAME", "spec.nodeName"),
-        {"name": "PROXY_CONFIG", "value": "{}\n"},
-        {"name": "ISTIO_META_CLUSTER_ID", "value": names.CLUSTER_ID},
-        {"name": "ISTIO_META_WORKLOAD_NAME", "value": GATEWAY},
-        {"name": "TRUST_DOMAIN", "value": names.DEFAULT_TRUST_DOMAIN},
-    ]
-    places = {
-        "workload-socket": "/var/run/secrets/workload-spiffe-uds",
-        "credential-socket": "/var/run/secrets/credential-uds",
-        "workload-certs": "/var/run/secrets/workload-spiffe-credentials",
-        "istiod-ca-cert": "/var/run/secrets/istio",
-        "istio-data": "/var/lib/istio/data",
-        "istio-envoy": "/etc/istio/proxy",
-        "istio-token": "/var/run/secrets/tokens",
-        "istio-podinfo": "/etc/istio/pod",
-    }
-    return {
-        "name": "istio-proxy",
-        "image": _IMAGE,
-        "args": ["proxy", "router", "--domain", "$(POD_NAMESPACE).svc.cluster.local", "--proxyLogLevel=warning"],
-        "env": env,
-        "ports": [{"containerPort": 8080}, {"containerPort": 8443}, {"containerPort": names.PROMETHEUS_PORT}],
-        "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": names.READINESS_PORT}, "periodSeconds": 5},
-        "securityContext": {"runAsUser": names.PROXY_UID, "runAsGroup": names.PROXY_UID},
-        "volumeMounts": [{"name": name, "mountPath": path} for name, path in places.items()],
-    }
-
-
-def _gateway_volumes() -> list[Raw]:
-    """The gateway's volumes, as Istio's template has them."""
-    items = [{"path": part, "fieldRef": {"fieldPath": f"metadata.{part}"}} for part in ("labels", "annotations")]
-    token = {"audience": names.TOKEN_AUDIENCE, "expirationSeconds": 43200, "path": "istio-token"}
-    empty = ("workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data")
-    return [
-        *[{"name": name, "emptyDir": {}} for name in empty],
-        {"name": "istio-podinfo", "downwardAPI": {"items": items}},
-        {"name": "istio-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
-        {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}},
-    ]
-
-
 def _gateway() -> list[Raw]:
     """Deployment and Service of the ingress gateway, as Istio's demo profile brings them."""
     labels = {"app": GATEWAY, "istio": "ingressgateway"}
     pod: Raw = {
         "serviceAccountName": GATEWAY,
         "terminationGracePeriodSeconds": 10,
-        "securityContext": {"fsGroup": names.PROXY_UID},
-        "containers": [_gateway_container()],
-        "volumes": _gateway_volumes(),
+        "containers": [{"name": "istio-proxy", "image": "auto", "ports": [{"containerPort": 8080}]}],
     }
     template = {
         "metadata": {
-            "labels": {
-                **labels,
-                names.LABEL_CANONICAL_NAME: GATEWAY,
-                names.LABEL_CANONICAL_REVISION: "latest",
-                "sidecar.istio.io/inject": "false",
-            }
+            "labels": {**labels, "sidecar.istio.io/inject": "true"},
+            "annotations": {"inject.istio.io/templates": "gateway"},
         },
         "spec": pod,
     }
@@ -168,7 +113,26 @@ def manifests(folder: pathlib.Path, arguments: tuple[str, ...], *, gateway: bool
     return "\n---\n".join(json.dumps(each, indent=1) for each in found) + "\n"
 
 
-def injected(pod: Raw, objects: Mapping[ConfigKey, Raw]) -> Raw:
-    """The pod with its sidecar, where its namespace's labels ask for one."""
-    del objects
-    return pod
+def _mesh_config(objects: Mapping[ConfigKey, Raw]) -> Mapping[str, Any]:
+    """The mesh configuration that the user gave (ConfigMap ``istio``), {} without one or where it is no mapping."""
+    given = objects.get(ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")) or {}
+    try:
+        found = yaml.safe_load(str((given.get("data") or {}).get("mesh") or ""))
+    except yaml.YAMLError:
+        return {}  # istiod says what is wrong with it
+    return found if isinstance(found, Mapping) else {}
+
+
+def injected(pod: Raw, objects: Mapping[ConfigKey, Raw]) -> tuple[Raw | None, tuple[Diagnostic, ...]]:
+    """The pod with its sidecar where its namespace or labels ask for one; None if it must not be created."""
+    space = key_of(pod).namespace
+    labels = labels_of(objects.get(ConfigKey("", "Namespace", "", space)) or {})
+    mesh = _mesh_config(objects)
+    config = InjectionConfig(
+        image="istio/proxyv2",
+        proxy_config=mesh.get("defaultConfig") or {},
+        trust_domain=str(mesh.get("trustDomain") or names.DEFAULT_TRUST_DOMAIN),
+        rewrite_probes=True,
+    )
+    found = inject.inject(pod, config, space, labels)
+    return None if found.refused else dict(found.pod), found.diagnostics

@@ -1,0 +1,222 @@
+"""The program ``meshnode``: a mesh on this machine from YAML, and kubectl's few words to work with it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+
+from istiod.ca.authority import AuthorityError
+from node import control, home, network
+from node.errors import MeshError
+from node.mesh import Mesh
+from node.options import Options
+from node.store import files_of
+
+_READY_SECONDS = 180.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Commands and flags."""
+    top = argparse.ArgumentParser(prog="meshnode", description="A mesh on this machine, without a cluster.")
+    top.add_argument("--name", default="default", help="name of the mesh; several can be up at once")
+    top.add_argument("--root", default=home.DEFAULT_ROOT, type=pathlib.Path, help="folder of all meshes' state")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="bring a mesh up and follow its files until Ctrl-C")
+    up.add_argument("-f", "--filename", action="append", default=[], metavar="PATH", help="YAML file or folder")
+    up.add_argument("-n", "--namespace", default="default", help="for objects that name none")
+    up.add_argument("-d", "--detach", action="store_true", help="return when it is ready and leave it running")
+    up.add_argument("--port", type=int, default=8080, help="port of 127.0.0.1 for the ingress gateway; -1: none")
+    up.add_argument("--no-gateway", action="store_true", help="bring no ingress gateway")
+    up.add_argument("--no-control-plane", action="store_true", help="pods and services only")
+    commands.add_parser("down", help="end a mesh and remove all that it made, also after a crash")
+    commands.add_parser("status", help="show the pods")
+    apply = commands.add_parser("apply", help="apply YAML to a mesh that is up")
+    apply.add_argument("-f", "--filename", action="append", required=True, metavar="PATH", help="- is standard input")
+    delete = commands.add_parser("delete", help="delete an object")
+    delete.add_argument("kind", help="as in YAML, such as VirtualService")
+    delete.add_argument("object")
+    delete.add_argument("-n", "--namespace", default="")
+    for command, text in (
+        ("kill", "delete a pod"),
+        ("logs", "what a container wrote"),
+        ("exec", "run a command in it"),
+    ):
+        one = commands.add_parser(command, help=text)
+        one.add_argument("pod", help="NAME, NAMESPACE/NAME or a Deployment's name")
+        one.add_argument("-c", "--container", default="")
+        if command == "exec":
+            one.add_argument("argv", nargs="+", metavar="ARG")
+    return top
+
+
+def _say(text: str) -> None:
+    """Tell the user."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+async def _up(given: argparse.Namespace) -> int:
+    """Run a mesh until a signal."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    plane = not given.no_control_plane
+    options = Options(
+        name=given.name,
+        root=given.root,
+        namespace=given.namespace,
+        control_plane=plane,
+        gateway=plane and not given.no_gateway,
+    )
+    async with Mesh(given.filename, options) as mesh:
+        server = await control.serve(mesh, given.root / given.name)
+        following = [asyncio.create_task(mesh.follow(path)) for path in given.filename]
+        try:
+            _say(f"mesh {given.name}: starting {len(mesh.pods())} pods")
+            stopped = asyncio.create_task(stop.wait())
+            ready = asyncio.create_task(_ready(mesh, given))
+            await asyncio.wait([stopped, ready], return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                _say(ready.result())
+                await stopped
+            ready.cancel()
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+            server.close()
+        _say(f"mesh {given.name}: ending")
+    return 0
+
+
+async def _ready(mesh: Mesh, given: argparse.Namespace) -> str:
+    """Wait until the mesh serves; what to tell the user."""
+    if mesh.options.gateway and given.port >= 0:
+        port = await mesh.forward_gateway(given.port)
+    try:
+        await mesh.ready(_READY_SECONDS)
+    except MeshError as error:
+        return f"{error}\nmesh {given.name} keeps trying; Ctrl-C or meshnode down ends it"
+    lines = [mesh.table(), f"mesh {given.name} is up"]
+    if mesh.options.gateway and given.port >= 0:
+        lines.append(f"ingress gateway: http://127.0.0.1:{port}/")
+    return "\n".join(lines)
+
+
+def _child(argv: Sequence[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
+    """This program in the background, in a session of its own; not asyncio's, whose loop would end it."""
+    command = [sys.executable, "-m", "node", *argv]
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 (ourselves)
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+async def _detach(given: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Start ``up`` as a process of its own and wait until it is ready."""
+    if problem := network.missing():
+        raise MeshError(problem)
+    given.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = given.root / f"{given.name}.log"
+    rest = [each for each in argv if each not in {"-d", "--detach"}]
+    child = _child(rest, log)
+    while child.poll() is None:
+        try:
+            await control.ask(given.root / given.name, "ready", deadline=_READY_SECONDS)
+        except MeshError as error:
+            if "is not up" in str(error):
+                await asyncio.sleep(0.1)
+                continue
+            raise
+        _say(log.read_text())
+        return 0
+    raise MeshError(log.read_text().strip() or "the mesh ended at once")
+
+
+async def _down(given: argparse.Namespace) -> int:
+    """End the mesh, and clean what others that died left."""
+    if problem := network.missing():
+        raise MeshError(problem)
+    ended = await home.end(given.name, given.root)
+    (given.root / f"{given.name}.log").unlink(missing_ok=True)
+    for name in await home.clean_dead(given.root):
+        _say(f"mesh {name}: removed what a dead process left")
+    _say(f"mesh {given.name}: {'all of it is removed' if ended else 'is not there'}")
+    return 0
+
+
+async def _status(given: argparse.Namespace) -> int:
+    _say(await control.ask(given.root / given.name, "status"))
+    return 0
+
+
+async def _apply(given: argparse.Namespace) -> int:
+    """Apply files; 1 if a document was bad."""
+    bad = 0
+    for name in given.filename:
+        texts = [sys.stdin.read()] if name == "-" else [file.read_text() for file in files_of(pathlib.Path(name))]
+        for text in texts:
+            found = await control.ask(given.root / given.name, "apply", text=text)
+            for each in found:
+                _say(each)
+            bad += len(found)
+    return 1 if bad else 0
+
+
+async def _delete(given: argparse.Namespace) -> int:
+    wanted = {"kind": given.kind, "name": given.object, "namespace": given.namespace}
+    there = await control.ask(given.root / given.name, "delete", **wanted)
+    _say(f"{given.kind} {given.object} {'deleted' if there else 'not found'}")
+    return 0 if there else 1
+
+
+async def _pod(given: argparse.Namespace) -> int:
+    """kill, logs and exec."""
+    argv = getattr(given, "argv", [])
+    arguments = {"pod": given.pod, "container": given.container, "argv": argv}
+    answer = await control.ask(given.root / given.name, given.command, **arguments)
+    if given.command != "exec":
+        _say(str(answer))
+        return 0
+    code, out, err = answer
+    sys.stdout.write(out)
+    sys.stderr.write(err)
+    return int(code)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], Awaitable[int]]] = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "apply": _apply,
+    "delete": _delete,
+    "kill": _pod,
+    "logs": _pod,
+    "exec": _pod,
+}
+
+
+async def _run(given: argparse.Namespace, argv: Sequence[str]) -> int:
+    if given.command == "up" and given.detach:
+        return await _detach(given, argv)
+    return await _COMMANDS[given.command](given)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 1 with one line on stderr where the machine or the mesh does not let us."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    given = parser().parse_args(words)
+    try:
+        return asyncio.run(_run(given, words))
+    except (MeshError, AuthorityError, OSError) as error:
+        sys.stderr.write(f"meshnode: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""How the command line talks to a mesh that is up: one JSON line each way over a unix socket in the mesh's folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import pathlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from node.errors import MeshError
+from node.mesh import Mesh
+
+SOCKET = "control"
+_LIMIT = 32 << 20
+
+Request = Mapping[str, Any]
+
+
+async def _apply(mesh: Mesh, request: Request) -> object:
+    return [str(each) for each in await mesh.apply(str(request["text"]) + "\n")]
+
+
+async def _delete(mesh: Mesh, request: Request) -> object:
+    return await mesh.delete(str(request["kind"]), str(request["name"]), str(request.get("namespace") or ""))
+
+
+async def _exec(mesh: Mesh, request: Request) -> object:
+    return await mesh.exec(str(request["pod"]), request["argv"], str(request.get("container") or ""))
+
+
+async def _logs(mesh: Mesh, request: Request) -> object:
+    return mesh.logs(str(request["pod"]), str(request.get("container") or ""))
+
+
+async def _kill(mesh: Mesh, request: Request) -> object:
+    return await mesh.kill(str(request["pod"]))
+
+
+async def _status(mesh: Mesh, _: Request) -> object:
+    return mesh.table()
+
+
+async def _ready(mesh: Mesh, request: Request) -> object:
+    await mesh.ready(float(request["deadline"]))
+    return True
+
+
+_COMMANDS: Mapping[str, Callable[[Mesh, Request], Awaitable[object]]] = {
+    "apply": _apply,
+    "delete": _delete,
+    "exec": _exec,
+    "logs": _logs,
+    "kill": _kill,
+    "status": _status,
+    "ready": _ready,
+}
+
+
+async def _answer(mesh: Mesh, line: bytes) -> dict[str, object]:
+    """The answer to one request: {"result": ...} or {"error": a line for the user}."""
+    try:
+        request = json.loads(line)
+        return {"result": await _COMMANDS[request["command"]](mesh, request)}
+    except (MeshError, OSError) as error:
+        return {"error": str(error)}
+    except (KeyError, TypeError, ValueError) as error:
+        return {"error": f"no valid request: {error!r}"}
+
+
+async def serve(mesh: Mesh, folder: pathlib.Path) -> asyncio.Server:
+    """Answer the command line until the server is closed. Only root may connect: the folder is root's."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            answer = await _answer(mesh, await reader.readline())
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+    return await asyncio.start_unix_server(converse, folder / SOCKET, limit=_LIMIT)
+
+
+async def ask(folder: pathlib.Path, command: str, **arguments: object) -> Any:
+    """The answer of the mesh whose folder this is.
+
+    Raises:
+        MeshError: it is not up, or refuses.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(folder / SOCKET, limit=_LIMIT)
+    except OSError as error:
+        raise MeshError(f"mesh {folder.name} is not up") from error
+    try:
+        writer.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
+        await writer.drain()
+        answer = json.loads(await reader.readline() or b'{"error": "the mesh ended"}')
+    except OSError as error:
+        raise MeshError(f"mesh {folder.name}: {error}") from error
+    finally:
+        writer.close()
+    if "error" in answer:
+        raise MeshError(str(answer["error"]))
+    return answer["result"]
