@@ -1,7 +1,7 @@
-"""Outbound clusters and the destinations that name them (features rows D14, G4-G14, N3; S50, S52).
+"""Outbound clusters (features rows D14, G4-G14, N3; S50, S52).
 
-Decides discovery type, TLS (auto mTLS included) and which policy holds; bytes are istiod.envoy's. Inbound clusters are
-inbound.py's.
+Decides discovery type, TLS (auto mTLS included) and which policy holds; bytes are istiod.envoy's. Routes to them are
+http_routes.py's, inbound clusters inbound.py's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from istiod.mesh.destination_rules import HostPolicy, Subset
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ClientTls, LbAlgorithm, MutualTls, TlsMode, TrafficPolicy
-from istiod.mesh.route import Destination
 from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef, UpstreamTls
 from istiod.mesh.service import Port, Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings
@@ -30,7 +29,6 @@ _DEFAULT = TrafficPolicy()
 _DNS = {Resolution.DNS: Discovery.STRICT_DNS, Resolution.DNS_ROUND_ROBIN: Discovery.LOGICAL_DNS}
 _UNREACHABLE = frozenset({Resolution.ALIAS, Resolution.DYNAMIC_DNS})
 """Resolutions without a cluster of their own: an alias leads to another host's, dynamic DNS is not supported yet."""
-_MESH = frozenset({TlsMode.AUTO, TlsMode.ISTIO_MUTUAL})
 
 
 def cluster_name(direction: str, subset: str, host: str, port: int) -> str:
@@ -48,10 +46,10 @@ def outbound_clusters(
 ) -> Mapping[str, Cluster]:
     """Clusters of these services (host, and each subset) as clients in ``namespace`` see them, by name.
 
-    PassthroughCluster and BlackHoleCluster are always among them. Of several services of one host and port the first
-    counts.
+    BlackHoleCluster is always among them, for sidecars PassthroughCluster too. Of several services of one host and port
+    the first counts.
     """
-    found = {cluster.name: cluster for cluster in _always(model.settings)}
+    found = {cluster.name: cluster for cluster in _always(model.settings, proxy)}
     for service in services:
         for cluster in service_clusters(model, namespace, service, proxy):
             found.setdefault(cluster.name, cluster)
@@ -71,34 +69,6 @@ def service_clusters(
     )
 
 
-def destination(
-    model: Model,
-    namespace: str,
-    host: str,
-    port: int,
-    subset: str = "",
-    proxy: NodeType = NodeType.SIDECAR,
-) -> Destination:
-    """The destination that a route in ``namespace`` means by a full host name, a port and a subset.
-
-    The cluster is named even when host or subset are unknown: a request then gets a 503 with flag NC, as on Istio;
-    who asks for it reports UNKNOWN_HOST or UNKNOWN_SUBSET.
-    """
-    plain = Destination(cluster=cluster_name(OUTBOUND, subset, host, port), host=host, port=port, subset=subset)
-    service = model.registry.find(host, namespace)
-    found = next((p for p in _reachable_ports(service) if p.number == port), None) if service else None
-    if service is None or found is None:
-        return plain
-    rule = model.policies.lookup(service, namespace)
-    part = (rule.subset(subset) if rule else None) or Subset(name=subset, labels=frozenset())
-    cluster = _Maker(model=model, service=service, rule=rule, proxy=proxy).cluster(found, part)
-    return replace(
-        plain,
-        mesh_tls=cluster.downstream_protocol and cluster.tls is not None and cluster.tls.mode in _MESH,
-        hash_policy=rule.hash_policy(port, subset) if rule else None,
-    )
-
-
 def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_address: str = "") -> Cluster:
     """A cluster that goes where the client wanted to go."""
     return Cluster(
@@ -111,14 +81,15 @@ def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_ad
     )
 
 
-def _always(settings: MeshSettings) -> tuple[Cluster, ...]:
-    blackhole = Cluster(
+def _always(settings: MeshSettings, proxy: NodeType) -> Iterator[Cluster]:
+    yield Cluster(
         name=BLACKHOLE,
         discovery=Discovery.STATIC,
         direction=Direction.OUTBOUND,
         policy=with_times(_DEFAULT, settings),
     )
-    return blackhole, passthrough(PASSTHROUGH, settings, Direction.OUTBOUND)
+    if proxy is NodeType.SIDECAR:
+        yield passthrough(PASSTHROUGH, settings, Direction.OUTBOUND)
 
 
 def _reachable_ports(service: Service) -> Iterator[Port]:
@@ -183,14 +154,13 @@ class _Maker:
         return with_times(replace(said, load_balancer=replace(balancer, locality=local)), self.model.settings)
 
     def _discovery(self, policy: TrafficPolicy) -> Discovery:
-        """Where endpoints come from. A router has no original destination that would mean anything."""
+        """Where endpoints come from. To a router headless services are like others (Istio: convertResolution)."""
         if (dns := _DNS.get(self.service.resolution)) is not None:
             return dns
-        passes = (
-            self.service.resolution is Resolution.PASSTHROUGH
-            or policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH
-        )
-        return Discovery.ORIGINAL_DST if passes and self.proxy is NodeType.SIDECAR else Discovery.EDS
+        if policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH:
+            return Discovery.ORIGINAL_DST
+        passes = self.service.resolution is Resolution.PASSTHROUGH and self.proxy is NodeType.SIDECAR
+        return Discovery.ORIGINAL_DST if passes else Discovery.EDS
 
     def _upgrades(self, port: Port, said: bool | None) -> bool:  # noqa: FBT001 (three-valued: None is "not said")
         """Whether HTTP goes out as HTTP/2 (row G9, R7). A rule may upgrade an undeclared port, the mesh may not."""
@@ -218,11 +188,16 @@ class _Maker:
         return tuple(endpoint for endpoint in found if subset.labels <= endpoint.labels)
 
     def _tls(self, said: TrafficPolicy, port: Port, subset: Subset, discovery: Discovery) -> UpstreamTls | None:
-        """What the rule says, else mesh mTLS where it can work (row N3; Istio: buildAutoMtlsSettings)."""
+        """What the rule says, else mesh mTLS where it can work (row N3; Istio: buildAutoMtlsSettings).
+
+        Sidecars get no credentials by name: those are Secrets, and a rule without selector means every namespace's
+        sidecars (Istio's API: credentialName is for gateways).
+        """
         name = sni(subset.name, self.service.host, port.number)
         identities = self.model.summary(self.service.host, self.service.namespace).identities
         if said.tls is not None:
-            return _said_tls(said.tls, name, identities)
+            sidecar = self.proxy is NodeType.SIDECAR
+            return None if sidecar and said.tls.credential_name else _said_tls(said.tls, name, identities)
         if not self._auto(said):
             return None
         mode = TlsMode.ISTIO_MUTUAL if discovery is Discovery.ORIGINAL_DST else TlsMode.AUTO

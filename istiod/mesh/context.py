@@ -38,6 +38,7 @@ from istiod.mesh.gateway_servers import GatewayIndex
 from istiod.mesh.inbound import Place
 from istiod.mesh.memo import Memo
 from istiod.mesh.model import Model, Summary
+from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.scope import OutboundScope, Scope, ScopeKey
 from istiod.mesh.service import Labels
 from istiod.mesh.settings import MeshSettings
@@ -96,7 +97,7 @@ def build(
     found = step.sources()
     policies, of_policies = step.policies()
     peers, of_peers = step.peers()
-    table, summaries, seen, touched_pods = step.endpoints(found)
+    table, summaries, seen, touched_pods = step.endpoints(found, peers)
     model = _model(
         before.model,
         Model(
@@ -183,7 +184,7 @@ class _Step:
             return self.before.model.policies, self.before.findings.policies
         return destination_rules.build(self.snapshot, self.settings, self.before.model.policies)
 
-    def peers(self) -> tuple[peer_authentication.PeerAuthenticationIndex, tuple[Diagnostic, ...]]:
+    def peers(self) -> tuple[PeerAuthenticationIndex, tuple[Diagnostic, ...]]:
         """PeerAuthentications."""
         if not self.touches(_PEERS):
             return self.before.model.peers, self.before.findings.peers
@@ -200,20 +201,26 @@ class _Step:
         return routes, servers
 
     def endpoints(
-        self, found: Sources
+        self, found: Sources, peers: PeerAuthenticationIndex
     ) -> tuple[EndpointTable, Mapping[HostName, Summary], Backends, frozenset[PodName]]:
         """Endpoints, what scopes know of them, the index behind them, and the pods that are not what they were."""
         before = self.before
-        old = before.backends
-        if self.touches(backends.NODES):
+        old, registry = before.backends, found.registry
+        everything = self.touches(backends.NODES)
+        if everything:
             seen = backends.build(self.snapshot, self.settings)
-            names = frozenset((s.host, s.namespace) for s in found.registry.services) | before.endpoints.leaves.keys()
             pods = frozenset(n for n in old.pods.keys() | seen.pods.keys() if old.pods.get(n) != seen.pods.get(n))
+            names = frozenset[HostName]()
         else:
             seen, touched = backends.update(old, self.snapshot, self.changed, self.settings)
             names, pods = frozenset(self._hosts(found, touched)), touched.pods
-        table = endpoints.update(before.endpoints, found.registry, found.declared, seen, names)
-        summaries = endpoints.summarize(before.model.summaries, found.registry, table, names)
+        if everything or (peers is not before.model.peers and (peers.disables or before.model.peers.disables)):
+            names = frozenset((s.host, s.namespace) for s in registry.services) | before.endpoints.leaves.keys()
+        inputs = endpoints.Inputs(
+            registry=registry, declared=found.declared, backends=seen, peers=peers if peers.disables else None
+        )
+        table = endpoints.update(before.endpoints, inputs, names)
+        summaries = endpoints.summarize(before.model.summaries, registry, table, names)
         return table, summaries, seen, pods
 
     def _hosts(self, found: Sources, touched: backends.Touched) -> Iterator[HostName]:

@@ -7,13 +7,15 @@ while its content does. Which endpoints a proxy is sent (subset, locality) is de
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from crds import discovery
 from istiod.mesh import backends, workloads
 from istiod.mesh.backends import Backends
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable, Health
 from istiod.mesh.model import EMPTY_SUMMARY, Summary
+from istiod.mesh.peer_authentication import PeerAuthenticationIndex
+from istiod.mesh.policy import MutualTls
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Resolution, Service
 from istiod.mesh.workloads import PodWorkload
@@ -25,15 +27,23 @@ _RANK = {Health.HEALTHY: 0, Health.DRAINING: 1, Health.UNHEALTHY: 2}
 _RESOLVED_HERE = frozenset({Resolution.CLIENT_SIDE, Resolution.PASSTHROUGH})
 
 
-def update(
-    before: EndpointTable, registry: Registry, declared: EndpointTable, found: Backends, touched: Iterable[HostName]
-) -> EndpointTable:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inputs:
+    """What endpoints are made from. ``peers`` is None where no PeerAuthentication switches mTLS off."""
+
+    registry: Registry
+    declared: EndpointTable
+    backends: Backends
+    peers: PeerAuthenticationIndex | None
+
+
+def update(before: EndpointTable, inputs: Inputs, touched: Iterable[HostName]) -> EndpointTable:
     """The table with the touched hosts built again; the same table when nothing of it differs."""
     leaves: dict[HostName, EndpointLeaf] | None = None
     for name in touched:
         old = before.leaves.get(name)
-        service = registry.get(*name)
-        new = _leaf(service, declared, found) if service else {}
+        service = inputs.registry.get(*name)
+        new = _leaf(service, inputs) if service else {}
         if (old.ports if old else {}) == new:
             continue
         leaves = dict(before.leaves) if leaves is None else leaves
@@ -74,19 +84,28 @@ def _summary(service: Service, leaf: EndpointLeaf) -> Summary:
     )
 
 
-def _leaf(service: Service, declared: EndpointTable, found: Backends) -> Mapping[int, tuple[Endpoint, ...]]:
-    name = (service.host, service.namespace)
+def _leaf(service: Service, inputs: Inputs) -> Mapping[int, tuple[Endpoint, ...]]:
     if service.kubernetes:
-        return _from_slices(service, found)
-    own = declared.leaves.get(name)
-    ports = {port: list(endpoints) for port, endpoints in (own.ports if own else {}).items()}
-    if service.selector and service.resolution in _RESOLVED_HERE:
-        for port, endpoint in _selected(service, found):
-            ports.setdefault(port, []).append(endpoint)
+        ports = _from_slices(service, inputs.backends)
+    else:
+        own = inputs.declared.leaves.get((service.host, service.namespace))
+        ports = {port: list(endpoints) for port, endpoints in (own.ports if own else {}).items()}
+        if service.selector and service.resolution in _RESOLVED_HERE:
+            for port, endpoint in _selected(service, inputs.backends):
+                ports.setdefault(port, []).append(endpoint)
+    peers = inputs.peers
+    if peers is not None:
+        ports = {port: [_under(peers, service, e) for e in endpoints] for port, endpoints in ports.items()}
     return {port: _settled(endpoints) for port, endpoints in sorted(ports.items())}
 
 
-def _from_slices(service: Service, found: Backends) -> Mapping[int, tuple[Endpoint, ...]]:
+def _under(peers: PeerAuthenticationIndex, service: Service, endpoint: Endpoint) -> Endpoint:
+    """The endpoint without mesh mTLS where its workload switches it off for the port."""
+    mode = peers.of_port(service.namespace, endpoint.labels, endpoint.port)
+    return replace(endpoint, tls=endpoint.tls and mode is not MutualTls.DISABLE)
+
+
+def _from_slices(service: Service, found: Backends) -> dict[int, list[Endpoint]]:
     numbers = {port.name: port.number for port in service.ports}
     ports: dict[int, list[Endpoint]] = {}
     for item in _one_family(found.slices.get((service.namespace, service.name), ())):
@@ -96,7 +115,7 @@ def _from_slices(service: Service, found: Backends) -> Mapping[int, tuple[Endpoi
                 continue
             for number, port in served:
                 ports.setdefault(number, []).append(replace(base, port=port))
-    return {port: _settled(endpoints) for port, endpoints in sorted(ports.items())}
+    return ports
 
 
 def _one_family(slices: Iterable[discovery.EndpointSlice]) -> list[discovery.EndpointSlice]:

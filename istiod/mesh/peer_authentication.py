@@ -51,6 +51,18 @@ class PeerAuthenticationIndex:
     namespaces: Mapping[str, Rule] = field(default_factory=dict)
     workloads: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
 
+    @property
+    def disables(self) -> bool:
+        """Whether any rule switches mTLS off anywhere."""
+        rules = [self.mesh, *self.namespaces.values(), *(r for found in self.workloads.values() for r in found)]
+        modes = (mode for r in rules if r for mode in (r.mode, *(own for _, own in r.ports)))
+        return MutualTls.DISABLE in modes
+
+    def of_port(self, namespace: str, labels: Labels, port: int) -> MutualTls:
+        """The mode of one port of a workload."""
+        verdict = self.of_workload(namespace, labels)
+        return dict(verdict.ports).get(port, verdict.mode)
+
     def of_namespace(self, namespace: str) -> MutualTls:
         """The mode of a namespace as a whole: what clients can know (Istio: GetNamespaceMutualTLSMode)."""
         return _decide((self.mesh, self.namespaces.get(namespace))).mode

@@ -18,6 +18,7 @@ from wire.node import Locality
 from wire.spiffe import Identity
 
 NOWHERE = Locality()
+_NO_REVISION = "latest"
 _LOCALITY_LABEL = "istio-locality"
 _FINISHED = frozenset({"Succeeded", "Failed"})
 
@@ -90,7 +91,7 @@ def workload(name: str, namespace: str, labels: Mapping[str, str]) -> Workload:
         name=name,
         namespace=namespace,
         canonical_name=next((labels[k] for k in service if labels.get(k)), name),
-        canonical_revision=next((labels[k] for k in revision if labels.get(k)), ""),
+        canonical_revision=next((labels[k] for k in revision if labels.get(k)), _NO_REVISION),
         cluster_id=names.CLUSTER_ID,
     )
 
