@@ -111,7 +111,8 @@ def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener
     )
     if chain.tls is not None:
         found.transport_socket.CopyFrom(tls.downstream(chain.tls, settings))
-        found.transport_socket_connect_timeout.CopyFrom(_HANDSHAKE)
+        if listener.direction is not Direction.INBOUND:  # as Istio: strangers get 15 s, the mesh has no limit
+            found.transport_socket_connect_timeout.CopyFrom(_HANDSHAKE)
     if chain.http is not None:
         found.filters.append(hcm.network_filter(chain.http, listener.direction, settings))
     if chain.tcp is not None:

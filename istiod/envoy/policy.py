@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
-from envoy.config.core.v3 import address_pb2, base_pb2
-from envoy.type.v3 import percent_pb2
+from envoy.config.core.v3 import address_pb2
 from google.protobuf import wrappers_pb2
 
 from istiod.envoy import wellknown
@@ -33,6 +32,7 @@ _ALGORITHMS = {
     LbAlgorithm.RING_HASH: _Cluster.RING_HASH,
     LbAlgorithm.MAGLEV: _Cluster.MAGLEV,
 }
+_ENVOYS_WARMUP = (1.0, 10.0)
 _WARMUP_RUNTIME_KEY = "("
 """A name that no runtime layer has: Envoy asks for one (as recorded from Istio)."""
 
@@ -69,11 +69,12 @@ def _balance(found: cluster_pb2.Cluster, balancer: LoadBalancer) -> None:
 
 
 def _slow_start(warmup: Warmup) -> cluster_pb2.Cluster.SlowStartConfig:
-    return _Cluster.SlowStartConfig(
-        slow_start_window=wellknown.duration(warmup.duration),
-        aggression=base_pb2.RuntimeDouble(default_value=warmup.aggression, runtime_key=_WARMUP_RUNTIME_KEY),
-        min_weight_percent=percent_pb2.Percent(value=warmup.minimum_percent),
-    )
+    found = _Cluster.SlowStartConfig(slow_start_window=wellknown.duration(warmup.duration))
+    if (warmup.aggression, warmup.minimum_percent) != _ENVOYS_WARMUP:
+        found.aggression.default_value = warmup.aggression
+        found.aggression.runtime_key = _WARMUP_RUNTIME_KEY
+        found.min_weight_percent.value = warmup.minimum_percent
+    return found
 
 
 def _thresholds(pool: ConnectionPool, budget: RetryBudget | None) -> circuit_breaker_pb2.CircuitBreakers.Thresholds:
@@ -87,7 +88,6 @@ def _thresholds(pool: ConnectionPool, budget: RetryBudget | None) -> circuit_bre
         max_pending_requests=wellknown.uint32(limit(pool.http1_max_pending_requests)),
         max_requests=wellknown.uint32(limit(pool.http2_max_requests)),
         max_retries=wellknown.uint32(limit(pool.max_retries)),
-        track_remaining=True,
     )
     if budget is not None:
         found.retry_budget.budget_percent.value = budget.percent

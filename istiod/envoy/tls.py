@@ -6,6 +6,7 @@ DestinationRules from us by ADS. Which side speaks TLS is decided in istiod.mesh
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2, proxy_protocol_pb2
@@ -21,6 +22,7 @@ from istiod.mesh.settings import MeshSettings
 from wire import names
 
 _TLS = "envoy.transport_sockets.tls"
+_SanMatcher = common_pb2.SubjectAltNameMatcher
 _CREDENTIAL = "kubernetes://"
 _CA_SUFFIX = "-cacert"
 _SYSTEM_ROOTS = "file-root:system"
@@ -151,10 +153,13 @@ def _client_validation(
 ) -> tls_pb2.CommonTlsContext.CombinedCertificateValidationContext:
     if tls.workload:
         domains = (settings.trust_domain, *settings.trust_domain_aliases)
-        prefixes = [string_pb2.StringMatcher(prefix=f"spiffe://{domain}/") for domain in domains]
+        prefixes = [
+            _SanMatcher(san_type=_SanMatcher.URI, matcher=string_pb2.StringMatcher(prefix=f"spiffe://{domain}/"))
+            for domain in domains
+        ]
         found = _validation(_agent(names.RESOURCE_ROOT), tls.subject_alt_names)
         if not tls.subject_alt_names:
-            found.default_validation_context.match_subject_alt_names.extend(prefixes)
+            found.default_validation_context.match_typed_subject_alt_names.extend(prefixes)
         return found
     if tls.credential_name:
         return _validation(_ads(_credential(tls.credential_name) + _CA_SUFFIX), tls.subject_alt_names)
@@ -178,12 +183,26 @@ def _downstream_params(tls: DownstreamTls, settings: MeshSettings) -> common_pb2
 def _validation(
     root: secret_pb2.SdsSecretConfig, names_wanted: tuple[str, ...]
 ) -> tls_pb2.CommonTlsContext.CombinedCertificateValidationContext:
-    wanted = [string_pb2.StringMatcher(exact=name) for name in names_wanted]
-    # match_subject_alt_names is deprecated in favour of match_typed_subject_alt_names; Istio sends it, Envoy accepts it
+    wanted = [
+        _SanMatcher(san_type=_san_type(name), matcher=string_pb2.StringMatcher(exact=name)) for name in names_wanted
+    ]
     return tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
-        default_validation_context=common_pb2.CertificateValidationContext(match_subject_alt_names=wanted),
+        default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=wanted),
         validation_context_sds_secret_config=root,
     )
+
+
+def _san_type(name: str) -> _SanMatcher.SanType:
+    """What kind of name it is: SPIFFE ids are URIs; Istio's deprecated matcher tried all kinds."""
+    if "://" in name:
+        return _SanMatcher.URI
+    if "@" in name:
+        return _SanMatcher.EMAIL
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return _SanMatcher.DNS
+    return _SanMatcher.IP_ADDRESS
 
 
 def _credential(name: str) -> str:

@@ -14,7 +14,8 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from istiod.envoy import wellknown
 
-NAME = "envoy.filters.http.set_filter_state"
+NAME = "istio.alpn"
+"""Istio's name, which patches of users look for; what it is made of is the type's business."""
 _OFFER = "%CEL(request.protocol == 'HTTP/2' ? 'istio-h2,istio,h2' : 'istio-http/1.1,istio,http/1.1')%"
 
 FILTER = hcm_pb2.HttpFilter(
