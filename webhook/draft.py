@@ -1,0 +1,134 @@
+"""What the templates ask of a pod, read once: its parts, its annotations, its effective ProxyConfig. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from webhook import annotations as notes
+from webhook import workload
+from webhook.decision import items, part, strings
+from webhook.settings import InjectionConfig, Json
+from webhook.workload import Owner
+from wire import names
+
+PROXY = "istio-proxy"
+INIT = "istio-init"
+_BUILT_IN: Mapping[str, object] = {
+    "binaryPath": "/usr/local/bin/envoy",
+    "configPath": "./etc/istio/proxy",
+    "controlPlaneAuthPolicy": "MUTUAL_TLS",
+    "discoveryAddress": f"istiod.{names.ROOT_NAMESPACE}.svc:{names.CA_PORT}",
+    "drainDuration": "45s",
+    "proxyAdminPort": names.ADMIN_PORT,
+    "serviceCluster": PROXY,
+    "statNameLength": 189,
+    "statusPort": names.STATUS_PORT,
+    "terminationDrainDuration": "5s",
+}
+"""What every agent starts with: not repeated in PROXY_CONFIG."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A pod on its way through injection. ``user`` is the container istio-proxy that the pod brought, or empty."""
+
+    pod: Mapping[str, object]
+    namespace: str
+    config: InjectionConfig
+    owner: Owner
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    proxy_config: Mapping[str, object]
+    containers: tuple[Json, ...]
+    init_containers: tuple[Json, ...]
+    user: Mapping[str, object]
+
+    def note(self, name: str, default: str) -> str:
+        """An annotation's value, or what the chart says."""
+        return self.annotations.get(name, default)
+
+    @property
+    def router(self) -> bool:
+        """A gateway, not a sidecar."""
+        return "gateway" in notes.template_names(self.annotations)
+
+    @property
+    def native(self) -> bool:
+        """The sidecar is an init container that keeps running."""
+        asked = self.note(f"{notes.SIDECAR}nativeSidecar", "true" if self.config.native_sidecar else "false")
+        return asked == "true" and not self.router
+
+    @property
+    def uid(self) -> int:
+        """The user that the proxy runs as: an override of the user's must reach the rules too."""
+        asked = part(self.user, "securityContext").get("runAsUser")
+        return asked if isinstance(asked, int) else names.PROXY_UID
+
+    @property
+    def mode(self) -> str:
+        """How traffic is captured: REDIRECT, TPROXY or NONE."""
+        configured = str(self.proxy_config.get("interceptionMode", "REDIRECT"))
+        return self.note(f"{notes.SIDECAR}interceptionMode", configured)
+
+    @property
+    def status_port(self) -> int:
+        """The agent's port for metrics and probes."""
+        configured = self.proxy_config.get("statusPort")
+        default = configured if isinstance(configured, int) else self.config.status_port
+        return int(self.note(notes.STATUS_PORT, str(default)))
+
+    @property
+    def metrics_port(self) -> int:
+        """The port for Prometheus: the mesh's, also where the pod's annotation moves the probes (as Istio does)."""
+        port = self.proxy_config.get("statusPort", names.STATUS_PORT)
+        return port if isinstance(port, int) else names.STATUS_PORT
+
+    @property
+    def holds_application(self) -> bool:
+        """Whether the app's containers wait for the proxy."""
+        return self.proxy_config.get("holdApplicationUntilProxyStarts") is True
+
+    @property
+    def proxy_metadata(self) -> Mapping[str, str]:
+        """Environment variables that the user gives the proxy."""
+        return strings(self.proxy_config.get("proxyMetadata"))
+
+    @property
+    def image(self) -> str:
+        """The proxy's image."""
+        variant = self.annotations.get(f"{notes.SIDECAR}proxyImageType", "")
+        image = self.note(f"{notes.SIDECAR}proxyImage", self.config.image)
+        return f"{image}-{variant}" if variant not in {"", "default"} else image
+
+
+def draft(pod: Mapping[str, object], config: InjectionConfig, namespace: str, owner: Owner | None = None) -> Draft:
+    """The draft of a pod. ``owner`` is given where it is known better than from the pod's references."""
+    metadata, spec = part(pod, "metadata"), part(pod, "spec")
+    annotations = strings(metadata.get("annotations"))
+    both = [dict(each) for each in (*items(spec.get("containers")), *items(spec.get("initContainers")))]
+    return Draft(
+        pod=pod,
+        namespace=namespace,
+        config=config,
+        owner=owner or workload.owner(pod),
+        labels=strings(metadata.get("labels")),
+        annotations=annotations,
+        proxy_config=_effective(config.proxy_config, notes.proxy_config(annotations)),
+        containers=_others(spec.get("containers")),
+        init_containers=_others(spec.get("initContainers")),
+        user=next((each for each in both if each.get("name") == PROXY), {}),
+    )
+
+
+def _others(containers: object) -> tuple[Json, ...]:
+    return tuple(dict(each) for each in items(containers) if each.get("name") != PROXY)
+
+
+def _effective(mesh: Mapping[str, object], pod: Mapping[str, object]) -> Mapping[str, object]:
+    """The mesh's ProxyConfig under the pod's. Variables add up; every other field of the pod's replaces the mesh's."""
+    merged = {**mesh, **pod}
+    metadata = {**part(mesh, "proxyMetadata"), **part(pod, "proxyMetadata")}
+    if metadata:
+        merged["proxyMetadata"] = metadata
+    return {key: value for key, value in merged.items() if _BUILT_IN.get(key) != value}
