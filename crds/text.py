@@ -1,7 +1,8 @@
 """YAML text to plain values, as the Kubernetes API reads it, and without what hostile text could do to us.
 
 Differences from a usual YAML loader, each on purpose: numbers and booleans resolve as kubectl's YAML library resolves
-them (0755 is octal, 1e3 a number, 12:30 a string, dates strings); every key is a string; a key given twice is an error
+them (0755 is octal, 1e3 a number, 12:30 a string, dates strings), but for a lone y or n, which most writers of YAML
+leave unquoted when they mean the letter; every key is a string; a key given twice is an error
 (kubectl refuses it too); nesting is bounded, and what aliases blow up to is bounded. The same pass can note on which
 line each field stands.
 """
@@ -30,8 +31,8 @@ _WORDS: Final[Mapping[str, bool | None]] = {
     word: value
     for value, words in {
         None: "null Null NULL ~",
-        True: "true True TRUE yes Yes YES on On ON y Y",
-        False: "false False FALSE no No NO off Off OFF n N",
+        True: "true True TRUE yes Yes YES on On ON",
+        False: "false False FALSE no No NO off Off OFF",
     }.items()
     for word in (*words.split(), *([""] if value is None else []))
 }
