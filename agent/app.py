@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -140,7 +139,7 @@ async def _failed(task: asyncio.Task[None]) -> int:
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """End these and wait for it; what they ended with is looked at elsewhere."""
     for task in tasks:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    await asyncio.wait(tasks)

@@ -16,6 +16,7 @@ from typing import Final
 OK: Final = http.HTTPStatus.OK
 TIMEOUT_SECONDS: Final = 5.0
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+_PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _READ_BYTES: Final = 65_536
 _STATUS_PARTS: Final = 2
 
@@ -119,7 +120,7 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
 
 def response_head(status: int, content_type: str = "text/plain", length: int | None = None) -> bytes:
     """The head of an answer that ends with the connection."""
-    reason = http.HTTPStatus(status).phrase
+    reason = _PHRASES.get(status, "")
     size = "" if length is None else f"Content-Length: {length}\r\n"
     return f"HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n{size}Connection: close\r\n\r\n".encode()
 

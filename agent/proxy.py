@@ -34,8 +34,7 @@ class Proxy:
         self._command = tuple(command)
         self._on_start = on_start
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
-        self.starts = 0
+        self._stopping = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -53,18 +52,21 @@ class Proxy:
         while True:
             started = loop.time()
             code = await self._once()
-            if code == 0 or self._stopping:
-                return code
+            if code == 0 or self._stopping.is_set():
+                return _exit_code(code)
             crashes = 1 if loop.time() - started > _STABLE_SECONDS else crashes + 1
             if crashes > _MAX_CRASHES:
                 raise ProxyError(f"Envoy ended {crashes} times in a row, last with {_told(code)}")
             delay = min(_BACK_OFF[0] * 2.0 ** (crashes - 1), _BACK_OFF[1])
             _LOG.error("Envoy ended with %s; next start in %.1f s", _told(code), delay)
-            await asyncio.sleep(delay)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
+            if self._stopping.is_set():
+                return _exit_code(code)
 
     async def stop(self) -> None:
         """End Envoy: SIGTERM, and SIGKILL if it does not heed that."""
-        self._stopping = True
+        self._stopping.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -88,9 +90,8 @@ class Proxy:
         except OSError as error:
             raise ProxyError(f"cannot run {self._command[0]}: {error}") from error
         self._process = process
-        self.starts += 1
         self._on_start()
-        if self._stopping:
+        if self._stopping.is_set():
             process.terminate()
         if process.stdout:
             await _forward(process.stdout)
@@ -117,3 +118,8 @@ async def _forward(stream: asyncio.StreamReader) -> None:
 
 def _told(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _exit_code(code: int) -> int:
+    """As a shell gives it: 128 plus the signal's number."""
+    return code if code >= 0 else 128 - code

@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric import ec
 from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -27,7 +28,8 @@ from istiod.ca import authority, server, serving, tokens
 from wire import names
 
 assert router_pb2
-assert http_connection_manager_pb2  # both only so that JSON may name their types
+assert file_pb2
+assert http_connection_manager_pb2  # these only so that JSON may name their types
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,7 +80,13 @@ class Istiod:
 
 
 def inbound(port: int) -> dict[str, Any]:
+    log = {
+        "@type": names.TYPE_PREFIX + "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": "/dev/stdout",
+        "log_format": {"text_format_source": {"inline_string": "%REQ(:PATH)% %RESPONSE_CODE%\n"}},
+    }
     manager = {
+        "access_log": [{"name": "envoy.access_loggers.file", "typed_config": log}],
         "@type": names.TYPE_PREFIX
         + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "inbound",
@@ -146,16 +154,14 @@ async def istiod() -> AsyncIterator[Istiod]:
         await certificates.stop(0)
 
 
-@dataclass
-class Pod:
-    """A running ``pilot-agent proxy`` and its ports."""
+@dataclass(kw_only=True)
+class Ports:
+    """Free ports in place of the usual ones."""
 
-    folder: Path
-    admin: int
-    status: int
-    readiness: int
-    prometheus: int
-    process: asyncio.subprocess.Process
+    admin: int = field(default_factory=free_port)
+    status: int = field(default_factory=free_port)
+    readiness: int = field(default_factory=free_port)
+    prometheus: int = field(default_factory=free_port)
 
     async def get(self, port: int, path: str, method: str = "GET") -> httpwire.Response:
         return await httpwire.request(httpwire.Target("127.0.0.1", port), method, path)
@@ -166,6 +172,17 @@ class Pod:
         except httpwire.HttpError:
             return 0
 
+    async def ready(self) -> bool:
+        return await self.status_code(self.readiness, "/healthz/ready") == 200
+
+
+@dataclass(kw_only=True)
+class Pod(Ports):
+    """A running ``pilot-agent proxy`` and its ports."""
+
+    folder: Path
+    process: asyncio.subprocess.Process
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -174,41 +191,46 @@ class Pod:
         return int(children[0]) if children else 0
 
 
-@contextlib.asynccontextmanager
-async def pod(folder: Path, control: Istiod, kind: str = "sidecar", **environment: str) -> AsyncIterator[Pod]:
-    admin, status, readiness, prometheus = (free_port() for _ in range(4))
+def prepare(folder: Path, control: Istiod, ports: Ports) -> dict[str, str]:
+    """The pod's files; gives the environment."""
     write_token(folder / "var/run/secrets/tokens/istio-token", control)
     write(folder / "var/run/secrets/istio/root-cert.pem", control.ca.roots)
     write(folder / "etc/istio/pod/labels", 'app="sleep"\nversion="v1"')
     config = {
         "discoveryAddress": f"127.0.0.1:{control.xds_port}",
-        "proxyAdminPort": admin,
-        "statusPort": status,
+        "proxyAdminPort": ports.admin,
+        "statusPort": ports.status,
         "concurrency": 1,
         "drainDuration": "2s",
         "terminationDrainDuration": "1s",
     }
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "CA_ADDR": f"127.0.0.1:{control.ca_port}",
+        "PROXY_CONFIG": json.dumps(config),
+        "POD_NAME": "sleep-1",
+        "POD_NAMESPACE": "default",
+        "SERVICE_ACCOUNT": "sleep",
+        "INSTANCE_IP": "127.0.0.1",
+        "ENVOY_STATUS_PORT": str(ports.readiness),
+        "ENVOY_PROMETHEUS_PORT": str(ports.prometheus),
+    }
+
+
+@contextlib.asynccontextmanager
+async def pod(
+    folder: Path, control: Istiod, *before: str, kind: str = "sidecar", **environment: str
+) -> AsyncIterator[Pod]:
+    """The program as a process; ``before`` goes before its command."""
+    ports = Ports()
+    given = prepare(folder, control, ports) | environment
+    command = (sys.executable, "-m", "agent", "proxy", kind, "--domain", "default.svc.cluster.local")
     with (folder / "stdout").open("wb") as stdout, (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agent", "proxy", kind, "--domain", "default.svc.cluster.local"),
-            cwd=folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT),
-                "CA_ADDR": f"127.0.0.1:{control.ca_port}",
-                "PROXY_CONFIG": json.dumps(config),
-                "POD_NAME": "sleep-1",
-                "POD_NAMESPACE": "default",
-                "SERVICE_ACCOUNT": "sleep",
-                "INSTANCE_IP": "127.0.0.1",
-                "ENVOY_STATUS_PORT": str(readiness),
-                "ENVOY_PROMETHEUS_PORT": str(prometheus),
-                **environment,
-            },
-            stdout=stdout,
-            stderr=log,
+            *before, *command, cwd=folder, env=given, stdout=stdout, stderr=log
         )
-    found = Pod(folder, admin, status, readiness, prometheus, process)
+    found = Pod(folder=folder, process=process, **vars(ports))
     try:
         yield found
     finally:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import stat
 from pathlib import Path
 
 import pytest
 
+from agent import app, settings
 from tests.agent import pod as support
 
 pytestmark = pytest.mark.envoy
@@ -32,10 +34,7 @@ async def test_envoy_gets_its_identity_then_configuration_then_counts_as_ready(t
 
         control.serve.set()
 
-        async def ready() -> bool:
-            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
-
-        await support.until(ready)
+        await support.until(pod.ready)
         assert (await pod.get(control.listener_port, "/")).body == b"hello"
         certificates = json.loads((await pod.get(pod.admin, "/certs")).body)["certificates"]
         assert certificates[0]["cert_chain"][0]["subject_alt_names"] == [
@@ -53,10 +52,7 @@ async def test_a_crashed_envoy_comes_back_and_is_unready_meanwhile(tmp_path: Pat
     async with support.istiod() as control, support.pod(tmp_path, control) as pod:
         control.serve.set()
 
-        async def ready() -> bool:
-            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
-
-        await support.until(ready)
+        await support.until(pod.ready)
         killed = pod.envoy_pid()
         os.kill(killed, signal.SIGKILL)
 
@@ -64,7 +60,7 @@ async def test_a_crashed_envoy_comes_back_and_is_unready_meanwhile(tmp_path: Pat
             return pod.envoy_pid() not in (0, killed)
 
         await support.until(replaced)
-        await support.until(ready)
+        await support.until(pod.ready)
         assert "Envoy ended with signal 9" in pod.log()
         assert (await pod.get(control.listener_port, "/")).body == b"hello"
 
@@ -73,10 +69,7 @@ async def test_sigterm_drains_before_it_ends(tmp_path: Path) -> None:
     async with support.istiod() as control, support.pod(tmp_path, control) as pod:
         control.serve.set()
 
-        async def ready() -> bool:
-            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
-
-        await support.until(ready)
+        await support.until(pod.ready)
         pod.process.send_signal(signal.SIGTERM)
 
         async def terminating() -> bool:
@@ -100,13 +93,10 @@ async def test_sigterm_drains_before_it_ends(tmp_path: Path) -> None:
 
 async def test_quitquitquit_waits_for_connections_where_asked_to(tmp_path: Path) -> None:
     settings = {"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true", "MINIMUM_DRAIN_DURATION": "0s"}
-    async with support.istiod() as control, support.pod(tmp_path, control, "router", **settings) as pod:
+    async with support.istiod() as control, support.pod(tmp_path, control, kind="router", **settings) as pod:
         control.serve.set()
 
-        async def ready() -> bool:
-            return await pod.status_code(pod.readiness, "/healthz/ready") == 200
-
-        await support.until(ready)
+        await support.until(pod.ready)
         _, writer = await asyncio.open_connection("127.0.0.1", control.listener_port)
 
         async def counted() -> bool:
@@ -120,3 +110,69 @@ async def test_quitquitquit_waits_for_connections_where_asked_to(tmp_path: Path)
             await asyncio.wait_for(pod.process.wait(), 2.5)
         writer.close()
         assert await asyncio.wait_for(pod.process.wait(), 15) == 0
+
+
+async def test_it_ends_with_envoy_and_leaves_no_port_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with support.istiod() as control:
+        ports = support.Ports()
+        environment = support.prepare(tmp_path, control, ports)
+        options = settings.gather(settings.Flags(domain="default.svc.cluster.local"), environment)
+        for end in ("agent", "envoy"):
+            running = asyncio.create_task(app.Agent(options).run())
+            control.serve.set()
+            await support.until(ports.ready)
+            if end == "agent":
+                await ports.get(ports.status, "/quitquitquit", "POST")
+            else:
+                await ports.get(ports.admin, "/quitquitquit", "POST")
+            assert await asyncio.wait_for(running, 15) == 0
+            assert await ports.status_code(ports.status, "/healthz/ready") == 0
+
+
+async def test_connections_are_waited_for_within_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "_POLL_SECONDS", 0.1)
+    async with support.istiod() as control:
+        ports = support.Ports()
+        environment = support.prepare(tmp_path, control, ports) | {
+            "EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true",
+            "MINIMUM_DRAIN_DURATION": "0s",
+        }
+        running = asyncio.create_task(app.Agent(settings.gather(settings.Flags(), environment)).run())
+        control.serve.set()
+        await support.until(ports.ready)
+        _, writer = await asyncio.open_connection("127.0.0.1", control.listener_port)
+        assert (await ports.get(ports.status, "/drain", "POST")).status == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+
+        async def terminating() -> bool:
+            return await ports.status_code(ports.status, "/healthz/ready") == 503
+
+        await support.until(terminating)
+        assert not running.done()
+        writer.close()
+        assert await asyncio.wait_for(running, 15) == 0
+
+
+@pytest.mark.root
+async def test_as_the_proxys_user_it_logs_to_a_stdout_that_it_may_not_open(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
+    for folder in ("etc/istio/proxy", "var/run/secrets/workload-spiffe-uds"):
+        (tmp_path / folder).mkdir(parents=True)
+        os.chown(tmp_path / folder, 1337, 1337)
+    user = ("setpriv", "--reuid=1337", "--regid=1337", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+    async with support.istiod() as control, support.pod(tmp_path, control, *user) as pod:
+        control.serve.set()
+        (tmp_path / "stdout").chmod(0o600)
+        await support.until(pod.ready)
+        assert (tmp_path / "stdout").stat().st_uid == 0
+        assert (await pod.get(control.listener_port, "/logged")).body == b"hello"
+
+        async def logged() -> bool:
+            return "/logged 200" in (tmp_path / "stdout").read_text()
+
+        await support.until(logged, 10)
+        status = Path(f"/proc/{pod.envoy_pid()}/status").read_text()
+        assert "Uid:\t1337" in status

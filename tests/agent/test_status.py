@@ -1,0 +1,327 @@
+"""The status server on 15020, the HTTP it speaks, and the probes it passes on. Envoy and apps are small stand-ins."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import envoy_admin, httpwire, probes, status
+from agent.bootstrap.inputs import InputError
+from agent.sds import identity
+from tests.agent import pod
+from wire.spiffe import Identity
+
+
+@dataclass
+class Server:
+    """Answers each path with fixed bytes after the head, and remembers what it was asked."""
+
+    answers: dict[str, bytes]
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    port: int = 0
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line, fields = await httpwire.read_head(reader)
+        self.asked.append((line, fields))
+        path = line.split(" ")[1].partition("?")[0]
+        writer.write(self.answers.get(path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"))
+        await writer.drain()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(answers: dict[str, bytes], tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    found = Server(answers)
+    listener = await asyncio.start_server(found.connected, "127.0.0.1", 0, ssl=tls)
+    found.port = listener.sockets[0].getsockname()[1]
+    async with listener:
+        yield found
+
+
+def ok(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def chunked(*parts: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+
+
+def stats(**values: int) -> bytes:
+    return ok("".join(f"{name.replace('__', '.')}: {value}\n" for name, value in values.items()).encode())
+
+
+async def fetch(server: Server, path: str = "/") -> httpwire.Response:
+    return await httpwire.request(httpwire.Target("127.0.0.1", server.port), "GET", path)
+
+
+async def test_bodies_by_length_by_chunks_and_to_the_end_are_read() -> None:
+    answers = {"/length": ok(b"abc"), "/chunks": chunked(b"ab", b"c"), "/end": b"HTTP/1.1 200 OK\r\n\r\nabc"}
+    async with serving(answers) as server:
+        assert [(await fetch(server, path)).body for path in answers] == [b"abc"] * 3
+        assert (await fetch(server, "/other")).status == 404
+
+
+async def test_what_is_no_answer_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpwire, "MAX_BODY_BYTES", 10)
+    answers = {"/odd": b"SSH-2.0\r\n\r\n", "/short": b"HTTP/1.1 200 OK\r\n", "/long": ok(b"x" * 11)}
+    async with serving(answers) as server:
+        for path, reason in (("/odd", "no HTTP status line"), ("/short", "connection broke"), ("/long", "longer than")):
+            with pytest.raises(httpwire.HttpError, match=reason):
+                await fetch(server, path)
+    with pytest.raises(httpwire.HttpError, match="cannot reach"):
+        await fetch(server)
+
+
+async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpwire, "TIMEOUT_SECONDS", 0.05)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with listener:
+        with pytest.raises(httpwire.HttpError, match="did not answer within"):
+            await fetch(Server({}, port=listener.sockets[0].getsockname()[1]))
+        await left.wait()
+
+
+READY = {
+    "cluster_manager__cds__update_success": 1,
+    "listener_manager__lds__update_success": 1,
+    "listener_manager__workers_started": 1,
+    "server__state": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"listener_manager__lds__update_success": 0}, "no configuration from istiod yet (CDS 1, LDS 0 accepted)"),
+        (
+            {"listener_manager__lds__update_success": 0, "listener_manager__lds__update_rejected": 1},
+            "configuration came from istiod but was rejected (CDS 1, LDS 0 accepted)",
+        ),
+        ({"listener_manager__workers_started": 0}, "Envoy's workers have not started yet"),
+        ({"server__state": 2}, "Envoy is not live (server.state 2)"),
+    ],
+)
+async def test_readiness_is_envoys_own_statistics(changes: dict[str, int], reason: str) -> None:
+    async with serving({"/stats": stats(**(READY | changes))}) as envoy:
+        assert await envoy_admin.EnvoyAdmin(envoy.port).unready() == reason
+
+
+async def test_a_configured_envoy_stays_so_until_another_one_starts() -> None:
+    async with serving({"/stats": stats(**READY)}) as envoy:
+        admin = envoy_admin.EnvoyAdmin(envoy.port)
+        assert await admin.unready() == ""
+        envoy.answers["/stats"] = stats(listener_manager__workers_started=1, server__state=0)
+        assert await admin.unready() == ""
+        admin.restarted()
+        assert "no configuration" in await admin.unready()
+        envoy.answers.clear()
+        assert "/stats answered 404" in await admin.unready()
+
+
+async def test_drain_says_which_listeners_and_whether_they_close() -> None:
+    async with serving({"/drain_listeners": ok(b"OK\n")}) as envoy:
+        admin = envoy_admin.EnvoyAdmin(envoy.port)
+        await admin.drain(inbound_only=True, keep_listening=False)
+        await admin.drain(inbound_only=False, keep_listening=True)
+        assert [line for line, _ in envoy.asked] == [
+            "POST /drain_listeners?inboundonly&graceful HTTP/1.1",
+            "POST /drain_listeners?graceful&skip_exit HTTP/1.1",
+        ]
+        envoy.answers.clear()
+        with pytest.raises(httpwire.HttpError, match="answered 404"):
+            await admin.drain(inbound_only=False, keep_listening=False)
+
+
+async def test_own_listeners_do_not_count_as_connections() -> None:
+    lines = {
+        "listener.0.0.0.0_15006.downstream_cx_active": 2,
+        "listener.0.0.0.0_15021.downstream_cx_active": 1,
+        "listener.admin.downstream_cx_active": 1,
+        "listener.0.0.0.0_15006.worker_0.downstream_cx_active": 2,
+    }
+    body = "".join(f"{name}: {value}\n" for name, value in lines.items()).encode()
+    async with serving({"/stats": ok(body)}) as envoy:
+        assert await envoy_admin.EnvoyAdmin(envoy.port).active_connections() == 2
+
+
+@dataclass
+class Deeds:
+    """What the status server did to the agent."""
+
+    unready: str = ""
+    drained: int = 0
+    ended: int = 0
+
+    async def why(self) -> str:
+        return self.unready
+
+    async def drain(self) -> None:
+        self.drained += 1
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+@contextlib.asynccontextmanager
+async def running(envoy: Server, declared: str = "") -> AsyncIterator[tuple[Server, Deeds]]:
+    deeds = Deeds()
+    actions = status.Actions(unready=deeds.why, drain=deeds.drain, quit=deeds.end)
+    served = status.StatusServer(0, envoy_admin.EnvoyAdmin(envoy.port), actions, probes.Probers(declared, "127.0.0.1"))
+    await served.start()
+    yield Server({}, port=served.port), deeds
+    await served.stop()
+
+
+async def test_readiness_is_a_status_with_its_reason() -> None:
+    async with serving({}) as envoy, running(envoy) as (agent, deeds):
+        assert (await fetch(agent, "/healthz/ready")).status == 200
+        deeds.unready = "not yet"
+        assert await fetch(agent, "/healthz/ready?verbose") == httpwire.Response(503, b"not yet\n")
+        assert (await fetch(agent, "/etc/passwd")).status == 404
+
+
+async def test_commands_are_posts_from_within_the_pod() -> None:
+    async with serving({}) as envoy, running(envoy) as (agent, deeds):
+        target = httpwire.Target("127.0.0.1", agent.port)
+        assert (await fetch(agent, "/quitquitquit")).status == 405
+        assert (await httpwire.request(target, "POST", "/drain")).status == 200
+        assert (await httpwire.request(target, "POST", "/quitquitquit")).status == 200
+        assert (deeds.drained, deeds.ended) == (1, 1)
+
+
+async def test_commands_from_elsewhere_are_refused() -> None:
+    served = status.StatusServer(
+        0,
+        envoy_admin.EnvoyAdmin(1),
+        status.Actions(unready=Deeds().why, drain=Deeds().drain, quit=Deeds().end),
+        probes.Probers("", "127.0.0.1"),
+    )
+    assert await served._command("POST", "/quitquitquit", local=False) == 403
+
+
+async def test_envoys_metrics_are_passed_on_under_istios_names() -> None:
+    metrics = (
+        b"# TYPE envoy_istio_requests_total counter\nenvoy_istio_",
+        b'requests_total{a="envoy_istio_"} 1\nenvoy_server_live 1\n',
+    )
+    async with serving({"/stats/prometheus": chunked(*metrics)}) as envoy, running(envoy) as (agent, _):
+        answer = await fetch(agent, "/stats/prometheus")
+        assert answer.body == (
+            b'# TYPE istio_requests_total counter\nistio_requests_total{a="envoy_istio_"} 1\nenvoy_server_live 1\n'
+        )
+        envoy.answers["/stats/prometheus"] = b"garbage\r\n\r\n"
+        assert (await fetch(agent, "/stats/prometheus")).status == 503
+
+
+LINES = st.lists(st.sampled_from(("envoy_istio_a 1", "# TYPE envoy_istio_a gauge", "x envoy_istio_b", "")))
+
+
+@given(LINES, st.lists(st.integers(0, 60)))
+async def test_renaming_does_not_depend_on_how_the_text_is_cut(lines: list[str], cuts: list[int]) -> None:
+    text = "\n".join(lines).encode()
+    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start, end in itertools.pairwise(edges):
+            yield text[start:end]
+
+    expected = "\n".join(line.replace("envoy_istio_a", "istio_a") for line in lines).encode()
+    assert b"".join([part async for part in status.renamed(pieces())]) == expected
+
+
+async def test_a_client_that_leaves_or_talks_nonsense_harms_nobody() -> None:
+    async with serving({}) as envoy, running(envoy) as (agent, _):
+        _, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+        writer.write(b"x" * 100_000)
+        assert await reader.read() == b""
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+        writer.write(b"nonsense\r\n\r\n")
+        assert b" 404 " in await reader.read(-1)
+        writer.close()
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    async def sign() -> identity.Certificate:
+        async with pod.istiod() as control:
+            who = Identity("cluster.local", "default", "app")
+
+            async def own(csr: str) -> tuple[str, ...]:
+                return control.ca.sign(csr, who, pod.dt.timedelta(hours=1), pod.now())
+
+            return await identity.obtain(own, who)
+
+    found = asyncio.run(sign())
+    (folder / "app.pem").write_bytes(found.key + found.chain)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "app.pem")
+    return context
+
+
+async def test_app_probes_are_asked_as_declared(tmp_path: Path) -> None:
+    tls = await asyncio.to_thread(self_signed, tmp_path)
+    async with (
+        serving({"/live": ok(b""), "/dead": b"HTTP/1.1 599 \r\n\r\n"}) as app,
+        serving({"/": ok(b"")}, tls) as https,
+    ):
+        declared = {
+            "/app-health/a/livez": {
+                "httpGet": {"port": app.port, "path": "live", "httpHeaders": [{"name": "X-A", "value": "b"}]}
+            },
+            "/app-health/a/readyz": {"httpGet": {"port": app.port, "path": "/dead"}, "timeoutSeconds": 3},
+            "/app-health/a/startupz": {"tcpSocket": {"port": app.port}},
+            "/app-health/b/livez": {"tcpSocket": {"port": 1}},
+            "/app-health/c/livez": {"httpGet": {"port": https.port, "scheme": "HTTPS"}},
+            "/app-health/d/livez": {"httpGet": {"port": 1}},
+        }
+        async with serving({}) as envoy, running(envoy, json.dumps(declared)) as (agent, _):
+            answers = [(await fetch(agent, path)).status for path in declared]
+            assert answers == [200, 599, 200, 503, 200, 503]
+            assert (await fetch(agent, "/app-health/other/livez")).status == 404
+        assert app.asked[0][0] == "GET /live HTTP/1.1"
+        assert app.asked[0][1]["x-a"] == "b"
+
+
+async def test_grpc_probes_ask_the_health_service() -> None:
+    asked = []
+
+    async def check(request: bytes, _: object) -> bytes:
+        asked.append(request)
+        return b"\x08\x01" if request == b"\x0a\x01s" else b"\x08\x02"
+
+    server = grpc.aio.server()
+    method = grpc.unary_unary_rpc_method_handler(check)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    declared = {"/a": {"grpc": {"port": port, "service": "s"}}, "/b": {"grpc": {"port": port}}}
+    probers = probes.Probers(json.dumps(declared), "127.0.0.1")
+    assert [await probers.probe(path, {}) for path in declared] == [200, 503]
+    assert asked == [b"\x0a\x01s", b""]
+    await server.stop(None)
+
+
+@pytest.mark.parametrize(("declared", "reason"), [("{", "is no JSON"), ("[]", "must be a JSON object")])
+def test_declarations_that_are_none_are_named(declared: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        probes.Probers(declared, "127.0.0.1")
