@@ -87,10 +87,13 @@ def selects(selector: Mapping[str, object], labels: Mapping[str, str]) -> bool:
 def _holds(expression: Mapping[str, object], labels: Mapping[str, str]) -> bool:
     key, operator, values = str(expression.get("key")), expression.get("operator"), expression.get("values")
     among = key in labels and isinstance(values, list) and labels[key] in values
-    return {"In": among, "NotIn": not among, "Exists": key in labels, "DoesNotExist": key not in labels}.get(
-        str(operator),
-        False,
-    )
+    operators = {
+        "In": among,
+        "NotIn": not among,  # codespell:ignore
+        "Exists": key in labels,
+        "DoesNotExist": key not in labels,
+    }
+    return operators.get(str(operator), False)
 
 
 def part(mapping: Mapping[str, object], key: str) -> Mapping[str, object]:

@@ -74,7 +74,7 @@ def test_pods_on_the_hosts_network_and_system_namespaces_are_left_alone() -> Non
     ("expression", "matches"),
     [
         ({"key": "app", "operator": "In", "values": ["a", "b"]}, True),
-        ({"key": "app", "operator": "NotIn", "values": ["a"]}, False),
+        ({"key": "app", "operator": "NotIn", "values": ["a"]}, False),  # codespell:ignore
         ({"key": "app", "operator": "Exists"}, True),
         ({"key": "app", "operator": "DoesNotExist"}, False),
         ({"key": "app", "operator": "Near"}, False),

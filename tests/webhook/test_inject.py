@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from tests.webhook.test_patch import apply
 from webhook import decision, inject
 from webhook.inject import Injection
@@ -335,81 +333,6 @@ def test_an_injected_pod_is_left_alone() -> None:
 def test_a_pod_that_is_not_selected_is_left_alone() -> None:
     answer = inject.inject(POD, CONFIG, "demo", {})
     assert (answer.pod, answer.patch, answer.refused) == (POD, (), False)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("traffic.sidecar.istio.io/includeInboundPorts", "80,x", "'80,x' is not a comma list of ports, or *"),
-        ("traffic.sidecar.istio.io/excludeOutboundPorts", "*", "'*' is not a comma list of ports"),
-        ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.0.0.1", "'10.0.0.1' is not a comma list of IP ranges"),
-        ("traffic.sidecar.istio.io/includeOutboundIPRanges", "x/8", "'x/8' is not a comma list of IP ranges, or *"),
-        ("traffic.sidecar.istio.io/excludeInterfaces", "a b", "'a b' is not a comma list of interfaces"),
-        ("sidecar.istio.io/interceptionMode", "MAYBE", "'MAYBE' is not one of REDIRECT, TPROXY, NONE"),
-        ("sidecar.istio.io/proxyCPU", "fast", "'fast' is not a quantity such as 100m"),
-        ("sidecar.istio.io/proxyCPULimit", "fast", "'fast' is not a quantity such as 2"),
-        ("sidecar.istio.io/proxyMemory", "big", "'big' is not a quantity such as 128Mi"),
-        ("sidecar.istio.io/userVolume", "[", "'[' is not a JSON object of volumes by name"),
-        ("sidecar.istio.io/userVolumeMount", '{"a":1}', "'{\"a\":1}' is not a JSON object of mounts by volume name"),
-        ("status.sidecar.istio.io/port", "0", "'0' is not a port"),
-        ("inject.istio.io/templates", "sidecar,spire", "no template 'spire'; there are sidecar and gateway"),
-        ("proxy.istio.io/config", "- 1", "is a ProxyConfig, so it must be an object"),
-        ("proxy.istio.io/config", "{", "no YAML: "),
-    ],
-)
-def test_an_annotation_that_cannot_be_read_refuses_the_pod(name: str, value: str, message: str) -> None:
-    answer = inject.inject(pod({name: value}), CONFIG, "demo", ON)
-    assert answer.refused
-    assert answer.patch == ()
-    assert answer.diagnostics[0].field == f"metadata.annotations[{name}]"
-    assert answer.diagnostics[0].message.startswith(message)
-
-
-def test_an_empty_list_captures_nothing() -> None:
-    prefix = "traffic.sidecar.istio.io/"
-    asked = {f"{prefix}includeOutboundIPRanges": "", f"{prefix}includeInboundPorts": ""}
-    arguments = named(injected(pod(asked)), "istio-init")["args"]
-    assert arguments[arguments.index("-i") + 1] == arguments[arguments.index("-b") + 1] == ""
-
-
-def test_a_wrong_field_of_the_pods_proxy_config_is_named() -> None:
-    answer = inject.inject(pod({"proxy.istio.io/config": "statusPort: x"}), CONFIG, "demo", ON)
-    assert answer.refused
-    assert answer.diagnostics[0].field == "metadata.annotations[proxy.istio.io/config].statusPort"
-
-
-def test_an_annotation_without_effect_is_said_so() -> None:
-    answer = injected(pod({"sidecar.istio.io/statsInclusionPrefixes": "cluster"}))
-    assert [str(each) for each in answer.diagnostics] == [
-        "M0108 Pod/demo/reviews-v1 metadata.annotations[sidecar.istio.io/statsInclusionPrefixes]: has no effect yet",
-    ]
-
-
-def test_an_app_with_the_proxys_user_is_warned() -> None:
-    app = {"name": "reviews", "securityContext": {"runAsUser": 1337}}
-    answer = injected(pod(containers=[app], securityContext={"runAsGroup": 1337}))
-    assert [each.field for each in answer.diagnostics] == [
-        "spec.containers[0].securityContext.runAsUser",
-        "spec.containers[0].securityContext.runAsGroup",
-    ]
-    assert not answer.refused
-
-
-@pytest.mark.parametrize(
-    ("reference", "url"),
-    [
-        (("batch/v1", "Job", "report-28391040"), "kubernetes://apis/batch/v1/namespaces/demo/cronjobs/report"),
-        (("batch/v1", "Job", "once"), "kubernetes://apis/batch/v1/namespaces/demo/jobs/once"),
-        (("apps/v1", "ReplicaSet", "alone"), "kubernetes://apis/apps/v1/namespaces/demo/replicasets/alone"),
-        (("apps/v1", "StatefulSet", "db"), "kubernetes://apis/apps/v1/namespaces/demo/statefulsets/db"),
-    ],
-)
-def test_the_owner_is_the_object_that_somebody_wrote(reference: tuple[str, str, str], url: str) -> None:
-    given = pod()
-    version, kind, name = reference
-    owner = {"apiVersion": version, "kind": kind, "name": name, "controller": True}
-    given["metadata"]["ownerReferences"] = [{"kind": "Node", "name": "other"}, owner]
-    assert variables(named(injected(given), "istio-proxy"))["ISTIO_META_OWNER"] == url
 
 
 def test_a_pod_of_nobody_is_its_own_workload() -> None:
