@@ -60,7 +60,6 @@ class Container:
         self._blueprint = blueprint
         self._around = surroundings
         self._process: asyncio.subprocess.Process | None = None
-        self._mounts = 0
         self._stopping = asyncio.Event()
         self.up = asyncio.Event()
         """Set once the command has started, its postStart hook is through and its startup probe has succeeded."""
@@ -126,28 +125,26 @@ class Container:
             with self._output() as output:
                 process = await launcher.start(self._blueprint.launch, spec, output)
         except LaunchError as error:
+            with self.log.open("a") as log:
+                log.write(f"meshnode: {error}\n")
             self._tell(phase=Phase.WAITING, reason="RunContainerError", message=str(error), code=_START_FAILED)
             return _START_FAILED
-        self._process, self._mounts = process, launcher.namespace(process.pid, "mnt")
+        self._process = process
         self._tell(phase=Phase.RUNNING)
         if self._stopping.is_set():  # stopped while it was being started
             self._signal(signal.SIGKILL)
         watching = asyncio.create_task(self._watch())
-        try:
-            code = await process.wait()
-        finally:
-            await _end(watching)
-            self._sweep()
+        with launcher.held(process.pid, "mnt") as mounts:
+            try:
+                code = await process.wait()
+            finally:
+                await _end(watching)
+                launcher.kill(launcher.processes("mnt", mounts))  # what the command left behind
         code = code if code >= 0 else 128 - code
         self._tell(
             phase=Phase.TERMINATED, reason="Error" if code else "Completed", message=f"exit code {code}", code=code
         )
         return code
-
-    def _sweep(self) -> None:
-        """End what the command left behind in the container."""
-        if self._mounts:
-            launcher.kill(launcher.processes("mnt", [self._mounts]))
 
     async def ask(self, action: Action) -> bool:
         """The answer to a probe's or hook's question. Raises OSError when nobody answers."""
@@ -226,7 +223,6 @@ class Container:
                 self._signal(signal.SIGTERM)
                 await process.wait()
         self._signal(signal.SIGKILL)
-        self._sweep()
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ import os
 import pathlib
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from node.errors import LaunchError
@@ -113,6 +113,23 @@ def namespace(pid: int, kind: str) -> int:
         return pathlib.Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
     except OSError:
         return 0
+
+
+@contextlib.contextmanager
+def held(pid: int, kind: str) -> Iterator[frozenset[int]]:
+    """The identity of a process's namespace, which nobody else gets while it is held: the kernel uses numbers again.
+
+    Empty when the process is gone already.
+    """
+    try:
+        descriptor = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)
+    except OSError:
+        yield frozenset()
+        return
+    try:
+        yield frozenset({os.fstat(descriptor).st_ino})
+    finally:
+        os.close(descriptor)
 
 
 def processes(kind: str, namespaces: Iterable[int]) -> list[int]:

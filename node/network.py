@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from node.errors import CommandError, MeshError
-from node.services import DNS_ADDRESS
+from node.services import DNS_ADDRESS, SERVICE_NETWORK
 
 NODE_ADDRESS = "10.244.0.1"
 POD_NETWORK = "10.244"
@@ -142,6 +142,8 @@ class Network:
             "link set lo up",
             f"address add {NODE_ADDRESS}/32 dev lo",
             f"address add {DNS_ADDRESS}/32 dev lo",
+            # so that the node's own connections to a cluster IP get as far as the rules
+            f"route add {SERVICE_NETWORK} dev lo src {NODE_ADDRESS}",
         ]
         await command("ip", "-n", self.node_path.name, "-batch", "-", text="\n".join(lines) + "\n")
         await self.inside.call(lambda: _set("ipv4/ip_forward", "1"))
