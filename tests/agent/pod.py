@@ -190,6 +190,9 @@ class Pod(Ports):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(children[0]) if children else 0
 
+    def envoy_status(self) -> str:
+        return Path(f"/proc/{self.envoy_pid()}/status").read_text()
+
 
 def prepare(folder: Path, control: Istiod, ports: Ports) -> dict[str, str]:
     """The pod's files; gives the environment."""

@@ -174,5 +174,4 @@ async def test_as_the_proxys_user_it_logs_to_a_stdout_that_it_may_not_open(tmp_p
             return "/logged 200" in (tmp_path / "stdout").read_text()
 
         await support.until(logged, 10)
-        status = Path(f"/proc/{pod.envoy_pid()}/status").read_text()
-        assert "Uid:\t1337" in status
+        assert "Uid:\t1337" in pod.envoy_status()

@@ -229,14 +229,14 @@ async def test_answers_that_are_no_certificate_of_ours_are_refused(ca: authority
     async def nothing(_: str) -> Sequence[str]:
         return ()
 
-    async def anothers(_: str) -> Sequence[str]:
+    async def foreign(_: str) -> Sequence[str]:
         material = ca.serving(("localhost",), pod.now())
         return material.certificate.decode(), ca.roots
 
     for sign, reason in (
         (garbage, "no certificate chain"),
         (nothing, "no certificate chain"),
-        (anothers, "another key"),
+        (foreign, "another key"),
     ):
         with pytest.raises(identity.IdentityError, match=reason):
             await identity.obtain(sign, SLEEP)
