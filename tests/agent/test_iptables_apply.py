@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.iptables import apply, tools
+from agent.iptables import apply, probe, tools
 from agent.iptables.capture import Capture, Mode
 from tests.agent import netns
 from tests.agent.netns import Namespace
@@ -105,6 +106,19 @@ def test_validation_sees_captured_connections_and_their_absence(space: Namespace
 def test_validation_works_on_a_machine_with_ipv6_only(space: Namespace) -> None:
     space.give("2001:db8::1/64")
     assert "validation passed" in run(space, *CAPTURE_ALL, "--run-validation")
+
+
+@root
+def test_validation_says_when_envoy_has_its_ports_already(space: Namespace) -> None:
+    refused = pytest.raises(tools.ToolError, match=r"cannot listen on 127.0.0.1 port 15006")
+    with tools.namespace(space.path), socket.create_server(("127.0.0.1", 15006)), refused:
+        probe.run(Capture(), 15002, 1.0)
+
+
+@root
+def test_programs_that_fail_say_what_they_said(space: Namespace) -> None:
+    with tools.namespace(space.path), pytest.raises(tools.ToolError, match="iptables-restore .*: .*line"):
+        tools.detect(4).restore(["* nat", "-A NOWHERE -j RETURN", "COMMIT"])
 
 
 @root
