@@ -117,7 +117,7 @@ def test_validation_says_when_envoy_has_its_ports_already(space: Namespace) -> N
 
 @root
 def test_programs_that_fail_say_what_they_said(space: Namespace) -> None:
-    with tools.namespace(space.path), pytest.raises(tools.ToolError, match="iptables-restore .*: .*line"):
+    with tools.namespace(space.path), pytest.raises(tools.ToolError, match=r"iptables-restore .*: .*line"):
         tools.detect(4).restore(["* nat", "-A NOWHERE -j RETURN", "COMMIT"])
 
 
