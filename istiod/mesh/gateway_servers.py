@@ -78,10 +78,9 @@ def build(snapshot: ConfigSnapshot, previous: GatewayIndex | None = None) -> Gat
     """The index of a snapshot; objects that ``previous`` has read already are not read again."""
     known = previous.read if previous is not None else {}
     found: dict[ConfigKey, tuple[gateway.Gateway, Gateway]] = {}
-    for key, item in snapshot.of(NETWORKING, "Gateway").items():
-        if isinstance(item, gateway.Gateway):
-            before = known.get(key)
-            found[key] = before if before is not None and before[0] is item else (item, _read(item))
+    for item in [one for one in snapshot.of(NETWORKING, "Gateway").values() if isinstance(one, gateway.Gateway)]:
+        before = known.get(item.key)
+        found[item.key] = before if before is not None and before[0] is item else (item, _read(item))
     ordered = sorted((one for _, one in found.values()), key=lambda one: (one.created, one.key.name, one.key.namespace))
     return GatewayIndex(gateways=tuple(ordered), read=found)
 

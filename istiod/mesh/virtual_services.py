@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from crds import virtual_service
-from crds.diagnostic import Code, Diagnostic, warning
+from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, ConfigKey
-from istiod.config.origin import Origin
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import conditions, hosts, http_rules, l4_rules, registry
 from istiod.mesh.http_rules import HttpRule
@@ -40,11 +39,6 @@ class VirtualService:
     tls: tuple[L4Rule, ...] = ()
     tcp: tuple[L4Rule, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
-
-    @property
-    def origin(self) -> Origin:
-        """The object as a whole."""
-        return Origin(key=self.key)
 
     @property
     def age(self) -> tuple[datetime, str, str]:
@@ -158,10 +152,5 @@ def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> Virtu
         http=http,
         tls=l4_rules.tls(reader, spec.tls),
         tcp=l4_rules.tcp(reader, spec.tcp),
-        diagnostics=(*findings, *_ineffective(key, names)),
+        diagnostics=findings,
     )
-
-
-def _ineffective(key: ConfigKey, names: Iterable[str]) -> Iterator[Diagnostic]:
-    if not tuple(names):
-        yield warning(Code.INEFFECTIVE, key, "spec.hosts", "names no host")

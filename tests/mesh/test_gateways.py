@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from istiod.mesh import gateway_servers
+from istiod.mesh.scope import Direction
+from tests.mesh import world
+
+INGRESS = "selector: {istio: ingressgateway}"
+WEB = world.service("web", "http:80", namespace="default")
+PLAIN = "{port: {number: 80, name: http, protocol: HTTP}, hosts: [%s]}"
+
+
+def gateway(hosts: str, more: str = "", name: str = "gw", **at: str) -> str:
+    return world.gateway(name, f"{{{INGRESS}, servers: [{PLAIN % hosts}{', ' + more if more else ''}]}}", **at)
+
+
+def rules(name: str, hosts: str, route: str = "", gateways: str = "gw", **at: str) -> str:
+    to = route or "{route: [{destination: {host: web.default.svc.cluster.local}}]}"
+    return world.rules(name, f"{{hosts: [{hosts}], gateways: [{gateways}], http: [{to}]}}", **at)
+
+
+def test_a_server_listens_on_the_target_port_of_the_service() -> None:
+    scope = world.build(WEB, gateway("'*'"), rules("a", "'*'")).router()
+    (found,) = scope.listeners.values()
+    assert (found.name, found.address, found.port, found.bind) == ("0.0.0.0_8080", "0.0.0.0", 8080, True)
+    assert found.direction is Direction.GATEWAY
+    assert found.detection_timeout is None
+    (chain,) = found.chains
+    assert chain.http is not None
+    assert chain.http.rds == "http.8080"
+    (host,) = scope.routes["http.8080"].virtual_hosts
+    assert (host.name, host.domains) == ("*:80", ("*",))
+    assert world.clusters(host.routes[0]) == ["outbound|80||web.default.svc.cluster.local"]
+
+
+def test_a_port_that_no_service_speaks_of_is_listened_on_as_it_is() -> None:
+    scope = world.build(gateway("'*'")).router(ports=())
+    assert sorted(scope.listeners) == ["0.0.0.0_80"]
+    assert sorted(scope.routes) == ["http.80"]
+
+
+def test_a_port_with_two_targets_has_two_listeners() -> None:
+    scope = world.build(gateway("'*'")).router(ports=((80, 8080), (80, 8081), (81, 9)))
+    assert sorted(scope.routes) == ["http.8080", "http.8081"]
+
+
+def test_where_nothing_is_bound_every_request_gets_404() -> None:
+    (host,) = world.build(gateway("'*'")).router().routes["http.8080"].virtual_hosts
+    assert (host.name, host.domains, host.routes) == ("blackhole:80", ("*",), ())
+
+
+def test_a_gateway_serves_pods_with_its_labels_in_any_namespace() -> None:
+    mesh = world.build(gateway("'*'"), world.gateway("all", f"{{servers: [{PLAIN % 'a'}]}}"))
+    assert mesh.gateways.matched({"istio": "ingressgateway", "more": "x"}) == (
+        "gateway:default/all",
+        "gateway:default/gw",
+    )
+    assert mesh.gateways.matched({}) == ("gateway:default/all",)
+    assert world.build(gateway("'*'")).router(labels={"istio": "other"}).listeners == {}
+
+
+def test_hosts_are_those_that_server_and_rules_share() -> None:
+    mesh = world.build(
+        WEB,
+        gateway("'*.example', other/x.other, ./y.own, '*/z.any'"),
+        rules("a", "a.example, '*.own', x.other, z.any, none"),
+        rules("b", "'*'"),
+    )
+    names = [one.name for one in mesh.router().routes["http.8080"].virtual_hosts]
+    assert names == ["*.example:80", "a.example:80", "y.own:80", "z.any:80"]
+
+
+def test_rules_for_one_host_are_merged_oldest_first_and_catch_all_routes_go_last() -> None:
+    young = rules("a", "x.example", "{name: young, match: [{uri: {prefix: /y}}], route: [{destination: {host: web}}]}")
+    old = world.rules(
+        "b",
+        """
+        hosts: [x.example]
+        gateways: [gw]
+        http: [{name: old, match: [{uri: {prefix: /o}}], route: [{destination: {host: web}}]},
+               {name: rest, route: [{destination: {host: web}}]}]
+        """,
+        created="2024-01-01T00:00:00Z",
+    )
+    later = young.replace("name: a\n", "name: a\n  creationTimestamp: '2024-01-02T00:00:00Z'\n", 1)
+    for texts in ((old, later), (later, old)):
+        table = world.build(WEB, gateway("x.example"), *texts).router().routes["http.8080"]
+        assert [one.name for one in world.host(table, "x.example").routes] == ["old", "young", "rest"]
+
+
+def test_rules_see_the_gateway_as_their_client() -> None:
+    spec = """
+        hosts: [x.example]
+        gateways: [gw, mesh]
+        http: [{name: mesh, match: [{gateways: [mesh]}], route: [{destination: {host: web}}]},
+               {name: gw, match: [{gateways: [gw]}], route: [{destination: {host: web}}]}]
+        """
+    mesh = world.build(WEB, gateway("x.example"), world.rules("a", spec))
+    assert [one.name for one in world.host(mesh.router().routes["http.8080"], "x.example").routes] == ["gw"]
+
+
+def test_rules_without_a_route_for_the_gateway_have_no_virtual_host() -> None:
+    only_mesh = rules("a", "x.example", "{match: [{port: 81}], route: [{destination: {host: web}}]}")
+    (host,) = world.build(WEB, gateway("x.example"), only_mesh).router().routes["http.8080"].virtual_hosts
+    assert host.name == "blackhole:80"
+
+
+def test_rules_not_exported_to_the_router_are_not_served() -> None:
+    own = world.rules(
+        "a", "{hosts: [x.example], gateways: [gw], exportTo: ['.'], http: [{route: [{destination: {host: web}}]}]}"
+    )
+    mesh = world.build(WEB, gateway("x.example"), own)
+    assert mesh.router().routes["http.8080"].virtual_hosts[0].name == "blackhole:80"
+    assert mesh.router(namespace="default").routes["http.8080"].virtual_hosts[0].name == "x.example:80"
+
+
+def test_rules_that_share_no_host_with_the_server_are_not_served() -> None:
+    (host,) = world.build(WEB, gateway("x.example"), rules("a", "y.example")).router().routes["http.8080"].virtual_hosts
+    assert host.name == "blackhole:80"
+
+
+REDIRECT = "{port: {number: 80, name: r, protocol: HTTP}, hosts: [s.example, t.example], tls: {httpsRedirect: true}}"
+
+
+def test_servers_that_redirect_to_https_need_no_rules() -> None:
+    mesh = world.build(WEB, gateway("p.example", REDIRECT), rules("a", "s.example, p.example"))
+    hosts = mesh.router().routes["http.8080"].virtual_hosts
+    assert [(one.domains[0], one.require_tls, len(one.routes)) for one in hosts] == [
+        ("p.example", False, 1),
+        ("s.example", True, 1),
+        ("t.example", True, 0),
+    ]
+
+
+def test_servers_of_several_gateways_share_a_listener() -> None:
+    mesh = world.build(
+        WEB,
+        gateway("a.example"),
+        gateway("b.example", name="other"),
+        rules("r", "a.example, b.example", gateways="gw, other"),
+    )
+    names = [one.name for one in mesh.router().routes["http.8080"].virtual_hosts]
+    assert names == ["a.example:80", "b.example:80"]
+
+
+TCP = "{port: {number: 31400, name: tcp, protocol: TCP}, hosts: ['*']}"
+
+
+def test_tcp_servers_follow_tcp_rules() -> None:
+    rule = world.rules(
+        "db",
+        """
+        hosts: ['*']
+        gateways: [gw]
+        tcp: [{match: [{port: 31400}], route: [{destination: {host: web, port: {number: 80}}}]}]
+        """,
+    )
+    scope = world.build(WEB, world.gateway("gw", f"{{{INGRESS}, servers: [{TCP}]}}"), rule).router()
+    (chain,) = scope.listeners["0.0.0.0_31400"].chains
+    assert chain.tcp is not None
+    assert [one.cluster for one in chain.tcp.clusters] == ["outbound|80||web.default.svc.cluster.local"]
+    assert scope.routes == {}
+
+
+def test_a_tcp_server_without_rules_does_not_listen() -> None:
+    assert world.build(world.gateway("gw", f"{{{INGRESS}, servers: [{TCP}]}}")).router().listeners == {}
+
+
+def test_a_server_may_bind_an_address_of_its_own() -> None:
+    bound = world.gateway("gw", f"{{{INGRESS}, servers: [{PLAIN.replace('hosts:', 'bind: 10.0.0.1, hosts:') % 'a'}]}}")
+    scope = world.build(bound).router()
+    assert sorted(scope.listeners) == ["10.0.0.1_8080"]
+    assert sorted(scope.routes) == ["http.8080.10.0.0.1"]
+
+
+def test_servers_that_cannot_share_a_port_are_left_out_and_reported() -> None:
+    tcp = "{port: {number: 80, name: tcp, protocol: TCP}, hosts: ['*']}"
+    other = world.gateway("young", f"{{{INGRESS}, servers: [{tcp}]}}", created="2024-01-01T00:00:00Z")
+    for texts in ((gateway("'*'"), other), (other, gateway("'*'"))):
+        mesh = world.build(*texts)
+        (chain,) = mesh.router().listeners["0.0.0.0_8080"].chains
+        assert chain.http is not None
+        assert ("PORT_CONFLICT", "young", "spec.servers") in mesh.told()
+
+
+def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
+    more = """
+        {port: {number: 443, name: tls, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c}},
+        {port: {number: 444, name: tls, protocol: TLS}, hosts: [a]},
+        {port: {number: 445, name: x, protocol: UDP}, hosts: [a]},
+        {port: {number: 446, name: y, protocol: ''}, hosts: [a]},
+        {hosts: [a]},
+        {port: {name: z, protocol: HTTP}, hosts: [a]},
+        {port: {number: 81, name: d, protocol: HTTP}, hosts: [a], defaultEndpoint: '127.0.0.1:1'}
+        """
+    mesh = world.build(gateway("'*'", more))
+    assert sorted(mesh.router().listeners) == ["0.0.0.0_8080", "0.0.0.0_81"]
+    assert [(code, field) for code, _, field in mesh.told()] == [
+        ("NOT_SUPPORTED", "spec.servers[1].tls.mode"),
+        ("NOT_SUPPORTED", "spec.servers[2].tls.mode"),
+        ("NOT_SUPPORTED", "spec.servers[3].port.protocol"),
+        ("NOT_SUPPORTED", "spec.servers[4].port.protocol"),
+        ("MISSING_FIELD", "spec.servers[5].port.number"),
+        ("MISSING_FIELD", "spec.servers[6].port.number"),
+        ("NOT_SUPPORTED", "spec.servers[7].defaultEndpoint"),
+    ]
+
+
+def test_a_gateway_is_read_again_only_when_it_changed() -> None:
+    before = world.build(gateway("'*'"))
+    same = gateway_servers.build(before.snapshot, before.gateways)
+    assert same.gateways[0] is before.gateways.gateways[0]
+    other = gateway_servers.build(world.snapshot(gateway("'*'")), before.gateways)
+    assert other.gateways[0] is not before.gateways.gateways[0]
+    assert other.gateways == before.gateways.gateways

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.mesh import world
+
+BASE = (world.service("reviews", "http:9080"), world.subsets("reviews", "v1"))
+ALIAS = """
+apiVersion: v1
+kind: Service
+metadata: {name: alias, namespace: default}
+spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
+"""
+
+
+def told(http: str, *more: str) -> list[tuple[str, str, str]]:
+    return world.build(*BASE, *more, world.rules("r", f"{{hosts: [reviews], http: [{http}]}}")).told()
+
+
+def test_good_rules_have_no_findings() -> None:
+    found = """
+        {match: [{uri: {prefix: /a}}], route: [{destination: {host: reviews, subset: v1, port: {number: 9080}}}]},
+        {route: [{destination: {host: alias}}]}
+        """
+    assert told(found, ALIAS) == []
+
+
+@pytest.mark.parametrize(
+    ("http", "code", "field"),
+    [
+        ("{route: [{destination: {host: nobody}}]}", "UNKNOWN_HOST", "spec.http[0].route[0].destination.host"),
+        (
+            "{route: [{destination: {host: reviews, port: {number: 1}}}]}",
+            "UNKNOWN_HOST",
+            "spec.http[0].route[0].destination.port.number",
+        ),
+        (
+            "{route: [{destination: {host: x}, weight: 0}, {destination: {host: reviews, subset: v2}, weight: 1}]}",
+            "UNKNOWN_SUBSET",
+            "spec.http[0].route[1].destination.subset",
+        ),
+        (
+            "{route: [{destination: {host: reviews}}], mirror: {host: nobody}}",
+            "UNKNOWN_HOST",
+            "spec.http[0].mirror.host",
+        ),
+        (
+            "{route: [{destination: {host: reviews}}], mirrors: [{destination: {host: reviews, subset: v2}}]}",
+            "UNKNOWN_SUBSET",
+            "spec.http[0].mirrors[0].destination.subset",
+        ),
+        ("{delegate: {name: x}}", "NOT_SUPPORTED", "spec.http[0].delegate"),
+        ("{timeout: 1s}", "MISSING_FIELD", "spec.http[0]"),
+        ("{route: [{destination: {host: reviews}}, {destination: {host: x}}]}", "WEIGHT_SUM", "spec.http[0].route"),
+    ],
+)
+def test_a_rule_that_cannot_work_is_reported_with_its_field(http: str, code: str, field: str) -> None:
+    assert (code, "r", field) in told(http)
+
+
+def test_a_destination_without_a_host_is_unknown() -> None:
+    assert ("UNKNOWN_HOST", "r", "spec.http[0].route[0].destination.host") in told("{route: [{weight: 1}]}")
+
+
+def test_a_subset_of_a_host_without_destination_rule_is_unknown() -> None:
+    found = told("{route: [{destination: {host: other, subset: v1}}]}", world.service("other"))
+    assert ("UNKNOWN_SUBSET", "r", "spec.http[0].route[0].destination.subset") in found
+
+
+def test_rules_after_one_that_matches_everything_are_shadowed() -> None:
+    rule = "{route: [{destination: {host: reviews}}]}"
+    some = "{match: [{sourceLabels: {a: b}}], route: [{destination: {host: reviews}}]}"
+    assert told(f"{some}, {rule}, {rule}") == [("SHADOWED_ROUTE", "r", "spec.http[2]")]
+
+
+def test_fields_without_effect_are_reported() -> None:
+    rule = """
+        {match: [{statPrefix: x}], route: [{destination: {host: reviews}}], websocketUpgrade: true,
+         appendHeaders: {a: b}, removeResponseHeaders: {a: b},
+         fault: {delay: {exponentialDelay: 1s}, abort: {http2Error: x}}}
+        """
+    assert {field for _, _, field in told(rule)} == {
+        f"spec.http[0].{name}"
+        for name in (
+            "match[0].statPrefix",
+            "websocketUpgrade",
+            "appendHeaders",
+            "removeResponseHeaders",
+            "fault.delay.exponentialDelay",
+            "fault.abort.http2Error",
+        )
+    }
+
+
+def rules(name: str, more: str, http: str = "http: [{route: [{destination: {host: reviews}}]}]") -> str:
+    return world.rules(name, f"{{{more}, {http}}}")
+
+
+def test_two_rules_for_one_host_are_reported_on_the_younger() -> None:
+    found = world.build(*BASE, rules("a", "hosts: [reviews]"), rules("b", "hosts: [reviews]")).findings()
+    assert [(one.code.name, one.key and one.key.name) for one in found] == [("DUPLICATE_HOST", "b")]
+    assert "VirtualService/default/a" in found[0].message
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        rules("b", "hosts: [reviews]", "tcp: [{route: [{destination: {host: reviews}}]}]"),
+        rules("b", "hosts: [reviews], exportTo: [elsewhere]"),
+        rules("b", "hosts: [reviews], exportTo: ['~']"),
+    ],
+)
+def test_rules_for_one_host_that_do_not_meet_are_fine(other: str) -> None:
+    first = rules("a", "hosts: [reviews], exportTo: ['.']")
+    assert world.build(*BASE, first, other).told() == []
+
+
+def test_unknown_gateways_and_hosts_that_no_server_has_are_reported() -> None:
+    gateway = world.gateway("gw", "{servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: [a.example]}]}")
+    mesh = world.build(
+        *BASE,
+        gateway,
+        rules("a", "hosts: [a.example], gateways: [gw]"),
+        rules("b", "hosts: [b.example], gateways: [gw, none]"),
+    )
+    assert mesh.told() == [("INEFFECTIVE", "b", "spec.hosts"), ("UNKNOWN_GATEWAY", "b", "spec.gateways")]
+
+
+def test_hosts_of_sidecars_that_no_service_has_are_reported() -> None:
+    assert world.build(*BASE, rules("a", "hosts: [nobody, '*.default.svc.cluster.local']")).told() == [
+        ("UNKNOWN_HOST", "a", "spec.hosts")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_destinations_of_l4_rules_are_checked(kind: str) -> None:
+    match = "match: [{sniHosts: [reviews.example]}], " if kind == "tls" else ""
+    rule = rules("a", "hosts: [reviews]", f"{kind}: [{{{match}route: [{{destination: {{host: nobody}}}}]}}]")
+    field = f"spec.{kind}[0].route[0].destination.host"
+    assert world.build(*BASE, rule).told() == [("UNKNOWN_HOST", "a", field)]
