@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
-from istiod.config import resource
 from istiod.config.protocols import Changed, OnTarget, Subscription
 from istiod.config.proxy import Proxy
 from istiod.config.push import PushRequest
@@ -107,7 +106,7 @@ class Pipeline:
                 continue
             pair = (id(before), id(after))
             if pair not in differences:
-                differences[pair] = resource.changed(before, after)
+                differences[pair] = self._compiler.changed(before, after)
             member.target = after
             if differences[pair]:
                 member.on_target(after, differences[pair])

@@ -1,0 +1,77 @@
+"""The demo's mesh: BookInfo and its gateway, reachable from this machine, and what istiod says of convergence."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pathlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from examples.demo import traffic
+from node.mesh import Mesh, Options
+from wire import names
+
+BOOKINFO = pathlib.Path(__file__).resolve().parent.parent / "bookinfo"
+RULES = BOOKINFO / "networking"
+FILES = (
+    RULES / "mesh.yaml",
+    BOOKINFO / "bookinfo.yaml",
+    RULES / "destination-rules.yaml",
+    RULES / "gateway.yaml",
+    RULES / "reviews-v1.yaml",
+)
+PATIENCE = 120.0
+"""Seconds that the mesh gets to come up, and any single condition to come true."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookInfo:
+    """A running mesh, a client of its gateway, and the address of the control plane's debug pages."""
+
+    mesh: Mesh
+    client: traffic.Client
+    debug: str
+
+    async def proxies(self) -> list[dict[str, Any]]:
+        """What /debug/syncz says: each connected proxy, its target number, whether it has ACKed all of it, and when."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.debug}/debug/syncz") as response:
+            found: list[dict[str, Any]] = await response.json()
+            return found
+
+    async def converge(self, change: str | pathlib.Path) -> float:
+        """Apply a change of configuration; the seconds from its file's change to the last ACK of any proxy.
+
+        Raises:
+            TimeoutError: not all proxies ACKed within PATIENCE seconds.
+        """
+        before = {proxy["node"]: proxy["target"] for proxy in await self.proxies()}
+        started = time.monotonic()
+        await self.mesh.apply(change)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                now = await self.proxies()
+                moment = time.monotonic()
+                moved = any(proxy["target"] > before.get(proxy["node"], 0) for proxy in now)
+                if moved and all(proxy["settled"] for proxy in now):
+                    return moment - started - min(float(proxy["acked"]) for proxy in now)
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def bookinfo(port: int = 0, name: str = "") -> AsyncIterator[BookInfo]:
+    """Bring BookInfo up; its gateway answers on this port of the loopback (0: a free one).
+
+    Raises:
+        node.errors.MeshError: no root, missing programs, or pods that do not become ready.
+    """
+    async with Mesh(FILES, Options(name=name)) as mesh:
+        await mesh.ready(PATIENCE)
+        gateway = await mesh.forward_gateway(port)
+        debug = await mesh.forward("istiod", names.DEBUG_PORT, namespace=names.ROOT_NAMESPACE)
+        async with traffic.Client(f"http://127.0.0.1:{gateway}") as client:
+            yield BookInfo(mesh=mesh, client=client, debug=f"http://127.0.0.1:{debug}")
