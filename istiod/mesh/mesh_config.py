@@ -104,7 +104,9 @@ def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSetti
         access_log_file=config.access_log_file,
         access_log_format=config.access_log_format,
         access_log_encoding=AccessLogEncoding(config.access_log_encoding),
-        enable_tracing=config.enable_tracing,
+        enable_tracing=config.enable_tracing
+        if "enable_tracing" in config.model_fields_set
+        else _DEFAULT.enable_tracing,
         drain_duration=(proxy.drain_duration if proxy else None) or _DEFAULT.drain_duration,
         num_trusted_proxies=topology.num_trusted_proxies if topology else 0,
     )

@@ -17,7 +17,7 @@ from wire import node as wire_node
 
 def dump(api: str, kind: str, name: str, namespace: str = "default", **more: object) -> str:
     """Any object; ``labels`` and ``annotations`` go into its metadata."""
-    metadata = {"name": name, "namespace": namespace}
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     for part in ("labels", "annotations", "ownerReferences", "generateName", "creationTimestamp"):
         if part in more:
             metadata[part] = more.pop(part)  # type: ignore[assignment]  # plain YAML

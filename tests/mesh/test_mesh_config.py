@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from istiod.mesh import locality, mesh_config
+from istiod.mesh.policy import Keepalive, LocalityLb
+from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
+from tests.mesh import fleet, world
+
+DEFAULT = MeshSettings()
+
+
+def read(text: str, previous: MeshSettings | None = None) -> tuple[MeshSettings, list[tuple[str, str]]]:
+    settings, found = mesh_config.read(world.snapshot(fleet.mesh_config(text)), previous)
+    return settings, [(d.code.name, d.field) for d in found]
+
+
+def test_no_configuration_is_the_default() -> None:
+    assert mesh_config.read(world.snapshot(), None) == (DEFAULT, ())
+    assert read("  \n") == (DEFAULT, [])
+    assert read("defaultConfig: {discoveryAddress: 'istiod:15012'}") == (DEFAULT, [])
+
+
+def test_every_setting_is_read() -> None:
+    found, told = read("""
+        proxyListenPort: 1
+        proxyInboundListenPort: 2
+        connectTimeout: 3s
+        protocolDetectionTimeout: 4s
+        tcpKeepalive: {probes: 5, time: 6s, interval: 0s}
+        outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+        inboundTrafficPolicy: {mode: LOCALHOST}
+        trustDomain: my.org
+        trustDomainAliases: [old.org]
+        rootNamespace: config
+        enableAutoMtls: false
+        accessLogFile: /dev/stdout
+        accessLogFormat: x
+        accessLogEncoding: JSON
+        enableTracing: false
+        defaultConfig: {drainDuration: 7s, gatewayTopology: {numTrustedProxies: 2}}
+        defaultServiceExportTo: ["."]
+        defaultVirtualServiceExportTo: [a]
+        defaultDestinationRuleExportTo: [b]
+        localityLbSetting: {distribute: [{from: "r/*", to: {"r/*": 100}}], failoverPriority: [x]}
+        dnsRefreshRate: 8s
+        h2UpgradePolicy: UPGRADE
+        defaultHttpRetryPolicy: {attempts: 5}
+        pathNormalization: {normalization: NONE}
+        meshMTLS: {minProtocolVersion: TLSV1_3}
+    """)
+    assert told == []
+    assert found == MeshSettings(
+        outbound_port=1,
+        inbound_port=2,
+        connect_timeout=timedelta(seconds=3),
+        protocol_detection_timeout=timedelta(seconds=4),
+        tcp_keepalive=Keepalive(probes=5, time=timedelta(seconds=6)),
+        outbound=OutboundMode.REGISTRY_ONLY,
+        inbound=InboundMode.LOCALHOST,
+        trust_domain="my.org",
+        trust_domain_aliases=("old.org",),
+        root_namespace="config",
+        auto_mtls=False,
+        access_log_file="/dev/stdout",
+        access_log_format="x",
+        access_log_encoding=AccessLogEncoding.JSON,
+        enable_tracing=False,
+        drain_duration=timedelta(seconds=7),
+        num_trusted_proxies=2,
+        service_export_to=(".",),
+        virtual_service_export_to=("a",),
+        destination_rule_export_to=("b",),
+        locality_lb=LocalityLb(distribute=(("r/*", (("r/*", 100),)),), failover_priority=("x",)),
+        dns_refresh_rate=timedelta(seconds=8),
+        h2_upgrade=True,
+        default_retry=found.default_retry,
+        path_normalization="NONE",
+        min_tls_version="TLSV1_3",
+    )
+    assert found.default_retry.attempts == 5
+
+
+def test_retries_can_be_switched_off_for_the_mesh() -> None:
+    found, _ = read("defaultHttpRetryPolicy: {attempts: 0}")
+    assert found.default_retry.attempts == 0
+    assert found.default_retry.retry_on == DEFAULT_RETRY.retry_on
+
+
+def test_values_that_mean_the_default_are_the_default() -> None:
+    text = (
+        "{meshMTLS: {minProtocolVersion: TLS_AUTO}, pathNormalization: {}, inboundTrafficPolicy: {}, defaultConfig: {}}"
+    )
+    assert read(text) == (DEFAULT, [])
+    assert read("outboundTrafficPolicy: {mode: ALLOW_ANY}")[0].outbound is OutboundMode.ALLOW_ANY
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "field"),
+    [
+        ("a: [", "UNREADABLE", "data.mesh"),
+        ("- a", "BAD_VALUE", "data.mesh"),
+        ("connectTimeout: soon", "BAD_VALUE", "data.mesh.connectTimeout"),
+    ],
+)
+def test_what_cannot_be_read_keeps_the_settings_from_before(text: str, code: str, field: str) -> None:
+    before = MeshSettings(trust_domain="my.org")
+    assert read(text, before) == (before, [(code, field)])
+    assert read(text) == (DEFAULT, [(code, field)])
+
+
+def test_unknown_and_unsupported_fields_are_told() -> None:
+    found, told = read("{colour: red, ingressClass: x, discoverySelectors: []}")
+    assert found == DEFAULT
+    assert told == [("UNKNOWN_FIELD", "data.mesh.colour"), ("NOT_SUPPORTED", "data.mesh.ingressClass")]
+
+
+RULE = LocalityLb(failover=(("a", "b"),))
+MESH = LocalityLb()
+OFF = LocalityLb(enabled=False)
+SHARES = LocalityLb(distribute=(("a", (("a", 100),)),))
+
+
+@pytest.mark.parametrize(
+    ("rule", "mesh", "distribution", "ejects", "expected"),
+    [
+        (None, MESH, "", False, None),
+        (None, MESH, "", True, MESH),
+        (None, None, "", True, None),
+        (RULE, MESH, "", True, RULE),
+        (RULE, MESH, "", False, None),
+        (OFF, MESH, "", True, None),
+        (SHARES, MESH, "", False, SHARES),
+        (None, MESH, "PreferClose", False, locality.CLOSE),
+        (None, OFF, "PreferSameNode", False, locality.CLOSE_TO_NODE),
+        (RULE, MESH, "PreferClose", False, None),
+        (None, MESH, "Whatever", False, None),
+    ],
+)
+def test_locality_takes_effect_where_it_can(
+    rule: LocalityLb | None, mesh: LocalityLb | None, distribution: str, *, ejects: bool, expected: LocalityLb | None
+) -> None:
+    assert locality.effective(rule, mesh, distribution, ejects=ejects) == expected
