@@ -48,7 +48,7 @@ class IstioEgressListener(Model):
 class OutboundTrafficPolicy(Model):
     """What happens to traffic for unknown hosts (J4)."""
 
-    mode: Literal["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS"] = "REGISTRY_ONLY"
+    mode: Literal["REGISTRY_ONLY", "ALLOW_ANY"] = "REGISTRY_ONLY"
     egress_proxy: Destination | None = None
 
 

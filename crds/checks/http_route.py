@@ -1,0 +1,192 @@
+"""One HTTP rule of a VirtualService: conditions and actions (features rows F2-F16)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from crds import path
+from crds.checks import http_fault, string_match, values
+from crds.checks.findings import Findings
+from crds.diagnostic import Code
+from crds.virtual_service import (
+    CorsPolicy,
+    HeaderOperations,
+    Headers,
+    HTTPDirectResponse,
+    HTTPMatchRequest,
+    HTTPRedirect,
+    HTTPRewrite,
+    HTTPRoute,
+    StringMatch,
+)
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"})
+_CLAIM_HEADER: Final = "@request.auth.claims"
+_LARGE_BODY: Final = 100 * 1024
+_LARGEST_BODY: Final = 1024 * 1024
+_REDIRECTS: Final = range(300, 400)
+_STATUSES: Final = range(200, 600)
+
+
+def check(found: Findings, field: str, route: HTTPRoute, *, is_delegate: bool, gateways: Sequence[str]) -> None:
+    """Everything but destinations and weights."""
+    _actions(found, field, route, is_delegate=is_delegate)
+    for index, match in enumerate(route.match):
+        _match(found, f"{field}.match[{index}]", match, gateways)
+    if route.redirect is not None:
+        _redirect(found, f"{field}.redirect", route.redirect, route.match)
+    if route.direct_response is not None:
+        _direct_response(found, f"{field}.directResponse", route.direct_response)
+    if route.rewrite is not None:
+        _rewrite(found, f"{field}.rewrite", route.rewrite)
+    if route.cors_policy is not None:
+        _cors(found, f"{field}.corsPolicy", route.cors_policy)
+    found.check(f"{field}.timeout", values.duration(route.timeout, least=values.ZERO))
+    http_fault.check(found, field, route)
+    _headers(found, f"{field}.headers", route.headers)
+    for index, destination in enumerate(route.route):
+        _headers(found, f"{field}.route[{index}].headers", destination.headers)
+    _authority(found, field, route)
+
+
+def _actions(found: Findings, field: str, route: HTTPRoute, *, is_delegate: bool) -> None:
+    """Exactly one of route, redirect, directResponse and delegate."""
+    actions = {
+        "route": bool(route.route),
+        "redirect": route.redirect is not None,
+        "directResponse": route.direct_response is not None,
+        "delegate": route.delegate is not None,
+    }
+    given = [name for name, is_given in actions.items() if is_given]
+    if is_delegate and route.delegate is not None:
+        found.error(f"{field}.delegate", "a delegate may not delegate further")
+    elif not given:
+        found.error(field, "one of route, redirect, directResponse and delegate must be given", Code.MISSING_FIELD)
+    elif len(given) > 1:
+        found.error(f"{field}.{given[-1]}", f"excludes {given[0]}")
+    if actions["redirect"] or actions["directResponse"]:
+        for name, value in (("fault", route.fault if actions["redirect"] else None), ("rewrite", route.rewrite)):
+            if value is not None:
+                found.error(f"{field}.{name}", f"excludes {given[0]}")
+
+
+def _match(found: Findings, field: str, match: HTTPMatchRequest, gateways: Sequence[str]) -> None:
+    for name, condition in (
+        ("uri", match.uri),
+        ("scheme", match.scheme),
+        ("method", match.method),
+        ("authority", match.authority),
+    ):
+        string_match.check(found, f"{field}.{name}", condition, empty_prefix=name == "uri")
+    for name, conditions in (
+        ("headers", match.headers),
+        ("withoutHeaders", match.without_headers),
+        ("queryParams", match.query_params),
+    ):
+        _conditions(found, f"{field}.{name}", conditions)
+    named = [*match.headers, *match.without_headers]
+    if any(name.startswith(_CLAIM_HEADER) for name in named) and not set(gateways) - {"mesh"}:
+        found.error(f"{field}.headers", "conditions on JWT claims work at gateways only, and no gateway is named")
+    if match.port:
+        found.check(f"{field}.port", values.port(match.port))
+
+
+def _conditions(found: Findings, field: str, conditions: Mapping[str, StringMatch]) -> None:
+    for name, condition in conditions.items():
+        if not name:
+            found.error(field, "a name must not be empty")
+        if not (field.endswith("withoutHeaders") and condition.regex == string_match.ANY):
+            string_match.check(found, path.child(field, name), condition)
+
+
+def _redirect(found: Findings, field: str, redirect: HTTPRedirect, matches: Sequence[HTTPMatchRequest]) -> None:
+    if redirect.uri and redirect.prefix_rewrite:
+        found.error(f"{field}.prefixRewrite", "excludes uri")
+    if redirect.prefix_rewrite and any(match.uri is None or match.uri.prefix is None for match in matches):
+        found.error(f"{field}.prefixRewrite", "needs a prefix in every match of the uri")
+    if redirect.redirect_code and redirect.redirect_code not in _REDIRECTS:
+        found.error(f"{field}.redirectCode", f"{redirect.redirect_code} is no redirect: 300 to 399")
+    if redirect.port is not None and redirect.derive_port is not None:
+        found.error(f"{field}.derivePort", "excludes port")
+
+
+def _direct_response(found: Findings, field: str, response: HTTPDirectResponse) -> None:
+    if response.status not in _STATUSES:
+        found.error(f"{field}.status", f"{response.status} is not in the range 200 to 599")
+    if response.body is None:
+        return
+    size = len((response.body.string or "").encode())
+    if response.body.bytes is not None:
+        try:
+            size = len(base64.b64decode(response.body.bytes, validate=True))
+        except binascii.Error:
+            found.error(f"{field}.body.bytes", "is not base64")
+    if size > _LARGEST_BODY:
+        found.error(f"{field}.body", f"{size} bytes are more than 1 MiB")
+    elif size > _LARGE_BODY:
+        found.warning(f"{field}.body", f"{size} bytes are sent to every proxy that has this route")
+
+
+def _rewrite(found: Findings, field: str, rewrite: HTTPRewrite) -> None:
+    regex = rewrite.uri_regex_rewrite
+    if rewrite.uri and regex is not None:
+        found.error(f"{field}.uriRegexRewrite", "excludes uri")
+    if not (rewrite.uri or regex is not None or rewrite.authority):
+        found.error(field, "uri, uriRegexRewrite or authority must be given", Code.MISSING_FIELD)
+    if regex is not None:
+        if not regex.match or not regex.rewrite:
+            found.error(f"{field}.uriRegexRewrite", "match and rewrite must both be given", Code.MISSING_FIELD)
+        string_match.regex(found, f"{field}.uriRegexRewrite.match", regex.match)
+
+
+def _cors(found: Findings, field: str, policy: CorsPolicy) -> None:
+    for index, origin in enumerate(policy.allow_origins):
+        at = f"{field}.allowOrigins[{index}]"
+        string_match.check(found, at, origin)
+        if not (origin.exact or origin.prefix or origin.regex):
+            found.error(at, "exact, prefix or regex must be given")
+    for index, method in enumerate(policy.allow_methods):
+        if method not in _METHODS:
+            found.error(f"{field}.allowMethods[{index}]", f"{method!r} is no HTTP method")
+    if policy.max_age is not None and (policy.max_age.microseconds or policy.max_age < values.ZERO):
+        found.error(f"{field}.maxAge", "must be whole seconds")
+
+
+def _headers(found: Findings, field: str, headers: Headers | None) -> None:
+    if headers is not None:
+        _operations(found, f"{field}.request", headers.request)
+        _operations(found, f"{field}.response", headers.response)
+
+
+def _operations(found: Findings, field: str, operations: HeaderOperations | None) -> None:
+    if operations is None:
+        return
+    for verb, names in (("set", operations.set), ("add", operations.add), ("remove", operations.remove)):
+        if "" in names:
+            found.error(f"{field}.{verb}", "a header's name must not be empty")
+    for verb, fields in (("set", operations.set), ("add", operations.add)):
+        for name, value in fields.items():
+            found.check(path.child(f"{field}.{verb}", name), header_value(value))
+
+
+def header_value(value: str) -> str | None:
+    """Envoy reads %NAME% in a header's value as a variable, and %% as a percent sign."""
+    if value.count("%") % 2:
+        return f"{value!r} has a % that is not closed; write %% for a percent sign"
+    return None
+
+
+def _authority(found: Findings, field: str, route: HTTPRoute) -> None:
+    """The authority is set in one place only."""
+    setters = [f"{field}.rewrite.authority"] if route.rewrite is not None and route.rewrite.authority else []
+    places = [(f"{field}.headers", route.headers)]
+    places.extend((f"{field}.route[{i}].headers", to.headers) for i, to in enumerate(route.route))
+    for place, headers in places:
+        operations = headers.request if headers is not None else None
+        if operations is not None and {name.lower() for name in operations.set} & {"host", ":authority"}:
+            setters.append(f"{place}.request.set")
+    if setters and setters[0].endswith("authority") and len(setters) > 1:
+        found.error(setters[1], f"the authority is also set by {setters[0]}")

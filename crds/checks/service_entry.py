@@ -1,0 +1,106 @@
+"""ServiceEntry: hosts, ports, resolution and endpoints (features rows H1-H9)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from crds import path
+from crds.checks import values, visibility
+from crds.checks.findings import Findings
+from crds.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntrySpec
+
+_UNIX: Final = "unix://"
+_DNS: Final = frozenset({"DNS", "DNS_ROUND_ROBIN"})
+_DYNAMIC_PROTOCOLS: Final = frozenset({"HTTP", "HTTPS", "TLS", "GRPC", "HTTP2"})
+
+
+def check(item: ServiceEntry, found: Findings) -> None:
+    """Everything that one ServiceEntry can be wrong about."""
+    spec = item.spec
+    visibility.check(found, spec.export_to, may_be_none=True)
+    _hosts(spec, found)
+    for index, address in enumerate(spec.addresses):
+        found.check(f"spec.addresses[{index}]", values.subnet(address))
+    _ports(spec, found)
+    _selector(spec, found)
+    for index, endpoint in enumerate(spec.endpoints):
+        _endpoint(spec, found, f"spec.endpoints[{index}]", endpoint)
+    _resolution(spec, found)
+
+
+def _hosts(spec: ServiceEntrySpec, found: Findings) -> None:
+    if not spec.hosts:
+        found.missing("spec.hosts")
+    for index, host in enumerate(spec.hosts):
+        problem = "host * would take all traffic" if host == "*" else values.wildcard_domain(host)
+        found.check(f"spec.hosts[{index}]", problem)
+
+
+def _ports(spec: ServiceEntrySpec, found: Findings) -> None:
+    for index, port in enumerate(spec.ports):
+        field = f"spec.ports[{index}]"
+        found.check(f"{field}.number", values.port(port.number))
+        if port.target_port:
+            found.check(f"{field}.targetPort", values.port(port.target_port))
+        if not port.name:
+            found.missing(f"{field}.name")
+        for name in ("name", "number"):
+            value = getattr(port, name)
+            if value in [getattr(earlier, name) for earlier in spec.ports[:index]]:
+                found.error(f"{field}.{name}", f"{value} stands twice")
+
+
+def _selector(spec: ServiceEntrySpec, found: Findings) -> None:
+    if spec.workload_selector is None:
+        return
+    if spec.endpoints:
+        found.error("spec.endpoints", "excludes workloadSelector")
+    if spec.resolution == "NONE":
+        found.warning("spec.workloadSelector", "has no effect with resolution NONE")
+    for name, value in spec.workload_selector.labels.items():
+        if "*" in value:
+            found.error(path.child("spec.workloadSelector.labels", name), "a selector has no wildcards")
+
+
+def _endpoint(spec: ServiceEntrySpec, found: Findings, field: str, endpoint: WorkloadEntrySpec) -> None:
+    address = endpoint.address
+    if address.startswith(_UNIX) and spec.resolution == "STATIC":
+        _socket(spec, found, field, address.removeprefix(_UNIX))
+    elif spec.resolution == "STATIC" and not values.is_address(address) and not endpoint.network:
+        found.error(f"{field}.address", f"{address!r} is no IP address, which resolution STATIC needs")
+    elif spec.resolution in _DNS and not values.is_address(address) and not endpoint.network:
+        found.check(f"{field}.address", values.domain(address))
+    known = {port.name for port in spec.ports}
+    for name, number in endpoint.ports.items():
+        place = path.child(f"{field}.ports", name)
+        found.check(place, values.port(number))
+        if name not in known:
+            found.error(place, f"spec.ports has no port named {name}")
+
+
+def _socket(spec: ServiceEntrySpec, found: Findings, field: str, path: str) -> None:
+    if not path.startswith(("/", "@")):
+        found.error(f"{field}.address", f"{path!r} is no absolute path and no abstract socket")
+    if len(spec.ports) != 1:
+        found.error("spec.ports", "a unix socket serves exactly one port")
+
+
+def _resolution(spec: ServiceEntrySpec, found: Findings) -> None:
+    wild = [index for index, host in enumerate(spec.hosts) if "*" in host]
+    if spec.resolution == "NONE" and spec.endpoints:
+        found.error("spec.endpoints", "resolution NONE has no endpoints")
+    elif spec.resolution == "DNS_ROUND_ROBIN" and len(spec.endpoints) > 1:
+        found.error("spec.endpoints", "resolution DNS_ROUND_ROBIN has at most one endpoint")
+    if spec.resolution in _DNS and not spec.endpoints:
+        for index in wild:
+            found.error(f"spec.hosts[{index}]", f"resolution {spec.resolution} cannot resolve a wildcard")
+    if spec.resolution == "DYNAMIC_DNS":
+        _dynamic(spec, found, wild)
+
+
+def _dynamic(spec: ServiceEntrySpec, found: Findings, wild: list[int]) -> None:
+    for index in [index for index in range(len(spec.hosts)) if index not in wild]:
+        found.error(f"spec.hosts[{index}]", "resolution DYNAMIC_DNS is for wildcards")
+    for index, port in enumerate(spec.ports):
+        if port.protocol.upper() not in _DYNAMIC_PROTOCOLS:
+            found.error(f"spec.ports[{index}].protocol", "DYNAMIC_DNS needs HTTP, HTTP2, GRPC, HTTPS or TLS")

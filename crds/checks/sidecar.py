@@ -1,0 +1,118 @@
+"""Sidecar: listeners and hosts (features rows J1-J4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from crds.checks import server_tls, traffic_policy, values
+from crds.checks.findings import Findings
+from crds.gateway import ServerTLSSettings
+from crds.sidecar import IstioEgressListener, IstioIngressListener, Sidecar, SidecarPort
+
+_LOCAL: Final = frozenset({"127.0.0.1", "0.0.0.0", "[::1]", "[::]"})  # noqa: S104 (what users may write)
+_UNIX: Final = "unix://"
+
+
+def check(item: Sidecar, found: Findings) -> None:
+    """Everything that one Sidecar can be wrong about."""
+    spec = item.spec
+    if spec.workload_selector is not None and not spec.workload_selector.labels:
+        found.warning("spec.workloadSelector", "has no labels, so that it selects the whole namespace")
+    if not (spec.ingress or spec.egress or spec.outbound_traffic_policy or spec.inbound_connection_pool):
+        found.error("spec", "says nothing")
+    if spec.inbound_connection_pool is not None:
+        traffic_policy.pool(found, "spec.inboundConnectionPool", spec.inbound_connection_pool)
+    for index, listener in enumerate(spec.ingress):
+        _ingress(found, f"spec.ingress[{index}]", listener)
+    _unique(found, "spec.ingress", spec.ingress)
+    for index, outbound in enumerate(spec.egress):
+        field = f"spec.egress[{index}]"
+        if outbound.port is None and index != len(spec.egress) - 1:
+            found.error(field, "a listener without port must be the last")
+        _egress(found, field, outbound)
+    _unique(found, "spec.egress", spec.egress)
+    if spec.outbound_traffic_policy is not None and spec.outbound_traffic_policy.egress_proxy is not None:
+        found.check(
+            "spec.outboundTrafficPolicy.egressProxy.host",
+            values.domain(spec.outbound_traffic_policy.egress_proxy.host),
+        )
+
+
+def _unique(found: Findings, field: str, listeners: Sequence[IstioIngressListener | IstioEgressListener]) -> None:
+    """One listener per port, unless each binds to an address of its own."""
+    seen: set[tuple[str, int]] = set()
+    for index, listener in enumerate(listeners):
+        if listener.port is None or not listener.port.number:
+            continue
+        place = (listener.bind, listener.port.number)
+        if place in seen:
+            found.error(f"{field}[{index}].port.number", f"port {place[1]} has a listener already")
+        seen.add(place)
+
+
+def _ingress(found: Findings, field: str, listener: IstioIngressListener) -> None:
+    if listener.port is None:
+        found.missing(f"{field}.port")
+    else:
+        found.check(f"{field}.port.number", values.port(listener.port.number))
+    if listener.bind and not values.is_address(listener.bind):
+        found.error(f"{field}.bind", f"{listener.bind!r} is no IP address")
+    found.check(f"{field}.defaultEndpoint", _endpoint(listener.default_endpoint))
+    if listener.connection_pool is not None:
+        traffic_policy.pool(found, f"{field}.connectionPool", listener.connection_pool)
+    if listener.tls is not None:
+        _tls(found, f"{field}.tls", listener.tls, listener.port)
+
+
+def _endpoint(text: str) -> str | None:
+    if not text or text.startswith(_UNIX):
+        return None
+    host, _, port = text.rpartition(":")
+    if host not in _LOCAL:
+        return f"{text!r} is none of 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT, [::]:PORT, unix://PATH"
+    if not (port.isascii() and port.isdigit()):
+        return f"{port!r} is no port number"
+    return values.port(int(port))
+
+
+def _tls(found: Findings, field: str, tls: ServerTLSSettings, port: SidecarPort | None) -> None:
+    if tls.mode in {"ISTIO_MUTUAL", "AUTO_PASSTHROUGH"}:
+        found.error(f"{field}.mode", f"{tls.mode} is not for Sidecar ingress")
+    if port is not None and port.protocol.upper() not in {"HTTPS", "TLS"}:
+        found.error(field, "only ports of protocol HTTPS or TLS have TLS")
+    unsupported = {
+        "httpsRedirect": tls.https_redirect,
+        "credentialName": tls.credential_name,
+        "credentialNames": tls.credential_names,
+        "tlsCertificates": tls.tls_certificates,
+    }
+    for name in [name for name, value in unsupported.items() if value]:
+        found.error(f"{field}.{name}", "is not for Sidecar ingress")
+    server_tls.check(found, field, tls)
+
+
+def _egress(found: Findings, field: str, listener: IstioEgressListener) -> None:
+    if listener.bind and not listener.bind.startswith(_UNIX) and not values.is_address(listener.bind):
+        found.error(f"{field}.bind", f"{listener.bind!r} is neither IP address nor unix:// path")
+    if listener.port is not None and not listener.bind.startswith(_UNIX):
+        found.check(f"{field}.port.number", values.port(listener.port.number))
+    if not listener.hosts:
+        found.missing(f"{field}.hosts")
+    for index, host in enumerate(listener.hosts):
+        place = f"{field}.hosts[{index}]"
+        _host(found, place, host)
+        if host in listener.hosts[:index]:
+            found.warning(place, f"{host} stands twice")
+
+
+def _host(found: Findings, field: str, host: str) -> None:
+    """``namespace/host``, ``~namespace/host`` to leave one out; "~/*" is nothing at all."""
+    namespace, slash, name = host.partition("/")
+    if not slash:
+        found.error(field, f"{host!r} is not namespace/host")
+        return
+    if namespace not in {"*", ".", "~"} and not values.is_label(namespace.removeprefix("~")):
+        found.error(field, f"{namespace!r} is no namespace")
+    if name != "*":
+        found.check(field, values.dotted_wildcard(name))

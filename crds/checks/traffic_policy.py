@@ -1,0 +1,193 @@
+"""DestinationRule: subsets and traffic policies (features rows G1-G14)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from crds.checks import values, visibility
+from crds.checks.findings import Findings
+from crds.destination_rule import (
+    ClientTLSSettings,
+    ConnectionPoolSettings,
+    ConsistentHashLB,
+    DestinationRule,
+    HTTPSettings,
+    LoadBalancerSettings,
+    LocalityLoadBalancerSetting,
+    OutlierDetection,
+    PortTrafficPolicy,
+    TCPSettings,
+    TrafficPolicy,
+)
+from crds.diagnostic import Code
+
+_LARGEST_TABLE: Final = 5_000_011  # Envoy's limit of a Maglev table
+
+
+def check(item: DestinationRule, found: Findings) -> None:
+    """Everything that one DestinationRule can be wrong about."""
+    spec = item.spec
+    if not spec.host:
+        found.missing("spec.host")
+    elif not values.is_address(spec.host):
+        found.check("spec.host", values.wildcard_domain(spec.host))
+    visibility.check(found, spec.export_to, only_own=spec.workload_selector is not None)
+    if spec.workload_selector is not None and not spec.workload_selector.match_labels:
+        found.warning("spec.workloadSelector", "has no labels")
+    _policy(found, "spec.trafficPolicy", spec.traffic_policy)
+    names = [subset.name for subset in spec.subsets]
+    for index, subset in enumerate(spec.subsets):
+        field = f"spec.subsets[{index}]"
+        if not subset.name:
+            found.missing(f"{field}.name")
+        elif not values.is_label(subset.name):
+            found.error(f"{field}.name", f"{subset.name!r} is no subset name")
+        elif subset.name in names[:index]:
+            found.error(f"{field}.name", f"subset {subset.name} stands twice", Code.DUPLICATE_SUBSET)
+        _policy(found, f"{field}.trafficPolicy", subset.traffic_policy)
+
+
+def _policy(found: Findings, field: str, policy: TrafficPolicy | None) -> None:
+    if policy is None:
+        return
+    _common(found, field, policy)
+    for index, port_policy in enumerate(policy.port_level_settings):
+        place = f"{field}.portLevelSettings[{index}]"
+        if port_policy.port is None:
+            found.missing(f"{place}.port")
+        else:
+            found.check(f"{place}.port.number", values.port(port_policy.port.number))
+        _common(found, place, port_policy)
+    if policy.tunnel is not None:
+        found.check(f"{field}.tunnel.targetPort", values.port(policy.tunnel.target_port))
+        if policy.tunnel.protocol not in {"", "CONNECT", "POST"}:
+            found.error(f"{field}.tunnel.protocol", f"{policy.tunnel.protocol!r} is neither CONNECT nor POST")
+    if policy.retry_budget is not None and policy.retry_budget.percent is not None:
+        found.check(f"{field}.retryBudget.percent", values.percent(policy.retry_budget.percent))
+
+
+def _common(found: Findings, field: str, policy: TrafficPolicy | PortTrafficPolicy) -> None:
+    if policy.load_balancer is not None:
+        _balancing(found, f"{field}.loadBalancer", policy.load_balancer)
+    if policy.connection_pool is not None:
+        pool(found, f"{field}.connectionPool", policy.connection_pool)
+    if policy.outlier_detection is not None:
+        _ejection(found, f"{field}.outlierDetection", policy.outlier_detection)
+    if policy.tls is not None:
+        _tls(found, f"{field}.tls", policy.tls)
+
+
+def _balancing(found: Findings, field: str, settings: LoadBalancerSettings) -> None:
+    if settings.simple is not None and settings.consistent_hash is not None:
+        found.error(f"{field}.consistentHash", "excludes simple")
+    if settings.consistent_hash is not None:
+        _hash(found, f"{field}.consistentHash", settings.consistent_hash)
+    if settings.locality_lb_setting is not None and settings.zone_aware_lb_setting is not None:
+        found.error(f"{field}.zoneAwareLbSetting", "excludes localityLbSetting")
+    if settings.locality_lb_setting is not None:
+        _locality(found, f"{field}.localityLbSetting", settings.locality_lb_setting)
+    if settings.warmup is not None and settings.warmup.duration is None:
+        found.missing(f"{field}.warmup.duration")
+
+
+def _locality(found: Findings, field: str, settings: LocalityLoadBalancerSetting) -> None:
+    if settings.distribute and settings.failover:
+        found.error(field, "distribute and failover exclude each other")
+    for index, share in enumerate(settings.distribute):
+        if sum(share.to.values()) != values.HUNDRED:
+            found.error(f"{field}.distribute[{index}].to", "the weights do not add up to 100")
+
+
+def _hash(found: Findings, field: str, settings: ConsistentHashLB) -> None:
+    cookie = settings.http_cookie
+    if cookie is not None:
+        if not cookie.name:
+            found.missing(f"{field}.httpCookie.name")
+        for index, attribute in enumerate(cookie.attributes):
+            if not attribute.name:
+                found.missing(f"{field}.httpCookie.attributes[{index}].name")
+    if settings.minimum_ring_size:
+        found.warning(f"{field}.minimumRingSize", "is deprecated; use ringHash")
+    if settings.maglev is not None and settings.maglev.table_size:
+        size = settings.maglev.table_size
+        if size > _LARGEST_TABLE or not _is_prime(size):
+            found.error(f"{field}.maglev.tableSize", f"{size} is no prime number up to {_LARGEST_TABLE}")
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+def pool(found: Findings, field: str, settings: ConnectionPoolSettings) -> None:
+    """Connection pools, of DestinationRules and Sidecars."""
+    if settings.tcp is None and settings.http is None:
+        found.error(field, "tcp or http must be given")
+    if settings.tcp is not None:
+        _tcp(found, f"{field}.tcp", settings.tcp)
+    if settings.http is not None:
+        _http(found, f"{field}.http", settings.http)
+
+
+def _tcp(found: Findings, field: str, settings: TCPSettings) -> None:
+    _counts(found, field, {"maxConnections": settings.max_connections})
+    found.check(f"{field}.connectTimeout", values.duration(settings.connect_timeout))
+    found.check(f"{field}.maxConnectionDuration", values.duration(settings.max_connection_duration))
+    found.check(f"{field}.idleTimeout", values.duration(settings.idle_timeout, least=values.ZERO))
+
+
+def _http(found: Findings, field: str, settings: HTTPSettings) -> None:
+    counts = {
+        "http1MaxPendingRequests": settings.http1_max_pending_requests,
+        "http2MaxRequests": settings.http2_max_requests,
+        "maxRequestsPerConnection": settings.max_requests_per_connection,
+        "maxRetries": settings.max_retries,
+        "maxConcurrentStreams": settings.max_concurrent_streams,
+    }
+    _counts(found, field, counts)
+    found.check(f"{field}.idleTimeout", values.duration(settings.idle_timeout, least=values.ZERO))
+    if settings.h2_upgrade_policy == "UPGRADE" and settings.use_client_protocol:
+        found.error(f"{field}.useClientProtocol", "excludes h2UpgradePolicy UPGRADE")
+    keepalive = settings.http2_keepalive
+    if keepalive is not None:
+        for name, value in (("interval", keepalive.interval), ("timeout", keepalive.timeout)):
+            if value is None:
+                found.missing(f"{field}.http2KeepAlive.{name}")
+            found.check(f"{field}.http2KeepAlive.{name}", values.duration(value))
+
+
+def _counts(found: Findings, field: str, counts: dict[str, int]) -> None:
+    for name, value in counts.items():
+        if value < 0:
+            found.error(f"{field}.{name}", f"{value} is negative")
+
+
+def _ejection(found: Findings, field: str, settings: OutlierDetection) -> None:
+    durations: dict[str, timedelta | None] = {
+        "interval": settings.interval,
+        "baseEjectionTime": settings.base_ejection_time,
+    }
+    for name, value in durations.items():
+        found.check(f"{field}.{name}", values.duration(value))
+    found.check(f"{field}.maxEjectionPercent", values.percent(settings.max_ejection_percent))
+    found.check(f"{field}.minHealthPercent", values.percent(settings.min_health_percent))
+    if settings.consecutive_local_origin_failures and not settings.split_external_local_origin_errors:
+        found.error(f"{field}.consecutiveLocalOriginFailures", "needs splitExternalLocalOriginErrors")
+
+
+def _tls(found: Findings, field: str, settings: ClientTLSSettings) -> None:
+    given = {
+        "caCertificates": settings.ca_certificates,
+        "credentialName": settings.credential_name if settings.mode == "SIMPLE" else "",
+        "subjectAltNames": settings.subject_alt_names,
+    }
+    if settings.insecure_skip_verify and settings.mode in {"SIMPLE", "MUTUAL"}:
+        for name in [name for name, value in given.items() if value]:
+            found.error(f"{field}.{name}", "excludes insecureSkipVerify")
+    if settings.mode == "MUTUAL":
+        files = {"clientCertificate": settings.client_certificate, "privateKey": settings.private_key}
+        for name, value in files.items():
+            if value and settings.credential_name:
+                found.error(f"{field}.{name}", "excludes credentialName")
+            elif not value and not settings.credential_name:
+                found.missing(f"{field}.{name}")

@@ -1,0 +1,129 @@
+"""Checks of single values: domains, addresses, ports, percentages, regular expressions, durations.
+
+Each function gives the problem in words, or None. Source: Istio's pkg/config/validation and labels rules (RFC 1123).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import timedelta
+from typing import Final
+
+import re2
+
+_LABEL: Final = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?\Z")
+_WILD_LABEL: Final = re.compile(r"(?:\*|(?:\*-?)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)\Z")
+_LONGEST_DOMAIN: Final = 255
+_LONGEST_REGEX: Final = 1024  # hostile-input SEC35
+_REGEX_MEMORY: Final = 1 << 20  # bytes: bounds the program that RE2 makes of a pattern
+_HIGHEST_PORT: Final = 65535
+ZERO: Final = timedelta()
+HUNDRED: Final = 100
+_SMALLEST_PERCENT: Final = 0.0001
+
+
+def is_label(text: str) -> bool:
+    """Whether a text is a DNS label."""
+    return _LABEL.match(text) is not None
+
+
+def domain(name: str) -> str | None:
+    """A fully qualified or short domain name without wildcard."""
+    problem = _length(name)
+    return problem or _labels(name, name.split("."))
+
+
+def wildcard_domain(name: str) -> str | None:
+    """A domain whose first label may be ``*`` or start with it."""
+    problem = _length(name)
+    if problem:
+        return problem
+    first, dot, rest = name.partition(".")
+    if not _WILD_LABEL.match(first):
+        return f"domain {name!r} is invalid: label {first!r} is invalid"
+    if "*" not in first:
+        return domain(name)
+    return _labels(name, rest.split(".")) if dot else None
+
+
+def dotted_wildcard(name: str) -> str | None:
+    """A domain whose first label may be ``*``, and nothing with ``*`` in it."""
+    if "*" in name and not name.startswith("*."):
+        return f"domain {name!r} is invalid: * must be a whole first label"
+    return wildcard_domain(name)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def subnet(text: str) -> str | None:
+    """An IP address or CIDR block."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return f"{text!r} is neither an IP address nor a CIDR block"
+    return None
+
+
+def port(number: int) -> str | None:
+    """A port number from 1 to 65535."""
+    return None if 0 < number <= _HIGHEST_PORT else f"port {number} is not in the range 1 to 65535"
+
+
+def percent(value: float) -> str | None:
+    """A percentage from 0 to 100."""
+    return None if 0 <= value <= HUNDRED else f"{value:g} is not in the range 0 to 100"
+
+
+def fraction(value: float) -> str | None:
+    """A percentage that is 0 or from 0.0001 to 100: Envoy counts in millionths."""
+    fits = value == 0 or _SMALLEST_PERCENT <= value <= HUNDRED
+    return None if fits else f"{value:g} is neither 0 nor in the range 0.0001 to 100"
+
+
+def regex(pattern: str) -> str | None:
+    """A regular expression in RE2's syntax, which is the engine that will run it."""
+    if len(pattern) > _LONGEST_REGEX:
+        return f"regular expression is longer than {_LONGEST_REGEX} characters"
+    options = re2.Options()
+    options.max_mem = _REGEX_MEMORY
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0]
+        return f"no RE2 regular expression: {reason.decode() if isinstance(reason, bytes) else reason}"
+    return None
+
+
+def duration(value: timedelta | None, least: timedelta = timedelta(milliseconds=1)) -> str | None:
+    """A duration of at least ``least`` in whole milliseconds; absent is fine."""
+    if value is None:
+        return None
+    if value < least:
+        return f"must be at least {least.total_seconds():g}s"
+    return "must be whole milliseconds" if value.microseconds % 1000 else None
+
+
+def _length(name: str) -> str | None:
+    if not name:
+        return "a domain name must not be empty"
+    return None if len(name) <= _LONGEST_DOMAIN else f"domain is longer than {_LONGEST_DOMAIN} characters"
+
+
+def _labels(name: str, labels: list[str]) -> str | None:
+    if labels[-1].isdecimal():
+        return f"domain {name!r} is invalid: its last label is a number"
+    if labels[-1] == "" and len(labels) > 1:
+        labels = labels[:-1]  # a final dot makes a name unambiguous
+    for label in labels:
+        if not is_label(label):
+            return f"domain {name!r} is invalid: label {label!r} is invalid"
+    return None
