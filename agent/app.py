@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from agent import bootstrap, envoy_admin, httpwire, probes, proxy, settings, status
+from agent.bootstrap import telemetry
 from agent.sds import identity, secrets, server
 
 _LOG: Final = logging.getLogger("agent")
@@ -52,6 +53,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
+        for field in telemetry.unsupported(self._options.inputs.config):
+            _LOG.warning("ProxyConfig %s: not supported by this Envoy, ignored", field)
         self._write_bootstrap()
         await self._sds.start()
         await self._status.start()

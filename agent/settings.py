@@ -168,6 +168,7 @@ def _installed(path: str) -> str:
 def _arguments(flags: Flags, inputs: Inputs) -> tuple[str, ...]:
     """Envoy's command line (features row C1). The log format is in the bootstrap: Envoy takes only one of both."""
     drain = proxyconfig.seconds(str(inputs.config["drainDuration"]))
+    workers = _concurrency(flags, inputs)
     flush = proxyconfig.seconds(str(inputs.config.get("fileFlushInterval") or "1s"))
     return (
         *("--drain-time-s", str(math.ceil(drain))),
@@ -178,7 +179,7 @@ def _arguments(flags: Flags, inputs: Inputs) -> tuple[str, ...]:
         "--allow-unknown-static-fields",
         *("-l", flags.log_level),
         *(("--component-log-level", flags.component_log_level) if flags.component_log_level else ()),
-        *("--concurrency", str(_concurrency(flags, inputs))),
+        *(("--concurrency", str(workers)) if workers else ()),  # without it: one per CPU; 0 would mean one in all
     )
 
 

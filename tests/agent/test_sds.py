@@ -246,6 +246,7 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(identity, "BACK_OFF", (0.05, 0.05))
+    monkeypatch.setattr(identity, "ROOTS_POLL_SECONDS", 0.05)
     published = secrets.Secrets()
     async with pod.istiod() as control:
         client = identity.CaClient(
@@ -270,6 +271,16 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
             return published.get("default") is not None and published.get("ROOTCA") is not None
 
         await pod.until(certified, 10)
+        another = authority.self_signed("next", pod.now()).roots
+
+        async def trusted() -> bool:
+            roots = published.get("ROOTCA")
+            return roots is not None and another in roots.body and control.ca.roots.encode() in roots.body
+
+        (tmp_path / "roots").write_text("half a file")
+        await pod.until(lambda: complained("keeping the roots known so far"), 5)
+        (tmp_path / "roots").write_bytes(another)
+        await pod.until(trusted, 5)
         rotation.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await rotation
@@ -279,4 +290,4 @@ async def test_roots_that_cannot_be_read_are_a_failure_like_any_other(tmp_path: 
     (tmp_path / "roots").write_text("no PEM")
     client = identity.CaClient(address="", server_name="", token=tmp_path, roots=tmp_path / "roots")
     with pytest.raises(identity.IdentityError, match="cannot use the roots"):
-        identity.Rotation(client, SLEEP, secrets.Secrets())._bundle(b"")
+        identity.Rotation(client, SLEEP, secrets.Secrets())._roots(b"")

@@ -1,5 +1,6 @@
 """What the certificate authority signs, and what it refuses."""
 
+import base64
 import datetime as dt
 import ipaddress
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from istiod.ca import authority
 from wire.spiffe import Identity
@@ -34,6 +37,10 @@ def csr(key: Key | None = None, *extensions: x509.ExtensionType, subject: Sequen
         builder = builder.add_extension(extension, critical=True)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
+
+
+CA = authority.Authority(authority.self_signed("cluster.local", NOW))
+GOOD = csr()
 
 
 def leaf(chain: tuple[str, ...]) -> x509.Certificate:
@@ -132,6 +139,23 @@ def test_unfit_requests_are_refused_with_the_reason(
 ) -> None:
     with pytest.raises(authority.CsrRefusedError, match=reason):
         ca.sign(request_pem(), SLEEP, ttl, now)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_refused_and_never_breaks(text: str) -> None:
+    for request in (text, f"-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n"):
+        with pytest.raises(authority.CsrRefusedError):
+            CA.sign(request, SLEEP, DAY, NOW)
+
+
+@given(st.data())
+def test_a_request_changed_anywhere_is_refused(data: st.DataObject) -> None:
+    der = bytearray(x509.load_pem_x509_csr(GOOD.encode()).public_bytes(serialization.Encoding.DER))
+    der[data.draw(st.integers(0, len(der) - 1))] ^= data.draw(st.integers(1, 255))
+    body = base64.encodebytes(bytes(der)).decode()
+    request = f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
+    with pytest.raises(authority.CsrRefusedError):
+        CA.sign(request, SLEEP, DAY, NOW)
 
 
 def test_a_serving_certificate_carries_dns_names_and_addresses(ca: authority.Authority) -> None:

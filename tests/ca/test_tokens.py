@@ -62,6 +62,9 @@ def forged(**changes: object) -> str:
         forged(sub="system:serviceaccount::sleep"),
         forged(sub="system:node:default:sleep"),
         forged(sub="a:b:c:d:e"),
+        forged(sub="system:serviceaccount:default:sl\u00e9\u00e9p"),
+        forged(sub="system:serviceaccount:default/sa/x:sleep"),
+        forged(sub="system:serviceaccount:default:sleep\n"),
     ],
 )
 async def test_anything_else_proves_nobody(token: str) -> None:
