@@ -65,10 +65,11 @@ def redirect(source: Redirect) -> route_components_pb2.RedirectAction:
     """Answer with a redirect. Istio's mesh has already turned ``derivePort`` into a port where one is needed."""
     found = route_components_pb2.RedirectAction(
         host_redirect=source.authority,
-        scheme_redirect=source.scheme,
         port_redirect=source.port or 0,
         response_code=_CODES.get(source.code, route_components_pb2.RedirectAction.MOVED_PERMANENTLY),
     )
+    if source.scheme:
+        found.scheme_redirect = source.scheme
     if source.prefix is not None:
         found.prefix_rewrite = source.prefix
     elif source.path:

@@ -204,7 +204,7 @@ def routes() -> RouteTable:
         made.route(name="down", direct_response=DirectResponse(status=503, body=b"down")),
         made.route(name="grpc", fault=Fault(abort=Abort(grpc_status=14))),
     ]
-    return made.table(made.virtual_host(routes=all_routes), made.virtual_host("tls", require_tls=True))
+    return made.table(made.virtual_host(routes=all_routes), made.virtual_host("sniffed", require_tls=True))
 
 
 def outbound_listeners() -> list[Listener]:

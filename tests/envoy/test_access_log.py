@@ -1,0 +1,60 @@
+"""Access logs as the mesh sets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from envoy.extensions.access_loggers.file.v3 import file_pb2
+
+from istiod.envoy import access_log
+from istiod.mesh.settings import AccessLogEncoding, MeshSettings
+from tests.envoy import made
+
+RULE = "%METADATA(ROUTE:istio:config)% %METADATA(ROUTE:istio:field)%"
+
+
+def logged(text: str = "", encoding: AccessLogEncoding = AccessLogEncoding.TEXT) -> dict[str, Any]:
+    settings = MeshSettings(access_log_file="/dev/stdout", access_log_format=text, access_log_encoding=encoding)
+    (log,) = access_log.requests(settings)
+    found = file_pb2.FileAccessLog()
+    assert log.typed_config.Unpack(found)
+    assert found.path == "/dev/stdout"
+    return made.shown(found.log_format)
+
+
+def test_without_a_file_there_is_no_log() -> None:
+    assert access_log.requests(MeshSettings()) == ()
+    assert access_log.unrouted(MeshSettings()) == ()
+
+
+def test_the_default_line_is_istios_and_the_rule() -> None:
+    found = logged()
+    line = found["text_format_source"]["inline_string"]
+    assert line.startswith('[%START_TIME%] "%REQ(:METHOD)%')
+    assert line.endswith(f"%ROUTE_NAME% {RULE}\n")
+    assert [each["name"] for each in found["formatters"]] == ["envoy.formatter.metadata"]
+
+
+def test_an_own_line_stays_as_it_is_and_ends() -> None:
+    found = logged("%REQ_WITHOUT_QUERY(:PATH)% %RESPONSE_CODE%")
+    assert found["text_format_source"]["inline_string"] == "%REQ_WITHOUT_QUERY(:PATH)% %RESPONSE_CODE%\n"
+    assert [each["name"] for each in found["formatters"]] == ["envoy.formatter.req_without_query"]
+    assert logged("x\n") == {"text_format_source": {"inline_string": "x\n"}}
+
+
+def test_json_holds_the_rule_by_default_and_an_own_object_as_it_is() -> None:
+    found = logged(encoding=AccessLogEncoding.JSON)["json_format"]
+    assert (found["start_time"], found["rule"]) == ("%START_TIME%", "%METADATA(ROUTE:istio:config)%")
+    assert logged('{"a": {"b": "%PROTOCOL%"}}', AccessLogEncoding.JSON) == {"json_format": {"a": {"b": "%PROTOCOL%"}}}
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]"])
+def test_an_own_format_that_is_no_json_object_gives_the_default(text: str) -> None:
+    assert logged(text, AccessLogEncoding.JSON)["json_format"] == logged(encoding=AccessLogEncoding.JSON)["json_format"]
+
+
+def test_listeners_log_only_what_no_chain_took() -> None:
+    (log,) = access_log.unrouted(made.SETTINGS)
+    assert list(log.filter.response_flag_filter.flags) == ["NR"]
+    assert log.name == "envoy.access_loggers.file"
