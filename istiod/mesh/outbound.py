@@ -39,9 +39,10 @@ def scope(
         one.name: one for one in (outbound_listeners.virtual_outbound(model.settings), *builder.listeners(parts))
     }
     aliases = tuple(one for one in services if route_tables.is_alias(one))
+    wanted = {chain.http.rds for one in listeners.values() for chain in one.chains if chain.http}
     routes: dict[str, RouteTable] = {}
     for piece in parts:
-        if not (piece.port.protocol.is_http or piece.sniffed) or piece.rds in routes:
+        if piece.rds not in wanted or piece.rds in routes:
             continue
         number = piece.port.number
         sharing = {one.host: one for one in services if one.port(number) is not None}

@@ -226,19 +226,18 @@ class _Matched:
 
 
 def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
-    """Opaque ports without an address of their own that an older service has already; services come oldest first."""
-    owners: dict[tuple[int, str], Service] = {}
+    """Opaque ports that an older service has already at the same address; services come oldest first."""
+    owners: dict[tuple[str, int, str], Service] = {}
     for piece in pieces(model, services):
-        protocol = piece.port.protocol
-        if protocol.is_http or piece.bind != WILDCARD or piece.prefixes:
+        if piece.port.protocol.is_http or piece.prefixes:
             continue
-        name = piece.service.host if protocol.is_tls else ""
-        owner = owners.setdefault((piece.port.number, name), piece.service)
+        name = piece.service.host if piece.port.protocol.is_tls and _by_name(piece) else ""
+        owner = owners.setdefault((*piece.key, name), piece.service)
         if owner is not piece.service:
             yield warning(
                 Code.PORT_CONFLICT,
                 piece.service.origin.key,
                 "spec.ports",
                 f"port {piece.port.number} of {piece.service.host} cannot be told from the one of {owner.host} "
-                f"({owner.origin}), which is older: give it addresses, or protocol TLS or HTTP",
+                f"({owner.origin}), which is older: give it an address of its own, or protocol TLS or HTTP",
             )

@@ -253,6 +253,15 @@ def test_an_undeclared_service_without_an_address_is_in_the_table_of_its_port() 
     assert to(found.default_chain) == ["outbound|7000||x.example"]
 
 
+def test_of_two_undeclared_services_at_one_address_the_older_one_serves() -> None:
+    spec = "{hosts: [x.example, y.example], addresses: [10.9.0.1], ports: [{name: p, number: 80}], resolution: NONE}"
+    mesh = world.build(world.entry("x", spec))
+    scope = mesh.sidecar()
+    assert sorted(scope.routes) == ["x.example:80"]
+    assert to(scope.listeners["10.9.0.1_80"].default_chain) == ["outbound|80||x.example"]
+    assert mesh.told() == [("PORT_CONFLICT", "x", "spec.ports")]
+
+
 def test_grpc_web_is_bridged_where_the_port_says_so() -> None:
     scope = world.build(world.service("a", "grpc-web:80"), world.service("b", "http:81")).sidecar()
     assert [scope.listeners[f"0.0.0.0_{port}"].chains[0].http.grpc_web for port in (80, 81)] == [True, False]
