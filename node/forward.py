@@ -48,7 +48,7 @@ class Forwarder:
             self._open.add(task)
             task.add_done_callback(self._open.discard)
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # `close` cancels; asyncio would log that
                 connection = await self._inside.connect(*self._target())
                 inner_reader, inner_writer = await asyncio.open_connection(sock=connection)
                 try:
