@@ -113,7 +113,7 @@ def build(
     findings: list[Diagnostic] = []
     for rule in rules:
         findings += _unsupported(rule)
-        if rule.spec.workload_selector and rule.spec.workload_selector.match_labels:
+        if rule.spec.workload_selector:
             continue
         namespace = rule.metadata.namespace
         host = hosts.resolve(rule.spec.host.lower(), namespace, settings.dns_domain)
@@ -135,7 +135,7 @@ def _age(rule: api.DestinationRule) -> tuple[datetime, str, str]:
 
 
 def _merge(host: str, readers: frozenset[str], rules: Iterable[api.DestinationRule]) -> HostPolicy:
-    """Rules of one host, oldest first: subsets add up, the first top-level policy holds (Istio: mergeDestinationRule)."""
+    """Rules of one host, oldest first: subsets add up, the first top-level policy holds (mergeDestinationRule)."""
     members = tuple(rules)
     top = next((r.spec.traffic_policy for r in members if r.spec.traffic_policy), None)
     subsets: dict[str, api.Subset] = {}
@@ -217,6 +217,6 @@ def _unsupported(rule: api.DestinationRule) -> Iterator[Diagnostic]:
     for path, policy in said:
         for field_path in traffic_policy.without_effect(policy) if policy else ():
             yield warning(Code.NOT_SUPPORTED, rule.key, f"{path}.{field_path}", "is read and has no effect yet")
-    if rule.spec.workload_selector and rule.spec.workload_selector.match_labels:
+    if rule.spec.workload_selector:
         message = "rules for some clients only are not supported yet; this rule has no effect"
         yield warning(Code.NOT_SUPPORTED, rule.key, "spec.workloadSelector", message)

@@ -23,7 +23,10 @@ _NO_LABELS: Labels = frozenset()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One PeerAuthentication. ``mode`` None inherits; so does None in ``ports`` (the workload's port numbers)."""
+    """One PeerAuthentication. ``mode`` None inherits; so does None in ``ports`` (the workload's port numbers).
+
+    Only rules with a selector have ports (checked in crds).
+    """
 
     selector: Labels
     mode: MutualTls | None
@@ -79,7 +82,7 @@ def _decide(rules: Iterable[Rule | None]) -> Verdict:
         if rule is None or (rule.mode is None and not rule.ports):
             continue
         mode = rule.mode or verdict.mode
-        ports = tuple((port, own or mode) for port, own in rule.ports) if rule.selector else ()
+        ports = tuple((port, own or mode) for port, own in rule.ports)
         verdict = Verdict(mode=mode, ports=ports, origin=rule.origin)
     return verdict
 
@@ -128,9 +131,6 @@ def _ineffective(
     if not rule.selector and older is not None:
         message = f"{older.origin.key} is older and holds for the whole namespace; this one has no effect"
         yield warning(Code.DUPLICATE_HOST, item.key, "", message)
-    if not rule.selector and rule.ports:
-        message = "ports have modes of their own only where a selector names workloads"
-        yield warning(Code.INEFFECTIVE, item.key, "spec.portLevelMtls", message)
     if rule.selector and item.metadata.namespace == root_namespace:
         message = "a rule of the root namespace holds for the whole mesh and has no selector; this one has no effect"
         yield warning(Code.INEFFECTIVE, item.key, "spec.selector", message)

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 from crds.service_entry import ServiceEntry, WorkloadEntrySpec
 from istiod.config.origin import Origin
-from istiod.mesh import hosts, protocol, workloads
+from istiod.mesh import protocol, workloads
 from istiod.mesh.endpoint import Endpoint, Health
 from istiod.mesh.registry import audience
 from istiod.mesh.service import Port, Resolution, Service
@@ -65,10 +65,10 @@ def services(entry: ServiceEntry, settings: MeshSettings) -> tuple[Service, ...]
 def endpoints(entry: ServiceEntry, service: Service, settings: MeshSettings) -> dict[int, tuple[Endpoint, ...]]:
     """The endpoints that the entry itself names for one of its hosts, by service port number.
 
-    A DNS host without endpoints resolves its own name (unless that is a pattern). Order is the entry's.
+    A DNS host without endpoints resolves its own name. Order is the entry's.
     """
     named = tuple(enumerate(entry.spec.endpoints))
-    if not named and service.resolution in _DNS and not hosts.is_wildcard(service.host):
+    if not named and service.resolution in _DNS:
         own = _endpoint(
             WorkloadEntrySpec(address=service.host), entry.metadata.name, entry.metadata.namespace, settings
         )
@@ -90,10 +90,7 @@ def _at(endpoint: Endpoint, port: Port, ports: Mapping[str, int]) -> Endpoint:
 def _address(address: str) -> str:
     """A CIDR that holds one address is that address."""
     host, slash, _ = address.partition("/")
-    try:
-        return host if slash and ip_network(address, strict=False).num_addresses == 1 else address
-    except ValueError:
-        return address
+    return host if slash and ip_network(address, strict=False).num_addresses == 1 else address
 
 
 def _endpoint(spec: WorkloadEntrySpec, name: str, namespace: str, settings: MeshSettings) -> Endpoint:

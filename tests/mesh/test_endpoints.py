@@ -210,7 +210,7 @@ def test_a_service_entry_selects_pods_that_are_ready() -> None:
 
 
 def test_a_service_entry_that_names_no_endpoints_has_none() -> None:
-    mesh = fleet.Mesh(entry(resolution="DNS", workloadSelector=None, hosts=["*.vm.com"]))
+    mesh = fleet.Mesh(entry(workloadSelector=None))
     assert mesh.context.endpoints.leaves == {}
     assert served(fleet.Mesh(entry(resolution="NONE", workloadSelector=None)), 80, "vm.com") == ()
 

@@ -121,7 +121,7 @@ def test_an_entry_becomes_one_service_for_each_host() -> None:
     one, two = entry(
         {
             "hosts": ["a.com", "*.b.com"],
-            "addresses": ["10.1.1.1/32", "10.2.0.0/16", "fd00::1/128", "odd/x"],
+            "addresses": ["10.1.1.1/32", "10.2.0.0/16", "fd00::1/128"],
             "ports": [{"name": "http", "number": 80, "protocol": "HTTP", "targetPort": 8080}],
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
@@ -131,7 +131,7 @@ def test_an_entry_becomes_one_service_for_each_host() -> None:
         }
     )
     assert (one.host, two.host) == ("a.com", "*.b.com")
-    assert one.addresses == ("10.1.1.1", "10.2.0.0/16", "fd00::1", "odd/x")
+    assert one.addresses == ("10.1.1.1", "10.2.0.0/16", "fd00::1")
     assert (one.mesh_external, one.resolution) == (False, Resolution.CLIENT_SIDE)
     assert one.ports[0].target == 8080
     assert one.selector == {("app", "vm")}
@@ -160,7 +160,6 @@ def declared(spec: dict[str, object], host: str = "a.com") -> list[tuple[int, st
 def test_a_dns_host_without_endpoints_resolves_itself() -> None:
     ports = [{"name": "http", "number": 80, "targetPort": 8080}]
     assert declared({"ports": ports, "resolution": "DNS"}) == [(80, "a.com", 8080)]
-    assert declared({"ports": ports, "resolution": "DNS"}, "*.a.com") == []
     assert declared({"ports": ports, "resolution": "NONE"}) == []
 
 
@@ -168,7 +167,7 @@ def test_endpoints_may_have_numbers_of_their_own() -> None:
     spec = {
         "ports": [{"name": "http", "number": 80, "targetPort": 8080}, {"name": "tcp", "number": 90}],
         "resolution": "STATIC",
-        "endpoints": [{"address": "1.1.1.1", "ports": {"http": 81}}, {"address": "unix:///x"}, {"address": "1.1.1.2"}],
+        "endpoints": [{"address": "1.1.1.1", "ports": {"http": 81}}, {"address": "1.1.1.2"}],
     }
     assert declared(spec) == [
         (80, "1.1.1.1", 81),
@@ -203,14 +202,12 @@ def test_an_endpoint_says_who_and_where_it_is() -> None:
 
 
 def test_what_an_entry_says_in_vain_is_told() -> None:
-    spec = {
-        "hosts": ["*.a.com"],
-        "ports": [{"name": "http", "number": 80}],
-        "resolution": "DYNAMIC_DNS",
-        "endpoints": [{"address": "unix:///x"}],
-    }
-    found = build(fleet.istio("ServiceEntry", "ext", spec)).diagnostics
-    assert [d.field for d in found] == ["spec.resolution", "spec.endpoints[0].address"]
+    ports = [{"name": "http", "number": 80, "protocol": "HTTP"}]
+    dynamic = {"hosts": ["*.a.com"], "ports": ports, "resolution": "DYNAMIC_DNS"}
+    socket = {"hosts": ["b.com"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "unix:///x"}]}
+    found = build(fleet.istio("ServiceEntry", "ext", dynamic), fleet.istio("ServiceEntry", "uds", socket))
+    assert [d.field for d in found.diagnostics] == ["spec.resolution", "spec.endpoints[0].address"]
+    assert found.declared.of("b.com", "default", 80) == ()
 
 
 def test_unchanged_services_and_endpoints_stay_the_same_objects() -> None:
