@@ -125,6 +125,7 @@ class _Frame:
     size: int = 1
     key: str | None = None
     merging: bool = False
+    merge_line: int = 0
     merged: list[Any] = field(default_factory=list)
 
 
@@ -199,6 +200,8 @@ class _Builder:
         if key in frame.value and not merge:
             raise UnreadableError(f"key {key!r} stands twice in one place", _line(event))
         frame.key, frame.merging = key, merge
+        if merge:
+            frame.merge_line = _line(event)
         if self._lines is not None:
             self._lines[path.child(frame.path, key)] = _line(event)
 
@@ -220,10 +223,10 @@ class _Builder:
         self._lines[place] = _line(event)
         return place
 
-    def _end(self, event: events.Event) -> None:
+    def _end(self, _: events.Event) -> None:
         frame = self._stack.pop()
         for merged in frame.merged:
-            _merge(frame.value, merged, event)
+            _merge(frame.value, merged, frame.merge_line)
         self._put(frame.value, frame.size, frame.anchor)
 
     def _add(self, value: Any, size: int, event: events.Event, anchor: str | None) -> None:
@@ -247,11 +250,11 @@ class _Builder:
         frame.key = None
 
 
-def _merge(value: Any, merged: Any, event: events.Event) -> None:
+def _merge(value: Any, merged: Any, line: int) -> None:
     """YAML 1.1 merge key: fields of one or more mappings, unless they stand here too."""
     for source in merged if isinstance(merged, list) else [merged]:
         if not isinstance(source, dict):
-            raise UnreadableError("<<: merges something that is no object", _line(event))
+            raise UnreadableError("<<: merges something that is no object", line)
         for key, item in source.items():
             value.setdefault(key, item)
 
