@@ -96,7 +96,7 @@ class ControlPlane:
         Raises:
             SettingsError: an address can't be bound, or keys can't be read.
         """
-        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as stack:
             try:
                 await self._open_servers(stack, tasks)
             except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
