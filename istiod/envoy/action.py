@@ -49,6 +49,8 @@ def forward(route: Route) -> route_components_pb2.RouteAction:
     if route.inbound:
         found = route_components_pb2.RouteAction()
         found.CopyFrom(_INBOUND)
+        if route.retry is not None and not route.retry.attempts:
+            found.ClearField("retry_policy")
     else:
         timeout = wellknown.duration(route.timeout or timedelta(0))
         found = route_components_pb2.RouteAction(timeout=timeout, max_grpc_timeout=timeout)

@@ -108,9 +108,9 @@ def _seconds(value: timedelta | None) -> wrappers_pb2.UInt32Value | None:
 
 
 def _weighted(cluster: Cluster) -> bool:
-    """Whether the weights of localities count: where the user asked for locality balancing."""
-    distributed = cluster.query is not None and cluster.query.locality_lb and cluster.query.locality_lb.distribute
-    return cluster.policy.load_balancer.locality is not None or bool(distributed)
+    """Whether the weights of localities count: where somebody says how to spread, not for Istio's plain default."""
+    asked = cluster.policy.load_balancer.locality or (cluster.query.locality_lb if cluster.query else None)
+    return asked is not None and bool(asked.distribute or asked.failover or asked.failover_priority)
 
 
 def _common(found: cluster_pb2.Cluster, policy: TrafficPolicy, *, weighted: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from istiod.mesh import locality
 from istiod.mesh.destination_rules import HostPolicy, Subset
@@ -23,6 +24,7 @@ PASSTHROUGH = "PassthroughCluster"
 BLACKHOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 OUTBOUND = "outbound"
+_PASSTHROUGH_IDLE = timedelta(minutes=5)
 
 _WHOLE = Subset(name="", labels=frozenset())
 _DEFAULT = TrafficPolicy()
@@ -70,13 +72,14 @@ def service_clusters(
 
 
 def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_address: str = "") -> Cluster:
-    """A cluster that goes where the client wanted to go."""
+    """A cluster that goes where the client wanted to go; unused connections end early (Istio: 5 minutes)."""
+    timed = with_times(_DEFAULT, settings)
     return Cluster(
         name=name,
         discovery=Discovery.ORIGINAL_DST,
         direction=direction,
         downstream_protocol=True,
-        policy=with_times(_DEFAULT, settings),
+        policy=replace(timed, connection_pool=replace(timed.connection_pool, http_idle_timeout=_PASSTHROUGH_IDLE)),
         bind_address=bind_address,
     )
 

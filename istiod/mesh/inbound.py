@@ -12,7 +12,7 @@ from istiod.mesh.endpoint import Endpoint, Health, Workload
 from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
-from istiod.mesh.route import ANY, Destination, Route, RouteTable, VirtualHost, WeightedDestination
+from istiod.mesh.route import ANY, Destination, Retry, Route, RouteTable, VirtualHost, WeightedDestination
 from istiod.mesh.scope import (
     Chain,
     ChainMatch,
@@ -233,19 +233,24 @@ def _target(port: InboundPort, origin: Origin | None) -> Target:
         tcp_name=name,
         http_stats=f"{_INBOUND}_{name}",
         cluster=cluster,
-        routes=_routes(cluster, cluster, port.service.host, port.service_port),
+        routes=_routes(cluster, cluster, port.service.host, port.service_port, http2=port.protocol.is_http2),
         origin=origin,
     )
 
 
-def _routes(name: str, cluster: str, host: str, port: int) -> RouteTable:
+_NO_RETRY = Retry(attempts=0, retry_on="")
+"""HTTP/2 resets streams, not connections: there is nothing to retry (as recorded from istiod)."""
+
+
+def _routes(name: str, cluster: str, host: str, port: int, *, http2: bool = False) -> RouteTable:
     route = Route(
         name="default",
         match=ANY,
         origin=None,
         destinations=(WeightedDestination(destination=Destination(cluster=cluster, host=host, port=port), weight=100),),
         operation=f"{host}:{port}/*",
+        retry=_NO_RETRY if http2 else None,
         inbound=True,
     )
-    host_name = f"{_INBOUND}|http|{port}"
-    return RouteTable(name=name, virtual_hosts=(VirtualHost(name=host_name, domains=("*",), routes=(route,)),))
+    only = VirtualHost(name=f"{_INBOUND}|http|{port}", domains=("*",), routes=(route,), include_attempt_count=False)
+    return RouteTable(name=name, virtual_hosts=(only,))

@@ -226,7 +226,7 @@ class Route:
     headers: Headers = field(default_factory=Headers)
     operation: str = ""
     inbound: bool = False
-    """An inbound route: Istio's max_stream_duration and reset-before-request retry."""
+    """An inbound route: Istio's max_stream_duration and reset-before-request retry; 0 attempts in ``retry``: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -272,9 +272,11 @@ def test_every_balancing_algorithm_has_its_envoy_name() -> None:
 
 
 def test_localities_are_weighted_where_the_user_asked_for_locality_balancing() -> None:
-    asked = TrafficPolicy(load_balancer=LoadBalancer(locality=LocalityLb()))
+    plain = TrafficPolicy(load_balancer=LoadBalancer(locality=LocalityLb()))
+    asked = TrafficPolicy(load_balancer=LoadBalancer(locality=LocalityLb(failover=(("r1", "r2"),))))
     spread = LocalityLb(distribute=(("r1/*", (("r1/*", 100),)),))
     weighted = {"healthy_panic_threshold": {}, "locality_weighted_lb_config": {}}
+    assert shown(made.cluster(policy=plain))["common_lb_config"] == {"healthy_panic_threshold": {}}
     assert shown(made.cluster(policy=asked))["common_lb_config"] == weighted
     assert shown(made.cluster(query=made.query(locality_lb=spread)))["common_lb_config"] == weighted
     assert (

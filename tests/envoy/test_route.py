@@ -136,6 +136,8 @@ def test_an_inbound_route_has_istios_own_policy() -> None:
         "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
         "retry_policy": {"retry_on": "reset-before-request", "num_retries": 2},
     }
+    off = Retry(attempts=0, retry_on="")
+    assert "retry_policy" not in shown(made.route(inbound=True, retry=off))["route"]
 
 
 def test_retries_are_as_the_rule_says_and_0_attempts_are_none() -> None:
