@@ -30,16 +30,27 @@ def closed(stream: Stream, now: float) -> bool:
 
 
 def names_missing_cluster(stream: Stream, resource: Resource) -> bool:
-    """Whether a listener or route names a cluster of the target that the client does not surely have."""
+    """Whether a listener or route names a cluster of the target that the client does not surely have.
+
+    Of a client that came back and withholds CDS nothing is sure.
+    """
     clusters = stream.clusters
-    if clusters is None or not clusters.overlay:
+    if clusters is None:
+        return stream.returned and bool(resource.refs.get(names.CLUSTER))
+    if not clusters.overlay:
         return False
     return any(
-        name in clusters.overlay
-        and not subscription.live(clusters.overlay[name])
-        and stream.target.get(names.CLUSTER, name) is not None
+        _missing(clusters, name) and stream.target.get(names.CLUSTER, name) is not None
         for name in resource.refs.get(names.CLUSTER, ())
     )
+
+
+def _missing(clusters: Subscription, name: str) -> bool:
+    """Whether the client has no version of a cluster, or is about to lose it."""
+    if name not in clusters.overlay:
+        return False
+    flight = clusters.flight_of(name)
+    return not subscription.live(clusters.overlay[name]) or (flight is not None and name in flight.removed)
 
 
 def switched(stream: Stream) -> bool:

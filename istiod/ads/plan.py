@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from istiod.ads import gates, wanted
-from istiod.ads.stream import Draft, Stream, endpoints_of
+from istiod.ads.stream import Draft, Stream
 from istiod.ads.subscription import NAMED, WHOLE, Subscription
 from istiod.config.resource import Resource
 from wire import names
@@ -36,7 +36,7 @@ def plan(stream: Stream, now: float) -> Plan:
     for sub in stream.subscriptions.values():
         if sub.type_url not in _ORDERED:
             planner.plain(sub)
-    for type_url in (names.LISTENER, names.ROUTE):
+    for type_url in planner.order():
         switching = stream.subscriptions.get(type_url)
         if switching is not None:
             planner.switch(switching)
@@ -91,8 +91,8 @@ class _Planner:
         if self.collecting():
             self.ask_again(self.stream.started + self.stream.timing.collect)
             return
-        sent = (endpoints_of(draft.items) & sub.names for draft in self.drafts)
-        found, retry = wanted.owed(self.stream, sub, sub.owed.union(*sent)), False
+        warms = (draft.warms & sub.names for draft in self.drafts)
+        found, retry = wanted.owed(self.stream, sub, sub.owed.union(*warms)), False
         if not sub.flights:
             pending, retry = wanted.apart(sub, wanted.pending(self.stream, sub))
             found |= pending
@@ -114,6 +114,10 @@ class _Planner:
         if found or gone or (sub.wildcard and not sub.answered):
             self.draft(sub, found, gone, retry=retry)
 
+    def order(self) -> tuple[str, str]:
+        """LDS, then RDS; but while clusters linger no new listener may start on an old route that names them."""
+        return (names.ROUTE, names.LISTENER) if self.linger else (names.LISTENER, names.ROUTE)
+
     def switch(self, sub: Subscription) -> None:
         """Listeners, and routes of the names asked for, as soon as the clusters that they name are there."""
         if sub.flights:
@@ -124,7 +128,7 @@ class _Planner:
         if (gone or first) and self.blocks(sub, "", None):
             return
         free, retry = wanted.apart(sub, {n: r for n, r in found.items() if not self.blocks(sub, n, r)})
-        if free or gone or first:
+        if free or gone or (first and not found):
             self.draft(sub, free, gone, retry=retry)
 
     def blocks(self, sub: Subscription, name: str, resource: Resource | None) -> bool:
@@ -152,4 +156,7 @@ class _Planner:
         body = tuple(items.values())
         if not self.stream.delta and (sub.wildcard or sub.type_url in WHOLE):
             body = wanted.whole(self.stream, sub, items, gone)
-        self.drafts.append(Draft(type_url=sub.type_url, items=items, body=body, removed=gone, retry=retry))
+            items = wanted.untried(sub, body, items)
+        warms = wanted.warms(sub, body, items) if sub.type_url == names.CLUSTER else frozenset[str]()
+        made = Draft(type_url=sub.type_url, items=items, body=body, removed=gone, retry=retry, warms=warms)
+        self.drafts.append(made)

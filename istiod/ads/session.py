@@ -86,9 +86,10 @@ class AdsSession:
     def plan(self, now: float) -> tuple[Send, ...]:
         """What to send now, noted as sent."""
         stream = self._stream
-        self._withheld(now)
+        look = self._withheld(now)
         made = plan.plan(stream, now)
-        stream.linger, stream.blocked, self.wake = made.linger, made.blocked, made.wake
+        stream.linger, stream.blocked = made.linger, made.blocked
+        self.wake = min((at for at in (look, made.wake) if at is not None), default=None)
         sends = []
         for draft in made.drafts:
             self._counter += 1
@@ -186,12 +187,23 @@ class AdsSession:
         if sub.type_url == names.ENDPOINT:
             sub.owed |= {name for name in warming(self._stream) & sub.names if sub.flight_of(name) is None}
 
-    def _withheld(self, now: float) -> None:
-        """A returned client that brings EDS without CDS is warming: it holds CDS back until endpoints come again."""
-        stream = self._stream
+    def _withheld(self, now: float) -> float | None:
+        """A returned client that brings EDS without CDS is warming: it holds CDS back until endpoints come again.
+
+        Endpoints that it has and we no longer know are emptied only when its listeners had time to leave them. Gives
+        the time at which to look again.
+        """
+        stream, timing = self._stream, self._stream.timing
         endpoints = stream.subscriptions.get(names.ENDPOINT)
         if not (stream.returned and stream.delta and endpoints) or stream.clusters is not None:
-            return
-        if not stream.repeated and now >= stream.started + stream.timing.collect:
+            return None
+        if not stream.repeated and now >= stream.started + timing.collect:
             stream.repeated = True
             endpoints.owed |= endpoints.names
+        if now < (last := stream.started + timing.forgo):
+            return last
+        unknown = [n for n in endpoints.names if stream.target.get(names.ENDPOINT, n) is None]
+        for name in unknown:
+            if subscription.last_good(endpoints.overlay[name]) is None:
+                endpoints.overlay[name] = None
+        return None

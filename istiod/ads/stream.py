@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from istiod.ads.quarantine import Quarantine
@@ -25,6 +25,8 @@ class Timing:
     """How much longer they wait for the clusters that they name."""
     collect: float = 0.2
     """How long a reconnected stream may bring CDS before it counts as withheld by a warming Envoy."""
+    forgo: float = 15.0
+    """After how long of that its endpoints that we no longer know are emptied: else CDS would be withheld for ever."""
     stale: float = 60.0
     """From when a response without ACK makes the stream stale."""
 
@@ -58,24 +60,29 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A response to be sent: ``items`` are new to the client, ``body`` is all of it, ``removed`` goes away."""
+    """A response to be sent: ``items`` are new to the client, ``body`` is all of it, ``removed`` goes away.
+
+    ``retry`` and ``warms`` are as in Flight.
+    """
 
     type_url: str
     items: Mapping[str, Resource]
     body: tuple[Resource, ...]
     removed: tuple[str, ...] = ()
     retry: bool = False
+    warms: frozenset[str] = frozenset()
 
     def flight(self, nonce: str, now: float) -> Flight:
         """This response on its way."""
-        return Flight(nonce=nonce, items=self.items, removed=frozenset(self.removed), at=now, retry=self.retry)
+        removed = frozenset(self.removed)
+        return Flight(nonce=nonce, items=self.items, removed=removed, at=now, retry=self.retry, warms=self.warms)
 
 
-def endpoints_of(clusters: Mapping[str, Resource]) -> frozenset[str]:
+def endpoints_of(clusters: Iterable[Resource]) -> frozenset[str]:
     """The names under which these clusters' endpoints would be asked for, if they are EDS clusters."""
     found: set[str] = set()
-    for name, cluster in clusters.items():
-        found |= cluster.refs.get(names.ENDPOINT) or {name}
+    for cluster in clusters:
+        found |= cluster.refs.get(names.ENDPOINT) or {cluster.name}
     return frozenset(found)
 
 
@@ -84,4 +91,4 @@ def warming(stream: Stream) -> frozenset[str]:
     clusters = stream.clusters
     if clusters is None:
         return frozenset()
-    return frozenset().union(*(endpoints_of(flight.items) for flight in clusters.flights))
+    return frozenset().union(*(flight.warms for flight in clusters.flights))

@@ -26,9 +26,10 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Unsure:
-    """What is known of a name after a response with it was refused: the client applied it, or kept ``last``."""
+    """After a response with a name was refused: the client has one of these versions, or kept ``last``."""
 
     last: Resource | str | None
+    versions: frozenset[str]
 
 
 Held = Resource | str | Unsure | None
@@ -58,7 +59,8 @@ def live(held: Held) -> bool:
 class Flight:
     """A response without its ACK: what it brings, what it takes away, and when it went (seconds).
 
-    ``retry``: it is a part of a response that was refused before.
+    ``retry``: it is a part of a response that was refused before. ``warms``: names of endpoints that its clusters wait
+    for.
     """
 
     nonce: str
@@ -66,6 +68,7 @@ class Flight:
     removed: frozenset[str]
     at: float
     retry: bool = False
+    warms: frozenset[str] = _NONE
 
 
 class NamePool:
@@ -222,9 +225,9 @@ class Subscription:
             self._has(name, resource, target.get(self.type_url, name))
         for name in flight.removed:
             self._has(name, None, target.get(self.type_url, name))
+        self.retry = tuple(group for group in self.retry if any(name in self.overlay for name in group))
         if not self.overlay:
             self.overlay.clear()  # gives the table of a first configuration back
-            self.retry = ()
             self.error = "" if not self.refused else self.error
 
     def _has(self, name: str, held: Resource | None, wanted: Resource | None) -> None:
@@ -245,9 +248,10 @@ class Subscription:
         items = {name: resource for name, resource in flight.items.items() if self.covers(name)}
         if len(items) == 1:
             return self._blame(*items.popitem(), target)
-        for name in items:
+        for name, resource in items.items():
             held = self.held(name, target)
-            self.overlay[name] = held if isinstance(held, Unsure) else Unsure(held)
+            before = held if isinstance(held, Unsure) else Unsure(held, _NONE)
+            self.overlay[name] = Unsure(before.last, before.versions | {resource.version})
         order = list(items)
         halves = (tuple(order[: len(order) // 2]), tuple(order[len(order) // 2 :]))
         self.retry = (*(half for half in halves if half), *self.retry)
@@ -255,7 +259,10 @@ class Subscription:
 
     def _blame(self, name: str, resource: Resource, target: ResourceSet) -> Resource:
         held = self.held(name, target)
-        self.overlay[name] = held.last if isinstance(held, Unsure) else held
+        if isinstance(held, Unsure):
+            others = held.versions - {resource.version}
+            held = Unsure(held.last, others) if others else held.last
+        self.overlay[name] = held
         self.refused[name] = resource.version
         return resource
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from istiod.ads import subscription
-from istiod.ads.stream import Stream
+from istiod.ads.stream import Stream, endpoints_of
 from istiod.ads.subscription import Held, Subscription
 from istiod.config import resource
 from istiod.config.resource import Resource
@@ -23,7 +23,7 @@ def wanted(stream: Stream, sub: Subscription, name: str) -> Resource | None:
     found = stream.target.get(sub.type_url, name)
     held = sub.held(name, stream.target)
     if found is None:
-        return _missing(stream, sub, name, held)
+        return _missing(sub, name, held)
     if sub.refused.get(name) != found.version and not _withheld(stream, found, held):
         return found
     last = subscription.last_good(held)
@@ -36,9 +36,12 @@ def _withheld(stream: Stream, found: Resource, held: Held) -> bool:
     return stream.quarantine.holds(found) and subscription.version(held) != found.version
 
 
-def _missing(stream: Stream, sub: Subscription, name: str, held: Held) -> Resource | None:
-    """Endpoints that we do not know are none; but a name in use is never emptied (that would be an outage)."""
-    if sub.type_url == names.ENDPOINT and held is None and name in sub.names and name not in stream.linger:
+def _missing(sub: Subscription, name: str, held: Held) -> Resource | None:
+    """Endpoints that we do not know are none, and a cluster waits for them, even one that is about to leave.
+
+    A name in use is never emptied: that would be an outage.
+    """
+    if sub.type_url == names.ENDPOINT and held is None and name in sub.names:
         return empty_assignment(name)
     return None
 
@@ -96,6 +99,19 @@ def whole(stream: Stream, sub: Subscription, items: dict[str, Resource], gone: t
         if name not in body and name not in gone:
             _keep(stream, sub, name, body)
     return tuple(body.values())
+
+
+def untried(sub: Subscription, body: tuple[Resource, ...], items: dict[str, Resource]) -> dict[str, Resource]:
+    """The items, and what else of the body is under way: if it is refused, any of them may be to blame."""
+    if not sub.flights:
+        return items
+    return {r.name: r for r in body if r.name in items or any(r.name in f.items for f in sub.flights)}
+
+
+def warms(sub: Subscription, body: tuple[Resource, ...], items: dict[str, Resource]) -> frozenset[str]:
+    """Names of endpoints that the client's clusters wait for after this response: of all that may be new to it."""
+    unsure = (r for r in body if r.name not in items and isinstance(sub.overlay.get(r.name), subscription.Unsure))
+    return endpoints_of((*items.values(), *unsure))
 
 
 def _keep(stream: Stream, sub: Subscription, name: str, body: dict[str, Resource]) -> None:

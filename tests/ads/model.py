@@ -1,0 +1,264 @@
+"""A model of Envoy as a client of ADS, from what the real one was measured to do (design notes on stock Envoy, xDS).
+
+Clusters warm until their endpoints come, and hold back every answer to CDS meanwhile; a changed cluster warms again
+and, in delta, does not ask; a listener warms until its routes come, while the old one serves; replaced and removed
+listeners drain; the good resources of a refused response are applied, and delta does not record them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from istiod.ads.request import Request
+from istiod.ads.send import Send
+from istiod.config import resource
+from istiod.config.resource import Resource
+from wire import names
+
+DRAIN = 45.0
+BAD = "bad"
+_NO_REFS: tuple[str, ...] = ()
+
+
+@functools.cache
+def make(
+    type_url: str, name: str, revision: str, clusters: tuple[str, ...] = (), routes: tuple[str, ...] = ()
+) -> Resource:
+    """A resource of some revision; revision ``bad`` is one that Envoy refuses."""
+    refs = {names.CLUSTER: frozenset(clusters), names.ROUTE: frozenset(routes)}
+    made = resource.make(name, type_url, f"{revision} {clusters} {routes}".encode(), refs=refs)
+    if revision == BAD:
+        _BAD.add(made.version)
+    return made
+
+
+_BAD: set[str] = set()
+
+
+def bad(made: Resource) -> bool:
+    return made.version in _BAD
+
+
+@dataclass
+class Envoy:
+    """One Envoy. ``inbox`` are responses on their way to it, ``outbox`` its requests on their way to us."""
+
+    delta: bool
+    now: float = 0.0
+    clusters: dict[str, Resource] = field(default_factory=dict)
+    warming: dict[str, Resource] = field(default_factory=dict)
+    listeners: dict[str, Resource] = field(default_factory=dict)
+    warming_listeners: dict[str, Resource] = field(default_factory=dict)
+    draining: list[tuple[Resource, float]] = field(default_factory=list)
+    routes: dict[str, Resource] = field(default_factory=dict)
+    endpoints: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, set[str]] = field(default_factory=dict)
+    recorded: dict[str, dict[str, str]] = field(default_factory=dict)
+    nonces: dict[str, str] = field(default_factory=dict)
+    withheld: list[Request] = field(default_factory=list)
+    inbox: deque[tuple[float, Send]] = field(default_factory=deque)
+    outbox: deque[tuple[float, Request]] = field(default_factory=deque)
+    named: dict[str, float] = field(default_factory=dict)
+    cds_open: bool = False
+    linger: float = 60.0
+    spoiled: set[str] = field(default_factory=set)
+    refusals: int = 0
+    received: int = 0
+
+    # Streams
+
+    def connect(self) -> None:
+        """Begin a stream: everything once more, with what is held (delta)."""
+        self.inbox.clear()
+        self.outbox.clear()
+        self.withheld.clear()
+        self.nonces.clear()
+        first = not self.recorded
+        self.cds_open = first or not self.warming
+        if self.cds_open:
+            self._open(names.CLUSTER)
+        for type_url in (names.ENDPOINT, names.LISTENER, names.ROUTE):
+            if type_url in self.asked:
+                self._open(type_url)
+
+    def _open(self, type_url: str) -> None:
+        asked = tuple(sorted(self.asked.get(type_url, ())))
+        named = type_url in {names.ENDPOINT, names.ROUTE}
+        if named and not asked:
+            return
+        known = self.recorded.setdefault(type_url, {})
+        self.asked.setdefault(type_url, set())
+        if self.delta:
+            self._say(Request(type_url=type_url, subscribe=asked, initial=dict(known)))
+        else:
+            self._say(Request(type_url=type_url, names=asked))
+
+    def _say(self, request: Request) -> None:
+        if request.type_url == names.CLUSTER and self.warming and (request.nonce or self.recorded):
+            self.withheld.append(request)
+        else:
+            self.outbox.append((self.now, request))
+
+    def _answer(self, send: Send, errors: list[str]) -> None:
+        error = "; ".join(errors) if errors else None
+        self.nonces[send.type_url] = send.nonce
+        if error:
+            self.refusals += 1
+        elif self.delta:
+            known = self.recorded.setdefault(send.type_url, {})
+            known.update({r.name: r.version for r in send.resources if self._wants(send.type_url, r.name)})
+            for name in send.removed:
+                known.pop(name, None)
+        asked = None if self.delta else tuple(sorted(self.asked.get(send.type_url, ())))
+        self._say(Request(type_url=send.type_url, names=asked, nonce=send.nonce, error=error))
+
+    def _wants(self, type_url: str, name: str) -> bool:
+        return type_url in {names.CLUSTER, names.LISTENER} or name in self.asked.get(type_url, ())
+
+    def _ask(self, type_url: str, wanted: set[str], *, again: bool = False) -> None:
+        before = self.asked.get(type_url)
+        if before == wanted and not (again and not self.delta):
+            return
+        self.asked[type_url] = wanted
+        if self.delta:
+            dropped = (before or set()) - wanted
+            for name in dropped:
+                self.recorded.get(type_url, {}).pop(name, None)
+            added = tuple(sorted(wanted - (before or set())))
+            request = Request(type_url=type_url, subscribe=added, unsubscribe=tuple(sorted(dropped)))
+        else:
+            nonce = self.nonces.get(type_url, "")
+            request = Request(type_url=type_url, names=tuple(sorted(wanted)), nonce=nonce)
+        self._say(request)
+
+    # Responses
+
+    def receive(self) -> None:
+        """Take the oldest response."""
+        _, send = self.inbox.popleft()
+        self.received += 1
+        take = {
+            names.CLUSTER: self._take_clusters,
+            names.ENDPOINT: self._take_endpoints,
+            names.LISTENER: self._take_listeners,
+            names.ROUTE: self._take_routes,
+        }
+        take[send.type_url](send)
+        self.look()
+
+    def _gone(self, send: Send, known: Iterable[str]) -> set[str]:
+        if self.delta:
+            return set(send.removed)
+        return set(known) - {r.name for r in send.resources}
+
+    def _take_clusters(self, send: Send) -> None:
+        for name in self._gone(send, {*self.clusters, *self.warming}):
+            if name not in self.spoiled:
+                self._may_go(name)
+            self.clusters.pop(name, None)
+            self.warming.pop(name, None)
+            self.endpoints.pop(name, None)
+        errors, changed = [], False
+        for made in send.resources:
+            current = self.warming.get(made.name) or self.clusters.get(made.name)
+            if bad(made):
+                errors.append(made.name)
+            elif current is None or current.version != made.version:
+                self.warming[made.name] = made
+                changed = True
+        self._answer(send, errors)
+        self._ask(names.ENDPOINT, {*self.clusters, *self.warming}, again=changed)
+        self._warm()
+
+    def _may_go(self, name: str) -> None:
+        assert not self.names_cluster(name), f"{name} removed while a chain names it"
+        since = self.named.get(name)
+        assert since is None or self.now - since > self.linger - 0.001, (
+            f"{name} removed under requests that may name it"
+        )
+
+    def _take_endpoints(self, send: Send) -> None:
+        for made in send.resources:
+            if made.name in self.asked.get(names.ENDPOINT, ()):
+                self.endpoints[made.name] = made.version
+                if made.name in self.warming:
+                    self.clusters[made.name] = self.warming.pop(made.name)
+        self._answer(send, [])
+        self._warm()
+
+    def _warm(self) -> None:
+        if self.warming:
+            return
+        self.outbox.extend((self.now, request) for request in self.withheld)
+        self.withheld.clear()
+        if not self.cds_open:
+            self.cds_open = True
+            self._open(names.CLUSTER)
+        if names.LISTENER not in self.asked:
+            self._open(names.LISTENER)
+
+    def _take_listeners(self, send: Send) -> None:
+        for name in self._gone(send, {*self.listeners, *self.warming_listeners}):
+            self.warming_listeners.pop(name, None)
+            self._drain(self.listeners.pop(name, None))
+        errors = []
+        for made in send.resources:
+            current = self.warming_listeners.get(made.name) or self.listeners.get(made.name)
+            if bad(made):
+                errors.append(made.name)
+            elif current is None or current.version != made.version:
+                self.warming_listeners[made.name] = made
+        self._answer(send, errors)
+        self._start_listeners()
+
+    def _take_routes(self, send: Send) -> None:
+        errors = []
+        for made in send.resources:
+            if bad(made):
+                errors.append(made.name)
+            elif made.name in self.asked.get(names.ROUTE, ()):
+                self.routes[made.name] = made
+        self._answer(send, errors)
+        self._start_listeners()
+
+    def _start_listeners(self) -> None:
+        for name, made in list(self.warming_listeners.items()):
+            if made.refs[names.ROUTE] <= self.routes.keys():
+                self._drain(self.listeners.get(name))
+                self.listeners[name] = self.warming_listeners.pop(name)
+        used = {*self.listeners.values(), *self.warming_listeners.values(), *(made for made, _ in self.draining)}
+        wanted: set[str] = set().union(*(made.refs[names.ROUTE] for made in used))
+        self.routes = {name: made for name, made in self.routes.items() if name in wanted}
+        if wanted or names.ROUTE in self.asked:
+            self._ask(names.ROUTE, wanted)
+
+    def _drain(self, made: Resource | None) -> None:
+        if made is not None:
+            self.draining.append((made, self.now + DRAIN))
+
+    # Traffic
+
+    def named_by(self, made: Resource) -> set[str]:
+        """Clusters to which this listener may send a request now."""
+        routes = (self.routes[name].refs[names.CLUSTER] for name in made.refs[names.ROUTE] if name in self.routes)
+        return set(made.refs[names.CLUSTER]).union(*routes)
+
+    def names_cluster(self, name: str) -> bool:
+        chains = [*self.listeners.values(), *(made for made, until in self.draining if until > self.now)]
+        return any(name in self.named_by(made) for made in chains)
+
+    def look(self) -> None:
+        """Note what is named at this time."""
+        for made in self.listeners.values():
+            for name in self.named_by(made):
+                self.named[name] = self.now
+
+    def advance(self, seconds: float) -> None:
+        self.look()
+        self.now += seconds
+        self.draining = [(made, until) for made, until in self.draining if until > self.now]
+        self._start_listeners()
+        self.look()

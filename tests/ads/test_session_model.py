@@ -1,0 +1,210 @@
+"""The session against a model of Envoy, with random targets and random order of events."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from istiod.ads.session import AdsSession, Shared
+from istiod.ads.stream import Timing
+from istiod.config.resource import EMPTY, Resource, ResourceSet
+from tests.ads import made, model
+from wire import names
+
+TIMING = Timing()
+PATIENT = 4.0
+"""Messages are delivered within this many seconds where the gates' deadlines must not fire."""
+GOOD = st.sampled_from(["0", "1", "2"])
+ANY = st.sampled_from(["0", "1", "2", "0", "1", "2", model.BAD])
+
+
+@st.composite
+def target_sets(draw: st.DrawFn, revisions: st.SearchStrategy[str]) -> ResourceSet:
+    """A consistent target: what is named exists."""
+    clusters = draw(st.dictionaries(st.sampled_from(["c0", "c1", "c2", "c3"]), revisions, min_size=1))
+    some = st.lists(st.sampled_from(sorted(clusters)), max_size=2, unique=True).map(sorted).map(tuple)
+    routes = draw(st.dictionaries(st.sampled_from(["r0", "r1"]), st.tuples(revisions, some), min_size=1))
+    by_route = st.lists(st.sampled_from(sorted(routes)), max_size=2, unique=True).map(sorted).map(tuple)
+    listeners = draw(st.dictionaries(st.sampled_from(["l0", "l1"]), st.tuples(revisions, some, by_route)))
+    endpoints = {name: draw(st.sampled_from("012")) for name in sorted(clusters)}
+    return made.targets(
+        *(model.make(names.CLUSTER, name, revision) for name, revision in clusters.items()),
+        *(model.make(names.ENDPOINT, name, revision) for name, revision in endpoints.items()),
+        *(model.make(names.ROUTE, name, revision, to) for name, (revision, to) in routes.items()),
+        *(model.make(names.LISTENER, name, revision, to, by) for name, (revision, to, by) in listeners.items()),
+    )
+
+
+class Streams(RuleBasedStateMachine):
+    """One client, one stream after another; messages are delivered when the machine says."""
+
+    delta = True
+
+    def _start(self, wanted: ResourceSet) -> None:
+        self.shared = Shared(timing=TIMING)
+        self.envoy = model.Envoy(delta=self.delta, linger=TIMING.linger)
+        self.target = EMPTY
+        self.sends = 0
+        self.changes = 0
+        self._open(wanted)
+
+    def _open(self, target: ResourceSet) -> None:
+        self.session = AdsSession(target, self.envoy.now, delta=self.delta, shared=self.shared)
+        self._aim(target)
+        self.envoy.connect()
+
+    def _aim(self, target: ResourceSet) -> None:
+        self.target = target
+        self.changes += 1
+        self.envoy.spoiled |= {cluster.name for cluster in target.of(names.CLUSTER) if model.bad(cluster)}
+
+    def _change(self, wanted: ResourceSet, *, told: bool) -> None:
+        changed = made.changes(self.target, wanted)
+        self._aim(wanted)
+        self.session.retarget(wanted, changed if told else None)
+        self._send()
+
+    @rule()
+    def to_envoy(self) -> None:
+        if self.envoy.inbox:
+            self.envoy.receive()
+
+    @rule()
+    def from_envoy(self) -> None:
+        if self.envoy.outbox:
+            self.session.request(self.envoy.outbox.popleft()[1])
+            self._send()
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 2.5]))
+    def wait(self, seconds: float) -> None:
+        waiting = [at for at, _ in (*self.envoy.inbox, *self.envoy.outbox)]
+        if self.envoy.now + seconds - min(waiting, default=self.envoy.now) > PATIENT:
+            self._flush()
+        self._advance(seconds)
+
+    @rule(seconds=st.sampled_from([6.0, 36.0, 50.0, 70.0]))
+    def wait_long(self, seconds: float) -> None:
+        end = self.envoy.now + seconds
+        while self.envoy.now < end:
+            self._flush()
+            wake = self.session.wake
+            self._advance(min(end, end if wake is None else max(wake, self.envoy.now + 0.001)) - self.envoy.now)
+
+    def _advance(self, seconds: float) -> None:
+        self.envoy.advance(seconds)
+        self._send()
+
+    def _send(self) -> None:
+        for send in self.session.plan(self.envoy.now):
+            assert send.encode()
+            self.sends += 1
+            self.envoy.inbox.append((self.envoy.now, send))
+
+    def _flush(self) -> None:
+        for _ in range(400):
+            if not self.envoy.inbox and not self.envoy.outbox:
+                return
+            self.to_envoy()
+            self.from_envoy()
+        raise AssertionError("messages without end")
+
+    @invariant()
+    def live_chains_name_live_clusters(self) -> None:
+        for listener in self.envoy.listeners.values():
+            for name in self.envoy.named_by(listener):
+                if name not in self.envoy.spoiled:
+                    assert name in self.envoy.clusters, f"{listener.name} names {name}"
+
+    @invariant()
+    def at_most_one_response_of_a_type_waits(self) -> None:
+        for sub in self.session._stream.subscriptions.values():
+            if sub.type_url in {names.LISTENER, names.ROUTE}:
+                assert len(sub.flights) <= 1
+
+    def teardown(self) -> None:
+        for _ in range(60):
+            self._flush()
+            wake = self.session.wake
+            if wake is None:
+                break
+            self._advance(max(wake - self.envoy.now, 0.001))
+        assert self.session.wake is None, "the plan never ends"
+        self._advance(model.DRAIN + 1)
+        self._flush()
+        self._compare()
+        assert self.sends <= 16 * (self.changes + 1) + 10 * self.envoy.refusals
+
+    def _compare(self) -> None:
+        held = {names.CLUSTER: self.envoy.clusters, names.LISTENER: self.envoy.listeners}
+        for type_url, has in held.items():
+            wanted = {r.name: r for r in self.target.of(type_url)}
+            for name, resource in wanted.items():
+                if not model.bad(resource) and not self._waits_for_bad(resource):
+                    assert name in has, name
+                    assert has[name].version == resource.version, name
+        for name in self.envoy.listeners:
+            assert self.target.get(names.LISTENER, name) is not None, name
+
+    def _waits_for_bad(self, resource: Resource) -> bool:
+        return any(
+            (found := self.target.get(names.ROUTE, name)) is not None and model.bad(found)
+            for name in resource.refs[names.ROUTE]
+        )
+
+
+class Refusing(Streams):
+    """A client that never loses its stream, and refuses some resources."""
+
+    delta = True
+
+    @initialize(wanted=target_sets(ANY))
+    def start(self, wanted: ResourceSet) -> None:
+        self._start(wanted)
+
+    @rule(wanted=target_sets(ANY), told=st.booleans())
+    def change(self, wanted: ResourceSet, told: bool) -> None:  # noqa: FBT001 (drawn)
+        self._change(wanted, told=told)
+
+
+class RefusingWhole(Refusing):
+    """The same in state of the world."""
+
+    delta = False
+
+
+class Returning(Streams):
+    """A delta client that loses its stream at any moment and comes back with what it holds.
+
+    It refuses nothing: after a refusal Envoy does not say what it holds, so no server can repair it.
+    """
+
+    delta = True
+
+    @initialize(wanted=target_sets(GOOD))
+    def start(self, wanted: ResourceSet) -> None:
+        self._start(wanted)
+
+    @rule(wanted=target_sets(GOOD), told=st.booleans())
+    def change(self, wanted: ResourceSet, told: bool) -> None:  # noqa: FBT001 (drawn)
+        self._change(wanted, told=told)
+
+    @rule()
+    def reconnect(self) -> None:
+        self._open(self.target)
+
+
+COUNT = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.generate],
+)
+"""No shrinking: a shorter example is found faster by running with fewer steps."""
+TestRefusing = Refusing.TestCase
+TestRefusing.settings = COUNT
+TestRefusingWhole = RefusingWhole.TestCase
+TestRefusingWhole.settings = COUNT
+TestReturning = Returning.TestCase
+TestReturning.settings = COUNT
