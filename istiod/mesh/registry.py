@@ -11,15 +11,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from crds.diagnostic import Code, Diagnostic, warning
+from crds.key import ConfigKey
 from istiod.mesh.service import Service
 
 EVERYWHERE = "*"
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
-def _age(service: Service) -> tuple[datetime, str, str, str]:
+def _age(service: Service) -> tuple[datetime, str, str, str, ConfigKey]:
     created = service.created or _OLDEST
-    return (created if created.tzinfo else created.replace(tzinfo=UTC), service.name, service.namespace, service.host)
+    aware = created if created.tzinfo else created.replace(tzinfo=UTC)
+    return (aware, service.name, service.namespace, service.host, service.origin.key)
 
 
 def exported(export_to: frozenset[str], namespace: str) -> bool:
