@@ -24,6 +24,7 @@ from istiod.watch.tree import Stamp
 _STEP_MS: Final = 10
 _DEBOUNCE_MS: Final = 50
 _RESCAN_MS: Final = 5000  # what the kernel did not tell (a full queue, a link to elsewhere) is found this late
+_RETRY_MS: Final = 1000  # the same, while a folder is missing
 _WRITING: Final = 0.02  # seconds: a file written in place this recently may still be incomplete
 _SHRINKING: Final = 0.1  # seconds: the same, where the new content lacks objects that were there
 _PATIENCE: Final = 1.0  # seconds: a file that is written all the time is then read as it is
@@ -53,7 +54,8 @@ async def watch(
     started = False
     while True:
         present = tree.identities(folders)
-        async with contextlib.aclosing(_changes(list(present))) as changes:
+        quiet = _RESCAN_MS if len(present) == len(folders) else _RETRY_MS
+        async with contextlib.aclosing(_changes(list(present), quiet)) as changes:
             async for paths in changes:
                 await source.follow(paths or folders)
                 if not started:
@@ -63,8 +65,8 @@ async def watch(
                     break
 
 
-async def _changes(folders: Sequence[str]) -> AsyncGenerator[frozenset[str]]:
-    """Paths that changed. The first set, and one after each quiet period, is empty: look at everything."""
+async def _changes(folders: Sequence[str], quiet: int) -> AsyncGenerator[frozenset[str]]:
+    """Paths that changed. The first set, and one after each ``quiet`` ms, is empty: look everywhere."""
     if not folders:
         yield frozenset()
         await asyncio.sleep(_MISSING)
@@ -75,7 +77,7 @@ async def _changes(folders: Sequence[str]) -> AsyncGenerator[frozenset[str]]:
         watch_filter=None,
         debounce=_DEBOUNCE_MS,
         step=_STEP_MS,
-        rust_timeout=_RESCAN_MS,
+        rust_timeout=quiet,
         yield_on_timeout=True,
         ignore_permission_denied=True,
     )
