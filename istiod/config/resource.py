@@ -63,19 +63,28 @@ def make(
 
     ``version`` is for composites, which have it from the digests of their parts; "" means: from the bytes.
     """
-    payload = delimited(_TAG_FIELD_1, type_url.encode()) + delimited(_TAG_FIELD_2, body)
-    version = version or hashlib.blake2b(payload, digest_size=8).hexdigest()
-    any_frame = delimited(_TAG_FIELD_2, payload)
-    inner = delimited(_TAG_FIELD_1, version.encode()) + any_frame + delimited(_TAG_FIELD_3, name.encode())
+    # Bodies may have half a megabyte: each frame is joined once, not built up
+    head = delimited(_TAG_FIELD_1, type_url.encode()) + _TAG_FIELD_2 + varint(len(body))
+    version = version or _version(head, body)
+    any_frame = b"".join((_TAG_FIELD_2, varint(len(head) + len(body)), head, body))
+    before, after = delimited(_TAG_FIELD_1, version.encode()), delimited(_TAG_FIELD_3, name.encode())
+    length = varint(len(before) + len(any_frame) + len(after))
     return Resource(
         name=name,
         type_url=type_url,
         version=version,
         any_frame=any_frame,
-        delta_frame=delimited(_TAG_FIELD_2, inner),
+        delta_frame=b"".join((_TAG_FIELD_2, length, before, any_frame, after)),
         refs=refs or {},
         origin=origin,
     )
+
+
+def _version(*parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
