@@ -162,9 +162,9 @@ async def _apply(given: argparse.Namespace) -> int:
         texts = [sys.stdin.read()] if name == "-" else [file.read_text() for file in files_of(pathlib.Path(name))]
         for text in texts:
             found = await control.ask(given.root / given.name, "apply", text=text)
-            for each in found:
+            for each, is_error in found:
                 _say(each)
-            bad += len(found)
+                bad += is_error
     return 1 if bad else 0
 
 

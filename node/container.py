@@ -35,7 +35,7 @@ class Blueprint:
     launch: Launch
     probes: Probes
     folder: pathlib.Path
-    """Where its log and its launch spec are."""
+    """Where its log is, and its launch spec while it starts."""
     post_start: Action | None = None
     pre_stop: Action | None = None
     restart: str = "Always"
@@ -120,10 +120,9 @@ class Container:
 
     async def _once(self) -> int:
         """One run of the command; its exit code, 128 plus the signal's number if a signal ended it."""
-        spec = self._blueprint.folder / f"{self.state.name}.json"
         try:
             with self._output() as output:
-                process = await launcher.start(self._blueprint.launch, spec, output)
+                process = await launcher.start(self._blueprint.launch, self._blueprint.folder, output)
         except LaunchError as error:
             with self.log.open("a") as log:
                 log.write(f"meshnode: {error}\n")
@@ -165,8 +164,7 @@ class Container:
         if not self.pid:
             raise LaunchError(f"container {self.state.name} does not run")
         launch = replace(self._blueprint.launch, argv=argv, join=self.pid)
-        spec = self._blueprint.folder / f"{self.state.name}.exec.json"
-        process = await launcher.start(launch, spec, Output())
+        process = await launcher.start(launch, self._blueprint.folder, Output())
         try:
             out, err = await process.communicate()
         except asyncio.CancelledError:

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from crds.diagnostic import Severity
 from node.errors import MeshError
 from node.mesh import Mesh
 
@@ -19,7 +20,8 @@ Request = Mapping[str, Any]
 
 
 async def _apply(mesh: Mesh, request: Request) -> object:
-    return [str(each) for each in await mesh.apply(str(request["text"]) + "\n")]
+    found = await mesh.apply(str(request["text"]) + "\n")
+    return [(str(each), each.severity is Severity.ERROR) for each in found]
 
 
 async def _delete(mesh: Mesh, request: Request) -> object:

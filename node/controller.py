@@ -136,6 +136,8 @@ class Controller:
 
     async def _remove(self, member: Member) -> None:
         """End one pod and forget it."""
+        if member.pod.state.ready and member.grace is None:
+            await asyncio.sleep(self._site.notice)
         await member.pod.remove(member.grace)
         del self.members[member.pod.namespace, member.pod.name]
         self._site.changed()

@@ -123,8 +123,9 @@ def _enter_new(spec: dict[str, Any]) -> None:
     _check(_LIBC.unshare(_NEWNS | _NEWUTS), "unshare mounts")
     _mount("none", "/", "", _REC | _PRIVATE)
     socket.sethostname(spec["hostname"])
-    hidden = [path for path in spec["shown"] if path.startswith(_HIDING)]
-    mounts = [*({"source": path, "target": path, "read_only": False} for path in hidden), *spec["mounts"]]
+    hiding = (*_HIDING, *(m["target"].rstrip("/") + "/" for m in spec["mounts"]))
+    hidden = [path for path in spec["shown"] if path.startswith(hiding)]
+    mounts = [*spec["mounts"], *({"source": path, "target": path, "read_only": False} for path in hidden)]
     sources = [os.open(m["source"], os.O_PATH) for m in mounts]
     os.chroot(_build_root(spec))
     os.chdir("/")

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import secrets
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -65,12 +66,13 @@ def _write(path: pathlib.Path, text: str) -> None:
     path.write_text(text)
 
 
-async def start(launch: Launch, spec: pathlib.Path, output: Output) -> asyncio.subprocess.Process:
-    """Start the command; ``spec`` is where its JSON is left.
+async def start(launch: Launch, folder: pathlib.Path, output: Output) -> asyncio.subprocess.Process:
+    """Start the command; its JSON is in ``folder`` for as long as the start takes.
 
     Raises:
         LaunchError: a step before the command's own start failed.
     """
+    spec = folder / f".{secrets.token_hex(8)}.json"
     _write(spec, launch.document())
     reading, writing = os.pipe()
     try:
@@ -88,7 +90,10 @@ async def start(launch: Launch, spec: pathlib.Path, output: Output) -> asyncio.s
         raise LaunchError(f"cannot start {sys.executable}: {error}") from error
     finally:
         os.close(writing)
-    problem = await _told(reading)
+    try:
+        problem = await _told(reading)
+    finally:
+        spec.unlink(missing_ok=True)
     if problem:
         await process.wait()
         raise LaunchError(f"{launch.argv[0]}: {problem}")

@@ -16,11 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-import watchfiles
-
-from crds.diagnostic import Diagnostic
+from crds.diagnostic import Diagnostic, Severity
 from crds.key import ConfigKey
-from node import home, images, network, objects, status, system, world
+from node import findings, home, images, network, objects, status, system, world
 from node.controller import Controller, backend_of, unready
 from node.credentials import Credentials
 from node.dns import Server
@@ -34,11 +32,12 @@ from node.pod import Pod, Site
 from node.provision import Provision
 from node.publication import Publication
 from node.services import Addresses
-from node.store import Store, load
+from node.store import Stamp, Store, load, stamp_of
 from wire import names
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _RENEWAL = 600.0  # seconds between looks at tokens that may have to be renewed
+_LOOK = 0.3  # seconds between looks at files that are followed
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -56,7 +55,9 @@ class Mesh:
         self._addresses = Addresses()
         self._failure: BaseException | None = None
         self._home: Home | None = None
+        self._image = images.table(str(pathlib.Path(sys.prefix, "bin", "python")), self.options.images)
         self._said: set[Diagnostic] = set()
+        self._held: dict[pathlib.Path, tuple[frozenset[ConfigKey], Stamp]] = {}
 
     async def __aenter__(self) -> Self:
         """Bring up network, names and pods; does not wait for readiness.
@@ -107,7 +108,6 @@ class Mesh:
 
     def _site(self) -> Site:
         """What pods need of this mesh."""
-        python = str(pathlib.Path(sys.prefix, "bin", "python"))
         env = {
             "PATH": f"{pathlib.Path(sys.prefix, 'bin')}:{_PATH}",
             "HOME": "/",
@@ -118,11 +118,13 @@ class Mesh:
         return Site(
             network=self._network,
             folder=self._own.folder,
-            image=images.table(python, self.options.images),
+            image=self._image,
             facts=Provision(self._store.objects, Credentials(self._own.folder)).facts,
             changed=self._changed.set,
             failed=self._fail,
             env=env,
+            notice=self.options.notice,
+            backoff=self.options.backoff,
             shown=(str(_REPOSITORY), sys.prefix, sys.base_prefix),
         )
 
@@ -229,33 +231,48 @@ class Mesh:
         if isinstance(what, str) and "\n" in what:
             documents, found = objects.read(what, "-", self.options.namespace)
         else:
-            documents, found = load([pathlib.Path(what)], self.options.namespace)
+            source = pathlib.Path(what)
+            stamp = stamp_of(source)
+            documents, found = load([source], self.options.namespace)
+            self._held[source] = (frozenset(objects.key_of(document.raw) for document in documents), stamp)
         self._take(documents, found)
         return found
 
-    def _take(self, documents: Iterable[Document], found: Iterable[Diagnostic]) -> None:
+    def _take(self, documents: Sequence[Document], found: list[Diagnostic]) -> None:
+        """Take objects in; ``found`` is added to."""
+
+        def known(image: str) -> bool:
+            return self._image(image) is not None
+
+        for document in documents:
+            found += findings.findings(document, known)
         for each in found:
             self.options.complain(each)
-        self._store.apply(documents)
+        self._store.apply(document for document in documents if not findings.is_workload(document))
         self._touch()
 
     async def follow(self, path: str | os.PathLike[str]) -> None:
-        """Apply a file or folder again whenever it changes, and delete what it no longer holds; until cancelled."""
+        """Apply a file or folder again whenever it changes, and delete what it no longer holds; until cancelled.
+
+        It is looked at a few times a second: that also sees files that an editor replaced, and none is missed between.
+        """
         source = pathlib.Path(path)
-        known = {objects.key_of(d.raw) for d in load([source], self.options.namespace)[0]}
-        async for _ in watchfiles.awatch(source):
+        while True:
+            await asyncio.sleep(_LOOK)
+            before, stamp = self._held.get(source, (frozenset(), ()))
             try:
-                documents, found = load([source], self.options.namespace)
+                if stamp_of(source) == stamp:
+                    continue
+                found = await self.apply(source)
             except OSError:
                 continue  # being replaced, or gone: what it held stays
-            self._take(documents, found)
-            fresh = {objects.key_of(d.raw) for d in documents}
-            if not found:  # an object of an unreadable document is not gone
-                for key in known - fresh:
+            keys, stamp = self._held[source]
+            if any(each.severity is Severity.ERROR for each in found):  # what cannot be read is not gone
+                self._held[source] = (before | keys, stamp)
+            else:
+                for key in before - keys:
                     self._store.delete(key)
-                known = set()
-            known |= fresh
-            self._touch()
+                self._touch()
 
     async def delete(self, kind: str, name: str, namespace: str = "", group: str | None = None) -> bool:
         """Delete an object by kind and name; False if there is none."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from crds.diagnostic import Diagnostic
 from node import home
+from node.backoff import Backoff
 from node.images import Image
 
 
@@ -34,4 +35,8 @@ class Options:
     """More images, by short name."""
     grace: float = 3.0
     """Seconds that pods get when the whole mesh ends."""
+    backoff: Backoff = field(default_factory=Backoff)
+    """How long containers that end wait before they start again."""
+    notice: float = 0.2
+    """Seconds between telling that a ready pod is leaving and its SIGTERM, so that proxies hear of it first."""
     complain: Callable[[Diagnostic], None] = _complain

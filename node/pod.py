@@ -41,6 +41,8 @@ class Site:
     env: Mapping[str, str]
     shown: tuple[str, ...] = ()
     """Paths of the host that every container must be able to use, wherever they lie."""
+    notice: float = 0.0
+    """Seconds between telling that a ready pod is leaving and its SIGTERM."""
     failed: Callable[[BaseException], None] = lambda _: None
     backoff: Backoff = Backoff()  # noqa: RUF009 (frozen)
 

@@ -11,6 +11,7 @@ from crds.key import ConfigKey
 from node import objects, publication
 from node.objects import Document, Raw
 
+Stamp = tuple[tuple[str, int, int, int], ...]
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -25,6 +26,16 @@ def files_of(path: pathlib.Path) -> list[pathlib.Path]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     return [path]
+
+
+def stamp_of(path: pathlib.Path) -> Stamp:
+    """What changes when one of the files of a path does.
+
+    Raises:
+        OSError: the path is not there.
+    """
+    stats = [(str(file), file.stat()) for file in files_of(path)]
+    return tuple((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
 class Store:

@@ -1,0 +1,73 @@
+"""Objects as documents: what a text holds, and what is wrong with the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from crds.diagnostic import Code
+from crds.key import ConfigKey
+from node import objects
+
+TWO = """\
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+---  # the next one
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: b
+  namespace: shop
+"""
+
+
+def test_documents_have_names_namespaces_and_lines() -> None:
+    documents, found = objects.read(TWO, "two.yaml", "demo")
+    assert found == []
+    assert [(str(objects.key_of(d.raw)), str(d.position)) for d in documents] == [
+        ("Service/demo/b", "two.yaml:1"),
+        ("Deployment/shop/b", "two.yaml:5"),
+    ]
+    assert objects.key_of(documents[1].raw).group == "apps"
+
+
+def test_a_bad_document_costs_only_itself() -> None:
+    text = "kind: [\n---\n" + TWO + "---\njust text\n---\n---\nkind: Pod\napiVersion: v1\nmetadata: {}\n"
+    documents, found = objects.read(text, "f")
+    assert len(documents) == 2
+    assert [(d.code, d.position.line if d.position else 0) for d in found] == [
+        (Code.UNREADABLE, 2),
+        (Code.NOT_AN_OBJECT, 13),
+        (Code.NOT_AN_OBJECT, 16),
+    ]
+
+
+def test_the_items_of_a_list_are_objects() -> None:
+    text = "kind: List\napiVersion: v1\nitems: [{apiVersion: v1, kind: Namespace, metadata: {name: a}}]\n"
+    documents, _ = objects.read(text, "f", "demo")
+    assert [objects.key_of(d.raw) for d in documents] == [ConfigKey("", "Namespace", "", "a")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [
+        ("Deployment", "apps"),
+        ("Service", ""),
+        ("VirtualService", "networking.istio.io"),
+        ("PeerAuthentication", "security.istio.io"),
+    ],
+)
+def test_the_group_of_a_kind_is_known(kind: str, group: str) -> None:
+    assert objects.group_of(kind) == group
+
+
+def test_data_of_secrets_is_decoded() -> None:
+    secret = {"kind": "Secret", "data": {"a": "YQ==", "bad": "*", "bin": "/w=="}, "stringData": {"b": "c"}}
+    assert objects.data_of(secret) == {"a": "a", "b": "c"}
+    assert objects.data_of({"kind": "ConfigMap", "data": {"a": 1}}) == {"a": "1"}
+
+
+def test_a_selector_needs_all_its_labels_and_an_empty_one_chooses_nothing() -> None:
+    assert objects.selects({"a": 1}, {"a": "1", "b": "2"})
+    assert not objects.selects({"a": "1", "c": "3"}, {"a": "1"})
+    assert not objects.selects({}, {"a": "1"})
