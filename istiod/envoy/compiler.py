@@ -62,7 +62,10 @@ class _Layer(dict[str, Resource]):
             made = _Layer(self)
             made.update((name, entry.made) for name, entry in fresh.items())
             made.pins = {**self.pins, **fresh}
-            made.cells = {name: cell for name, cell in self.cells.items() if name not in fresh} | _cells(fresh)
+            made.cells = dict(self.cells)
+            for name in fresh:
+                made.cells.pop(name, None)
+            made.cells.update(_cells(fresh))
         made.source, made.settings = source, self.settings
         return made
 
