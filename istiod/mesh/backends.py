@@ -98,7 +98,10 @@ def _with_slices(
                 by_name.pop(name, None)
             else:
                 by_name[name] = item
-        slices[owner] = tuple(by_name[name] for name in sorted(by_name))
+        if by_name:
+            slices[owner] = tuple(by_name[name] for name in sorted(by_name))
+        else:
+            slices.pop(owner, None)
         _join(users, owner, by_name.values())
         touched.add(owner)
     after = Backends(

@@ -53,9 +53,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EndpointLeaf:
-    """All endpoints of one host in one namespace, by service port number, in a fixed order. Interned by content."""
+    """All endpoints of one host in one namespace, by service port number, in a fixed order. Interned by content.
+
+    ``identities`` are the SPIFFE ids of all its backends, sorted, those in no port (not ready) too.
+    """
 
     ports: Mapping[int, tuple[Endpoint, ...]]
+    identities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -43,14 +43,14 @@ def update(before: EndpointTable, inputs: Inputs, touched: Iterable[HostName]) -
     for name in touched:
         old = before.leaves.get(name)
         service = inputs.registry.get(*name)
-        new = _leaf(service, inputs) if service else {}
-        if (old.ports if old else {}) == new:
+        new = _leaf(service, inputs) if service else None
+        if _equal(old, new):
             continue
         leaves = dict(before.leaves) if leaves is None else leaves
-        if new:
-            leaves[name] = EndpointLeaf(ports=new)
-        else:
+        if new is None:
             del leaves[name]
+        else:
+            leaves[name] = new
     return before if leaves is None else EndpointTable(leaves=leaves)
 
 
@@ -74,17 +74,24 @@ def _summary(service: Service, leaf: EndpointLeaf) -> Summary:
     everyone = [endpoint for endpoints in leaf.ports.values() for endpoint in endpoints]
     by_address = service.headless or (service.kubernetes and not service.selector)
     return Summary(
-        identities=tuple(sorted({e.identity for e in everyone if e.identity})),
+        identities=leaf.identities,
         addresses=tuple(
             (port, tuple(dict.fromkeys(e.address for e in leaf.ports[port]))) for port in sorted(leaf.ports)
         )
         if by_address
         else (),
-        tls=bool(everyone) and all(e.tls for e in everyone),
+        tls=all(e.tls for e in everyone) and (bool(everyone) or service.resolution is not Resolution.PASSTHROUGH),
     )
 
 
-def _leaf(service: Service, inputs: Inputs) -> Mapping[int, tuple[Endpoint, ...]]:
+def _equal(one: EndpointLeaf | None, other: EndpointLeaf | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.ports == other.ports and one.identities == other.identities
+
+
+def _leaf(service: Service, inputs: Inputs) -> EndpointLeaf | None:
+    """The leaf of a service; None where nothing at all stands behind it."""
     if service.kubernetes:
         ports = _from_slices(service, inputs.backends)
     else:
@@ -93,10 +100,17 @@ def _leaf(service: Service, inputs: Inputs) -> Mapping[int, tuple[Endpoint, ...]
         if service.selector and service.resolution in _RESOLVED_HERE:
             for port, endpoint in _selected(service, inputs.backends):
                 ports.setdefault(port, []).append(endpoint)
+    if not ports:
+        return None
     peers = inputs.peers
     if peers is not None:
         ports = {port: [_under(peers, service, e) for e in endpoints] for port, endpoints in ports.items()}
-    return {port: _settled(endpoints) for port, endpoints in sorted(ports.items())}
+    identities = {e.identity for endpoints in ports.values() for e in endpoints if e.identity}
+    settled = {port: _settled(service, endpoints) for port, endpoints in sorted(ports.items())}
+    return EndpointLeaf(
+        ports={port: endpoints for port, endpoints in settled.items() if endpoints},
+        identities=tuple(sorted(identities)),
+    )
 
 
 def _under(peers: PeerAuthenticationIndex, service: Service, endpoint: Endpoint) -> Endpoint:
@@ -111,7 +125,7 @@ def _from_slices(service: Service, found: Backends) -> dict[int, list[Endpoint]]
     for item in _one_family(found.slices.get((service.namespace, service.name), ())):
         served = [(numbers[p.name], p.port) for p in item.ports if p.port is not None and p.name in numbers]
         for backend in item.endpoints:
-            if (base := _backend(service, item, backend, found)) is None:
+            if (base := _backend(item, backend, found)) is None:
                 continue
             for number, port in served:
                 ports.setdefault(number, []).append(replace(base, port=port))
@@ -124,13 +138,11 @@ def _one_family(slices: Iterable[discovery.EndpointSlice]) -> list[discovery.End
     return [s for s in all_slices if s.address_type == "IPv4"] or [s for s in all_slices if s.address_type == "IPv6"]
 
 
-def _backend(
-    service: Service, item: discovery.EndpointSlice, backend: discovery.Endpoint, found: Backends
-) -> Endpoint | None:
-    """The endpoint of a backend, port 0; None when it serves nobody, or its pod is not known yet (labels decide)."""
-    health = _health(backend.conditions, publish_not_ready=service.publish_not_ready)
-    if health is None or not backend.addresses:
+def _backend(item: discovery.EndpointSlice, backend: discovery.Endpoint, found: Backends) -> Endpoint | None:
+    """The endpoint of a backend, port 0; None when it has no address or its pod is not known yet (labels decide)."""
+    if not backend.addresses:
         return None
+    health = _health(backend.conditions)
     address, named = backend.addresses[0], backends.target(item, backend)
     pod = found.pods.get(named) if named else found.by_address.get(address)
     if pod is not None:
@@ -153,12 +165,10 @@ def _backend(
     )
 
 
-def _health(conditions: discovery.Conditions, *, publish_not_ready: bool) -> Health | None:
+def _health(conditions: discovery.Conditions) -> Health:
     if conditions.ready is None or conditions.ready:
         return Health.HEALTHY
-    if conditions.serving and conditions.terminating:
-        return Health.DRAINING
-    return Health.UNHEALTHY if publish_not_ready else None
+    return Health.DRAINING if conditions.serving and conditions.terminating else Health.UNHEALTHY
 
 
 def _of_pod(pod: PodWorkload, address: str, health: Health, port: int = 0) -> Endpoint:
@@ -187,14 +197,15 @@ def _selected(service: Service, found: Backends) -> Iterable[tuple[int, Endpoint
                 yield port.number, _of_pod(pod, pod.addresses[0], Health.HEALTHY, number)
 
 
-def _settled(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """Each address and port once, the healthiest word on it, in a fixed order.
+def _settled(service: Service, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """Each address and port once, the healthiest word on it, in a fixed order; unready ones only where published.
 
     Where nobody is healthy those that drain serve: better than nobody (Kubernetes: ProxyTerminatingEndpoints).
     """
     best: dict[tuple[str, int], Endpoint] = {}
     for endpoint in sorted(endpoints, key=lambda e: (_RANK[e.health], e.address, e.port)):
-        best.setdefault((endpoint.address, endpoint.port), endpoint)
+        if endpoint.health is not Health.UNHEALTHY or service.publish_not_ready:
+            best.setdefault((endpoint.address, endpoint.port), endpoint)
     ordered = tuple(best[place] for place in sorted(best))
     if any(e.health is Health.HEALTHY for e in ordered):
         return ordered

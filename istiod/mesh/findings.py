@@ -40,12 +40,13 @@ def cross(snapshot: ConfigSnapshot, model: Model) -> Iterator[Diagnostic]:
     for key in snapshot.of(NETWORKING, "Sidecar"):
         message = "Sidecars have no effect yet: every proxy of the namespace sees all services exported to it"
         yield warning(Code.NOT_SUPPORTED, key, "", message)
-    for key, rule in snapshot.of(NETWORKING, "DestinationRule").items():
-        if isinstance(rule, destination_rule.DestinationRule):
-            host = hosts.resolve(rule.spec.host.lower(), key.namespace, model.settings.dns_domain)
-            if not _serves(model, host, key.namespace):
-                message = f"no service that {key.namespace or 'the mesh'} sees has the host {host!r}"
-                yield warning(Code.UNKNOWN_HOST, key, "spec.host", message)
+    found = snapshot.of(NETWORKING, "DestinationRule").values()
+    for rule in (one for one in found if isinstance(one, destination_rule.DestinationRule)):
+        namespace = rule.metadata.namespace
+        host = hosts.resolve(rule.spec.host.lower(), namespace, model.settings.dns_domain)
+        if not _serves(model, host, namespace):
+            message = f"no service that {namespace} sees has the host {host!r}"
+            yield warning(Code.UNKNOWN_HOST, rule.key, "spec.host", message)
 
 
 def _serves(model: Model, host: str, namespace: str) -> bool:

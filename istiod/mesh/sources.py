@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from crds import core, service_entry
 from crds.diagnostic import Code, Diagnostic, warning
@@ -49,10 +50,9 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
     """The sources of a snapshot. Parts that are equal to ``previous``'s are the same objects."""
     known = previous.read if previous.settings is settings else {}
     read: dict[ConfigKey, Converted] = {}
-    for kind in (SERVICES, ENTRIES):
-        for key, item in snapshot.of(*kind).items():
-            before = known.get(key)
-            read[key] = before if before is not None and before.item is item else _convert(item, settings)
+    for key, item in (*snapshot.of(*SERVICES).items(), *snapshot.of(*ENTRIES).items()):
+        before = known.get(key)
+        read[key] = before if before is not None and before.item is item else _convert(item, settings)
     found, findings = registry.build((s for one in read.values() for s in one.services), previous.registry)
     if len(found.services) == len(previous.registry.services) and all(
         new is old for new, old in zip(found.services, previous.registry.services, strict=True)
@@ -68,13 +68,11 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
 
 
 def _convert(item: Object, settings: MeshSettings) -> Converted:
-    if isinstance(item, core.Service):
-        return Converted(item=item, services=(services.service(item, settings),))
-    if not isinstance(item, service_entry.ServiceEntry):
-        return Converted(item=item, services=())
-    made = service_entries.services(item, settings)
-    declared = tuple((s.host, service_entries.endpoints(item, s, settings)) for s in made)
-    return Converted(item=item, services=made, declared=declared)
+    if isinstance(item, service_entry.ServiceEntry):
+        made = service_entries.services(item, settings)
+        declared = tuple((s.host, service_entries.endpoints(item, s, settings)) for s in made)
+        return Converted(item=item, services=made, declared=declared)
+    return Converted(item=item, services=(services.service(cast("core.Service", item), settings),))
 
 
 def _declared(read: Mapping[ConfigKey, Converted], previous: EndpointTable) -> EndpointTable:

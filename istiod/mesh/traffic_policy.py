@@ -145,10 +145,8 @@ def client_tls(said: api.ClientTLSSettings | None) -> ClientTls | None:
     )
 
 
-def retry_budget(said: api.RetryBudget | None) -> RetryBudget | None:
+def retry_budget(said: api.RetryBudget) -> RetryBudget:
     """Retries in proportion to active requests."""
-    if said is None:
-        return None
     default = RetryBudget()
     return RetryBudget(
         percent=default.percent if said.percent is None else said.percent,

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crds import core
-from crds.key import ConfigKey
 from istiod.mesh.endpoint import Workload
 from istiod.mesh.service import Labels
 from istiod.mesh.settings import MeshSettings
@@ -143,8 +142,3 @@ def node_locality(labels: Mapping[str, str]) -> Locality:
         zone=labels.get(names.LABEL_ZONE, ""),
         subzone=labels.get(names.LABEL_SUBZONE, ""),
     )
-
-
-def key(item: PodWorkload) -> ConfigKey:
-    """The pod's name in the store."""
-    return ConfigKey("", "Pod", item.namespace, item.name)

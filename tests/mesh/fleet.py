@@ -121,6 +121,14 @@ class Mesh:
             self._store.remove(parsed(text).key)
         return self.follow()
 
+    def store_only(self, text: str, *, there: bool) -> None:
+        """An object comes or goes, and the context does not follow yet."""
+        item = parsed(text)
+        if there:
+            self._store.apply(item)
+        else:
+            self._store.remove(item.key)
+
     def follow(self) -> MeshContext:
         """The context of the store as it is now."""
         self.context = context.build(self._store.snapshot(), self.context, frozenset(self._changed))

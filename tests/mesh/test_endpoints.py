@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from crds import core
@@ -97,6 +99,19 @@ def test_terminating_endpoints_drain_and_serve_only_when_nobody_else_does() -> N
     sick = fleet.backend("10.1.0.2", conditions={"ready": False})
     mesh.apply(fleet.kube_service("web", spec={"publishNotReadyAddresses": True}), fleet.slice_of("web", leaving, sick))
     assert [e.health for e in served(mesh)] == [Health.HEALTHY, Health.UNHEALTHY]
+
+
+def test_identities_are_known_before_a_pod_is_ready_so_that_clusters_need_not_change() -> None:
+    unready = fleet.backend("10.1.0.1", "web-1", conditions={"ready": False})
+    mesh = fleet.Mesh(fleet.kube_service("web"), fleet.pod("web-1", "10.1.0.1"), fleet.slice_of("web", unready))
+    before = mesh.context
+    assert (addresses(mesh), before.endpoints.leaves[WEB, "default"].identities) == (
+        [],
+        ("spiffe://cluster.local/ns/default/sa/default",),
+    )
+    mesh.apply(fleet.slice_of("web", fleet.backend("10.1.0.1", "web-1")))
+    assert addresses(mesh) == ["10.1.0.1"]
+    assert mesh.context.model.summary(WEB, "default").identities == before.model.summary(WEB, "default").identities
 
 
 def test_a_backend_waits_for_the_pod_that_it_names() -> None:
@@ -268,7 +283,7 @@ OWNER = [{"kind": "ReplicaSet", "name": "web-5d8", "controller": True}]
         ({"labels": {"service.istio.io/workload-name": "said"}}, "said"),
     ],
 )
-def test_a_workload_is_named_after_what_runs_the_pod(more: dict[str, object], expected: str) -> None:
+def test_a_workload_is_named_after_what_runs_the_pod(more: dict[str, Any], expected: str) -> None:
     found = the_pod(fleet.pod("web-1", "10.1.0.1", **more))
     assert found.workload.name == expected
 
@@ -301,7 +316,8 @@ def test_all_addresses_and_ports_of_a_pod_are_kept() -> None:
 def test_an_index_that_is_updated_equals_one_that_is_built() -> None:
     mesh = fleet.Mesh(fleet.kube_service("web"), fleet.slice_of("web", fleet.backend("10.1.0.1", "web-1")))
     mesh.apply(fleet.pod("web-1", "10.1.0.1"), fleet.slice_of("web", fleet.backend("10.1.0.2"), name="web-2"))
-    mesh.apply(fleet.slice_of("web", fleet.backend("10.1.0.3")))
+    mesh.apply(fleet.slice_of("web", fleet.backend("10.1.0.3")), fleet.slice_of("gone", fleet.backend("10.1.0.3")))
+    mesh.remove(fleet.slice_of("gone"))
     fresh = mesh.fresh().backends
     found = mesh.context.backends
     assert (found.slices, found.owners, found.users) == (fresh.slices, fresh.owners, fresh.users)
