@@ -1,0 +1,251 @@
+"""Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning."""
+
+# Tables of YAML read better with one case to a line, however long.
+# ruff: noqa: E501, ISC004
+
+import pytest
+
+from crds import text
+from crds.checks import values, virtual_service
+from crds.diagnostic import Code, Severity
+from crds.parse import Parsed, parse
+
+
+def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
+    return parse(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": kind,
+            "metadata": {"name": "a", "namespace": "ns"},
+            "spec": text.load(spec),
+        }
+    )
+
+
+def _found(parsed: Parsed) -> list[str]:
+    marks = {Severity.ERROR: "", Severity.WARNING: "?"}
+    return [marks[finding.severity] + finding.field for finding in parsed.diagnostics]
+
+
+TO = "route: [{destination: {host: b}}]"
+ROUTES = f"http: [{{{TO}}}]"
+SNI = "tls: [{match: [{sniHosts: [b]}], " + TO + "}]"
+SPECS: dict[str, list[tuple[str, list[str]]]] = {
+    "VirtualService": [
+        (f"hosts: [b, '*.c.d', 10.0.0.1], {ROUTES}, exportTo: [., other]", []),
+        (f"hosts: ['*'], gateways: [gw, ns/gw, ./gw], {ROUTES}", []),
+        (f"hosts: ['*'], {ROUTES}", ["hosts[0]"]),
+        (
+            f"hosts: ['b!', 'a.*.b', '', 'a.5', 'b.', '{'a.' * 200}b'], {ROUTES}",
+            [f"hosts[{i}]" for i in (0, 1, 2, 3, 5)],
+        ),
+        (f"hosts: ['*.foo.bar', '*.bar', x.bar, X.bar, y], {ROUTES}", ["hosts[1]", "hosts[2]", "hosts[3]"]),
+        (
+            f"hosts: [b], gateways: [gw.ns, 'a/*', 'A B', '~/gw'], {ROUTES}",
+            ["?gateways[0]", "gateways[1]", "gateways[2]", "gateways[3]"],
+        ),
+        ("hosts: [b]", [""]),
+        (
+            f"{ROUTES}, gateways: [g], tcp: [{{{TO}}}], {SNI}",
+            ["gateways", "tcp", "tls", "?tls[0].match[0].sniHosts[0]"],
+        ),
+        ("http: [{delegate: {name: x}}]", ["http[0].delegate"]),
+        (f"hosts: [b], {SNI}", []),
+        (
+            "hosts: ['*.b'], tls: [{match: [{sniHosts: [a.b, '*.c', '*.*.b'], port: 99999}]}]",
+            ["tls[0].match[0].port", "?tls[0].match[0].sniHosts[1]", "tls[0].match[0].sniHosts[2]", "tls[0].route"],
+        ),
+        (f"hosts: [b], tls: [{{{TO}}}, {{match: [{{port: 1}}], {TO}}}]", ["tls[0].match", "tls[1].match[0].sniHosts"]),
+        (
+            f"hosts: [b], tcp: [{{match: [{{destinationSubnets: [10.0.0.0/8, x], port: 80}}], {TO}}}, {{}}]",
+            ["tcp[0].match[0].destinationSubnets[1]", "tcp[1].route"],
+        ),
+        (
+            f"hosts: [b], {ROUTES}, exportTo: [., ns, '*', '~', 'A B']",
+            ["exportTo[1]", "exportTo[3]", "exportTo[4]", "exportTo", "exportTo"],
+        ),
+    ],
+    "DestinationRule": [
+        ("host: b, subsets: [{name: v1}, {name: v2, trafficPolicy: {}}]", []),
+        ("host: 10.0.0.1", []),
+        (
+            "subsets: [{}, {name: 'a b'}, {name: v1}, {name: v1}]",
+            ["host", "subsets[0].name", "subsets[1].name", "subsets[3].name"],
+        ),
+        ("host: b, workloadSelector: {}, exportTo: [other]", ["exportTo", "?workloadSelector"]),
+        ("host: b, workloadSelector: {matchLabels: {a: b}}, exportTo: [.]", []),
+        (
+            "host: b, trafficPolicy: {portLevelSettings: [{}, {port: {number: 0}}]}",
+            ["trafficPolicy.portLevelSettings[0].port", "trafficPolicy.portLevelSettings[1].port.number"],
+        ),
+        (
+            "host: b, trafficPolicy: {tunnel: {protocol: X, targetPort: 0}, retryBudget: {percent: 120}}",
+            ["trafficPolicy.tunnel.targetPort", "trafficPolicy.tunnel.protocol", "trafficPolicy.retryBudget.percent"],
+        ),
+        ("host: b, trafficPolicy: {tunnel: {targetPort: 1}, retryBudget: {}}", []),
+    ],
+    "ServiceEntry": [
+        (
+            "hosts: [a.b], addresses: [10.0.0.0/8], ports: [{number: 80, name: http, targetPort: 8080}], exportTo: ['~']",
+            [],
+        ),
+        ("hosts: ['*', 'b!'], addresses: [x]", ["hosts[0]", "hosts[1]", "addresses[0]"]),
+        (
+            "ports: [{number: 0, targetPort: 70000}, {number: 80, name: a}, {number: 80, name: a}]",
+            ["hosts", "ports[0].number", "ports[0].targetPort", "ports[0].name", "ports[2].name", "ports[2].number"],
+        ),
+        ("hosts: [a.b], exportTo: ['~', ns]", ["exportTo"]),
+        (
+            "hosts: [a.b], resolution: NONE, workloadSelector: {labels: {a: '*'}}, endpoints: [{address: 1.1.1.1}]",
+            ["endpoints", "?workloadSelector", "workloadSelector.labels.a", "endpoints"],
+        ),
+        ("hosts: [a.b], resolution: STATIC, workloadSelector: {labels: {a: b}}", []),
+        (
+            "hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: "
+            "[{address: a.b}, {address: 1.1.1.1, ports: {http: 0, x: 1}}, {address: '', network: n}]",
+            ["endpoints[0].address", "endpoints[1].ports.http", "endpoints[1].ports.x"],
+        ),
+        (
+            "hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 'unix:///a'}]",
+            [],
+        ),
+        ("hosts: [a.b], resolution: STATIC, endpoints: [{address: 'unix://a'}]", ["endpoints[0].address", "ports"]),
+        ("hosts: ['*.b'], resolution: DNS", ["hosts[0]"]),
+        (
+            "hosts: ['*.b'], resolution: DNS, endpoints: [{address: 'unix:///a'}, {address: c.d}, {address: 1.1.1.1}]",
+            ["endpoints[0].address"],
+        ),
+        ("hosts: [a.b], resolution: DNS_ROUND_ROBIN, endpoints: [{address: c.d}, {address: e.f}]", ["endpoints"]),
+        (
+            "hosts: [a.b, '*.c'], resolution: DYNAMIC_DNS, ports: [{number: 1, name: a, protocol: tcp}, "
+            "{number: 2, name: b, protocol: HTTP}]",
+            ["hosts[0]", "ports[0].protocol"],
+        ),
+    ],
+    "Gateway": [
+        (
+            "servers: [{name: a, port: {number: 80, name: http, protocol: HTTP}, hosts: ['*', ns/a.b, '*/*.c', 10.0.0.1]}]",
+            [],
+        ),
+        ("selector: {a: b}", ["servers"]),
+        ("servers: [{}]", ["servers[0].hosts", "servers[0].port"]),
+        (
+            "servers: [{name: a, bind: x, hosts: ['~/a.b', short, 'x.*.y'], port: {protocol: kafka, targetPort: 70000}}, "
+            "{name: a, bind: 'unix:///a', hosts: [a.b], port: {number: 1, name: b, protocol: tcp}}]",
+            [
+                "servers[0].hosts[0]",
+                "servers[0].hosts[1]",
+                "servers[0].hosts[2]",
+                "servers[0].bind",
+                "servers[0].port.number",
+                "servers[0].port.targetPort",
+                "servers[0].port.name",
+                "servers[0].port.protocol",
+                "servers[1].name",
+            ],
+        ),
+    ],
+    "Sidecar": [
+        ("egress: [{port: {number: 80}, hosts: [./*]}, {hosts: [./*, '~/*', '~other/a.b', ns/*.c]}]", []),
+        ("{}", [""]),
+        ("workloadSelector: {}, outboundTrafficPolicy: {mode: ALLOW_ANY}", ["?workloadSelector"]),
+        (
+            "inboundConnectionPool: {}, outboundTrafficPolicy: {egressProxy: {host: 'a*b'}}",
+            ["inboundConnectionPool", "outboundTrafficPolicy.egressProxy.host"],
+        ),
+        (
+            "egress: [{hosts: [x, '~A B/*', './a*.b']}, {bind: x, port: {number: 0}}, {bind: 'unix:///x', port: {}, hosts: [./*, ./*]}]",
+            [
+                "egress[0]",
+                "egress[0].hosts[0]",
+                "egress[0].hosts[1]",
+                "egress[0].hosts[2]",
+                "egress[1].bind",
+                "egress[1].port.number",
+                "egress[1].hosts",
+                "?egress[2].hosts[1]",
+            ],
+        ),
+        (
+            "ingress: [{}, {port: {number: 0}, bind: x, defaultEndpoint: x}, {port: {number: 80}, defaultEndpoint: '127.0.0.1:x'}, "
+            "{port: {number: 80}, defaultEndpoint: 'unix:///a', connectionPool: {tcp: {}}}, "
+            "{port: {number: 80}, bind: 1.1.1.1, defaultEndpoint: '[::1]:99999'}]",
+            [
+                "ingress[0].port",
+                "ingress[1].port.number",
+                "ingress[1].bind",
+                "ingress[1].defaultEndpoint",
+                "ingress[2].defaultEndpoint",
+                "ingress[4].defaultEndpoint",
+                "ingress[3].port.number",
+            ],
+        ),
+        (
+            "ingress: [{port: {number: 80, protocol: HTTP}, tls: {mode: AUTO_PASSTHROUGH, httpsRedirect: true}}]",
+            ["ingress[0].tls.mode", "ingress[0].tls", "ingress[0].tls.httpsRedirect"],
+        ),
+        (
+            "ingress: [{port: {number: 80, protocol: HTTPS}, tls: {mode: SIMPLE, serverCertificate: a, privateKey: b}}]",
+            [],
+        ),
+        ("ingress: [{tls: {mode: SIMPLE, serverCertificate: a, privateKey: b}}]", ["ingress[0].port"]),
+    ],
+}
+PEERS = [
+    ("mtls: {mode: STRICT}", []),
+    ("portLevelMtls: {80: {mode: DISABLE}}", ["portLevelMtls"]),
+    ("selector: {matchLabels: {a: b}}, portLevelMtls: {0: {}}", ['portLevelMtls["0"]']),
+    ("selector: {matchLabels: {a: '*', '': b}}", ["selector.matchLabels.a", 'selector.matchLabels[""]']),
+]
+
+
+def _expect(parsed: Parsed, prefix: str, fields: list[str]) -> None:
+    expected = [("?" if f[:1] == "?" else "") + f"{prefix}.{f.removeprefix('?')}".rstrip(".") for f in fields]
+    assert sorted(_found(parsed)) == sorted(expected)
+    assert (parsed.object is None) == any(not field.startswith("?") for field in fields)
+
+
+@pytest.mark.parametrize(("kind", "spec", "fields"), [(k, *row) for k, rows in SPECS.items() for row in rows])
+def test_specs(kind: str, spec: str, fields: list[str]) -> None:
+    _expect(_parse(kind, spec if spec == "{}" else f"{{{spec}}}"), "spec", fields)
+
+
+@pytest.mark.parametrize(("spec", "fields"), PEERS)
+def test_peer_authentication(spec: str, fields: list[str]) -> None:
+    _expect(_parse("PeerAuthentication", f"{{{spec}}}", "security.istio.io"), "spec", fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "code"),
+    [
+        ("VirtualService", "{hosts: [b], http: [{route: [{destination: {host: b}, weight: -1}]}]}", Code.WEIGHT_SUM),
+        ("VirtualService", "{hosts: [b, b], http: [{redirect: {}}]}", Code.DUPLICATE_HOST),
+        ("VirtualService", "{hosts: [b], http: [{match: [{uri: {regex: '('}}], redirect: {}}]}", Code.BAD_REGEX),
+        ("VirtualService", "{hosts: [b], http: [{}]}", Code.MISSING_FIELD),
+        ("DestinationRule", "{host: b, subsets: [{name: a}, {name: a}]}", Code.DUPLICATE_SUBSET),
+    ],
+)
+def test_findings_have_codes_of_their_own(kind: str, spec: str, code: Code) -> None:
+    assert [finding.code for finding in _parse(kind, spec).diagnostics] == [code]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered", "overlapping"),
+    [
+        ("a.b", "A.b", True, True),
+        ("*.b", "a.b", True, True),
+        ("*.b", "*.a.b", True, True),
+        ("*.a.b", "*.b", False, True),
+        ("a.b", "*.b", False, True),
+        ("*", "x", True, True),
+        ("*.c", "a.b", False, False),
+    ],
+)
+def test_patterns_cover_and_overlap(pattern: str, name: str, *, covered: bool, overlapping: bool) -> None:
+    assert virtual_service.covers(pattern, name) == covered
+    assert virtual_service.overlap(pattern, name) == virtual_service.overlap(name, pattern) == overlapping
+
+
+def test_a_costly_pattern_is_refused_quickly_and_in_words() -> None:
+    assert "RE2" in (values.regex("(") or "")
+    assert values.regex("(a+)+$") is None

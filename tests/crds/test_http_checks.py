@@ -1,0 +1,123 @@
+"""Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning."""
+
+# Tables of YAML read better with one case to a line, however long.
+
+import pytest
+
+from crds import text
+from crds.diagnostic import Severity
+from crds.parse import Parsed, parse
+
+
+def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
+    return parse(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": kind,
+            "metadata": {"name": "a", "namespace": "ns"},
+            "spec": text.load(spec),
+        }
+    )
+
+
+def _found(parsed: Parsed) -> list[str]:
+    marks = {Severity.ERROR: "", Severity.WARNING: "?"}
+    return [marks[finding.severity] + finding.field for finding in parsed.diagnostics]
+
+
+TO = "route: [{destination: {host: b}}]"
+HTTP = [
+    (TO, []),
+    ("route: [{destination: {host: b}}, {destination: {host: c}}]", ["route"]),
+    ("route: [{destination: {host: b}, weight: 0}, {destination: {host: c}, weight: 1}]", []),
+    ("route: [{destination: {host: b}, weight: -1}]", ["route[0].weight"]),
+    ("route: [{}]", ["route[0].destination"]),
+    ("route: [{destination: {}}]", ["route[0].destination.host"]),
+    ("route: [{destination: {host: '*'}}]", ["route[0].destination.host"]),
+    ("route: [{destination: {host: '*-a.b'}}, {destination: {host: 10.0.0.1}, weight: 1}]", []),
+    (
+        "route: [{destination: {host: b, subset: 'a b', port: {number: 0}}}]",
+        ["route[0].destination.subset", "route[0].destination.port.number"],
+    ),
+    ("name: x", [""]),
+    ("redirect: {uri: /a}", []),
+    (f"{TO}, redirect: {{uri: /a}}", ["redirect"]),
+    (f"{TO}, directResponse: {{status: 200}}, rewrite: {{uri: /a}}", ["directResponse", "rewrite"]),
+    ("redirect: {uri: /a}, fault: {abort: {httpStatus: 500}}", ["fault"]),
+    ("redirect: {uri: /a, prefixRewrite: /b}", ["redirect.prefixRewrite"]),
+    ("redirect: {prefixRewrite: /b}, match: [{uri: {prefix: /a}}]", []),
+    ("redirect: {prefixRewrite: /b}, match: [{uri: {exact: /a}}, {port: 80}]", ["redirect.prefixRewrite"]),
+    ("redirect: {redirectCode: 299}", ["redirect.redirectCode"]),
+    ("redirect: {port: 80, derivePort: FROM_REQUEST_PORT}", ["redirect.derivePort"]),
+    ("delegate: {name: x}", []),
+    ("directResponse: {status: 600, body: {string: a}}", ["directResponse.status"]),
+    ("directResponse: {status: 200, body: {bytes: YQ==}}", []),
+    ("directResponse: {status: 200, body: {bytes: '!'}}", ["directResponse.body.bytes"]),
+    (f"directResponse: {{status: 200, body: {{string: {'a' * 200_000}}}}}", ["?directResponse.body"]),
+    (f"directResponse: {{status: 200, body: {{string: {'a' * 2_000_000}}}}}", ["directResponse.body"]),
+    (f"{TO}, match: [{{uri: {{prefix: ''}}, headers: {{a: {{exact: ''}}}}}}]", []),
+    (
+        f"{TO}, match: [{{uri: {{regex: ''}}, method: {{prefix: ''}}}}]",
+        ["match[0].uri.regex", "match[0].method.prefix"],
+    ),
+    (f"{TO}, match: [{{scheme: {{exact: a, prefix: b}}}}]", ["match[0].scheme"]),
+    (f"{TO}, match: [{{headers: {{x.y: {{regex: '('}}}}}}]", ['match[0].headers["x.y"].regex']),
+    (f"{TO}, match: [{{queryParams: {{q: {{regex: '{'a' * 1025}'}}}}}}]", ["match[0].queryParams.q.regex"]),
+    (
+        f"{TO}, match: [{{queryParams: {{q: {{regex: '((a{{100}}){{100}}){{100}}'}}}}}}]",
+        ["match[0].queryParams.q.regex"],
+    ),
+    (
+        f"{TO}, match: [{{withoutHeaders: {{h: {{regex: '*'}}, '': {{}}}}, port: 70000}}]",
+        ["match[0].withoutHeaders", "match[0].port"],
+    ),
+    (f"{TO}, match: [{{headers: {{'@request.auth.claims.a': {{exact: b}}}}}}]", ["match[0].headers"]),
+    (f"{TO}, rewrite: {{authority: a}}", []),
+    (f"{TO}, rewrite: {{}}", ["rewrite"]),
+    (
+        f"{TO}, rewrite: {{uri: /a, uriRegexRewrite: {{match: '[', rewrite: b}}}}",
+        ["rewrite.uriRegexRewrite", "rewrite.uriRegexRewrite.match"],
+    ),
+    (f"{TO}, rewrite: {{uriRegexRewrite: {{match: a}}}}", ["rewrite.uriRegexRewrite"]),
+    (f"{TO}, rewrite: {{authority: a}}, headers: {{request: {{set: {{Host: b}}}}}}", ["headers.request.set"]),
+    (f"{TO}, headers: {{request: {{set: {{Host: b}}}}}}", []),
+    (
+        f"{TO}, rewrite: {{uri: /}}, headers: {{response: {{add: {{'': a, b: '%c'}}, remove: ['']}}}}",
+        ["headers.response.add", "headers.response.remove", "headers.response.add.b"],
+    ),
+    ("route: [{destination: {host: b}, headers: {request: {add: {a: '%B% %%'}}}}]", []),
+    (
+        f"{TO}, corsPolicy: {{allowOrigins: [{{}}, {{exact: a}}], allowMethods: [GET, PUTT], maxAge: 1.5s}}",
+        ["corsPolicy.allowOrigins[0]", "corsPolicy.allowMethods[1]", "corsPolicy.maxAge"],
+    ),
+    (f"{TO}, corsPolicy: {{maxAge: 2s}}", []),
+    (f"{TO}, timeout: 0s", []),
+    (f"{TO}, timeout: -1s", ["timeout"]),
+    (f"{TO}, timeout: 1500us", ["timeout"]),
+    (f"{TO}, fault: {{}}", ["fault"]),
+    (
+        f"{TO}, fault: {{delay: {{fixedDelay: 1s, percent: 101, percentage: {{value: -1}}}}}}",
+        ["fault.delay.percent", "fault.delay.percentage"],
+    ),
+    (
+        f"{TO}, fault: {{delay: {{percentage: {{value: 0.00001}}}}}}",
+        ["fault.delay.percentage", "fault.delay.fixedDelay"],
+    ),
+    (f"{TO}, fault: {{abort: {{httpStatus: 99, percent: -1}}}}", ["fault.abort.percent", "fault.abort.httpStatus"]),
+    (f"{TO}, fault: {{abort: {{grpcStatus: NOPE}}}}", ["fault.abort.grpcStatus"]),
+    (f"{TO}, fault: {{abort: {{grpcStatus: UNAVAILABLE}}}}, retries: {{attempts: 2, perTryTimeout: 1s}}", []),
+    (f"{TO}, retries: {{attempts: -1}}", ["retries.attempts"]),
+    (f"{TO}, retries: {{attempts: 0, retryOn: 5xx}}", ["retries.attempts"]),
+    (f"{TO}, retries: {{attempts: 0}}", []),
+    (f"{TO}, retries: {{attempts: 1, perTryTimeout: 0s, backoff: 1us}}", ["retries.perTryTimeout", "retries.backoff"]),
+    (f"{TO}, mirror: {{host: c}}, mirrors: [{{percentage: {{value: 101}}}}]", ["mirrors", "mirrors[0].percentage"]),
+    (f"{TO}, mirror: {{host: c}}, mirrorPercent: 101", ["mirrorPercent", "?mirrorPercent"]),
+]
+
+
+@pytest.mark.parametrize(("route", "fields"), HTTP)
+def test_http_rules(route: str, fields: list[str]) -> None:
+    parsed = _parse("VirtualService", f"{{hosts: [b], http: [{{{route}}}]}}")
+    expected = [("?" if f[:1] == "?" else "") + f"spec.http[0].{f.removeprefix('?')}".rstrip(".") for f in fields]
+    assert sorted(_found(parsed)) == sorted(expected)
+    assert (parsed.object is None) == any(not field.startswith("?") for field in fields)

@@ -1,0 +1,101 @@
+"""Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning."""
+
+# Tables of YAML read better with one case to a line, however long.
+# ruff: noqa: E501, ISC004
+
+import pytest
+
+from crds import text
+from crds.diagnostic import Severity
+from crds.parse import Parsed, parse
+
+
+def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
+    return parse(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": kind,
+            "metadata": {"name": "a", "namespace": "ns"},
+            "spec": text.load(spec),
+        }
+    )
+
+
+def _found(parsed: Parsed) -> list[str]:
+    marks = {Severity.ERROR: "", Severity.WARNING: "?"}
+    return [marks[finding.severity] + finding.field for finding in parsed.diagnostics]
+
+
+POLICIES = [
+    ("loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}", ["loadBalancer.consistentHash"]),
+    ("loadBalancer: {consistentHash: {httpCookie: {attributes: [{name: a}, {}]}, minimumRingSize: 3, maglev: {tableSize: 9}}}", [
+        "loadBalancer.consistentHash.httpCookie.name", "loadBalancer.consistentHash.httpCookie.attributes[1].name",
+        "?loadBalancer.consistentHash.minimumRingSize", "loadBalancer.consistentHash.maglev.tableSize"]),
+    ("loadBalancer: {consistentHash: {httpCookie: {name: a}, maglev: {tableSize: 65537}}}", []),
+    ("loadBalancer: {consistentHash: {maglev: {}}, warmup: {duration: 1s}}", []),
+    ("loadBalancer: {consistentHash: {maglev: {tableSize: 5000081}}}", ["loadBalancer.consistentHash.maglev.tableSize"]),
+    ("loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}, warmup: {}}", [
+        "loadBalancer.zoneAwareLbSetting", "loadBalancer.warmup.duration"]),
+    ("loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 99}}, {from: b, to: {b: 100}}], failover: [{from: a}]}}", [
+        "loadBalancer.localityLbSetting", "loadBalancer.localityLbSetting.distribute[0].to"]),
+    ("connectionPool: {}", ["connectionPool"]),
+    ("connectionPool: {tcp: {maxConnections: -1, connectTimeout: 0s, maxConnectionDuration: 1us, idleTimeout: 0s}}", [
+        "connectionPool.tcp.maxConnections", "connectionPool.tcp.connectTimeout", "connectionPool.tcp.maxConnectionDuration"]),
+    ("connectionPool: {http: {http2MaxRequests: -1, idleTimeout: -1s, h2UpgradePolicy: UPGRADE, useClientProtocol: true, "
+     "http2KeepAlive: {interval: 1s}}}", [
+        "connectionPool.http.http2MaxRequests", "connectionPool.http.idleTimeout", "connectionPool.http.useClientProtocol",
+        "connectionPool.http.http2KeepAlive.timeout"]),
+    ("connectionPool: {http: {maxRetries: 3}}, outlierDetection: {consecutive5xxErrors: 1, interval: 1s}", []),
+    ("outlierDetection: {interval: 0s, maxEjectionPercent: 101, minHealthPercent: -1, consecutiveLocalOriginFailures: 1}", [
+        "outlierDetection.interval", "outlierDetection.maxEjectionPercent", "outlierDetection.minHealthPercent",
+        "outlierDetection.consecutiveLocalOriginFailures"]),
+    ("tls: {mode: ISTIO_MUTUAL}", []),
+    ("tls: {mode: SIMPLE, insecureSkipVerify: true, caCertificates: a, credentialName: b, subjectAltNames: [c]}", [
+        "tls.caCertificates", "tls.credentialName", "tls.subjectAltNames"]),
+    ("tls: {mode: MUTUAL, insecureSkipVerify: true, credentialName: b}", []),
+    ("tls: {mode: MUTUAL, credentialName: b, clientCertificate: a, privateKey: c}", ["tls.clientCertificate", "tls.privateKey"]),
+    ("tls: {mode: MUTUAL, privateKey: c}", ["tls.clientCertificate"]),
+]  # fmt: skip
+SERVER_TLS = [
+    ("HTTPS", None, ["tls"]),
+    ("HTTP", "httpsRedirect: true", []),
+    ("HTTPS", "mode: SIMPLE, credentialName: a, httpsRedirect: true", ["?tls.httpsRedirect"]),
+    ("HTTP", "mode: SIMPLE, credentialName: a", ["tls"]),
+    ("TLS", "mode: PASSTHROUGH, credentialName: a", ["?tls"]),
+    ("TLS", "mode: ISTIO_MUTUAL", []),
+    ("TLS", "mode: ISTIO_MUTUAL, credentialNames: [a]", ["tls.credentialNames"]),
+    ("TLS", "mode: SIMPLE", ["tls.serverCertificate", "tls.privateKey"]),
+    ("TLS", "mode: SIMPLE, serverCertificate: a, privateKey: b, caCrl: c", ["tls.caCrl"]),
+    ("TLS", "mode: MUTUAL, serverCertificate: a, privateKey: b, credentialName: c", ["tls.serverCertificate"]),
+    ("TLS", "mode: MUTUAL, serverCertificate: a, privateKey: b", ["tls.caCertificates"]),
+    ("TLS", "mode: OPTIONAL_MUTUAL, caCertificates: c, tlsCertificates: [{serverCertificate: a}, {}, {}]", [
+        "tls.tlsCertificates", "tls.tlsCertificates[0].privateKey", "tls.tlsCertificates[1].serverCertificate",
+        "tls.tlsCertificates[1].privateKey", "tls.tlsCertificates[2].serverCertificate",
+        "tls.tlsCertificates[2].privateKey"]),
+    ("TLS", "minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2, cipherSuites: [a, a]", [
+        "tls.minProtocolVersion", "?tls.cipherSuites[1]"]),
+    ("TCP", "minProtocolVersion: TLSV1_2, maxProtocolVersion: TLSV1_3", []),
+]  # fmt: skip
+
+
+def _expect(parsed: Parsed, prefix: str, fields: list[str]) -> None:
+    expected = [("?" if f[:1] == "?" else "") + f"{prefix}.{f.removeprefix('?')}".rstrip(".") for f in fields]
+    assert sorted(_found(parsed)) == sorted(expected)
+    assert (parsed.object is None) == any(not field.startswith("?") for field in fields)
+
+
+@pytest.mark.parametrize(("policy", "fields"), POLICIES)
+def test_traffic_policies(policy: str, fields: list[str]) -> None:
+    parsed = _parse("DestinationRule", f"{{host: b, trafficPolicy: {{{policy}}}}}")
+    _expect(parsed, "spec.trafficPolicy", fields)
+    at_port = _parse(
+        "DestinationRule", f"{{host: b, trafficPolicy: {{portLevelSettings: [{{port: {{number: 1}}, {policy}}}]}}}}"
+    )
+    _expect(at_port, "spec.trafficPolicy.portLevelSettings[0]", fields)
+
+
+@pytest.mark.parametrize(("protocol", "tls", "fields"), SERVER_TLS)
+def test_tls_of_servers(protocol: str, tls: str | None, fields: list[str]) -> None:
+    given = "" if tls is None else f", tls: {{{tls}}}"
+    server = f"{{port: {{number: 1, name: a, protocol: {protocol}}}, hosts: [a.b]{given}}}"
+    _expect(_parse("Gateway", f"{{servers: [{server}]}}"), "spec.servers[0]", fields)
