@@ -22,7 +22,7 @@ from crds.meta import Model, Object
 DEFAULT_NAMESPACE: Final = "default"
 _MOST_FINDINGS: Final = 50  # of one object: a large file of typing errors must not become as many findings
 _LONGEST_VALUE: Final = 60
-_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
+_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._~-]{0,251}[A-Za-z0-9])?\Z")  # wider than RFC 1123, as files are
 _UNKNOWN: Final = "extra_forbidden"
 _DICT_KEY: Final = "[key]"  # pydantic's last step where the key itself is wrong
 
@@ -88,7 +88,7 @@ def _name(document: Document) -> ConfigKey | Diagnostic:
     key = ConfigKey(str(version).rpartition("/")[0], str(kind), namespace or "", str(name))
     for field, value in (("metadata.name", name), ("metadata.namespace", namespace)):
         if value is not None and not (isinstance(value, str) and _NAME.match(value)):
-            message = f"{_short(value)} is no name: lower-case letters, digits, '-' and '.' only"
+            message = f"{_short(value)} is no name: letters, digits, '-', '.', '_' and '~' only"
             return diagnostic.error(Code.BAD_VALUE, None, field, message)
     return key
 

@@ -131,7 +131,7 @@ def test_what_names_no_object_is_said_to_be_none(value: dict[str, object], field
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"name": "A b"}, {"name": "../x"}, {"name": "a", "namespace": "N"}, {"name": "a", "namespace": 3}]
+    "metadata", [{"name": "A b"}, {"name": "../x"}, {"name": "a", "namespace": "N/m"}, {"name": "a", "namespace": 3}]
 )
 def test_names_are_names(metadata: dict[str, object]) -> None:
     parsed = parse.parse({"apiVersion": "v1", "kind": "Service", "metadata": metadata})
