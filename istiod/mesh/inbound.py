@@ -233,23 +233,24 @@ def _target(port: InboundPort, origin: Origin | None) -> Target:
         tcp_name=name,
         http_stats=f"{_INBOUND}_{name}",
         cluster=cluster,
-        routes=_routes(cluster, cluster, port.service.host, port.service_port, http2=port.protocol.is_http2),
+        routes=_routes(cluster, cluster, port.service.host, port.service_port, grpc=port.protocol in _GRPC),
         origin=origin,
     )
 
 
 _NO_RETRY = Retry(attempts=0, retry_on="")
-"""HTTP/2 resets streams, not connections: there is nothing to retry (as recorded from istiod)."""
+"""gRPC clients retry by themselves (as recorded from istiod)."""
+_GRPC = (Protocol.GRPC, Protocol.GRPC_WEB)
 
 
-def _routes(name: str, cluster: str, host: str, port: int, *, http2: bool = False) -> RouteTable:
+def _routes(name: str, cluster: str, host: str, port: int, *, grpc: bool = False) -> RouteTable:
     route = Route(
         name="default",
         match=ANY,
         origin=None,
         destinations=(WeightedDestination(destination=Destination(cluster=cluster, host=host, port=port), weight=100),),
         operation=f"{host}:{port}/*",
-        retry=_NO_RETRY if http2 else None,
+        retry=_NO_RETRY if grpc else None,
         inbound=True,
     )
     only = VirtualHost(name=f"{_INBOUND}|http|{port}", domains=("*",), routes=(route,), include_attempt_count=False)
