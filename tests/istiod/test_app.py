@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from istiod import __main__ as program
+from istiod import app
+from istiod.ca import tokens
+from istiod.settings import Settings
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}
+"""
+
+
+def free_address() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+def with_keys(folder: Path, **more: str) -> Settings:
+    public = tokens.load_or_create_key(folder / "signer.pem").public_key()
+    form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (folder / "public.pem").write_bytes(public.public_bytes(*form))
+    (folder / "config").mkdir(exist_ok=True)
+    return Settings(
+        config_dirs=(str(folder / "config"),),
+        ca_dir=str(folder / "ca"),
+        token_key=str(folder / "public.pem"),
+        monitoring_address=free_address(),
+        **more,
+    )
+
+
+async def test_all_servers_answer_until_told_to_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = with_keys(tmp_path, grpc_address=free_address(), mtls_address=free_address(), ca_address=free_address())
+    (tmp_path / "config" / "web.yaml").write_text(SERVICE)
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.ControlPlane(settings).run(stop))
+    url = f"http://{settings.monitoring_address}"
+    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+        while True:
+            try:
+                async with session.get(f"{url}/ready") as answer:
+                    if answer.status == 200:
+                        break
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.02)
+        async with session.get(f"{url}/debug/configz") as answer:
+            assert [item["metadata"]["name"] for item in await answer.json()] == ["web"]
+        async with session.get(f"{url}/debug/syncz") as answer:
+            assert await answer.json() == []
+    for address in (settings.grpc_address, settings.mtls_address, settings.ca_address):
+        host, _, port = address.partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.close()
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert "ready, 1 objects" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grpc_address": "10.0.0.1:15010"}, "loopback only"),
+        ({"mtls_address": "127.0.0.1:0", "ca_dir": ""}, "need --caDir and --tokenKey"),
+        ({"ca_address": "127.0.0.1:0", "token_key": "absent.pem"}, "--tokenKey absent.pem"),
+    ],
+    ids=["plaintext for strangers", "no keys", "no such key"],
+)
+async def test_settings_that_cannot_work_are_one_line(tmp_path: Path, change: dict[str, str], message: str) -> None:
+    made = with_keys(tmp_path)
+    settings = Settings(
+        **{name: getattr(made, name) for name in made.__slots__} | change,  # type: ignore[arg-type]
+    )
+    with pytest.raises(app.SettingsError, match=message):
+        await app.run(settings)
+
+
+async def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rsa.pem").write_text("no key")
+    with pytest.raises(app.SettingsError, match="tokenKey"):
+        app.public_key(str(tmp_path / "rsa.pem"))
+    with pytest.raises(app.SettingsError, match="--configDir is needed"):
+        await app.run(Settings(config_dirs=()))
+
+
+async def test_a_part_that_fails_starts_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "RESTART_DELAY", 0.001)
+    runs = 0
+    again = asyncio.Event()
+
+    async def part() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise ValueError("once")
+        again.set()
+
+    task = asyncio.create_task(app.supervise("a part", part))
+    await asyncio.wait_for(again.wait(), 5)
+    task.cancel()
+    assert "a part failed" in caplog.text
+
+
+def test_istiods_flags_become_settings() -> None:
+    arguments = program.parser().parse_args(
+        ["discovery", "--configDir", "a", "--configDir", "b", "--grpcAddr", "127.0.0.1:15010", "--caDir", "keys"]
+    )
+    settings = program.settings_of(arguments)
+    assert settings.config_dirs == ("a", "b")
+    assert (settings.grpc_address, settings.ca_dir, settings.mtls_address) == ("127.0.0.1:15010", "keys", "")
+
+
+def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1() -> None:
+    run = subprocess.run([sys.executable, "-m", "istiod", "discovery"], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.strip() == "istiod: --configDir is needed: a folder of YAML is the only source yet"

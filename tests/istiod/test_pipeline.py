@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable
+
+import pytest
+import yaml
+
+from crds.diagnostic import Diagnostic
+from crds.key import ConfigKey
+from crds.parse import parse
+from istiod.config.protocols import Changed
+from istiod.config.proxy import Peer, Proxy
+from istiod.config.resource import ResourceSet
+from istiod.config.store import ConfigStore
+from istiod.pipeline import Pipeline
+from wire import names, node
+
+SHOP = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.244.0.9], conditions: {ready: true}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: shop}
+spec: {clusterIP: 10.96.0.2, selector: {app: api}, ports: [{name: http, port: 8000}]}
+"""
+MORE = """
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.244.0.9]}, {addresses: [10.244.0.10]}]
+"""
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web], http: [{timeout: 3s, route: [{destination: {host: web}}]}]}
+"""
+WEB = "outbound|80||web.shop.svc.cluster.local"
+
+
+def put(store: ConfigStore, text: str) -> None:
+    for document in yaml.safe_load_all(text):
+        found = parse(document).object
+        assert found is not None
+        store.apply(found)
+
+
+def proxy(name: str) -> Proxy:
+    claims = node.parse(f"sidecar~10.244.0.77~{name}.shop~shop.svc.cluster.local", {"NAMESPACE": "shop"})
+    return Proxy(peer=Peer(address="ipv4:127.0.0.1:1", identity=None), node=claims)
+
+
+class Told:
+    """What one proxy was told."""
+
+    def __init__(self) -> None:
+        self.targets: list[ResourceSet] = []
+        self.changes: list[Changed | None] = []
+        self.heard = asyncio.Event()
+
+    def __call__(self, target: ResourceSet, changed: Changed | None) -> None:
+        self.targets.append(target)
+        self.changes.append(changed)
+        self.heard.set()
+
+
+class World:
+    """A store and its pipeline."""
+
+    def __init__(self) -> None:
+        self.store = ConfigStore()
+        self.found: list[Diagnostic] = []
+        self.pipeline = Pipeline(self.store, self.report, time.monotonic)
+
+    def report(self, found: Iterable[Diagnostic]) -> None:
+        self.found = list(found)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    task = asyncio.create_task(made.pipeline.run())
+    yield made
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(told: Told, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(told.targets) < count:
+            told.heard.clear()
+            await told.heard.wait()
+
+
+async def test_nobody_is_served_before_the_sources_have_listed(world: World) -> None:
+    put(world.store, SHOP)
+    assert not world.pipeline.ready
+    with pytest.raises(RuntimeError, match="before the sources have listed"):
+        world.pipeline.subscribe(proxy("a"), Told())
+    world.pipeline.open()
+    assert world.pipeline.ready
+    told = Told()
+    world.pipeline.subscribe(proxy("a"), told)
+    assert told.changes == [None]
+    assert told.targets[0].get(names.CLUSTER, WEB) is not None
+
+
+async def test_changes_before_the_listing_wait_for_it(world: World) -> None:
+    put(world.store, SHOP)
+    await asyncio.sleep(0.02)
+    assert world.pipeline.context is None
+    world.pipeline.open()
+    assert world.pipeline.context is not None
+
+
+async def test_an_endpoint_change_says_which_endpoints_and_nothing_else(world: World) -> None:
+    put(world.store, SHOP)
+    world.pipeline.open()
+    told = Told()
+    world.pipeline.subscribe(proxy("a"), told)
+    assert told.targets[0].get(names.ENDPOINT, WEB) is not None
+    put(world.store, MORE)
+    await until(told, 2)
+    assert told.changes[1] == {names.ENDPOINT: frozenset({WEB})}
+    assert told.targets[1].layers[names.CLUSTER] == told.targets[0].layers[names.CLUSTER]
+
+
+async def test_a_route_change_says_which_route(world: World) -> None:
+    put(world.store, SHOP)
+    world.pipeline.open()
+    told = Told()
+    world.pipeline.subscribe(proxy("a"), told)
+    put(world.store, RULE)
+    await until(told, 2)
+    assert told.changes[1] == {names.ROUTE: frozenset({"80"})}
+    assert told.targets[1].get(names.ROUTE, "8000") is told.targets[0].get(names.ROUTE, "8000")
+
+
+async def test_replicas_share_one_target(world: World) -> None:
+    put(world.store, SHOP)
+    world.pipeline.open()
+    one, two = Told(), Told()
+    world.pipeline.subscribe(proxy("a"), one)
+    world.pipeline.subscribe(proxy("b"), two)
+    assert one.targets[0] is two.targets[0]
+    put(world.store, RULE)
+    await until(two, 2)
+    assert one.targets[1] is two.targets[1]
+    assert one.changes[1] is two.changes[1]
+
+
+async def test_who_left_is_told_nothing_more(world: World) -> None:
+    put(world.store, SHOP)
+    world.pipeline.open()
+    left, stayed = Told(), Told()
+    subscription = world.pipeline.subscribe(proxy("a"), left)
+    world.pipeline.subscribe(proxy("b"), stayed)
+    subscription.close()
+    subscription.close()
+    put(world.store, RULE)
+    await until(stayed, 2)
+    assert len(left.targets) == 1
+
+
+async def test_an_equal_object_reaches_nobody(world: World) -> None:
+    put(world.store, SHOP)
+    world.pipeline.open()
+    told = Told()
+    world.pipeline.subscribe(proxy("a"), told)
+    put(world.store, SHOP)
+    world.store.apply(world.store.snapshot().of("", "Service")[ConfigKey("", "Service", "shop", "web")])
+    put(world.store, RULE)
+    await until(told, 2)
+    assert told.changes[1] == {names.ROUTE: frozenset({"80"})}
+
+
+async def test_what_is_wrong_with_objects_is_reported(world: World) -> None:
+    put(world.store, SHOP)
+    put(world.store, RULE.replace("host: web", "host: nobody"))
+    world.pipeline.open()
+    assert [found.code.value for found in world.found] == ["M0103"]
