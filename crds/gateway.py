@@ -53,6 +53,7 @@ class ServerTLSSettings(Model):
     min_protocol_version: TLSProtocol = "TLS_AUTO"
     max_protocol_version: TLSProtocol = "TLS_AUTO"
     cipher_suites: tuple[str, ...] = ()
+    insecure_skip_verify: Bool | None = None
 
 
 class Server(Model):

@@ -161,7 +161,8 @@ class _Source:
             self._store.remove(key)
 
     def _tell(self) -> None:
-        missing = tuple(_missing(folder) for folder in self._folders if folder not in tree.identities(self._folders))
+        present = tree.identities(self._folders)
+        missing = tuple(_missing(folder) for folder in self._folders if folder not in present)
         findings = (*missing, *self._files.diagnostics)
         if findings != self._told:
             self._told = findings
