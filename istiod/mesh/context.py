@@ -254,13 +254,13 @@ def _scope(context: MeshContext, node: Node) -> Scope:
     shape = inbound.shape(model, place)
     return memo.of_parts(
         model.settings,
-        memo.of_key(key, lambda before: outbound.scope(model, context.virtual_services, key, before)),
+        memo.of_key(key, lambda before: outbound.scope(model, context.virtual_services, key, before, memo.recall)),
         memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings)),
     )
 
 
 def _router(context: MeshContext, key: ScopeKey, before: OutboundScope | None) -> OutboundScope:
-    return gateways.scope(context.model, context.virtual_services, context.gateways, key, before)
+    return gateways.scope(context.model, context.virtual_services, context.gateways, key, before, context.memo.recall)
 
 
 def _key(context: MeshContext, node: Node, place: Place) -> ScopeKey:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import clusters, gateway_routes, leaves
+from istiod.mesh import gateway_routes, leaves, outbound_clusters
 from istiod.mesh.conditions import Client
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, OutboundScope, ScopeKey
 from istiod.mesh.virtual_services import VirtualServiceIndex
-from wire.node import NodeType
 
 WILDCARD = "0.0.0.0"  # noqa: S104 (a gateway is there to be reached)
 
@@ -31,14 +31,21 @@ def scope(
     gateways: GatewayIndex,
     key: ScopeKey,
     previous: OutboundScope | None = None,
+    recall: Recall | None = None,
 ) -> OutboundScope:
     """The scope of routers of one key.
 
-    ``key.matched`` holds what ``gateways.matched(labels)`` and ``index.matched(labels)`` say, ``key.ports`` the ports
-    of the Services that select the router. Leaves equal to those of ``previous`` are the same objects.
+    Args:
+        model: the mesh.
+        index: its VirtualServices.
+        gateways: its Gateways.
+        key: whose scope; ``matched`` holds what ``gateways.matched(labels)`` and ``index.matched(labels)`` say,
+            ``ports`` the ports of the Services that select the router.
+        previous: the scope of the same key before; leaves equal to its leaves are the same objects.
+        recall: what earlier scopes were made from; None: everything is made anew.
     """
     services = model.registry.visible(key.namespace)
-    upstream = clusters.outbound_clusters(model, key.namespace, services, NodeType.ROUTER)
+    upstream = outbound_clusters.of(model, key, services, recall or Recall())
     client = Client(namespace=key.namespace, gateways=frozenset(), selectors=frozenset(key.matched))
     by_host = {one.host: one for one in services}
     listeners: dict[str, Listener] = {}

@@ -5,7 +5,7 @@ Where a rule's host is found, and with which port, is the Resolver's; everything
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -38,16 +38,9 @@ class Resolver:
 
     def destination(self, target: Target) -> Destination:
         """The destination of a target. One whose cluster does not exist is marked so."""
-        service, host = self.services.get(target.host), target.host
-        if service is not None and service.resolution is Resolution.ALIAS:
-            host = service.external_name
-            service = self.services.get(host)
-        only = service.ports[0].number if service is not None and len(service.ports) == 1 else self.port
-        port = target.port or only
-        name = clusters.cluster_name(clusters.OUTBOUND, target.subset, host, port)
-        cluster = self.clusters.get(name)
+        _, host, port, cluster = self._look_up(target)
         return Destination(
-            cluster=name,
+            cluster=cluster.name if cluster else _name(target, host, port),
             host=host,
             port=port,
             subset=target.subset,
@@ -56,10 +49,34 @@ class Resolver:
             known=cluster is not None,
         )
 
+    def inputs(self, rules: Iterable[VirtualService]) -> tuple[object, ...]:
+        """Everything that routes by these rules depend on, apart from port and client (for Recall)."""
+        found: list[object] = [self.settings]
+        for one in rules:
+            found.append(one)
+            for target in one.targets:
+                service, _, _, cluster = self._look_up(target)
+                found += (service, cluster)
+        return tuple(found)
+
+    def _look_up(self, target: Target) -> tuple[Service | None, str, int, Cluster | None]:
+        """The service that a target leads to, the host and port that it means, and their cluster."""
+        service, host = self.services.get(target.host), target.host
+        if service is not None and service.resolution is Resolution.ALIAS:
+            host = service.external_name
+            service = self.services.get(host)
+        only = service.ports[0].number if service is not None and len(service.ports) == 1 else self.port
+        port = target.port or only
+        return service, host, port, self.clusters.get(_name(target, host, port))
+
     def idle_timeout(self, name: str) -> timedelta | None:
         """How long an idle TCP connection to a cluster may stay open, where its policy says so."""
         cluster = self.clusters.get(name)
         return cluster.policy.connection_pool.tcp_idle_timeout if cluster else None
+
+
+def _name(target: Target, host: str, port: int) -> str:
+    return clusters.cluster_name(clusters.OUTBOUND, target.subset, host, port)
 
 
 def _speaks_mesh_tls(cluster: Cluster) -> bool:

@@ -29,13 +29,17 @@ def reuse(now: OutboundScope, before: OutboundScope | None) -> OutboundScope:
 
 
 def _equal(now: Mapping[str, T], before: Mapping[str, T]) -> Mapping[str, T]:
-    return {name: before[name] if before.get(name) == one else one for name, one in now.items()}
+    return {name: _known(one, before.get(name)) for name, one in now.items()}
+
+
+def _known(now: T, before: T | None) -> T:
+    return before if before is not None and (before is now or before == now) else now
 
 
 def _table(now: RouteTable, before: RouteTable | None) -> RouteTable:
     """A table that shares the virtual hosts that it had before."""
-    if before is None:
+    if before is None or before is now:
         return now
     known: dict[str, VirtualHost] = {one.name: one for one in before.virtual_hosts}
-    hosts = tuple(known[one.name] if known.get(one.name) == one else one for one in now.virtual_hosts)
+    hosts = tuple(_known(one, known.get(one.name)) for one in now.virtual_hosts)
     return replace(now, virtual_hosts=hosts)

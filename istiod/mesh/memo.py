@@ -12,6 +12,7 @@ from typing import Generic, TypeVar, cast
 
 from istiod.config.proxy import Proxy
 from istiod.mesh.inbound import Shape
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import InboundScope, OutboundScope, Scope, ScopeKey
 from istiod.mesh.settings import MeshSettings
@@ -57,6 +58,7 @@ class Memo:
     proxies: dict[PodName, tuple[Proxy, Scope]] = field(default_factory=dict)
     leaves: dict[object, object] = field(default_factory=dict)
     swept: int = 0
+    recall: Recall = field(default_factory=Recall)
 
     def next(self) -> Memo:
         """The memo of another model: outbound scopes are made again, out of the leaves that there are."""
@@ -70,6 +72,7 @@ class Memo:
             scopes=_Generations(self.scopes.now or self.scopes.before),
             leaves=leaves,
             swept=swept,
+            recall=self.recall.next(),
         )
 
     def without(self, pods: Iterable[PodName]) -> Memo:
@@ -93,7 +96,7 @@ class Memo:
         """The outbound scope of a key; ``make`` gets the one of the model before, which stands if all is equal."""
         if key not in self.outbound:
             before = self.known.get(key)
-            made = self._intern(make(before))
+            made = self._intern(make(before), before)
             self.outbound[key] = before if before is not None and _same(made, before) else made
         return self.outbound[key]
 
@@ -102,7 +105,7 @@ class Memo:
 
         def interned() -> InboundScope:
             made = make()
-            return InboundScope(clusters=self._all(made.clusters), listeners=self._all(made.listeners))
+            return InboundScope(clusters=self._all(made.clusters, {}), listeners=self._all(made.listeners, {}))
 
         return self.inbound.get((shape, settings), interned)
 
@@ -111,19 +114,25 @@ class Memo:
         key = (id(settings), id(outbound), id(inbound))
         return self.scopes.get(key, lambda: Scope(settings=settings, outbound=outbound, inbound=inbound))
 
-    def _intern(self, made: OutboundScope) -> OutboundScope:
+    def _intern(self, made: OutboundScope, before: OutboundScope | None) -> OutboundScope:
+        """The scope out of interned leaves; those that it shares with the scope before are that already."""
+        known = before or OutboundScope(key=made.key, clusters={}, listeners={}, routes={})
         return OutboundScope(
             key=made.key,
-            clusters=self._all(made.clusters),
-            listeners=self._all(made.listeners),
-            routes={name: self._table(table) for name, table in made.routes.items()},
+            clusters=self._all(made.clusters, known.clusters),
+            listeners=self._all(made.listeners, known.listeners),
+            routes={name: self._table(table, known.routes.get(name)) for name, table in made.routes.items()},
         )
 
-    def _all(self, leaves: Mapping[str, T]) -> Mapping[str, T]:
-        return {name: self._one(leaf) for name, leaf in leaves.items()}
+    def _all(self, leaves: Mapping[str, T], known: Mapping[str, T]) -> Mapping[str, T]:
+        return {name: leaf if known.get(name) is leaf else self._one(leaf) for name, leaf in leaves.items()}
 
-    def _table(self, table: RouteTable) -> RouteTable:
-        return self._one(replace(table, virtual_hosts=tuple(self._one(host) for host in table.virtual_hosts)))
+    def _table(self, table: RouteTable, known: RouteTable | None) -> RouteTable:
+        if table is known:
+            return table
+        ids = {id(host) for host in known.virtual_hosts} if known else ()
+        hosts = tuple(host if id(host) in ids else self._one(host) for host in table.virtual_hosts)
+        return self._one(replace(table, virtual_hosts=hosts))
 
     def _one(self, leaf: T) -> T:
         found: T = self.leaves.setdefault(leaf, leaf)  # type: ignore[assignment]  # a leaf's equal is of its type

@@ -1,54 +1,66 @@
 """What a class of sidecars gets for traffic that leaves the app (DESIGN section 2; rows S45, S49, S50, S74).
 
-Puts the parts together: clusters, listeners, route tables. Gateways have their own (gateways.py).
+Puts the parts together: clusters, listeners, route tables. Each part is made from named inputs and remembered by them,
+so that a change costs the hosts that it touches. Gateways have their own (gateways.py).
 """
 
 from __future__ import annotations
 
-from istiod.mesh import clusters, leaves, outbound_listeners, route_tables
+from dataclasses import replace
+
+from istiod.mesh import leaves, outbound_clusters, outbound_listeners, route_tables
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
-from istiod.mesh.route import RouteTable
-from istiod.mesh.scope import OutboundScope, ScopeKey
+from istiod.mesh.recall import Recall
+from istiod.mesh.scope import Listener, OutboundScope, ScopeKey
+from istiod.mesh.service import Service
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
 
 def scope(
-    model: Model, index: VirtualServiceIndex, key: ScopeKey, previous: OutboundScope | None = None
+    model: Model,
+    index: VirtualServiceIndex,
+    key: ScopeKey,
+    previous: OutboundScope | None = None,
+    recall: Recall | None = None,
 ) -> OutboundScope:
     """The outbound scope of sidecars of one key.
 
-    ``key.matched`` holds what ``index.matched(labels)`` says. Leaves equal to those of ``previous`` (the scope of the
-    same key before) are the same objects.
+    Args:
+        model: the mesh.
+        index: its VirtualServices.
+        key: whose scope; ``matched`` holds what ``index.matched(labels)`` says.
+        previous: the scope of the same key before; leaves equal to its leaves are the same objects.
+        recall: what earlier scopes were made from; None: everything is made anew.
     """
-    namespace = key.namespace
-    services = model.registry.visible(namespace)
-    upstream = clusters.outbound_clusters(model, namespace, services)
-    client = Client(namespace=namespace, selectors=frozenset(key.matched))
-    parts = list(outbound_listeners.pieces(model, services))
-    everything = {one.host: one for one in services}
-    opaque = {
-        piece.port.number: Resolver(
-            settings=model.settings, port=piece.port.number, services=everything, clusters=upstream
-        )
-        for piece in parts
+    recall = recall or Recall()
+    services = model.registry.visible(key.namespace)
+    upstream = outbound_clusters.of(model, key, services, recall)
+    client = Client(namespace=key.namespace, selectors=frozenset(key.matched))
+    parts = [piece for one in services for piece in outbound_listeners.pieces(model, one, recall)]
+    everything = Resolver(settings=model.settings, port=0, services=_by_host(services), clusters=upstream)
+    builder = outbound_listeners.Builder(index=index, client=client, resolver=everything, recall=recall)
+    found = (outbound_listeners.virtual_outbound(model.settings), *builder.listeners(parts))
+    listeners: dict[str, Listener] = {one.name: one for one in found}
+    wanted = {chain.http.rds for one in found for chain in one.chains if chain.http}
+    tables = route_tables.Builder(
+        index=index,
+        client=client,
+        recall=recall,
+        aliases=tuple(one for one in services if route_tables.is_alias(one)),
+    )
+    sharing: dict[int, dict[str, Service]] = {}
+    for one in services:
+        for port in one.ports:
+            sharing.setdefault(port.number, {})[one.host] = one
+    owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted}
+    routes = {
+        rds: tables.table(piece, replace(everything, port=piece.port.number, services=sharing[piece.port.number]))
+        for rds, piece in owners.items()
     }
-    builder = outbound_listeners.Builder(index=index, client=client, resolvers=opaque, settings=model.settings)
-    listeners = {
-        one.name: one for one in (outbound_listeners.virtual_outbound(model.settings), *builder.listeners(parts))
-    }
-    aliases = tuple(one for one in services if route_tables.is_alias(one))
-    wanted = {chain.http.rds for one in listeners.values() for chain in one.chains if chain.http}
-    routes: dict[str, RouteTable] = {}
-    for piece in parts:
-        if piece.rds not in wanted or piece.rds in routes:
-            continue
-        number = piece.port.number
-        sharing = {one.host: one for one in services if one.port(number) is not None}
-        resolver = Resolver(settings=model.settings, port=number, services=sharing, clusters=upstream)
-        if piece.rds == str(number):
-            routes[piece.rds] = route_tables.of_port(index, client, resolver, aliases)
-        else:
-            routes[piece.rds] = route_tables.of_sniffed(index, client, resolver, piece.service)
     return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
+
+
+def _by_host(services: tuple[Service, ...]) -> dict[str, Service]:
+    return {one.host: one for one in services}

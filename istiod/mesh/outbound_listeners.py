@@ -7,7 +7,7 @@ objects came (Istio: buildSidecarOutboundListeners; there the order of arrival d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from crds.diagnostic import Code, Diagnostic, warning
@@ -16,16 +16,20 @@ from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.l4_routes import L4Route
 from istiod.mesh.model import Model
+from istiod.mesh.recall import Recall
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, Tcp, WeightedCluster
 from istiod.mesh.service import Port, Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
-from istiod.mesh.virtual_services import VirtualServiceIndex
+from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
 WILDCARD = "0.0.0.0"  # noqa: S104 (an address of listeners that never bind)
 VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
 _RAW = "raw_buffer"
+_ANYTHING = ChainMatch()
+
+Rules = tuple[VirtualService, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +58,18 @@ class Piece:
         return f"{self.service.host}:{self.port.number}" if own else str(self.port.number)
 
 
-def pieces(model: Model, services: Iterable[Service]) -> Iterator[Piece]:
-    """The parts that services have in listeners. UDP and second names have none."""
-    for service in services:
-        if service.resolution is Resolution.ALIAS:
-            continue
-        for port in service.ports:
-            if port.protocol.is_http:
-                yield Piece(bind=WILDCARD, service=service, port=port)
-            elif port.protocol is not Protocol.UDP:
-                yield from _by_address(model, service, port)
+def pieces(model: Model, service: Service, recall: Recall) -> tuple[Piece, ...]:
+    """The parts that a service has in listeners. UDP and second names have none."""
+    inputs = (service, model.summary(service.host, service.namespace))
+    return recall.of("pieces", inputs, lambda: tuple(_pieces(model, service)))
+
+
+def _pieces(model: Model, service: Service) -> Iterator[Piece]:
+    for port in service.ports if service.resolution is not Resolution.ALIAS else ():
+        if port.protocol.is_http:
+            yield Piece(bind=WILDCARD, service=service, port=port)
+        elif port.protocol is not Protocol.UDP:
+            yield from _by_address(model, service, port)
 
 
 def _by_address(model: Model, service: Service, port: Port) -> Iterator[Piece]:
@@ -121,12 +127,12 @@ def _to(cluster: str) -> Tcp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builder:
-    """Makes the listeners of one scope. ``resolvers`` are by port."""
+    """Makes the listeners of one scope. ``resolver`` knows all services; its port plays no part."""
 
     index: VirtualServiceIndex
     client: Client
-    resolvers: Mapping[int, Resolver]
-    settings: MeshSettings
+    resolver: Resolver
+    recall: Recall
 
     def listeners(self, parts: Iterable[Piece]) -> Iterator[Listener]:
         """One listener for each address and port that has parts; parts come oldest first."""
@@ -134,34 +140,52 @@ class Builder:
         for piece in parts:
             groups.setdefault(piece.key, []).append(piece)
         for (bind, port), group in groups.items():
-            yield self._listener(bind, port, group)
+            yield self._recalled(bind, port, group)
 
-    def _listener(self, bind: str, port: int, group: list[Piece]) -> Listener:
-        http = _http_chains(group)
+    def _recalled(self, bind: str, port: int, group: list[Piece]) -> Listener:
+        ruled = [(piece, self._rules(piece)) for piece in group]
+        resolver = replace(self.resolver, port=port)
+        inputs = (
+            *group,
+            *(self.resolver.clusters.get(_cluster(piece)) for piece in group),
+            *resolver.inputs(one for _, rules in ruled for one in rules),
+        )
+        name = ("listener", self.client, bind, port)
+        return self.recall.of(name, inputs, lambda: self._listener(bind, ruled, resolver))
+
+    def _rules(self, piece: Piece) -> Rules:
+        if piece.port.protocol.is_http:
+            return ()
+        return self.index.for_sidecar(piece.service.host, self.client.namespace)
+
+    def _listener(self, bind: str, group: list[tuple[Piece, Rules]], resolver: Resolver) -> Listener:
+        settings = resolver.settings
+        http = _http_chains([piece for piece, _ in group])
         matched = _Matched()
         opaque = [
-            chain for piece in group if not piece.port.protocol.is_http for chain in matched.add(self._opaque(piece))
+            chain
+            for piece, rules in group
+            if not piece.port.protocol.is_http
+            for chain in matched.add(self._opaque(piece, rules, resolver))
         ]
-        plain = [chain for chain in opaque if chain.match == ChainMatch()]
-        matching = [*http, *(chain for chain in opaque if chain.match != ChainMatch())]
-        default = plain[0] if plain else Chain(name=PASSTHROUGH_CHAIN, tcp=_rest(self.settings))
+        plain = [chain for chain in opaque if chain.match == _ANYTHING]
+        matching = [*http, *(chain for chain in opaque if chain.match != _ANYTHING)]
+        default = plain[0] if plain else Chain(name=PASSTHROUGH_CHAIN, tcp=_rest(settings))
         return Listener(
-            name=f"{bind}_{port}",
+            name=f"{bind}_{resolver.port}",
             address=bind,
-            port=port,
+            port=resolver.port,
             direction=Direction.OUTBOUND,
             bind=False,
             chains=tuple(matching or plain),
             default_chain=default if matching else None,
             inspect_http=bool(http),
             inspect_tls=any(chain.match.server_names for chain in matching),
-            detection_timeout=self.settings.protocol_detection_timeout,
+            detection_timeout=settings.protocol_detection_timeout,
         )
 
-    def _opaque(self, piece: Piece) -> Iterator[Chain]:
+    def _opaque(self, piece: Piece, rules: Rules, resolver: Resolver) -> Iterator[Chain]:
         """The chains of a port that is not HTTP: TLS and TCP rules, then the service itself."""
-        resolver = self.resolvers[piece.port.number]
-        rules = self.index.for_sidecar(piece.service.host, self.client.namespace)
         if piece.port.protocol.is_tls:
             found = l4_routes.tls(rules, self.client, resolver) or (_whole(piece, resolver, by_name=_by_name(piece)),)
         else:
@@ -179,8 +203,12 @@ def _by_name(piece: Piece) -> bool:
     return piece.bind == WILDCARD and not headless
 
 
+def _cluster(piece: Piece) -> str:
+    return clusters.cluster_name(clusters.OUTBOUND, "", piece.service.host, piece.port.number)
+
+
 def _whole(piece: Piece, resolver: Resolver, *, by_name: bool) -> L4Route:
-    name = clusters.cluster_name(clusters.OUTBOUND, "", piece.service.host, piece.port.number)
+    name = _cluster(piece)
     tcp = replace(_to(name), idle_timeout=resolver.idle_timeout(name))
     return L4Route(tcp=tcp, server_names=(piece.service.host,) if by_name else ())
 
@@ -228,7 +256,7 @@ class _Matched:
 def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
     """Opaque ports that an older service has already at the same address; services come oldest first."""
     owners: dict[tuple[str, int, str], Service] = {}
-    for piece in pieces(model, services):
+    for piece in (piece for service in services for piece in _pieces(model, service)):
         if piece.port.protocol.is_http or piece.prefixes:
             continue
         name = piece.service.host if piece.port.protocol.is_tls and _by_name(piece) else ""

@@ -5,15 +5,18 @@ A table is a function of its own services and of the VirtualServices for them; a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from istiod.mesh import clusters, domains, virtual_hosts
+from istiod.mesh import clusters, domains
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
+from istiod.mesh.outbound_listeners import Piece
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import ANY, Destination, DirectResponse, Route, RouteTable, VirtualHost, WeightedDestination
 from istiod.mesh.service import Protocol, Resolution, Service
 from istiod.mesh.settings import OutboundMode
-from istiod.mesh.virtual_hosts import Candidate
+from istiod.mesh.virtual_hosts import Candidate, Finder
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
 EVERY_DOMAIN = "*"
@@ -42,55 +45,74 @@ _BLOCK_ALL = VirtualHost(
 )
 
 
-def of_port(
-    index: VirtualServiceIndex, client: Client, resolver: Resolver, aliases: Iterable[Service] = ()
-) -> RouteTable:
-    """The table ``PORT`` of all HTTP and undeclared services on the resolver's port.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """Makes the route tables of one scope. ``aliases`` are ExternalName Services."""
 
-    ``aliases`` are ExternalName Services; they lend their names to the service that they stand for, unless a
-    VirtualService speaks for them.
-    """
-    services = [one for one in resolver.services.values() if not is_alias(one) and _speaks_http(one, resolver.port)]
-    candidates = [
-        *virtual_hosts.of_hosts(index, client, resolver, frozenset(resolver.services)),
-        *virtual_hosts.of_services(index, client, resolver, services),
-        *virtual_hosts.of_aliases(index, client, resolver, filter(is_alias, resolver.services.values())),
-    ]
-    ruled = {one.host for one in candidates}
-    aliases = [one for one in aliases if one.host not in ruled]
-    ledger = domains.Ledger(frozenset(one.host.lower() for one in candidates))
-    found = []
-    for candidate in sorted(candidates, key=lambda one: not one.ruled):
-        names = tuple(_names(candidate, client.namespace, resolver.settings.dns_domain, aliases))
-        if given := ledger.give(names, candidate.host.lower()):
-            found.append(VirtualHost(name=f"{candidate.host}:{resolver.port}", domains=given, routes=candidate.routes))
-    rest = _ALLOW_ANY if resolver.settings.outbound is OutboundMode.ALLOW_ANY else _BLOCK_ALL
-    if ledger.give(rest.domains, EVERY_DOMAIN):
-        found.append(rest)
-    return RouteTable(name=str(resolver.port), virtual_hosts=tuple(found))
+    index: VirtualServiceIndex
+    client: Client
+    recall: Recall
+    aliases: tuple[Service, ...]
 
+    def table(self, piece: Piece, resolver: Resolver) -> RouteTable:
+        """The table that the HTTP requests of a listener's part go to; the resolver's services share its port."""
+        finder = Finder(index=self.index, client=self.client, resolver=resolver, recall=self.recall)
+        if piece.rds == str(resolver.port):
+            hosts = tuple(self._of_port(finder))
+        else:
+            hosts = (self._host(finder.of_service(piece.service), resolver.port, (EVERY_DOMAIN,)),)
+        return self.recall.of(piece.rds, hosts, lambda: RouteTable(name=piece.rds, virtual_hosts=hosts))
 
-def of_sniffed(index: VirtualServiceIndex, client: Client, resolver: Resolver, service: Service) -> RouteTable:
-    """The table ``HOST:PORT`` of one service whose listener is its own: every domain is that service's."""
-    name = f"{service.host}:{resolver.port}"
-    (candidate,) = virtual_hosts.of_services(index, client, resolver, (service,))
-    host = VirtualHost(name=name, domains=(EVERY_DOMAIN,), routes=candidate.routes)
-    return RouteTable(name=name, virtual_hosts=(host,))
+    def _of_port(self, finder: Finder) -> Iterator[VirtualHost]:
+        """All HTTP and undeclared services of a port, hosts of rules, and what happens to all others.
+
+        Second names are names of the service that they stand for, unless a VirtualService speaks for them.
+        """
+        resolver = finder.resolver
+        here = resolver.services.values()
+        candidates = [
+            *finder.of_hosts(frozenset(resolver.services)),
+            *(finder.of_service(one) for one in here if not is_alias(one) and _speaks_http(one, resolver.port)),
+            *finder.of_aliases(filter(is_alias, here)),
+        ]
+        ruled = {one.host for one in candidates}
+        lent: dict[str, tuple[Service, ...]] = {}
+        for alias in (one for one in self.aliases if one.host not in ruled):
+            lent[alias.external_name] = (*lent.get(alias.external_name, ()), alias)
+        ledger = domains.Ledger(frozenset(one.host.lower() for one in candidates))
+        for candidate in sorted(candidates, key=lambda one: not one.ruled):
+            names = self._names(candidate, lent.get(candidate.host, ()), resolver.settings.dns_domain)
+            if given := ledger.give(names, candidate.host.lower()):
+                yield self._host(candidate, resolver.port, given)
+        rest = _ALLOW_ANY if resolver.settings.outbound is OutboundMode.ALLOW_ANY else _BLOCK_ALL
+        if ledger.give(rest.domains, EVERY_DOMAIN):
+            yield rest
+
+    def _names(self, candidate: Candidate, lent: tuple[Service, ...], dns_domain: str) -> tuple[str, ...]:
+        service, namespace = candidate.service, self.client.namespace
+        if service is None:
+            return (candidate.host,)
+        return self.recall.of(
+            ("names", namespace, dns_domain),
+            (service, *lent),
+            lambda: (
+                *domains.of_service(service, namespace, dns_domain),
+                *(name for alias in lent for name in domains.of_host(alias.host, namespace, dns_domain)),
+            ),
+        )
+
+    def _host(self, candidate: Candidate, port: int, given: tuple[str, ...]) -> VirtualHost:
+        name = f"{candidate.host}:{port}"
+        return self.recall.of(
+            (name, given),
+            (candidate.routes,),
+            lambda: VirtualHost(name=name, domains=given, routes=candidate.routes),
+        )
 
 
 def _speaks_http(service: Service, number: int) -> bool:
     port = service.port(number)
     return port is not None and (port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED)
-
-
-def _names(candidate: Candidate, namespace: str, dns_domain: str, aliases: Iterable[Service]) -> Iterator[str]:
-    if candidate.service is None:
-        yield candidate.host
-        return
-    yield from domains.of_service(candidate.service, namespace, dns_domain)
-    for alias in aliases:
-        if alias.external_name == candidate.host:
-            yield from domains.of_host(alias.host, namespace, dns_domain)
 
 
 def is_alias(service: Service) -> bool:

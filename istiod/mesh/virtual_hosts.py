@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from istiod.mesh import hosts, http_routes
+from istiod.mesh import clusters, hosts, http_routes
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import Route
 from istiod.mesh.service import Service
 from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
@@ -29,50 +30,64 @@ class Candidate:
     """A VirtualService names it: it comes before the others when domains are given out (as in Istio)."""
 
 
-def of_services(
-    index: VirtualServiceIndex, client: Client, resolver: Resolver, services: Iterable[Service]
-) -> Iterator[Candidate]:
-    """A candidate for each service: the routes of the VirtualService that speaks for it, else the default one."""
-    for service in services:
-        ruled = first_routes(index.for_sidecar(service.host, client.namespace), client, resolver)
-        yield Candidate(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finder:
+    """Finds the routes of hosts for one class of clients and the resolver's port."""
+
+    index: VirtualServiceIndex
+    client: Client
+    resolver: Resolver
+    recall: Recall
+
+    def of_service(self, service: Service) -> Candidate:
+        """The routes of the VirtualService that speaks for a service, else its default one."""
+        rules = self.index.for_sidecar(service.host, self.client.namespace)
+        own = clusters.cluster_name(clusters.OUTBOUND, "", service.host, self.resolver.port)
+        inputs = (service, self.resolver.clusters.get(own), *self.resolver.inputs(rules))
+        return self.recall.of(self._name("service"), inputs, lambda: self._of_service(service, rules))
+
+    def _of_service(self, service: Service, rules: tuple[VirtualService, ...]) -> Candidate:
+        ruled = self._first(rules)
+        return Candidate(
             host=service.host,
-            routes=ruled or (http_routes.default(resolver, service),),
+            routes=ruled or (http_routes.default(self.resolver, service),),
             service=service,
             ruled=bool(ruled),
         )
 
+    def of_aliases(self, aliases: Iterable[Service]) -> Iterator[Candidate]:
+        """A candidate for each second name that a VirtualService speaks for; the others are names of their service."""
+        for alias in aliases:
+            if routes := self._first(self.index.for_sidecar(alias.host, self.client.namespace)):
+                yield Candidate(host=alias.host, routes=routes, service=alias, ruled=True)
 
-def of_aliases(
-    index: VirtualServiceIndex, client: Client, resolver: Resolver, aliases: Iterable[Service]
-) -> Iterator[Candidate]:
-    """A candidate for each second name that a VirtualService speaks for; the others are names of their service."""
-    for alias in aliases:
-        if routes := first_routes(index.for_sidecar(alias.host, client.namespace), client, resolver):
-            yield Candidate(host=alias.host, routes=routes, service=alias, ruled=True)
+    def of_hosts(self, taken: frozenset[str]) -> Iterator[Candidate]:
+        """On port 80 also hosts that VirtualServices name and no service of the port has.
 
+        So a rule gives a name to a destination without a ServiceEntry (Istio does it on port 80 only). Patterns that
+        hold a service speak for it, and are no hosts of their own.
+        """
+        if self.resolver.port != HTTP_PORT:
+            return
+        for rules in self.index.in_mesh(self.client.namespace):
+            for host in rules.hosts:
+                if host in taken or any(_holds(host, name) for name in taken):
+                    continue
+                if routes := self._routes(rules):
+                    yield Candidate(host=host, routes=routes, ruled=True)
 
-def of_hosts(
-    index: VirtualServiceIndex, client: Client, resolver: Resolver, taken: frozenset[str]
-) -> Iterator[Candidate]:
-    """On port 80 also hosts that VirtualServices name and no service of the port has.
+    def _first(self, several: Iterable[VirtualService]) -> tuple[Route, ...]:
+        """The routes of the first VirtualService that has any for this client and port; () when none has."""
+        return next((found for one in several if (found := self._routes(one))), ())
 
-    So a rule gives a name to a destination without a ServiceEntry (Istio does it on port 80 only). Patterns that hold a
-    service speak for it, and are no hosts of their own.
-    """
-    if resolver.port != HTTP_PORT:
-        return
-    for rules in index.in_mesh(client.namespace):
-        for host in rules.hosts:
-            if host in taken or any(_holds(host, name) for name in taken):
-                continue
-            if routes := http_routes.routes(rules, client, resolver):
-                yield Candidate(host=host, routes=routes, ruled=True)
+    def _routes(self, rules: VirtualService) -> tuple[Route, ...]:
+        inputs = self.resolver.inputs((rules,))
+        return self.recall.of(
+            self._name("routes"), inputs, lambda: http_routes.routes(rules, self.client, self.resolver)
+        )
 
-
-def first_routes(candidates: Iterable[VirtualService], client: Client, resolver: Resolver) -> tuple[Route, ...]:
-    """The routes of the first VirtualService that has any for this client and port; () when none has."""
-    return next((found for one in candidates if (found := http_routes.routes(one, client, resolver))), ())
+    def _name(self, kind: str) -> tuple[object, ...]:
+        return (kind, self.client, self.resolver.port)
 
 
 def _holds(pattern: str, name: str) -> bool:

@@ -15,7 +15,7 @@ from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import conditions, hosts, http_rules, l4_rules, registry
-from istiod.mesh.http_rules import HttpRule
+from istiod.mesh.http_rules import Copy, HttpRule, Share, Target
 from istiod.mesh.l4_rules import L4Rule
 from istiod.mesh.settings import MeshSettings
 
@@ -26,7 +26,8 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 class VirtualService:
     """One object, read. ``hosts`` are full names; ``gateways`` are ``mesh`` and ``namespace/name``.
 
-    ``first_host`` is the first host as written; it names spans where no single destination does.
+    ``first_host`` is the first host as written; it names spans where no single destination does. ``targets`` are
+    all that its rules lead to.
     """
 
     key: ConfigKey
@@ -38,6 +39,7 @@ class VirtualService:
     http: tuple[HttpRule, ...] = ()
     tls: tuple[L4Rule, ...] = ()
     tcp: tuple[L4Rule, ...] = ()
+    targets: tuple[Target, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
@@ -57,11 +59,13 @@ class VirtualService:
 class VirtualServiceIndex:
     """All VirtualServices, oldest first, by key, by mesh host and by gateway.
 
-    ``read`` remembers the object that each was read from, so that the next index reads only what changed.
+    ``wildcards`` are the patterns among the mesh hosts, most specific first. ``read`` remembers the object that
+    each was read from, so that the next index reads only what changed.
     """
 
     by_key: Mapping[ConfigKey, VirtualService] = field(default_factory=dict)
     by_host: Mapping[str, tuple[VirtualService, ...]] = field(default_factory=dict)
+    wildcards: tuple[str, ...] = ()
     by_gateway: Mapping[str, tuple[VirtualService, ...]] = field(default_factory=dict)
     selectors: frozenset[str] = frozenset()
     read: Mapping[ConfigKey, virtual_service.VirtualService] = field(default_factory=dict)
@@ -73,18 +77,13 @@ class VirtualServiceIndex:
         The most specific host wins, then the oldest object. Later ones matter only where the first has no rule for a
         protocol or a client (Istio: one without routes for the listener is passed over).
         """
-        wildcards = sorted(
-            (p for p in self.by_host if hosts.is_wildcard(p) and hosts.matches(p, host)),
-            key=hosts.specificity,
-            reverse=True,
-        )
-        found = dict.fromkeys(
-            one
-            for pattern in (host, *(p for p in wildcards if p != host))
-            for one in self.by_host.get(pattern, ())
-            if registry.exported(one.export_to, namespace)
-        )
-        return tuple(found)
+        patterns = (host, *(p for p in self.wildcards if p != host and hosts.matches(p, host)))
+        found: dict[ConfigKey, VirtualService] = {}
+        for pattern in patterns:
+            for one in self.by_host.get(pattern, ()):
+                if registry.exported(one.export_to, namespace):
+                    found.setdefault(one.key, one)
+        return tuple(found.values())
 
     def in_mesh(self, namespace: str) -> Iterator[VirtualService]:
         """Those for sidecars that proxies of ``namespace`` see, oldest first."""
@@ -119,9 +118,11 @@ def build(
         (known.by_key[key] if known.read.get(key) is item else _read(item, settings) for key, item in objects.items()),
         key=lambda one: one.age,
     )
+    by_host = _grouped((host, one) for one in found if conditions.MESH in one.gateways for host in one.hosts)
     return VirtualServiceIndex(
         by_key={one.key: one for one in found},
-        by_host=_grouped((host, one) for one in found if conditions.MESH in one.gateways for host in one.hosts),
+        by_host=by_host,
+        wildcards=tuple(sorted(filter(hosts.is_wildcard, by_host), key=hosts.specificity, reverse=True)),
         by_gateway=_grouped((name, one) for one in found for name in one.gateways if name != conditions.MESH),
         selectors=frozenset(selector for one in found for selector in one.selectors()),
         read=objects,
@@ -140,6 +141,12 @@ def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> Virtu
     key, spec = item.key, item.spec
     reader = http_rules.Reader(key=key, dns_domain=settings.dns_domain, default_retry=settings.default_retry)
     http, findings = reader.rules(spec.http)
+    tls, tcp = l4_rules.tls(reader, spec.tls), l4_rules.tcp(reader, spec.tcp)
+    leads: list[Share | Copy] = []
+    for rule in http:
+        leads += (*rule.shares, *rule.mirrors)
+    for l4 in (*tls, *tcp):
+        leads += l4.shares
     names = dict.fromkeys(hosts.resolve(name.lower(), key.namespace, settings.dns_domain) for name in spec.hosts)
     gateways = dict.fromkeys(conditions.resolve_gateway(name, key.namespace) for name in spec.gateways)
     return VirtualService(
@@ -150,7 +157,8 @@ def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> Virtu
         export_to=registry.audience(spec.export_to, key.namespace, settings.virtual_service_export_to),
         first_host=next(iter(spec.hosts), ""),
         http=http,
-        tls=l4_rules.tls(reader, spec.tls),
-        tcp=l4_rules.tcp(reader, spec.tcp),
+        tls=tls,
+        tcp=tcp,
+        targets=tuple(dict.fromkeys(one.target for one in leads)),
         diagnostics=findings,
     )

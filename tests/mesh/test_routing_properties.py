@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from crds.meta import Object
 from istiod.config.store import ConfigStore
+from istiod.mesh.recall import Recall
 from istiod.mesh.scope import ChainMatch, Listener, OutboundScope
 from tests.mesh import world
 
@@ -129,19 +130,19 @@ def meshes(draw: st.DrawFn) -> list[Object]:
     return list({item.key: item for item in found}.values())
 
 
-def built(objects: list[Object]) -> world.World:
+def built(objects: list[Object], previous: world.World | None = None) -> world.World:
     store = ConfigStore()
     for item in objects:
         store.apply(item)
-    return world.of(store.snapshot())
+    return world.of(store.snapshot(), previous=previous)
 
 
-def scopes(mesh: world.World) -> list[OutboundScope]:
+def scopes(mesh: world.World, recall: Recall | None = None) -> list[OutboundScope]:
     return [
-        mesh.sidecar("default"),
-        mesh.sidecar("other", {"app": "web"}),
-        mesh.router(labels={}, ports=((80, 8080),)),
-        mesh.router("other", labels={}, ports=()),
+        mesh.sidecar("default", recall=recall),
+        mesh.sidecar("other", {"app": "web"}, recall=recall),
+        mesh.router(labels={}, ports=((80, 8080),), recall=recall),
+        mesh.router("other", labels={}, ports=(), recall=recall),
     ]
 
 
@@ -157,6 +158,18 @@ def test_the_order_of_objects_changes_nothing(objects: list[Object], random: obj
     one, other = built(objects), built(shuffled)
     assert [content(scope) for scope in scopes(one)] == [content(scope) for scope in scopes(other)]
     assert sorted(map(str, one.findings())) == sorted(map(str, other.findings()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(meshes(), meshes(), st.integers(0, 10))
+def test_what_is_remembered_changes_no_answer(first: list[Object], more: list[Object], gone: int) -> None:
+    recall = Recall()
+    before = built(first)
+    scopes(before, recall)
+    then = list({item.key: item for item in (*first[gone:], *more)}.values())
+    after = built(then, before)
+    expected = [content(scope) for scope in scopes(built(then))]
+    assert [content(scope) for scope in scopes(after, recall.next())] == expected
 
 
 @settings(max_examples=100, deadline=None)

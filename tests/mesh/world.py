@@ -27,6 +27,7 @@ from istiod.mesh import (
 from istiod.mesh import registry as services_registry
 from istiod.mesh.gateway_servers import GatewayIndex
 from istiod.mesh.model import Model, Summary
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import Route, RouteTable, VirtualHost
 from istiod.mesh.scope import OutboundScope, ScopeKey
 from istiod.mesh.service import Service
@@ -45,21 +46,26 @@ class World:
     gateways: GatewayIndex
 
     def sidecar(
-        self, namespace: str = "default", labels: Mapping[str, str] | None = None, before: OutboundScope | None = None
+        self,
+        namespace: str = "default",
+        labels: Mapping[str, str] | None = None,
+        before: OutboundScope | None = None,
+        recall: Recall | None = None,
     ) -> OutboundScope:
         key = ScopeKey(type=NodeType.SIDECAR, namespace=namespace, matched=self.index.matched(labels or {}))
-        return outbound.scope(self.model, self.index, key, before)
+        return outbound.scope(self.model, self.index, key, before, recall)
 
     def router(
         self,
         namespace: str = "istio-system",
         labels: Mapping[str, str] | None = None,
         ports: tuple[tuple[int, int], ...] = ((80, 8080),),
+        recall: Recall | None = None,
     ) -> OutboundScope:
         own = {"istio": "ingressgateway"} if labels is None else labels
         matched = (*self.gateways.matched(own), *self.index.matched(own))
         key = ScopeKey(type=NodeType.ROUTER, namespace=namespace, matched=matched, ports=ports)
-        return gateways.scope(self.model, self.index, self.gateways, key)
+        return gateways.scope(self.model, self.index, self.gateways, key, None, recall)
 
     def findings(self) -> list[Diagnostic]:
         return list(virtual_service_checks.findings(self.model, self.index, self.gateways))
@@ -107,8 +113,9 @@ def of(
     for entry in taken.of(NETWORKING, "ServiceEntry").values():
         assert isinstance(entry, service_entry.ServiceEntry)
         found.extend(service_entries.services(entry, settings))
-    known, _ = services_registry.build(found)
-    policies, _ = destination_rules.build(taken, settings)
+    old = {one: one for one in previous.model.registry.services} if previous else {}
+    known, _ = services_registry.build(old.get(one, one) for one in found)
+    policies, _ = destination_rules.build(taken, settings, previous.model.policies if previous else None)
     return World(
         snapshot=taken,
         model=Model(settings=settings, registry=known, policies=policies, summaries=summaries or {}),
