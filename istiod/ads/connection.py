@@ -92,7 +92,8 @@ class Connection:
         finally:
             reader.cancel()
             self._set_timer(None)
-        await self._context.abort(self._end.code, self._end.details)
+        if self._end.code is not grpc.StatusCode.OK:  # grpc takes an abort with OK for a bug
+            await self._context.abort(self._end.code, self._end.details)
 
     def end(self, code: grpc.StatusCode, details: str) -> None:
         """End the stream with this status, after the response that is being written."""

@@ -171,7 +171,7 @@ class Subscription:
             OversizedRequestError: the stream asks for more names than any mesh has.
         """
         asked = tuple(asked)
-        again = frozenset(name for name in asked if self.covers(name))
+        again = frozenset(name for name in asked if name in self.names or self.held(name, target) is not None)
         self.names = self.pool.intern(self.names.union(asked))
         if len(self.names) > MAX_SUBSCRIBED:
             raise OversizedRequestError(f"{len(self.names)} names on one stream; the limit is {MAX_SUBSCRIBED}")

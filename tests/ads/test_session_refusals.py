@@ -1,0 +1,109 @@
+"""What a refusal does, to one stream and to the others; and silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from istiod.ads.request import Request
+from istiod.ads.session import Shared
+from istiod.ads.status import Sync
+from tests.ads import made, model
+from tests.ads.client import C, Client, E, L, basic, replaced, without
+
+BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
+
+
+@BOTH
+def test_a_refused_response_is_sent_in_halves_until_one_is_to_blame(delta: bool) -> None:  # noqa: FBT001
+    client = Client(*basic(), delta=delta)
+    client.start()
+    new = [model.make(L, f"n{i}", model.BAD if i == 2 else "0", ("c0",)) for i in range(4)]
+    (send,) = client.set(*basic(), *new)
+    refusals, seen = 0, [made.named(send.resources)]
+    while True:
+        bad = any(model.bad(r) for r in send.resources)
+        refusals += bad
+        sends = client.ack(send, error="n2 is bad" if bad else None)
+        if not sends:
+            break
+        (send,) = sends
+        seen.append(made.named(send.resources))
+    assert refusals == 3, seen
+    assert not client.session.settled()
+    status = next(t for t in client.session.status(client.now) if t.type_url == L)
+    assert (status.sync, status.refused, status.error) == (Sync.STALE, ("n2",), "n2 is bad")
+    (send,) = client.set(*basic(), *[model.make(L, f"n{i}", "0", ("c0",)) for i in range(4)])
+    client.ack(send)
+    assert client.session.settled()
+    assert next(t for t in client.session.status(client.now) if t.type_url == L).error == ""
+
+
+def test_what_one_proxy_refuses_is_kept_from_the_others() -> None:
+    shared = Shared()
+    one, two = Client(*basic(), shared=shared), Client(*basic(), shared=shared)
+    one.start()
+    two.start()
+    bad = replaced(model.make(L, "l0", model.BAD, (), ("r0",)))
+    (send,) = one.set(*bad)
+    assert one.ack(send, error="bad") == []
+    assert two.set(*bad) == []
+    three = Client(*bad, shared=shared)
+    (cds,) = three.ask(C)
+    (eds,) = three.ask(E, "c0", "c1")
+    three.ack(eds)
+    three.ack(cds)
+    (lds,) = three.ask(L)
+    assert lds.resources[0].version == model.make(L, "l0", "0", (), ("r0",)).version
+    three.ack(lds)
+    assert not three.session.settled()
+
+
+def test_what_another_proxy_serves_is_refused_for_one_only() -> None:
+    shared = Shared()
+    one, two = Client(*basic(), shared=shared), Client(*basic(), shared=shared)
+    one.start()
+    two.start()
+    disputed = replaced(model.make(L, "l0", "9", (), ("r0",)))
+    (send,) = one.set(*disputed)
+    one.ack(send)
+    (send,) = two.set(*disputed)
+    two.ack(send, error="I do not like it")
+    assert len(shared.quarantine) == 0
+
+
+def test_a_proxy_that_takes_it_after_all_ends_the_quarantine() -> None:
+    shared = Shared()
+    one, two = Client(*basic(), shared=shared), Client(*basic(), shared=shared)
+    one.start()
+    two.start()
+    disputed = replaced(model.make(L, "l0", "9", (), ("r0",)))
+    (first,), (second,) = one.set(*disputed), two.set(*disputed)
+    one.ack(first, error="I do not like it")
+    assert len(shared.quarantine) == 1
+    two.ack(second)
+    assert len(shared.quarantine) == 0
+
+
+def test_a_refused_removal_is_a_removal() -> None:
+    client = Client(*basic())
+    client.start()
+    client.set(*without("c1"))
+    (removal,) = client.plan(60.0)
+    assert client.ack(removal, error="no") == []
+    assert client.plan(100.0) == []
+
+
+def test_a_refused_name_that_was_taken_back_is_nobodys_fault() -> None:
+    client = Client(*basic())
+    client.start()
+    (eds,) = client.set(*replaced(model.make(E, "c1", "1")))
+    client.say(Request(type_url=E, unsubscribe=("c1",)))
+    assert client.ack(eds, error="no") == []
+    assert not client.session._stream.subscriptions[E].refused
+
+
+def test_a_client_that_never_answers_is_stale_after_a_minute() -> None:
+    client = Client(*basic())
+    client.ask(C)
+    assert client.session.status(59.0)[0].sync is Sync.PENDING
+    assert client.session.status(60.0)[0].sync is Sync.STALE

@@ -1,0 +1,58 @@
+"""Streams of clients that come back with what they hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from istiod.ads.request import Request
+from tests.ads import made, model
+from tests.ads.client import C, Client, E, L, R, basic, brief, without
+
+BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
+
+
+def test_a_returning_delta_client_gets_what_changed_and_loses_what_went() -> None:
+    client = Client(*basic())
+    held = {r.name: r.version for r in client.target.of(C)} | {"gone": "x"}
+    assert client.ask(C, initial=held | {"c1": "old"})[0].removed == ()
+    (eds,) = client.ask(E, "c0", "c1", initial={r.name: r.version for r in client.target.of(E)})
+    assert made.named(eds.resources) == ["c1"], "the changed cluster warms again"
+    client.ack(eds)
+    client.say(Request(type_url=C, nonce="1"))
+    assert client.ask(L, initial={"l0": model.make(L, "l0", "0", (), ("r0",)).version}) == []
+    assert client.ask(R, "r0", initial={"r0": model.make(R, "r0", "0", ("c0",)).version}) == []
+    assert brief(client.plan(60.0)) == [("Cluster", [], ["gone"])]
+
+
+def test_a_returning_client_that_withholds_cds_gets_all_its_endpoints_again() -> None:
+    client = Client(*basic())
+    held = {r.name: r.version for r in client.target.of(E)} | {"gone": "x"}
+    assert client.ask(E, "c0", "c1", "gone", initial=held) == []
+    assert client.session.wake == pytest.approx(0.2)
+    assert client.ask(L, initial={"l0": "old"}) == []
+    (eds,) = client.plan(0.2)
+    assert made.named(eds.resources) == ["c0", "c1"]
+    client.ack(eds)
+    (lds,) = client.plan(4.8)
+    assert lds.type_url == L
+    client.ack(lds)
+    (forgone,) = client.plan(10.0)
+    assert made.named(forgone.resources) == ["gone"]
+    client.ack(forgone)
+    assert client.ask(C, initial={r.name: r.version for r in client.target.of(C)}) == []
+
+
+def test_a_returning_state_of_the_world_client_is_answered_in_order() -> None:
+    client = Client(*basic(), delta=False)
+    assert client.ask(L, version="7") == []
+    (cds,) = client.ask(C, version="7")
+    (eds,) = client.ask(E, "c0", "c1", version="7")
+    client.ack(eds, "c0", "c1")
+    (lds,) = client.ack(cds)
+    assert (cds.type_url, eds.type_url, lds.type_url) == (C, E, L)
+
+
+def test_a_returning_client_keeps_its_clusters_until_its_listeners_are_known() -> None:
+    client = Client(*without("c1"))
+    client.ask(C, initial={"c0": model.make(C, "c0", "0").version, "c1": "x"})
+    assert client.plan(1000.0) == []
