@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 
 from examples.demo import traffic
-from node.mesh import Mesh, Options
+from node.mesh import Mesh
+from node.options import Options
 from wire import names
 
 BOOKINFO = pathlib.Path(__file__).resolve().parent.parent / "bookinfo"

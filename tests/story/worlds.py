@@ -12,7 +12,8 @@ from pathlib import Path
 from examples.demo import traffic
 from examples.demo.mesh import PATIENCE, RULES, BookInfo
 from node import network
-from node.mesh import Mesh, Options
+from node.mesh import Mesh
+from node.options import Options
 from wire import names
 
 MESH_SETTINGS = RULES / "mesh.yaml"
