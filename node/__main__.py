@@ -18,6 +18,7 @@ from node.options import Options
 from node.store import files_of
 
 _READY_SECONDS = 180.0
+_IS_UP = "is up"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,7 +75,6 @@ async def _up(given: argparse.Namespace) -> int:
         gateway=plane and not given.no_gateway,
     )
     async with Mesh(given.filename, options) as mesh:
-        server = await control.serve(mesh, given.root / given.name)
         following = [asyncio.create_task(mesh.follow(path)) for path in given.filename]
         try:
             _say(f"mesh {given.name}: starting {len(mesh.pods())} pods")
@@ -89,7 +89,6 @@ async def _up(given: argparse.Namespace) -> int:
             for task in following:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
-            server.close()
         _say(f"mesh {given.name}: ending")
     return 0
 
@@ -102,9 +101,9 @@ async def _ready(mesh: Mesh, given: argparse.Namespace) -> str:
         await mesh.ready(_READY_SECONDS)
     except MeshError as error:
         return f"{error}\nmesh {given.name} keeps trying; Ctrl-C or meshnode down ends it"
-    lines = [mesh.table(), f"mesh {given.name} is up"]
+    lines = [mesh.table(), f"mesh {given.name} {_IS_UP}"]
     if mesh.options.gateway and given.port >= 0:
-        lines.append(f"ingress gateway: http://127.0.0.1:{port}/")
+        lines.insert(1, f"ingress gateway: http://127.0.0.1:{port}/")
     return "\n".join(lines)
 
 
@@ -126,16 +125,12 @@ async def _detach(given: argparse.Namespace, argv: Sequence[str]) -> int:
     rest = [each for each in argv if each not in {"-d", "--detach"}]
     child = _child(rest, log)
     while child.poll() is None:
-        try:
-            await control.ask(given.root / given.name, "ready", deadline=_READY_SECONDS)
-        except MeshError as error:
-            if "is not up" in str(error):
-                await asyncio.sleep(0.1)
-                continue
-            raise
-        _say(log.read_text())
-        return 0
-    raise MeshError(log.read_text().strip() or "the mesh ended at once")
+        said = log.read_text()
+        if any(line.startswith(f"mesh {given.name} ") for line in said.splitlines()):  # its last word on the start
+            _say(said)
+            return 0 if _IS_UP in said else 1
+        await asyncio.sleep(0.1)
+    raise MeshError(log.read_text().strip().removeprefix("meshnode: ") or "the mesh ended at once")
 
 
 async def _down(given: argparse.Namespace) -> int:

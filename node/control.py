@@ -6,17 +6,48 @@ import asyncio
 import contextlib
 import json
 import pathlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from crds.diagnostic import Severity
+from crds.diagnostic import Diagnostic, Severity
 from node.errors import MeshError
-from node.mesh import Mesh
 
 SOCKET = "control"
 _LIMIT = 32 << 20
 
 Request = Mapping[str, Any]
+
+
+class Mesh(Protocol):
+    """What the command line asks of a mesh (node.mesh.Mesh)."""
+
+    async def apply(self, what: str) -> list[Diagnostic]:
+        """Apply YAML."""
+        ...
+
+    async def delete(self, kind: str, name: str, namespace: str = "") -> bool:
+        """Delete an object."""
+        ...
+
+    async def exec(self, pod: str, argv: Sequence[str], container: str = "") -> tuple[int, str, str]:
+        """Run a command in a container."""
+        ...
+
+    def logs(self, pod: str, container: str = "") -> str:
+        """What a container has written."""
+        ...
+
+    async def kill(self, pod: str) -> str:
+        """Delete a pod."""
+        ...
+
+    def table(self) -> str:
+        """The pods."""
+        ...
+
+    async def ready(self, deadline: float) -> None:
+        """Wait for all pods."""
+        ...
 
 
 async def _apply(mesh: Mesh, request: Request) -> object:

@@ -18,7 +18,7 @@ from typing import Self
 
 from crds.diagnostic import Diagnostic, Severity
 from crds.key import ConfigKey
-from node import findings, home, images, network, objects, status, system, world
+from node import control, findings, home, images, network, objects, status, system, world
 from node.controller import Controller, backend_of, unready
 from node.credentials import Credentials
 from node.dns import Server
@@ -93,6 +93,7 @@ class Mesh:
         self._running = asyncio.create_task(self._run(), name=f"mesh {self.name}")
         self._running.add_done_callback(self._ended)
         stack.push_async_callback(self._close)
+        stack.callback((await control.serve(self, self._home.folder)).close)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -73,7 +73,7 @@ async def test_what_a_killed_meshnode_leaves_is_removed(options: Options, tmp_pa
         assert (await meshnode(options, "down"))[0] == 0
     else:
         async with asyncio.timeout(10):
-            while not await home.clean_dead(options.root):  # the kernel may not have ended it yet
+            while not await home.clean_dead(options.root):  # noqa: ASYNC110 (the kernel may not have ended it yet)
                 await asyncio.sleep(0.05)
     assert home.namespaces("m") == []
     assert not [p for p in options.root.iterdir() if p.is_dir()]
