@@ -97,7 +97,7 @@ def build(
     found = step.sources()
     policies, of_policies = step.policies()
     peers, of_peers = step.peers()
-    table, summaries, seen, touched_pods = step.endpoints(found, peers)
+    table, summaries, seen, touched_pods = step.endpoints(found, peers, policies.passing)
     model = _model(
         before.model,
         Model(
@@ -147,6 +147,11 @@ def _model(before: Model, now: Model) -> Model:
     """The model before where all parts are the same objects."""
     parts = ("settings", "registry", "policies", "peers", "summaries", "declared")
     return before if all(getattr(before, part) is getattr(now, part) for part in parts) else now
+
+
+def _disabling(now: PeerAuthenticationIndex, before: PeerAuthenticationIndex) -> bool:
+    """Whether mTLS may be switched off at other endpoints than before."""
+    return now is not before and (now.disables or before.disables)
 
 
 def _failover_labels(model: Model) -> frozenset[str]:
@@ -201,7 +206,7 @@ class _Step:
         return routes, servers
 
     def endpoints(
-        self, found: Sources, peers: PeerAuthenticationIndex
+        self, found: Sources, peers: PeerAuthenticationIndex, passing: frozenset[str]
     ) -> tuple[EndpointTable, Mapping[HostName, Summary], Backends, frozenset[PodName]]:
         """Endpoints, what scopes know of them, the index behind them, and the pods that are not what they were."""
         before = self.before
@@ -214,13 +219,17 @@ class _Step:
         else:
             seen, touched = backends.update(old, self.snapshot, self.changed, self.settings)
             names, pods = frozenset(self._hosts(found, touched)), touched.pods
-        if everything or (peers is not before.model.peers and (peers.disables or before.model.peers.disables)):
+        if everything or passing != before.model.policies.passing or _disabling(peers, before.model.peers):
             names = frozenset((s.host, s.namespace) for s in registry.services) | before.endpoints.leaves.keys()
         inputs = endpoints.Inputs(
-            registry=registry, declared=found.declared, backends=seen, peers=peers if peers.disables else None
+            registry=registry,
+            declared=found.declared,
+            backends=seen,
+            peers=peers if peers.disables else None,
+            passing=passing,
         )
         table = endpoints.update(before.endpoints, inputs, names)
-        summaries = endpoints.summarize(before.model.summaries, registry, table, names)
+        summaries = endpoints.summarize(before.model.summaries, inputs, table, names)
         return table, summaries, seen, pods
 
     def _hosts(self, found: Sources, touched: backends.Touched) -> Iterator[HostName]:

@@ -15,7 +15,7 @@ from crds.key import NETWORKING
 from istiod.config.origin import Origin
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import hosts, traffic_policy
-from istiod.mesh.policy import HashPolicy, TrafficPolicy
+from istiod.mesh.policy import HashPolicy, LbAlgorithm, TrafficPolicy
 from istiod.mesh.registry import audience, exported
 from istiod.mesh.service import Labels, Service
 from istiod.mesh.settings import MeshSettings
@@ -70,10 +70,13 @@ class PolicyIndex:
     """HostPolicies by namespace and host pattern (full names).
 
     Several of one host in one namespace differ in whom they are exported to; the oldest that a client sees serves.
+    ``passing`` are the host patterns that some policy balances with PASSTHROUGH: their clients keep the original
+    destination.
     """
 
     root_namespace: str = ""
     by_namespace: Mapping[str, ByHost] = field(default_factory=dict)
+    passing: frozenset[str] = frozenset()
 
     def lookup(self, service: Service, namespace: str) -> HostPolicy | None:
         """The policy that clients in ``namespace`` use for a service.
@@ -126,7 +129,12 @@ def build(
         new = _merge(host, readers, members)
         home = found.setdefault(namespace, {})
         home[host] = (*home.get(host, ()), next((p for p in old if p == new), new))
-    return PolicyIndex(root_namespace=settings.root_namespace, by_namespace=found), tuple(findings)
+    passing = frozenset(p.host for home in found.values() for same in home.values() for p in same if _passes(p))
+    return PolicyIndex(root_namespace=settings.root_namespace, by_namespace=found, passing=passing), tuple(findings)
+
+
+def _passes(found: HostPolicy) -> bool:
+    return any(policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH for _, policy in found.policies)
 
 
 def _age(rule: api.DestinationRule) -> tuple[datetime, str, str]:

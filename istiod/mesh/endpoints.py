@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from crds import discovery
-from istiod.mesh import backends, workloads
+from istiod.mesh import backends, hosts, workloads
 from istiod.mesh.backends import Backends
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable, Health
 from istiod.mesh.model import EMPTY_SUMMARY, Summary
@@ -29,12 +29,16 @@ _RESOLVED_HERE = frozenset({Resolution.CLIENT_SIDE, Resolution.PASSTHROUGH})
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inputs:
-    """What endpoints are made from. ``peers`` is None where no PeerAuthentication switches mTLS off."""
+    """What endpoints are made from. ``peers`` is None where no PeerAuthentication switches mTLS off.
+
+    ``passing`` are the hosts whose clients keep the original destination (PolicyIndex).
+    """
 
     registry: Registry
     declared: EndpointTable
     backends: Backends
     peers: PeerAuthenticationIndex | None
+    passing: frozenset[str]
 
 
 def update(before: EndpointTable, inputs: Inputs, touched: Iterable[HostName]) -> EndpointTable:
@@ -55,14 +59,14 @@ def update(before: EndpointTable, inputs: Inputs, touched: Iterable[HostName]) -
 
 
 def summarize(
-    before: Mapping[HostName, Summary], registry: Registry, table: EndpointTable, touched: Iterable[HostName]
+    before: Mapping[HostName, Summary], inputs: Inputs, table: EndpointTable, touched: Iterable[HostName]
 ) -> Mapping[HostName, Summary]:
     """The summaries of the table, with those of touched hosts made again; the same mapping when none differs."""
     after: dict[HostName, Summary] | None = None
     for name in touched:
-        service = registry.get(*name)
+        service = inputs.registry.get(*name)
         leaf = table.leaves.get(name)
-        new = _summary(service, leaf) if service and leaf else EMPTY_SUMMARY
+        new = _summary(service, leaf, inputs.passing) if service and leaf else EMPTY_SUMMARY
         if before.get(name, EMPTY_SUMMARY) == new:
             continue
         after = dict(before) if after is None else after
@@ -70,9 +74,10 @@ def summarize(
     return before if after is None else after
 
 
-def _summary(service: Service, leaf: EndpointLeaf) -> Summary:
+def _summary(service: Service, leaf: EndpointLeaf, passing: Iterable[str]) -> Summary:
     everyone = [endpoint for endpoints in leaf.ports.values() for endpoint in endpoints]
     by_address = service.headless or (service.kubernetes and not service.selector)
+    passes = service.resolution is Resolution.PASSTHROUGH or any(hosts.matches(p, service.host) for p in passing)
     return Summary(
         identities=leaf.identities,
         addresses=tuple(
@@ -80,7 +85,7 @@ def _summary(service: Service, leaf: EndpointLeaf) -> Summary:
         )
         if by_address
         else (),
-        tls=all(e.tls for e in everyone) and (bool(everyone) or service.resolution is not Resolution.PASSTHROUGH),
+        tls=passes and bool(everyone) and all(e.tls for e in everyone),
     )
 
 

@@ -22,8 +22,8 @@ class Summary:
 
     ``identities`` are the SPIFFE ids of the endpoints, sorted (subject alternative names of auto mTLS). ``addresses``
     are filled for headless services and those without a selector only, by service port number: TCP listeners of the
-    former match by pod address, workloads of the latter are found by theirs. ``tls``: no endpoint lacks mesh mTLS (and,
-    where clients keep the original destination, there are some).
+    former match by pod address, workloads of the latter are found by it. ``tls`` is said only where clients keep the
+    original destination: there are endpoints, and every one speaks mesh mTLS.
     """
 
     identities: tuple[str, ...] = ()
