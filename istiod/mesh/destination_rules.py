@@ -70,12 +70,13 @@ class PolicyIndex:
     """HostPolicies by namespace and host pattern (full names).
 
     Several of one host in one namespace differ in whom they are exported to; the oldest that a client sees serves.
-    ``passing`` are the host patterns that some policy balances with PASSTHROUGH: their clients keep the original
-    destination.
+    ``patterns`` are the wildcard hosts of each namespace, most specific first. ``passing`` are the hosts that some
+    policy balances with PASSTHROUGH: their clients keep the original destination.
     """
 
     root_namespace: str = ""
     by_namespace: Mapping[str, ByHost] = field(default_factory=dict)
+    patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     passing: frozenset[str] = frozenset()
 
     def lookup(self, service: Service, namespace: str) -> HostPolicy | None:
@@ -102,8 +103,8 @@ class PolicyIndex:
         rules = self.by_namespace.get(home, {})
         if (exact := next(filter(usable, rules.get(host, ())), None)) is not None:
             return exact
-        patterns = sorted((p for p in rules if hosts.is_wildcard(p) and hosts.matches(p, host)), key=hosts.specificity)
-        return next((rule for p in reversed(patterns) for rule in rules[p] if usable(rule)), None)
+        patterns = (p for p in self.patterns.get(home, ()) if hosts.matches(p, host))
+        return next((rule for pattern in patterns for rule in rules[pattern] if usable(rule)), None)
 
 
 def build(
@@ -130,7 +131,12 @@ def build(
         home = found.setdefault(namespace, {})
         home[host] = (*home.get(host, ()), next((p for p in old if p == new), new))
     passing = frozenset(p.host for home in found.values() for same in home.values() for p in same if _passes(p))
-    return PolicyIndex(root_namespace=settings.root_namespace, by_namespace=found, passing=passing), tuple(findings)
+    patterns = {
+        namespace: tuple(sorted(filter(hosts.is_wildcard, home), key=hosts.specificity, reverse=True))
+        for namespace, home in found.items()
+    }
+    index = PolicyIndex(root_namespace=settings.root_namespace, by_namespace=found, patterns=patterns, passing=passing)
+    return index, tuple(findings)
 
 
 def _passes(found: HostPolicy) -> bool:
