@@ -19,9 +19,7 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 def _age(service: Service) -> tuple[datetime, str, str, str, ConfigKey]:
-    created = service.created or _OLDEST
-    aware = created if created.tzinfo else created.replace(tzinfo=UTC)
-    return (aware, service.name, service.namespace, service.host, service.origin.key)
+    return (service.created or _OLDEST, service.name, service.namespace, service.host, service.origin.key)
 
 
 def exported(export_to: frozenset[str], namespace: str) -> bool:
