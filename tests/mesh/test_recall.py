@@ -1,6 +1,15 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
+
+from crds.meta import Object
 from istiod.mesh.recall import Recall
+from istiod.mesh.route import Retry
+from istiod.mesh.scope import OutboundScope
+from istiod.mesh.settings import MeshSettings, OutboundMode
+from tests.mesh import world
 
 
 class Thing:
@@ -36,3 +45,83 @@ def test_a_generation_that_was_not_used_passes_everything_on() -> None:
     recall, thing = Recall(), Thing()
     first = recall.of("x", (thing,), object)
     assert recall.next().next().of("x", (thing,), object) is first
+
+
+DETAILS = world.service("details", "http:80", "tcp:9000", ip="10.0.0.1")
+REVIEWS = world.service("reviews", "http:80", "tcp:9000", ip="10.0.0.2")
+SUBSETS = world.subsets("reviews", "v1")
+RULES = world.rules(
+    "details",
+    """
+    hosts: [details, x.example]
+    http: [{route: [{destination: {host: reviews, subset: v1}}]}]
+    tcp: [{route: [{destination: {host: reviews, subset: v1, port: {number: 9000}}}]}]
+    """,
+)
+ALIAS = """
+apiVersion: v1
+kind: Service
+metadata: {name: alias, namespace: default}
+spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
+"""
+OBJECTS = tuple(world.objects(DETAILS, REVIEWS, SUBSETS, RULES, ALIAS))
+MORE = tuple(
+    world.objects(
+        world.service("details", "http:80", "tcp:9000", ip="10.0.0.3"),
+        world.service("reviews", "http:80", "http-x:81", "tcp:9000", ip="10.0.0.2"),
+        world.subsets("reviews", "v1", policy="{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}"),
+        world.rules("details", "{hosts: [details], http: [{route: [{destination: {host: reviews}}]}]}"),
+        ALIAS.replace("reviews", "details"),
+    )
+)
+Case = tuple[Object, ...]
+CASES: list[tuple[Case, Case]] = []
+for place, other in enumerate(MORE):
+    less = OBJECTS[:place] + OBJECTS[place + 1 :]
+    CASES += [(OBJECTS, less), (less, OBJECTS), (OBJECTS, (*less, other))]
+
+
+def same(found: OutboundScope, fresh: OutboundScope) -> bool:
+    return (found.clusters, found.listeners, found.routes) == (fresh.clusters, fresh.listeners, fresh.routes)
+
+
+@pytest.mark.parametrize(("first", "then"), CASES)
+def test_a_scope_follows_what_comes_goes_and_changes(first: Case, then: Case) -> None:
+    before = world.of(world.holding(first))
+    recall = Recall()
+    known = before.sidecar(recall=recall)
+    after = world.of(world.holding(then), previous=before)
+    assert same(after.sidecar(before=known, recall=recall.next()), world.of(world.holding(then)).sidecar())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        MeshSettings(outbound=OutboundMode.REGISTRY_ONLY),
+        MeshSettings(auto_mtls=False),
+        MeshSettings(default_retry=Retry(attempts=1, retry_on="5xx")),
+        MeshSettings(protocol_detection_timeout=timedelta(seconds=1)),
+    ],
+)
+def test_a_scope_follows_the_settings(settings: MeshSettings) -> None:
+    recall = Recall()
+    before = world.of(world.holding(OBJECTS))
+    before.sidecar(recall=recall)
+    after = world.of(world.holding(OBJECTS), settings, previous=before)
+    fresh = world.of(world.holding(OBJECTS), settings).sidecar()
+    assert same(after.sidecar(recall=recall.next()), fresh)
+
+
+def test_a_change_of_one_host_makes_nothing_of_the_others_again() -> None:
+    recall = Recall()
+    before = world.of(world.holding(OBJECTS))
+    known = before.sidecar(recall=recall)
+    rule = world.rules("reviews", "{hosts: [reviews], http: [{timeout: 1s, route: [{destination: {host: reviews}}]}]}")
+    after = world.of(world.holding((*OBJECTS, *world.objects(rule))), previous=before)
+    found = after.sidecar(recall=recall.next())
+    assert all(found.clusters[name] is one for name, one in known.clusters.items())
+    changed = {name for name, one in known.listeners.items() if found.listeners[name] is not one}
+    assert changed == {"virtualOutbound", "10.0.0.2_9000"}
+    hosts = {one.name: one for one in known.routes["80"].virtual_hosts}
+    changed = {one.name for one in found.routes["80"].virtual_hosts if hosts[one.name] is not one}
+    assert changed == {"reviews.default.svc.cluster.local:80"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,10 +76,17 @@ class World:
 
 
 def snapshot(*texts: str) -> ConfigSnapshot:
+    return holding(objects(*texts))
+
+
+def objects(*texts: str) -> list[Object]:
+    return [read(document) for text in texts for document in yaml.safe_load_all(textwrap.dedent(text))]
+
+
+def holding(items: Iterable[Object]) -> ConfigSnapshot:
     store = ConfigStore()
-    for text in texts:
-        for document in yaml.safe_load_all(textwrap.dedent(text)):
-            store.apply(read(document))
+    for item in items:
+        store.apply(item)
     return store.snapshot()
 
 
