@@ -79,6 +79,11 @@ CASES: list[tuple[Case, Case]] = []
 for place, other in enumerate(MORE):
     less = OBJECTS[:place] + OBJECTS[place + 1 :]
     CASES += [(OBJECTS, less), (less, OBJECTS), (OBJECTS, (*less, other))]
+for other in world.objects(
+    world.subsets("reviews", "v1", policy="{connectionPool: {tcp: {idleTimeout: 10s}}}"),
+    RULES.replace("http:\n  - ", "http:\n  - timeout: 1s\n    "),
+):
+    CASES.append((OBJECTS, (*(one for one in OBJECTS if one.key != other.key), other)))
 
 
 def same(found: OutboundScope, fresh: OutboundScope) -> bool:
