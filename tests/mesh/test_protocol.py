@@ -34,3 +34,18 @@ def test_a_port_speaks_what_its_object_says(
 def test_service_entries_name_protocols_in_any_case() -> None:
     assert protocol.parse("MONGO") is Protocol.MONGO
     assert protocol.parse("") is Protocol.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("protocol_", "http", "http2", "tls", "tcp"),
+    [
+        (Protocol.HTTP, True, False, False, False),
+        (Protocol.GRPC, True, True, False, False),
+        (Protocol.HTTPS, False, False, True, True),
+        (Protocol.TCP, False, False, False, True),
+        (Protocol.UDP, False, False, False, False),
+        (Protocol.UNSUPPORTED, False, False, False, False),
+    ],
+)
+def test_protocols_fall_into_families(protocol_: Protocol, *, http: bool, http2: bool, tls: bool, tcp: bool) -> None:
+    assert (protocol_.is_http, protocol_.is_http2, protocol_.is_tls, protocol_.is_tcp) == (http, http2, tls, tcp)
