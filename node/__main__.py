@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import pathlib
 import signal
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -107,13 +107,23 @@ async def _ready(mesh: Mesh, given: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _child(argv: Sequence[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
-    """This program in the background, in a session of its own; not asyncio's, whose loop would end it."""
+def _child(argv: Sequence[str], log: pathlib.Path) -> int:
+    """This program in the background, in a session of its own; its process id. It outlives us on purpose."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    streams = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
     command = [sys.executable, "-m", "node", *argv]
-    with log.open("wb") as output:
-        return subprocess.Popen(  # noqa: S603 (ourselves)
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
+    here = str(pathlib.Path(__file__).resolve().parent.parent)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))}
+    return os.posix_spawn(sys.executable, command, env, file_actions=streams, setsid=True)
+
+
+def _runs(child: int) -> bool:
+    """Whether our child still runs."""
+    return os.waitpid(child, os.WNOHANG) == (0, 0)
 
 
 async def _detach(given: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -124,7 +134,7 @@ async def _detach(given: argparse.Namespace, argv: Sequence[str]) -> int:
     log = given.root / f"{given.name}.log"
     rest = [each for each in argv if each not in {"-d", "--detach"}]
     child = _child(rest, log)
-    while child.poll() is None:
+    while _runs(child):
         said = log.read_text()
         if any(line.startswith(f"mesh {given.name} ") for line in said.splitlines()):  # its last word on the start
             _say(said)

@@ -39,6 +39,8 @@ class Blueprint:
     post_start: Action | None = None
     pre_stop: Action | None = None
     restart: str = "Always"
+    grace: float = 30.0
+    """Seconds between SIGTERM and SIGKILL when a probe wants the command ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +182,7 @@ class Container:
             with contextlib.suppress(OSError):
                 await self.ask(hook)
         if probes.startup is not None and not await prober.started(self.ask, probes.startup):
-            self._signal(signal.SIGTERM)
+            await self._terminate()
             return
         self.state.started = True
         self.up.set()
@@ -197,7 +199,13 @@ class Container:
     async def _live(self, probe: Probe) -> None:
         """End the run when the liveness probe fails."""
         await prober.alive(self.ask, probe)
+        await self._terminate()
+
+    async def _terminate(self) -> None:
+        """End this run; the caller is cancelled with it."""
         self._signal(signal.SIGTERM)
+        await asyncio.sleep(self._blueprint.grace)
+        self._signal(signal.SIGKILL)
 
     def _set_ready(self, *, ready: bool) -> None:
         self.state.ready = ready

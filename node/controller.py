@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from crds.key import ConfigKey
-from node import replicas
+from node import replicas, world
 from node.container import now
 from node.errors import MeshError
 from node.objects import Raw, key_of, labels_of
 from node.pod import Pod, Site
 from node.replicas import Replica
 from node.services import Backend
-from node.world import NODE_NAME
 from wire import names
 
 _TEMPLATE = "pod-template-hash"
@@ -62,15 +61,15 @@ class Controller:
         """Start what is missing; mark what has to go. ``remove_marked`` comes after the marks are published."""
         for key, raw in objects.items():
             if key.kind == "Deployment":
-                self._roll(key, raw)
+                self._roll(key, raw, objects)
             elif key.kind == "Pod" and (key.namespace, key.name) not in self.members:
-                self._make(key, raw)
+                self._make(key, raw, objects)
         for member in self.members.values():
             wanted = objects.get(member.owner)
             if wanted is None or (member.owner.kind == "Pod" and wanted.get("spec") != member.given):
                 self.mark(member)
 
-    def _roll(self, key: ConfigKey, deployment: Raw) -> None:
+    def _roll(self, key: ConfigKey, deployment: Raw, objects: Mapping[ConfigKey, Raw]) -> None:
         """One step of a Deployment."""
         alive = [
             Replica(
@@ -88,15 +87,15 @@ class Controller:
             self.mark(self.members[key.namespace, name])
         for _ in range(plan.create):
             suffix = "".join(secrets.choice(replicas.ALPHABET) for _ in range(5))
-            self._make(key, replicas.pod_of(deployment, f"{key.name}-{chosen}-{suffix}"))
+            self._make(key, replicas.pod_of(deployment, f"{key.name}-{chosen}-{suffix}"), objects)
 
-    def _make(self, owner: ConfigKey, raw: Raw) -> None:
+    def _make(self, owner: ConfigKey, raw: Raw, objects: Mapping[ConfigKey, Raw]) -> None:
         """Make and start a pod."""
         self._numbers += 1
         key = key_of(raw)
         meta = {**raw["metadata"], "uid": f"{self._numbers:08x}-{key.namespace}-{key.name}"}
         given = raw.get("spec") or {}
-        placed = {**raw, "metadata": meta, "spec": {"nodeName": NODE_NAME, **given}}
+        placed = {**raw, "metadata": meta, "spec": {**given, "nodeName": world.node_for(given, objects)}}
         injected = self._inject(placed)
         if injected is None:
             return

@@ -9,6 +9,7 @@ goes to a tmpfs that ends with its last process. So nothing is written to the ho
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -113,7 +114,8 @@ def _reveal(path: str) -> None:
     for parent in pathlib.Path(path).parents:
         mode = parent.stat().st_mode
         if not mode & 0o001:
-            parent.chmod(mode | 0o001)
+            with contextlib.suppress(OSError):  # a read-only view; the command's own start says what it cannot reach
+                parent.chmod(mode | 0o001)
 
 
 def _enter_new(spec: dict[str, Any]) -> None:

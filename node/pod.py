@@ -179,6 +179,7 @@ class Pod:
             post_start=hook("postStart"),
             pre_stop=hook("preStop"),
             restart=restart,
+            grace=self.grace,
         )
 
     def _launch_spec(self, raw: Raw, image: Image) -> Launch:

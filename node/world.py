@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from crds.key import ConfigKey
 from node import resolver, services
-from node.objects import Raw, key_of, labels_of
+from node.objects import Raw, key_of, labels_of, selects
 from node.services import Addresses, Backend
 from wire import names
 
@@ -66,6 +67,18 @@ def accounts(objects: Iterable[Raw], spaces: Iterable[Raw]) -> list[Raw]:
         name = key_of(space).name
         declared.setdefault(ConfigKey("", "ServiceAccount", name, "default"), _named("ServiceAccount", "default", name))
     return [declared[key] for key in sorted(declared)]
+
+
+def node_for(spec: Mapping[str, Any], objects: Mapping[ConfigKey, Raw]) -> str:
+    """The node for a pod: the one it names, the first declared one that its nodeSelector chooses, else our own.
+
+    All nodes are this machine; they differ in labels, so that localities can be tried.
+    """
+    if named := spec.get("nodeName"):
+        return str(named)
+    selector = spec.get("nodeSelector") or {}
+    chosen = [key.name for key, raw in objects.items() if key.kind == "Node" and selects(selector, labels_of(raw))]
+    return min(chosen, default=NODE_NAME)
 
 
 def zone_of(node: str, objects: Mapping[ConfigKey, Raw]) -> str:

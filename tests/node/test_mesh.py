@@ -47,6 +47,14 @@ kind: Pod
 metadata: {name: a, labels: {app: a}}
 spec: {terminationGracePeriodSeconds: 1, containers: [{name: app, image: test, args: [serve, a, "8080"]}]}
 """
+OVER_TCP = """\
+import socket, struct
+name = b"".join(bytes([len(p)]) + p for p in b"b.default.svc.cluster.local".split(b".")) + b"\\0"
+query = struct.pack("!6H", 7, 256, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1)
+with socket.create_connection(("10.96.0.10", 53), 3) as server:
+    server.sendall(struct.pack("!H", len(query)) + query)
+    print(socket.inet_ntoa(server.recv(600)[-4:]))
+"""
 SECONDS = 30.0
 
 
@@ -74,6 +82,8 @@ async def test_two_pods_call_each_other_by_name_and_cluster_ip(options: Options)
         assert answers == {p["metadata"]["name"] for p in mesh.pods() if p["metadata"]["name"] != "a"}
         own = mesh.pod("b")
         assert [(await get(mesh, "http://b/", own.name)).split()[0] for _ in range(8)] == ["b"] * 8
+        code, out, err = await mesh.exec("a", [sys.executable, "-c", OVER_TCP])
+        assert (code, address in out) == (0, True), err
         code, _, err = await mesh.exec("a", [sys.executable, APP, "get", "http://nosuch/"])
         assert (code, "Name or service not known" in err) == (1, True)
         code, _, err = await mesh.exec("a", [sys.executable, APP, "get", "http://b:81/"])

@@ -6,12 +6,15 @@ import asyncio
 import os
 import pathlib
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 
 from node import __main__ as program
-from node import home, network
+from node import home, launch, network
 from node.options import Options
 
 SERVER = """\
@@ -22,59 +25,79 @@ spec:
   terminationGracePeriodSeconds: 1
   containers: [{name: app, image: busybox, command: [sh, -c, "echo hello; exec sleep 1000"]}]
 """
+Run = Callable[..., tuple[int, str]]
 
 
-async def meshnode(options: Options, *argv: str) -> tuple[int, str]:
-    """Run the program; its exit code and all that it said."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "node", "--root", str(options.root), "--name", "m", *argv),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        stdin=asyncio.subprocess.DEVNULL,
-    )
-    out, _ = await process.communicate()
-    return process.returncode or 0, out.decode()
+@pytest.fixture
+def meshnode(options: Options, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the program here; gives its exit code and all that it said."""
+
+    def run(*argv: str) -> tuple[int, str]:
+        code = program.main(["--root", str(options.root), "--name", "m", *argv])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
 
 
 @pytest.mark.root
-async def test_up_work_with_it_and_down(options: Options, tmp_path: pathlib.Path) -> None:
-    file = tmp_path / "a.yaml"
+def test_up_work_with_it_and_down(meshnode: Run, tmp_path: pathlib.Path) -> None:
+    file, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
     file.write_text(SERVER)
-    code, out = await meshnode(options, "up", "--no-control-plane", "-d", "-f", str(file))
+    other.write_text(SERVER.replace("name: a,", "name: b,") + "---\nkind: [\n")
+    code, out = meshnode("up", "--no-control-plane", "-d", "-f", str(file))
     assert (code, "mesh m is up" in out) == (0, True), out
     try:
-        assert (await meshnode(options, "up", "--no-control-plane"))[1].startswith("meshnode: mesh m is up already")
-        assert "1/1" in (await meshnode(options, "status"))[1]
-        assert await meshnode(options, "logs", "a") == (0, "hello\n")
-        assert await meshnode(options, "exec", "a", "--", "sh", "-c", "echo out; exit 3") == (3, "out\n")
-        (tmp_path / "b.yaml").write_text(SERVER.replace("name: a,", "name: b,") + "---\nkind: [\n")
-        code, out = await meshnode(options, "apply", "-f", str(tmp_path / "b.yaml"))
+        assert "meshnode: mesh m is up already" in meshnode("up", "--no-control-plane")[1]
+        assert "mesh m is up already" in meshnode("up", "--no-control-plane", "-d")[1]
+        assert "1/1" in meshnode("status")[1]
+        assert meshnode("logs", "a") == (0, "hello\n")
+        assert meshnode("exec", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 3") == (3, "out\nerr\n")
+        code, out = meshnode("apply", "-f", str(other))
         assert (code, "M0001" in out) == (1, True)
-        assert await meshnode(options, "kill", "b") == (0, "b\n")
-        assert await meshnode(options, "delete", "Pod", "a") == (0, "Pod a deleted\n")
-        assert await meshnode(options, "delete", "Pod", "a") == (1, "Pod a not found\n")
-        assert await meshnode(options, "kill", "nosuch") == (1, "meshnode: no pod nosuch\n")
+        assert meshnode("kill", "b") == (0, "b\n")
+        assert meshnode("delete", "Pod", "a") == (0, "Pod a deleted\n")
+        assert meshnode("delete", "Pod", "a") == (1, "Pod a not found\n")
+        assert meshnode("kill", "nosuch") == (1, "meshnode: no pod nosuch\n")
+        assert meshnode("apply", "-f", "nosuch.yaml")[0] == 1
     finally:
-        assert await meshnode(options, "down") == (0, "mesh m: all of it is removed\n")
+        assert meshnode("down") == (0, "mesh m: all of it is removed\n")
     assert home.namespaces("m") == []
-    assert await meshnode(options, "down") == (0, "mesh m: is not there\n")
-    assert await meshnode(options, "status") == (1, "meshnode: mesh m is not up\n")
+    assert meshnode("down") == (0, "mesh m: is not there\n")
+    assert meshnode("status") == (1, "meshnode: mesh m is not up\n")
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("cleaner", ["down", "another mesh"])
-async def test_what_a_killed_meshnode_leaves_is_removed(options: Options, tmp_path: pathlib.Path, cleaner: str) -> None:
+def test_a_mesh_in_the_foreground_ends_with_a_signal(options: Options, tmp_path: pathlib.Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(SERVER)
-    assert (await meshnode(options, "up", "--no-control-plane", "-d", "-f", str(file)))[0] == 0
+    command = [sys.executable, "-m", "node", "--root", str(options.root), "--name", "m", "up", "--no-control-plane"]
+    with subprocess.Popen([*command, "-f", str(file)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "mesh m is up\n":
+                process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+    assert home.namespaces("m") == []
+    assert list(options.root.iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("cleaner", ["down", "the next mesh"])
+def test_what_a_killed_meshnode_leaves_is_removed(
+    options: Options, meshnode: Run, tmp_path: pathlib.Path, cleaner: str
+) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(SERVER)
+    assert meshnode("up", "--no-control-plane", "-d", "-f", str(file))[0] == 0
     assert len(home.namespaces("m")) == 2
     os.kill(home.owner(options.root, "m"), signal.SIGKILL)
     if cleaner == "down":
-        assert (await meshnode(options, "down"))[0] == 0
+        assert meshnode("down")[0] == 0
     else:
-        async with asyncio.timeout(10):
-            while not await home.clean_dead(options.root):  # noqa: ASYNC110 (the kernel may not have ended it yet)
-                await asyncio.sleep(0.05)
+        end = time.monotonic() + 10
+        while not asyncio.run(home.clean_dead(options.root)):  # the kernel may not have ended it yet
+            assert time.monotonic() < end
     assert home.namespaces("m") == []
     assert not [p for p in options.root.iterdir() if p.is_dir()]
 
@@ -83,13 +106,33 @@ def test_without_root_there_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert program.main(["up", "-d"]) == 1
-    assert "needs root" in capsys.readouterr().err
-    assert program.main(["up"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    for argv in (["up", "-d"], ["up"], ["down"]):
+        assert program.main(argv) == 1
+        said = capsys.readouterr().err
+        assert ("needs root" in said, said.count("\n")) == (True, 1)
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", "")
     assert "apt-get install iproute2 iptables nftables" in network.missing()
+
+
+def test_a_container_that_cannot_be_made_says_why(tmp_path: pathlib.Path) -> None:
+    reading, writing = os.pipe()
+    try:
+        assert launch.main(["launch.py", str(tmp_path / "nosuch.json"), str(writing)]) == 127
+        assert b"No such file" in os.read(reading, 1000)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_file_replaces_a_link_and_its_folders_can_be_walked_by_anybody(tmp_path: pathlib.Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    link = closed / "resolv.conf"
+    link.symlink_to("/run/nosuch")
+    launch._write(str(link), "text", 0o644)
+    launch._reveal(str(link))
+    assert (link.read_text(), link.is_symlink(), closed.stat().st_mode & 0o777) == ("text", False, 0o701)

@@ -146,6 +146,15 @@ def test_the_zone_of_a_node_is_what_its_label_says() -> None:
     assert world.zone_of("other", {}) == world.ZONE
 
 
+def test_a_pod_goes_to_the_node_that_it_names_or_selects() -> None:
+    node = {"metadata": {"name": "n", "labels": {"zone": "z1"}}}
+    nodes = {ConfigKey("", "Node", "", "n"): node}
+    assert world.node_for({"nodeName": "x"}, nodes) == "x"
+    assert world.node_for({"nodeSelector": {"zone": "z1"}}, nodes) == "n"
+    assert world.node_for({"nodeSelector": {"zone": "z2"}}, nodes) == world.NODE_NAME
+    assert world.node_for({}, nodes) == world.NODE_NAME
+
+
 # -- DNS
 
 ZONE: resolver.Zone = {
