@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import grpc.aio
 from istiod.ads import request
 from istiod.ads.request import Decoded, Request
 from istiod.ads.session import AdsSession, Shared
-from istiod.config.protocols import Changed, Configuration, Subscription
+from istiod.config.protocols import Changed, Configuration
 from istiod.config.proxy import Proxy
 from istiod.config.resource import EMPTY, ResourceSet
 from wire import names
@@ -60,7 +61,8 @@ class Status:
 class Connection:
     """A stream from its admission to its end. Everything runs in the event loop's thread.
 
-    The RPC's own coroutine writes: whenever something happened, it asks the session what to send.
+    ``holds`` is what has to be given back when it is over. The RPC's own coroutine writes: whenever something happened,
+    it asks the session what to send.
     """
 
     def __init__(self, context: Context, proxy: Proxy, settings: Settings, clock: Callable[[], float]) -> None:
@@ -74,15 +76,15 @@ class Connection:
         self._awake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._end: Status | None = None
-        self._task = asyncio.current_task()
+        self.holds = contextlib.ExitStack()
 
-    def subscribe(self, configuration: Configuration, shared: Shared, *, delta: bool) -> Subscription:
+    def subscribe(self, configuration: Configuration, shared: Shared, *, delta: bool) -> None:
         """Make the session; its first target is there when this returns."""
         self.session = AdsSession(EMPTY, self._clock(), delta=delta, shared=shared)
-        return configuration.subscribe(self.proxy, self._retarget)
+        self.holds.callback(configuration.subscribe(self.proxy, self._retarget).close)
 
-    async def run(self, first: Request, decode: Decode) -> None:
-        """Serve until the client leaves or the stream is ended."""
+    async def run(self, first: Request, decode: Decode) -> Status:
+        """Serve until the client leaves or the stream is ended; gives the status that the client must be told."""
         self._take(first)
         reader = self._loop.create_task(self._read(decode))
         try:
@@ -91,9 +93,13 @@ class Connection:
                 await self._awake.wait()
         finally:
             reader.cancel()
-            self._set_timer(None)
-        if self._end.code is not grpc.StatusCode.OK:  # grpc takes an abort with OK for a bug
-            await self._context.abort(self._end.code, self._end.details)
+            self.close()
+        return self._end
+
+    def close(self) -> None:
+        """Give back what the stream holds, at its end or when it is cut."""
+        self._set_timer(None)
+        self.holds.close()
 
     def end(self, code: grpc.StatusCode, details: str) -> None:
         """End the stream with this status, after the response that is being written."""
@@ -111,9 +117,13 @@ class Connection:
         sends = self.session.plan(now)
         wake = self.session.wake
         for send in sends:
+            if self._end is not None:
+                return
             deadline = self._loop.call_later(self._settings.write, self._cut)
-            await self._context.write(send.encode())
-            deadline.cancel()
+            try:
+                await self._context.write(send.encode())
+            finally:
+                deadline.cancel()
         self._set_timer(None if wake is None else max(0.0, wake - self._clock()))
 
     async def _read(self, decode: Decode) -> None:
@@ -146,6 +156,11 @@ class Connection:
         self._timer = None if delay is None else self._loop.call_later(delay, self._awake.set)
 
     def _cut(self) -> None:
+        """Forget a client that does not read, and tell it so should it ever read again.
+
+        gRPC can neither end an RPC nor send its status while a message waits, and a coroutine that is cancelled there
+        leaves the client with a stream that says nothing any more. A dead client is found by keep-alive.
+        """
         _LOG.warning("%s has not read for %g s: stream cut", self.proxy.node.id[:200], self._settings.write)
-        if self._task is not None:
-            self._task.cancel()
+        self.end(grpc.StatusCode.UNAVAILABLE, f"nothing was read for {self._settings.write:g} s")
+        self.close()

@@ -158,16 +158,13 @@ class AdsServer:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane has not read its configuration yet")
         proxy, first = await self._admit(context, decode)
         connection = Connection(context, proxy, self._settings, self._clock)
-        subscription = connection.subscribe(self._configuration, self._shared, delta=delta)
+        connection.subscribe(self._configuration, self._shared, delta=delta)
         self._connections[id(connection)] = connection
-        timer = self._expiry(context, connection)
-        try:
-            await connection.run(first, decode)
-        finally:
-            del self._connections[id(connection)]
-            subscription.close()
-            if timer is not None:
-                timer.cancel()
+        connection.holds.callback(self._connections.pop, id(connection))
+        self._end_with_certificate(context, connection)
+        status = await connection.run(first, decode)
+        if status.code is not grpc.StatusCode.OK:  # grpc takes an abort with OK for a bug
+            await context.abort(status.code, status.details)
 
     async def _admit(self, context: Context, decode: Decode) -> tuple[Proxy, Request]:
         """The proxy of a new stream, and its first request; aborts what may not be served."""
@@ -187,11 +184,12 @@ class AdsServer:
             _LOG.warning("refused a stream of %s: %s", context.peer(), str(refusal)[:500])
             await context.abort(_REFUSALS[type(refusal)], str(refusal)[:500])
 
-    def _expiry(self, context: Context, connection: Connection) -> asyncio.TimerHandle | None:
+    def _end_with_certificate(self, context: Context, connection: Connection) -> None:
         """End the stream when its certificate does. Its connection ends by age, far within a certificate's life."""
         over = auth.expires(context.auth_context())
         if over is None:
-            return None
+            return
         left = (over - dt.datetime.now(dt.UTC)).total_seconds()
         end = partial(connection.end, grpc.StatusCode.UNAUTHENTICATED, f"the client's certificate ended at {over}")
-        return asyncio.get_running_loop().call_later(max(0.0, left), end)
+        timer = asyncio.get_running_loop().call_later(max(0.0, left), end)
+        connection.holds.callback(timer.cancel)

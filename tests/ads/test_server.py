@@ -1,0 +1,333 @@
+"""The gRPC shell: who is let in, what the wire carries, how streams end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+
+from istiod.ads.auth import Authenticator
+from istiod.ads.connection import Settings
+from istiod.ads.server import AdsServer
+from istiod.config.proxy import Proxy
+from tests.ads import made
+from tests.ads.real_envoy import until
+from wire import names
+
+NODE = "sidecar~10.0.0.1~app.demo~demo.svc.cluster.local"
+DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+Call = grpc.aio.StreamStreamCall[discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse]
+
+
+def request(type_url: str = names.CLUSTER, node: str = NODE, **metadata: str) -> discovery_pb2.DeltaDiscoveryRequest:
+    asked = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, node=base_pb2.Node(id=node))
+    asked.node.metadata.update(metadata)
+    return asked
+
+
+async def refusal(call: Call) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await asyncio.wait_for(call.read(), 10)
+    return error.value.code(), error.value.details() or ""
+
+
+@dataclass
+class Served:
+    server: AdsServer
+    configuration: made.Fixed
+    port: int
+    acks: list[tuple[str, str]]
+
+    @contextlib.asynccontextmanager
+    async def stream(self, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[Call]:
+        address = f"localhost:{self.port}"
+        channel = grpc.aio.secure_channel(address, credentials) if credentials else grpc.aio.insecure_channel(address)
+        async with channel:
+            yield ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+
+
+@pytest_asyncio.fixture
+async def served() -> AsyncIterator[Served]:
+    acks: list[tuple[str, str]] = []
+    settings = Settings(
+        write=0.5, first=0.5, on_ack=lambda proxy, type_url, _: acks.append((proxy.node.name, type_url))
+    )
+    configuration = made.Fixed(made.targets(made.cluster("c1"), made.endpoints("c1", 9001)))
+    server = AdsServer(configuration, time.monotonic, settings=settings)
+    port = server.add_plaintext("127.0.0.1:0")
+    await server.start()
+    yield Served(server, configuration, port, acks)
+    await server.stop(0.1)
+
+
+async def test_nobody_is_served_before_the_configuration_was_read(served: Served) -> None:
+    served.configuration.ready = False
+    async with served.stream() as call:
+        assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_response_on_the_wire_is_what_envoys_api_says(served: Served) -> None:
+    async with served.stream() as call:
+        await call.write(request())
+        response = await call.read()
+        assert response.type_url == names.CLUSTER
+        assert [(r.name, len(r.version)) for r in response.resources] == [("c1", 16)]
+        assert response.resources[0].resource.type_url == names.CLUSTER
+        assert response.nonce
+        assert response.system_version_info == response.nonce
+        await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER, response_nonce=response.nonce))
+        await until(lambda: served.acks == [("app", names.CLUSTER)], "the ACK was told")
+        (status,) = served.server.status()
+        assert status.proxy.node.namespace == "demo"
+        assert status.acked_at is not None
+        assert status.target == 1
+        assert not status.settled
+        assert not served.server.converged()
+
+
+async def test_a_client_that_leaves_is_forgotten(served: Served) -> None:
+    async with served.stream() as call:
+        await call.write(request())
+        await call.read()
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+    async with served.stream() as call:
+        await call.write(request())
+        await call.read()
+        call.cancel()
+    await until(lambda: served.configuration.closed == 2, "both places are given back")
+    assert served.server.status() == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER).SerializeToString(),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (request(node="nobody").SerializeToString(), grpc.StatusCode.INVALID_ARGUMENT),
+        (request(node="x" * 2000).SerializeToString(), grpc.StatusCode.INVALID_ARGUMENT),
+        (request(LABELS="x" * 70_000).SerializeToString(), grpc.StatusCode.INVALID_ARGUMENT),
+        (request("istio.io/debug/syncz").SerializeToString(), grpc.StatusCode.PERMISSION_DENIED),
+        (None, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+    ids=["no protobuf", "no node", "no id of ours", "huge id", "huge metadata", "no xDS type", "nothing at all"],
+)
+async def test_a_first_request_that_makes_no_sense_is_refused(
+    served: Served, raw: bytes | None, code: grpc.StatusCode
+) -> None:
+    async with grpc.aio.insecure_channel(f"localhost:{served.port}") as channel:
+        call = channel.stream_stream(DELTA_METHOD)()
+        if raw is not None:
+            await call.write(raw)
+        else:
+            await call.done_writing()
+        assert (await refusal(call))[0] is code
+
+
+async def test_a_later_request_that_makes_no_sense_ends_the_stream(served: Served) -> None:
+    async with served.stream() as call:
+        await call.write(request())
+        await call.read()
+        too_many = [f"n{i}" for i in range(20_001)]
+        await call.write(
+            discovery_pb2.DeltaDiscoveryRequest(type_url=names.ENDPOINT, resource_names_subscribe=too_many)
+        )
+        assert (await refusal(call))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_stream_without_a_request_is_ended(served: Served) -> None:
+    async with served.stream() as call:
+        assert (await refusal(call))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_secrets_are_not_for_those_without_identity(served: Served) -> None:
+    async with served.stream() as call:
+        await call.write(request(names.SECRET))
+        await call.write(request(names.CLUSTER))
+        assert (await call.read()).type_url == names.CLUSTER
+        (status,) = served.server.status()
+        assert [t.type_url for t in status.types] == [names.CLUSTER]
+
+
+async def test_a_client_that_does_not_read_is_cut(served: Served) -> None:
+    many = [made.cluster(f"cluster-with-a-long-name-{i:05}") for i in range(20_000)]
+    served.configuration.target = made.targets(*many)
+    window = [("grpc.http2.lookahead_bytes", 65_536), ("grpc.http2.bdp_probe", 0)]
+    options = [*window, ("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"localhost:{served.port}", options=options) as channel:
+        call = channel.stream_stream(DELTA_METHOD)()
+        await call.write(request().SerializeToString())
+        await until(lambda: len(served.configuration.listeners) == 1, "the stream is there")
+        await until(lambda: served.configuration.closed == 1, "the stream is cut")
+        await call.read()
+        assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_server_that_stops_says_so(served: Served) -> None:
+    async with served.stream() as call:
+        await call.write(request())
+        await call.read()
+        await served.server.stop(0.5)
+        assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_timer_sends_what_is_due(served: Served) -> None:
+    served.configuration.target = made.targets(made.cluster("c1"), made.listener("l1", 1, "r1"))
+    async with served.stream() as call:
+        await call.write(request())
+        assert (await call.read()).type_url == names.CLUSTER
+        served.configuration.set(made.cluster("c2"))
+        assert [r.name for r in (await call.read()).resources] == ["c2"], "after two seconds without an ACK"
+
+
+async def test_state_of_the_world_is_served_beside_delta(served: Served) -> None:
+    async with grpc.aio.insecure_channel(f"localhost:{served.port}") as channel:
+        call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources()
+        await call.write(discovery_pb2.DiscoveryRequest(type_url=names.CLUSTER, node=base_pb2.Node(id=NODE)))
+        response = await call.read()
+        assert response.version_info == response.nonce
+        assert [r.type_url for r in response.resources] == [names.CLUSTER]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "10.1.2.3:15010", "example.com:1", ":15010"])
+async def test_plaintext_is_for_loopback_only(address: str) -> None:
+    server = AdsServer(made.Fixed(), time.monotonic)
+    with pytest.raises(ValueError, match="loopback only"):
+        server.add_plaintext(address)
+    await server.stop()
+
+
+# mTLS
+
+
+@dataclass
+class Authority:
+    """A CA for a test."""
+
+    key: ec.EllipticCurvePrivateKey
+    root: x509.Certificate
+
+    def issue(self, *, uri: str = "", dns: str = "", life: dt.timedelta = dt.timedelta(hours=1)) -> tuple[bytes, bytes]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        names_of = [*([x509.UniformResourceIdentifier(uri)] if uri else []), *([x509.DNSName(dns)] if dns else [])]
+        certificate = _certificate(key, x509.Name([]), self.root.subject, life).add_extension(
+            x509.SubjectAlternativeName(names_of), critical=True
+        )
+        return pem_key(key), certificate.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def roots(self) -> bytes:
+        return self.root.public_bytes(serialization.Encoding.PEM)
+
+    def client(self, uri: str, **kwargs: dt.timedelta) -> grpc.ChannelCredentials:
+        key, chain = self.issue(uri=uri, **kwargs)
+        return grpc.ssl_channel_credentials(self.roots, key, chain)
+
+
+def _certificate(
+    key: ec.EllipticCurvePrivateKey, subject: x509.Name, issuer: x509.Name, life: dt.timedelta
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=1))
+        .not_valid_after(now + life)
+    )
+
+
+def pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test root")])
+    builder = _certificate(key, subject, subject, dt.timedelta(hours=2))
+    root = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return Authority(key, root.sign(key, hashes.SHA256()))
+
+
+@pytest_asyncio.fixture
+async def secure(authority: Authority) -> AsyncIterator[Served]:
+    key, chain = authority.issue(dns="localhost")
+    configuration = grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=authority.roots)
+    credentials = grpc.dynamic_ssl_server_credentials(
+        configuration, lambda: configuration, require_client_authentication=True
+    )
+    fixed = made.Fixed(made.targets(made.cluster("c1")))
+    server = AdsServer(fixed, time.monotonic, authenticator=Authenticator(frozenset(("cluster.local",))))
+    port = server.add_mtls("127.0.0.1:0", credentials)
+    await server.start()
+    yield Served(server, fixed, port, [])
+    await server.stop(0.1)
+
+
+async def admitted(served: Served, credentials: grpc.ChannelCredentials, **metadata: str) -> Proxy:
+    async with served.stream(credentials) as call:
+        await call.write(request(**metadata))
+        await call.read()
+        return served.configuration.proxies[-1]
+
+
+async def test_the_certificate_decides_who_a_proxy_is(secure: Served, authority: Authority) -> None:
+    credentials = authority.client("spiffe://cluster.local/ns/demo/sa/app")
+    proxy = await admitted(secure, credentials, SERVICE_ACCOUNT="app")
+    assert str(proxy.peer.identity) == "spiffe://cluster.local/ns/demo/sa/app"
+    unclaimed = await admitted(secure, credentials)
+    assert unclaimed.node.service_account == "app", "what is not claimed is filled from the proof"
+
+
+@pytest.mark.parametrize("claim", [{"SERVICE_ACCOUNT": "other"}, {"NAMESPACE": "other"}])
+async def test_a_claim_against_the_certificate_is_refused_with_both_named(
+    secure: Served, authority: Authority, claim: dict[str, str]
+) -> None:
+    async with secure.stream(authority.client("spiffe://cluster.local/ns/demo/sa/app")) as call:
+        await call.write(request(**claim))
+        code, details = await refusal(call)
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "spiffe://cluster.local/ns/demo/sa/app" in details
+    assert "other" in details
+    assert not secure.configuration.proxies
+
+
+@pytest.mark.parametrize("uri", ["", "spiffe://elsewhere/ns/demo/sa/app", "spiffe://cluster.local/workload/app"])
+async def test_an_identity_of_another_mesh_is_none(secure: Served, authority: Authority, uri: str) -> None:
+    key, chain = authority.issue(uri=uri, dns="" if uri else "app.demo")
+    async with secure.stream(grpc.ssl_channel_credentials(authority.roots, key, chain)) as call:
+        assert (await refusal(call))[0] is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_without_a_certificate_there_is_no_connection(secure: Served, authority: Authority) -> None:
+    async with secure.stream(grpc.ssl_channel_credentials(authority.roots)) as call:
+        assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_stream_ends_with_its_certificate(secure: Served, authority: Authority) -> None:
+    credentials = authority.client("spiffe://cluster.local/ns/demo/sa/app", life=dt.timedelta(seconds=2))
+    async with secure.stream(credentials) as call:
+        await call.write(request())
+        await call.read()
+        assert (await refusal(call))[0] is grpc.StatusCode.UNAUTHENTICATED
