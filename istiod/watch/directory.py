@@ -110,10 +110,11 @@ class _Source:
         """Take in what changed at or below ``paths``."""
         roots = tree.roots(paths, self._folders)
         found = await asyncio.to_thread(tree.scan, roots)
+        await self._load({path: stamp for path, stamp in found.items() if self._stamps.get(path) != stamp})
+        # Removals last: what moves from one file to another, or is replaced under a new name, must never be missing.
         for path in [known for known in self._stamps if known not in found and tree.below(known, roots)]:
             del self._stamps[path]
             self._apply(self._files.drop(path))
-        await self._load({path: stamp for path, stamp in found.items() if self._stamps.get(path) != stamp})
         self._tell()
 
     async def _load(self, changed: Mapping[str, Stamp]) -> None:

@@ -97,6 +97,24 @@ async def test_an_atomic_rename_replaces_a_file(watched: Watched, tmp_path: Path
     await watched.see(other="2", second="1")
 
 
+async def test_an_object_that_moves_to_another_file_is_never_missing(watched: Watched, tmp_path: Path) -> None:
+    seen: list[dict[str, str]] = []
+    watched.store.listen(lambda _: seen.append(watched.values))
+    (tmp_path / "moved.yaml").write_text(config_map("first", "2"))
+    (tmp_path / "first.yaml").unlink()
+    await watched.see(first="2", second="1")
+    assert all("first" in values for values in seen), seen
+
+
+async def test_what_replaces_another_object_comes_before_that_one_goes(watched: Watched, tmp_path: Path) -> None:
+    seen: list[set[str]] = []
+    watched.store.listen(lambda _: seen.append(set(watched.values)))
+    (tmp_path / "successor.yaml").write_text(config_map("successor", "1"))
+    (tmp_path / "first.yaml").unlink()
+    await watched.see(successor="1", second="1")
+    assert all({"first", "successor"} & names for names in seen), seen
+
+
 async def test_folders_that_come_and_go_are_followed(watched: Watched, tmp_path: Path) -> None:
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     (tmp_path / "sub").rename(outside)
