@@ -90,12 +90,12 @@ class Running:
 
     def inside(self) -> int:
         """Good answers that the pod has had."""
-        counts = [line for line in self.book.mesh.logs("asker").splitlines() if line.startswith("ok ")]
+        counts = [line for line in self.book.mesh.logs("asker", "asker").splitlines() if line.startswith("ok ")]
         return int(counts[-1][3:]) if counts else 0
 
     def failed(self) -> list[str]:
         """Everything that went wrong, as clients and as proxies saw it, and between which changes."""
-        inside = [line for line in self.book.mesh.logs("asker").splitlines() if not line.startswith("ok ")]
+        inside = [line for line in self.book.mesh.logs("asker", "asker").splitlines() if not line.startswith("ok ")]
         return [f"outside {each}" for each in self.outside.failures] + inside + worlds.faults(self.book.mesh)
 
     def story(self) -> str:
