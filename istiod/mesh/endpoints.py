@@ -111,7 +111,7 @@ def _leaf(service: Service, inputs: Inputs) -> EndpointLeaf | None:
     if peers is not None:
         ports = {port: [_under(peers, service, e) for e in endpoints] for port, endpoints in ports.items()}
     identities = {e.identity for endpoints in ports.values() for e in endpoints if e.identity}
-    settled = {port: _settled(service, endpoints) for port, endpoints in sorted(ports.items())}
+    settled = {port: _settled(endpoints) for port, endpoints in sorted(ports.items())}
     return EndpointLeaf(
         ports={port: endpoints for port, endpoints in settled.items() if endpoints},
         identities=tuple(sorted(identities)),
@@ -202,14 +202,16 @@ def _selected(service: Service, found: Backends) -> Iterable[tuple[int, Endpoint
                 yield port.number, _of_pod(pod, pod.addresses[0], Health.HEALTHY, number)
 
 
-def _settled(service: Service, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """Each address and port once, the healthiest word on it, in a fixed order; unready ones only where published.
+def _settled(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """Each address and port once, the healthiest word on it, in a fixed order; nobody who is not ready.
+
+    Where a Service publishes unready addresses, Kubernetes itself calls them ready in the slices.
 
     Where nobody is healthy those that drain serve: better than nobody (Kubernetes: ProxyTerminatingEndpoints).
     """
     best: dict[tuple[str, int], Endpoint] = {}
     for endpoint in sorted(endpoints, key=lambda e: (_RANK[e.health], e.address, e.port)):
-        if endpoint.health is not Health.UNHEALTHY or service.publish_not_ready:
+        if endpoint.health is not Health.UNHEALTHY:
             best.setdefault((endpoint.address, endpoint.port), endpoint)
     ordered = tuple(best[place] for place in sorted(best))
     if any(e.health is Health.HEALTHY for e in ordered):

@@ -75,9 +75,12 @@ class Place:
 
 
 def shape(model: Model, place: Place) -> Shape:
-    """The shape of a workload: the ports that services of its namespace send to, and the mTLS modes that hold."""
+    """The shape of a workload: the ports that services of its namespace send to, and the mTLS modes that hold.
+
+    A UDP port counts as opaque TCP where nobody declares the number for TCP: so it does on Istio.
+    """
     ports: dict[int, InboundPort] = {}
-    for service, port, target in targets(model, place):
+    for service, port, target in sorted(targets(model, place), key=lambda found: found[1].protocol is Protocol.UDP):
         if target != model.settings.inbound_port:
             ports.setdefault(target, _port(model, service, port, target))
     verdict = model.peers.of_workload(place.namespace, place.labels)
@@ -94,7 +97,7 @@ def targets(model: Model, place: Place) -> Iterator[tuple[Service, Port, int]]:
     for service in _targeting(model, place):
         for port in service.ports:
             target = place.ports.get(port.target, 0) if isinstance(port.target, str) else port.target or port.number
-            if target and port.protocol is not Protocol.UDP:
+            if target:
                 yield service, port, target
 
 

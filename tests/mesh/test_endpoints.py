@@ -73,19 +73,17 @@ def test_the_healthiest_word_on_an_address_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("conditions", "publish", "expected"),
+    ("conditions", "expected"),
     [
-        ({}, False, [Health.HEALTHY]),
-        ({"ready": True}, False, [Health.HEALTHY]),
-        ({"ready": False}, False, []),
-        ({"ready": False}, True, [Health.UNHEALTHY]),
-        ({"ready": False, "serving": False, "terminating": True}, False, []),
+        ({}, [Health.HEALTHY]),
+        ({"ready": True}, [Health.HEALTHY]),
+        ({"ready": False}, []),
+        ({"ready": False, "serving": False, "terminating": True}, []),
     ],
 )
-def test_conditions_decide_who_is_sent(conditions: dict[str, bool], *, publish: bool, expected: list[Health]) -> None:
+def test_conditions_decide_who_is_sent(conditions: dict[str, bool], expected: list[Health]) -> None:
     mesh = fleet.Mesh(
-        fleet.kube_service("web", spec={"publishNotReadyAddresses": publish}),
-        fleet.slice_of("web", fleet.backend("10.1.0.1", conditions=conditions)),
+        fleet.kube_service("web"), fleet.slice_of("web", fleet.backend("10.1.0.1", conditions=conditions))
     )
     assert [e.health for e in served(mesh)] == expected
 
@@ -96,9 +94,6 @@ def test_terminating_endpoints_drain_and_serve_only_when_nobody_else_does() -> N
     assert [e.health for e in served(mesh)] == [Health.DRAINING, Health.HEALTHY]
     mesh.apply(fleet.slice_of("web", leaving))
     assert [e.health for e in served(mesh)] == [Health.HEALTHY]
-    sick = fleet.backend("10.1.0.2", conditions={"ready": False})
-    mesh.apply(fleet.kube_service("web", spec={"publishNotReadyAddresses": True}), fleet.slice_of("web", leaving, sick))
-    assert [e.health for e in served(mesh)] == [Health.HEALTHY, Health.UNHEALTHY]
 
 
 def test_identities_are_known_before_a_pod_is_ready_so_that_clusters_need_not_change() -> None:

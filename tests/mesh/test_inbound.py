@@ -44,6 +44,7 @@ def test_services_that_select_the_workload_give_it_ports() -> None:
                 {"name": "main", "port": 81, "targetPort": "named"},
                 {"name": "lost", "port": 82, "targetPort": "unknown"},
                 {"name": "dns", "port": 53, "protocol": "UDP"},
+                {"name": "quic", "port": 85, "protocol": "UDP", "targetPort": 8080},
                 {"name": "plain", "port": 83},
                 {"name": "loop", "port": 84, "targetPort": 15006},
             ],
@@ -52,7 +53,7 @@ def test_services_that_select_the_workload_give_it_ports() -> None:
         fleet.kube_service("web", "elsewhere"),
         at=place({"named": 9090}),
     )
-    assert ports(found) == [(83, 83, "web"), (8080, 80, "web"), (9090, 81, "web")]
+    assert ports(found) == [(53, 53, "web"), (83, 83, "web"), (8080, 80, "web"), (9090, 81, "web")]
 
 
 def test_the_oldest_service_names_a_port_that_several_target() -> None:
