@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from istiod.ads import gates, wanted
 from istiod.ads.stream import Draft, Stream
@@ -28,17 +29,22 @@ class Plan:
     wake: float | None
 
 
+_NOTHING = Plan(drafts=(), linger=MappingProxyType({}), blocked=MappingProxyType({}), wake=None)
+
+
 def plan(stream: Stream, now: float) -> Plan:
     """The next responses of this stream."""
+    if all(sub.idle for sub in stream.subscriptions.values()):
+        return _NOTHING
     planner = _Planner(stream, now)
     planner.add_and_remove()
     planner.endpoints()
     for sub in stream.subscriptions.values():
-        if sub.type_url not in _ORDERED:
+        if sub.type_url not in _ORDERED and not sub.idle:
             planner.plain(sub)
     for type_url in planner.order():
         switching = stream.subscriptions.get(type_url)
-        if switching is not None:
+        if switching is not None and not switching.idle:
             planner.switch(switching)
     return Plan(drafts=tuple(planner.drafts), linger=planner.linger, blocked=planner.blocked, wake=planner.wake)
 
@@ -62,7 +68,7 @@ class _Planner:
     def add_and_remove(self) -> None:
         """CDS: what is new or changed at once, what leaves when its time has come."""
         sub = self.stream.clusters
-        if sub is None:
+        if sub is None or sub.idle:
             return
         self.linger = gates.linger(self.stream, sub, self.now)
         gone = (*self.due(sub), *wanted.denied(self.stream, sub))
@@ -86,7 +92,7 @@ class _Planner:
     def endpoints(self) -> None:
         """EDS is outside of all gates; what a cluster just sent waits for is not even held back by an EDS under way."""
         sub = self.stream.subscriptions.get(names.ENDPOINT)
-        if sub is None or (not self.drafts and not sub.owed and not sub.overlay):
+        if sub is None or (not self.drafts and sub.idle):
             return
         if self.collecting():
             self.ask_again(self.stream.started + self.stream.timing.collect)

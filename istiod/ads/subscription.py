@@ -114,6 +114,11 @@ class Subscription:
         """Whether the client wants this name."""
         return self.wildcard or name in self.names
 
+    @property
+    def idle(self) -> bool:
+        """Whether the client has all of the target, and there is nothing to tell it."""
+        return not self.overlay and not self.owed and (self.answered or self.type_url in NAMED)
+
     def flight_of(self, name: str) -> Flight | None:
         """The newest response under way that brings or removes the name."""
         for flight in reversed(self.flights):
