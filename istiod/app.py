@@ -11,6 +11,7 @@ import datetime as dt
 import logging
 import pathlib
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +21,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from istiod.ads import auth
 from istiod.ads.server import AdsServer, ProxyStatus
 from istiod.ca import authority, keystore, tokens
 from istiod.ca import server as ca_server
@@ -130,6 +132,8 @@ class ControlPlane:
         if settings.ca_address or settings.mtls_address:
             await self._open_secure(stack, tasks)
         if settings.grpc_address:
+            auth.require_loopback(settings.grpc_address)
+            require_free(settings.grpc_address)
             self._ads.add_plaintext(settings.grpc_address)
         await self._ads.start()
         stack.push_async_callback(self._ads.stop)
@@ -138,6 +142,8 @@ class ControlPlane:
         settings = self._settings
         if not settings.ca_dir or not settings.token_key:
             raise SettingsError("--secureGRPCAddr and --mtlsAddr need --caDir and --tokenKey")
+        for address in filter(None, (settings.ca_address, settings.mtls_address)):
+            require_free(address)
         ca = keystore.load_or_create(keystore.Folder(pathlib.Path(settings.ca_dir)), settings.trust_domain, now())
         serving = ServingCertificate(ca, now)
         renewal = tasks.create_task(serving.renew_forever())
@@ -157,6 +163,20 @@ class ControlPlane:
             syncz=lambda: [syncz(status, time.monotonic()) for status in self._ads.status()],
             configz=lambda: [item.model_dump(mode="json", by_alias=True) for item in self._store.snapshot()],
         )
+
+
+def require_free(address: str) -> None:
+    """See that HOST:PORT can be bound: gRPC's own complaint is several lines long, and does not give the reason.
+
+    Raises:
+        OSError: it is taken, or not ours.
+    """
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except OSError as error:
+        raise OSError(error.errno, f"{address}: {error.strerror}") from error
 
 
 def public_key(path: str) -> ec.EllipticCurvePublicKey:
