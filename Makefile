@@ -7,7 +7,7 @@ PURE := crds/*,wire/*,istiod/settings.py,istiod/config/*,istiod/mesh/*,istiod/en
 CONFORMANCE ?= ../shared/conformance
 export CONFORMANCE
 
-.PHONY: help demo demo-up demo-down check test test-long bench generate lock clean packages
+.PHONY: help demo demo-up demo-down check test test-long conformance bench generate lock clean packages
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -60,6 +60,9 @@ demo-up: .venv/.installed packages ## keep BookInfo running, its page on http://
 
 demo-down: .venv/.installed ## end what demo-up left running
 	@$(PY) -m examples.demo down
+
+conformance: .venv/.installed ## how close to recordings of a real istiod; cases in CONFORMANCE (docs/conformance.md)
+	@$(PY) -m conformance
 
 bench: .venv/.installed ## what one change and one first configuration cost
 	@$(PY) -m bench

