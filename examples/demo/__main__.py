@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from examples.demo.mesh import RULES, bookinfo
+from examples.demo.mesh import bookinfo
 from examples.demo.steps import STEPS, ClaimError
 from node import home
 from node.errors import MeshError
@@ -50,8 +50,7 @@ async def up() -> int:
     async with bookinfo(PORT, NAME) as book:
         print(f"\n{book.mesh.table()}\n")
         print(f"The page:  http://127.0.0.1:{PORT}/productpage")
-        print(f"The rules: files in {book.mesh.config}; try")
-        print(f"           cp {RULES}/reviews-v3.yaml {book.mesh.config}/")
+        print(f"A change:  .venv/bin/python -m node --name {NAME} apply -f examples/bookinfo/networking/reviews-v3.yaml")
         print("To end it: make demo-down, or Ctrl-C here", flush=True)
         await stop.wait()
     return 0

@@ -12,7 +12,6 @@ from functools import lru_cache
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import base_pb2, extension_pb2, substitution_format_string_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
-from envoy.extensions.formatter.metadata.v3 import metadata_pb2
 from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 from google.protobuf import json_format, struct_pb2
 
@@ -63,10 +62,7 @@ JSON = {
 }
 """Istio's default JSON fields, and the rule."""
 
-_FORMATTERS = (
-    ("%METADATA(", "envoy.formatter.metadata", metadata_pb2.Metadata),
-    ("%REQ_WITHOUT_QUERY(", "envoy.formatter.req_without_query", req_without_query_pb2.ReqWithoutQuery),
-)
+_FORMATTERS = (("%REQ_WITHOUT_QUERY(", "envoy.formatter.req_without_query", req_without_query_pb2.ReqWithoutQuery),)
 _NO_ROUTE = accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=["NR"]))
 
 
