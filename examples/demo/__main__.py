@@ -14,6 +14,7 @@ from node.errors import MeshError
 
 NAME = "demo"
 PORT = 8080
+APPLY = ".venv/bin/python -m node --name"
 GO_ON = f"""
   Go on:
     make demo-up      keeps BookInfo running, its page on http://127.0.0.1:{PORT}/productpage
@@ -50,7 +51,7 @@ async def up() -> int:
     async with bookinfo(PORT, NAME) as book:
         print(f"\n{book.mesh.table()}\n")
         print(f"The page:  http://127.0.0.1:{PORT}/productpage")
-        print(f"A change:  .venv/bin/python -m node --name {NAME} apply -f examples/bookinfo/networking/reviews-v3.yaml")
+        print(f"A change:  {APPLY} {NAME} apply -f examples/bookinfo/networking/reviews-v3.yaml")
         print("To end it: make demo-down, or Ctrl-C here", flush=True)
         await stop.wait()
     return 0
