@@ -93,26 +93,40 @@ def shape(model: Model, place: Place) -> Shape:
 
 
 def targets(model: Model, place: Place) -> Iterator[tuple[Service, Port, int]]:
-    """The service ports that send to a workload, each with the workload's port; the oldest service first."""
-    for service in _targeting(model, place):
-        for port in service.ports:
-            target = place.ports.get(port.target, 0) if isinstance(port.target, str) else port.target or port.number
-            if target:
-                yield service, port, target
+    """The service ports that send to a workload, each with the workload's port; the oldest service first.
+
+    A selector finds it by labels. Services without selector find it by an address of their endpoints (Kubernetes ones
+    only where no other selects it: Istio, GetProxyServiceTargets), ServiceEntries by the endpoints that they name.
+    """
+    home, own = model.registry.in_namespace(place.namespace), frozenset(place.addresses)
+    selected = any(s.kubernetes and s.selector and s.selector <= place.labels for s in home)
+    for service in home:
+        if service.selector:
+            if service.selector <= place.labels:
+                yield from _by_target(service, place)
+        elif not service.kubernetes:
+            yield from _declared(model, service, own)
+        elif not selected and _serves_at(model, service, own):
+            yield from _by_target(service, place)
 
 
-def _targeting(model: Model, place: Place) -> list[Service]:
-    """Services whose selector matches; where none does, those without selector whose endpoints have its address."""
-    home = model.registry.in_namespace(place.namespace)
-    if found := [s for s in home if s.selector and s.selector <= place.labels]:
-        return found
-    own = frozenset(place.addresses)
-    return [
-        s
-        for s in home
-        if not s.selector
-        and any(not own.isdisjoint(found) for _, found in model.summary(s.host, s.namespace).addresses)
-    ]
+def _by_target(service: Service, place: Place) -> Iterator[tuple[Service, Port, int]]:
+    for port in service.ports:
+        target = place.ports.get(port.target, 0) if isinstance(port.target, str) else port.target or port.number
+        if target:
+            yield service, port, target
+
+
+def _declared(model: Model, service: Service, own: frozenset[str]) -> Iterator[tuple[Service, Port, int]]:
+    for port in service.ports:
+        for endpoint in model.declared.of(service.host, service.namespace, port.number):
+            if endpoint.address in own:
+                yield service, port, endpoint.port
+
+
+def _serves_at(model: Model, service: Service, own: frozenset[str]) -> bool:
+    known = model.summary(service.host, service.namespace).addresses
+    return any(not own.isdisjoint(addresses) for _, addresses in known)
 
 
 def _port(model: Model, service: Service, port: Port, target: int) -> InboundPort:

@@ -73,6 +73,15 @@ def test_a_service_without_selector_finds_its_workload_by_address() -> None:
     assert ports(shape(*texts, fleet.kube_service("web"))) == [(8080, 80, "web")]
 
 
+def test_a_service_entry_finds_its_workload_by_the_endpoints_that_it_names() -> None:
+    ports_of = [{"name": "http", "number": 80}, {"name": "tcp", "number": 90, "targetPort": 9000}]
+    endpoints = [{"address": "10.1.0.1", "ports": {"http": 8080}}, {"address": "10.1.0.2"}]
+    spec = {"hosts": ["vm.com"], "ports": ports_of, "resolution": "STATIC", "endpoints": endpoints}
+    texts = (fleet.istio("ServiceEntry", "vm", spec), fleet.kube_service("web", ports=[{"port": 70, "name": "tcp"}]))
+    assert ports(shape(*texts)) == [(70, 70, "web"), (8080, 80, "vm.com"), (9000, 90, "vm.com")]
+    assert ports(shape(*texts, at=place(address="10.1.0.3"))) == [(70, 70, "web")]
+
+
 def test_connection_limits_hold_at_the_receiving_end() -> None:
     limit = {"connectionPool": {"tcp": {"maxConnections": 7}}}
     found = build(
