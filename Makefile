@@ -12,7 +12,7 @@ export CONFORMANCE
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-.venv/.installed: requirements-dev.lock
+.venv/.installed: requirements-dev.lock pyproject.toml tools/venv.sh
 	@echo "== installing Python packages from the hashed lock into .venv"
 	@tools/venv.sh
 	@touch $@

@@ -14,7 +14,7 @@ from node.errors import MeshError
 
 NAME = "demo"
 PORT = 8080
-APPLY = ".venv/bin/python -m node --name"
+APPLY = ".venv/bin/meshnode --name"
 GO_ON = f"""
   Go on:
     make demo-up      keeps BookInfo running, its page on http://127.0.0.1:{PORT}/productpage
