@@ -336,7 +336,7 @@ KINDS: Mapping[Draw, int] = {
 
 def changes(seed: int, count: int) -> Iterator[Change]:
     """So many changes after ``start``; the same for the same seed."""
-    dice, shop = random.Random(seed), Shop()  # noqa: S311 (chance for tests)
+    dice, shop = random.Random(seed), Shop()
     made = 0
     while made < count:
         (draw,) = dice.choices(list(KINDS), list(KINDS.values()))
