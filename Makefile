@@ -1,6 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Each installs what it needs and says so.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 PY := .venv/bin/python
 RUFF := .venv/bin/ruff
 PURE := crds/*,wire/*,istiod/settings.py,istiod/config/*,istiod/mesh/*,istiod/envoy/*,istiod/ads/session.py,istiod/ads/plan.py,webhook/inject.py,agent/bootstrap/*,agent/iptables/rules.py
