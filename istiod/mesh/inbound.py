@@ -187,13 +187,17 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
     modes = dict(found.port_mtls)
     all_chains = [
         _blackhole(settings),
-        *inbound_chains.chains(_rest(found.origin), Protocol.UNSUPPORTED, found.mtls),
+        *inbound_chains.chains(_rest(found.origin, 0), Protocol.UNSUPPORTED, found.mtls),
     ]
+    declared = {port.target for port in found.ports}
+    for target, mode in found.port_mtls:
+        if target not in declared:
+            all_chains += inbound_chains.chains(_rest(found.origin, target), Protocol.UNSUPPORTED, mode)
     for port in found.ports:
         mode = modes.get(port.target, found.mtls)
         all_chains += inbound_chains.chains(_target(port, found.origin), port.protocol, mode)
-    tls_off = _without(all_chains, lambda match: match.transport_protocol == "tls")
-    http_off = _without(all_chains, lambda match: match.application_protocols == PLAINTEXT_HTTP)
+    tls_off = _without(all_chains, lambda chain: chain.tls is not None)
+    http_off = _without(all_chains, lambda chain: chain.match.application_protocols == PLAINTEXT_HTTP)
     return Listener(
         name=LISTENER,
         address=_ANY_ADDRESS,
@@ -209,12 +213,12 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
     )
 
 
-def _without(all_chains: Iterable[Chain], needs: Callable[[ChainMatch], bool]) -> tuple[int, ...] | None:
+def _without(all_chains: Iterable[Chain], needs: Callable[[Chain], bool]) -> tuple[int, ...] | None:
     """Declared ports none of whose chains needs an inspector; None when no chain at all does."""
     needed: dict[int, bool] = {}
     for chain in all_chains:
         port = chain.match.destination_port
-        needed[port] = needed.get(port, False) or needs(chain.match)
+        needed[port] = needed.get(port, False) or needs(chain)
     if not any(needed.values()):
         return None
     return tuple(sorted(port for port, need in needed.items() if port and not need))
@@ -229,9 +233,10 @@ def _blackhole(settings: MeshSettings) -> Chain:
     )
 
 
-def _rest(origin: Origin | None) -> Target:
+def _rest(origin: Origin | None, port: int) -> Target:
+    """Ports that no service declares: all of them (0), or one that has an mTLS mode of its own."""
     return Target(
-        port=0,
+        port=port,
         http_name=f"{LISTENER}-catchall-http",
         tcp_name=LISTENER,
         http_stats=INBOUND_PASSTHROUGH,

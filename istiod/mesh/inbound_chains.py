@@ -71,7 +71,11 @@ _SNIFFED: _Ways = {
         _Way(_TLS, (), _Layer.TCP, None),
     ),
     MutualTls.STRICT: (_Way(_TLS, _MESH_HTTP_ALPN, _Layer.HTTP, _HTTP_TLS), _Way(_TLS, (), _Layer.TCP, _TCP_TLS)),
-    MutualTls.DISABLE: (_Way(_RAW, PLAINTEXT_HTTP, _Layer.HTTP, None), _Way(_RAW, (), _Layer.TCP, None)),
+    MutualTls.DISABLE: (
+        _Way(_RAW, PLAINTEXT_HTTP, _Layer.HTTP, None),
+        _Way(_RAW, (), _Layer.TCP, None),
+        _Way(_TLS, (), _Layer.TCP, None),  # where the TLS inspector is on for the sake of other ports
+    ),
 }
 
 

@@ -159,7 +159,11 @@ NAME = "0.0.0.0_8080"
             ],
         ),
         ("sniffed", "STRICT", [("tls", "istio-http/1.0", "http", True), ("tls", "", "tcp", True)]),
-        ("sniffed", "DISABLE", [("raw_buffer", "http/1.1", "http", False), ("raw_buffer", "", "tcp", False)]),
+        (
+            "sniffed",
+            "DISABLE",
+            [("raw_buffer", "http/1.1", "http", False), ("raw_buffer", "", "tcp", False), ("tls", "", "tcp", False)],
+        ),
     ],
 )
 def test_mode_and_protocol_decide_the_chains(port: str, mode: str, expected: list[tuple[str, str, str, bool]]) -> None:
@@ -187,6 +191,15 @@ def test_undeclared_ports_have_chains_of_their_own_and_the_listeners_port_none()
         "inbound|http|0",
         ":0/*",
     )
+
+
+def test_an_undeclared_port_may_have_a_mode_of_its_own() -> None:
+    own = peer("DISABLE", selector={"matchLabels": {"app": "web"}}, portLevelMtls={9000: {"mode": "STRICT"}})
+    found = [line(chain) for chain in listener(fleet.kube_service("web"), own).chains]
+    assert [one for one in found if one[1] == 9000] == [
+        ("virtualInbound-catchall-http", 9000, "tls", "istio-http/1.0", "http", True),
+        ("virtualInbound", 9000, "tls", "", "tcp", True),
+    ]
 
 
 def test_a_port_has_its_routes_inline() -> None:
