@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -39,11 +39,34 @@ class Parsed:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-def parse(document: Mapping[str, object]) -> Parsed:
+def name_stem(document: Mapping[str, object]) -> str | None:
+    """How the name of an object that has none begins; None where it has one, or where this is no object.
+
+    It is what ``metadata.generateName`` says, else made of the kind.
+    """
+    kind, fields = document.get("kind"), _metadata(document)
+    if not (isinstance(kind, str) and kind and document.get("apiVersion")) or fields.get("name") not in (None, ""):
+        return None
+    said = fields.get("generateName")
+    return said if isinstance(said, str) and said else f"unnamed-{kind.lower()}-"
+
+
+def parse(document: Mapping[str, object], name: str = "") -> Parsed:
     """The object that a document holds, or findings that say why it holds none.
 
     A cluster-scoped object has namespace ""; a namespaced one without gets "default", as kubectl does.
+
+    Args:
+        document: a YAML or JSON mapping.
+        name: the object's name where it has none; that it got one is a finding.
     """
+    if name:
+        parsed = parse({**document, "metadata": {**_metadata(document), "name": name}})
+        if parsed.key is None:
+            return parsed
+        message = f"has no name; it is called {name} while it stands at this place"
+        finding = diagnostic.warning(Code.MISSING_FIELD, parsed.key, "metadata", message)
+        return replace(parsed, diagnostics=(finding, *parsed.diagnostics))
     named = _name(document)
     if isinstance(named, Diagnostic):
         return Parsed(diagnostics=(named,))
@@ -77,8 +100,7 @@ def part(
 
 def _name(document: Document) -> ConfigKey | Diagnostic:
     """The name that a document gives itself, as it stands there."""
-    version, kind, metadata = document.get("apiVersion"), document.get("kind"), document.get("metadata")
-    fields = metadata if isinstance(metadata, Mapping) else {}
+    version, kind, fields = document.get("apiVersion"), document.get("kind"), _metadata(document)
     name, namespace = fields.get("name"), fields.get("namespace")
     given = {"apiVersion": version, "kind": kind, "metadata.name": name}
     missing = [field for field, value in given.items() if not isinstance(value, str) or not value]
@@ -91,6 +113,11 @@ def _name(document: Document) -> ConfigKey | Diagnostic:
             message = f"{_short(value)} is no name: letters, digits, '-', '.', '_' and '~' only"
             return diagnostic.error(Code.BAD_VALUE, None, field, message)
     return key
+
+
+def _metadata(document: Document) -> Mapping[str, Any]:
+    metadata = document.get("metadata")
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def _without_model(key: ConfigKey) -> Parsed:

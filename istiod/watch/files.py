@@ -2,27 +2,38 @@
 
 Rules: a document with an error keeps its object's last good version; a file in which something cannot be read at all
 loses no object; the same object in two places is served from the first by (path, document), and the others take over
-when that one goes.
+when that one goes. An object without a name gets one from its place, and a finding.
 """
 
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Final
 
 from crds import diagnostic, lines
 from crds.diagnostic import Code, Diagnostic, Position, Severity
 from crds.key import ConfigKey
 from crds.meta import Object
-from crds.parse import Parsed, parse
+from crds.parse import Parsed, name_stem, parse
 from crds.text import Chunk, UnreadableError
 
 LARGEST: Final = 16 * 1024 * 1024  # bytes of one file
 _KEPT: Final = "; its last good version keeps serving"
 
-_Outcome = tuple[tuple[str, Parsed], ...] | UnreadableError
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Nameless:
+    """A document without a name, and how the name that it gets begins."""
+
+    stem: str
+    document: Mapping[str, object]
+
+
+_Outcome = tuple[tuple[str, Parsed | _Nameless], ...] | UnreadableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +101,7 @@ class _Reader:
         self._diagnostics: list[Diagnostic] = []
         self._outcomes: dict[str, _Outcome] = {}
         self._complete = True
+        self._nameless: Counter[str] = Counter()
 
     def take(self, chunk: Chunk) -> None:
         """Read one document."""
@@ -102,13 +114,22 @@ class _Reader:
             where = Position(file=self._path, line=chunk.line + outcome.line + 1)
             self._diagnostics.append(diagnostic.error(Code.UNREADABLE, None, "", str(outcome)).at(where))
             return
-        index = lines.find(chunk) if any(parsed.diagnostics for _, parsed in outcome) else {}
-        for place, parsed in outcome:
+        items = [(place, self._named(item)) for place, item in outcome]
+        index = lines.find(chunk) if any(parsed.diagnostics for _, parsed in items) else {}
+        for place, parsed in items:
             kept = self._enter(chunk, place, parsed)
             for finding in parsed.diagnostics:
                 line = lines.nearest(index, place, finding.field)
                 told = replace(finding, message=finding.message + _KEPT) if kept and _is_error(finding) else finding
                 self._diagnostics.append(told.at(Position(file=self._path, line=line)))
+
+    def _named(self, item: Parsed | _Nameless) -> Parsed:
+        """Objects without a name are numbered through the file, and no two files name alike."""
+        if isinstance(item, Parsed):
+            return item
+        self._nameless[item.stem] += 1
+        file = blake2b(self._path.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        return parse(item.document, f"{item.stem}{self._nameless[item.stem]}-{file}")
 
     def state(self) -> FileState:
         """What was read, and what stays because something could not be read."""
@@ -149,9 +170,10 @@ def _parse(path: str, chunk: Chunk) -> _Outcome:
     return tuple((place, _parse_item(item)) for place, item in lines.unroll(document))
 
 
-def _parse_item(item: object) -> Parsed:
+def _parse_item(item: object) -> Parsed | _Nameless:
     if isinstance(item, Mapping):
-        return parse(item)
+        stem = name_stem(item)
+        return parse(item) if stem is None else _Nameless(stem=stem, document=item)
     message = "no Kubernetes object: it is no mapping"
     return Parsed(diagnostics=(diagnostic.error(Code.NOT_AN_OBJECT, None, "", message),))
 

@@ -206,3 +206,30 @@ def test_ports_may_be_names_or_numbers_and_nothing_else() -> None:
         assert isinstance(found, core.Service)
         assert found.spec.ports[0].target_port == value
     assert target(True).diagnostics[0].field == "spec.ports[0].targetPort"  # noqa: FBT003 (a value, no flag)
+
+
+@pytest.mark.parametrize(
+    ("fields", "stem"),
+    [
+        ({"metadata": {"name": "a"}}, None),
+        ({"metadata": {"name": 1}}, None),
+        ({"metadata": {}}, "unnamed-service-"),
+        ({"metadata": {"name": "", "generateName": 1}}, "unnamed-service-"),
+        ({}, "unnamed-service-"),
+        ({"metadata": {"name": None, "generateName": "web-"}}, "web-"),
+        ({"kind": 1}, None),
+        ({"apiVersion": ""}, None),
+    ],
+)
+def test_an_object_without_a_name_says_how_one_may_begin(fields: dict[str, object], stem: str | None) -> None:
+    assert parse.name_stem({"apiVersion": "v1", "kind": "Service", **fields}) == stem
+
+
+def test_an_object_may_be_given_a_name_and_says_so() -> None:
+    parsed = parse.parse({"apiVersion": "v1", "kind": "Service"}, "given")
+    assert parsed.object is not None
+    assert parsed.object.key == ConfigKey("", "Service", "default", "given")
+    assert [(d.code, d.field, d.severity) for d in parsed.diagnostics] == [
+        (Code.MISSING_FIELD, "metadata", Severity.WARNING)
+    ]
+    assert parse.parse({"apiVersion": "v1", "kind": "Lease"}, "given") == parse.Parsed()

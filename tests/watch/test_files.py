@@ -95,6 +95,20 @@ def test_a_bad_document_without_a_good_version_serves_nothing_and_hides_nothing(
     assert source.ports == {}
 
 
+def test_objects_without_a_name_are_named_after_their_kind_and_place(source: Source) -> None:
+    bare = service("x").replace("  name: x\n", "  labels: {}\n")
+    pod = "apiVersion: v1\nkind: Service\nmetadata: {generateName: web-}\nspec: {ports: [{port: 9}]}\n"
+    applied = source.put("a.yaml", service("one"), bare, bare, pod, "apiVersion: apps/v1\nkind: Lease\n").applied
+    named = [item.key.name for item in applied]
+    assert [name.rpartition("-")[0] for name in named[1:]] == ["unnamed-service-1", "unnamed-service-2", "web-1"]
+    assert source.codes == [(Code.MISSING_FIELD, f"a.yaml:{line}") for line in (11, 19, 27)]
+    assert {finding.severity for finding in source.files.diagnostics} == {Severity.WARNING}
+    assert source.put("a.yaml", service("one"), bare, bare, pod).removed == ()
+    other = source.put("b.yaml", bare).applied
+    assert other[0].key.name not in named
+    assert len(source.ports) == 5
+
+
 def test_a_file_that_cannot_be_read_as_a_whole_loses_nothing(source: Source) -> None:
     source.put("a.yaml", service("one"), service("two"))
     source.put("a.yaml", service("two", 81), "metadata: [\n")
