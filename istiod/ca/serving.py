@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +26,34 @@ NAMES: Final = (
     "127.0.0.1",
     "::1",
 )
+
+
+class Renewals:
+    """What is new for one server's credentials: a configuration once after each renewal, otherwise None.
+
+    gRPC takes each answer but None for a change, makes its TLS context anew from it, and frees the old one while other
+    handshakes may still use it (grpc/grpc issue 36693): told the same configuration again at each handshake, it died of
+    200 simultaneous connections. What remains is one exchange per renewal.
+    """
+
+    def __init__(
+        self,
+        configuration: Callable[[], grpc.ServerCertificateConfiguration],
+        given: grpc.ServerCertificateConfiguration,
+    ) -> None:
+        """Follow ``configuration``; the credentials have ``given`` already."""
+        self._configuration = configuration
+        self._given = given
+        self._lock = threading.Lock()
+
+    def next(self) -> grpc.ServerCertificateConfiguration | None:
+        """The present configuration, if the credentials have an older one. From any thread."""
+        with self._lock:
+            now = self._configuration()
+            if now is self._given:
+                return None
+            self._given = now
+            return now
 
 
 class ServingCertificate:
@@ -54,13 +83,14 @@ class ServingCertificate:
         return self._material
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """What ``grpc.dynamic_ssl_server_credentials`` wants of its second argument."""
+        """What ``grpc.dynamic_ssl_server_credentials`` wants of its first argument."""
         return self._configuration
 
     def credentials(self, *, client_certificates: bool) -> grpc.ServerCredentials:
         """Credentials that follow renewals; with ``client_certificates`` a client must show one of our roots."""
+        given = self._configuration
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration, self.configuration, require_client_authentication=client_certificates
+            given, Renewals(self.configuration, given).next, require_client_authentication=client_certificates
         )
 
     def renew(self) -> None:

@@ -1,0 +1,48 @@
+"""The certificate of our own servers: renewed for later handshakes, and safe under many of them."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import grpc.aio
+
+from istiod.ca import authority, serving
+
+AT_ONCE = 100
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def made() -> tuple[authority.Authority, serving.ServingCertificate]:
+    ca = authority.Authority(authority.self_signed("cluster.local", now()))
+    return ca, serving.ServingCertificate(ca, now)
+
+
+def test_each_server_is_told_a_renewal_once_and_nothing_else() -> None:
+    _, certificate = made()
+    one, other = (serving.Renewals(certificate.configuration, certificate.configuration()) for _ in range(2))
+    assert one.next() is None
+    certificate.renew()
+    assert one.next() is certificate.configuration()
+    assert one.next() is None
+    assert other.next() is certificate.configuration()
+
+
+async def test_many_handshakes_at_once_are_served_also_after_a_renewal() -> None:
+    ca, certificate = made()
+    server = grpc.aio.server()
+    port = server.add_secure_port("127.0.0.1:0", certificate.credentials(client_certificates=False))
+    await server.start()
+    trust = grpc.ssl_channel_credentials(ca.roots.encode())
+    options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own each
+    try:
+        for _ in range(2):
+            channels = [grpc.aio.secure_channel(f"localhost:{port}", trust, options) for _ in range(AT_ONCE)]
+            await asyncio.wait_for(asyncio.gather(*(channel.channel_ready() for channel in channels)), 60)
+            await asyncio.gather(*(channel.close() for channel in channels))
+            certificate.renew()
+    finally:
+        await server.stop(0)
