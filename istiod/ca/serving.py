@@ -9,7 +9,7 @@ import asyncio
 import datetime as dt
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -28,6 +28,9 @@ NAMES: Final = (
 )
 
 
+Configuration = grpc.ServerCertificateConfiguration
+
+
 class Renewals:
     """What is new for one server's credentials: a configuration once after each renewal, otherwise None.
 
@@ -36,17 +39,13 @@ class Renewals:
     200 simultaneous connections. What remains is one exchange per renewal.
     """
 
-    def __init__(
-        self,
-        configuration: Callable[[], grpc.ServerCertificateConfiguration],
-        given: grpc.ServerCertificateConfiguration,
-    ) -> None:
+    def __init__(self, configuration: Callable[[], Configuration], given: Configuration) -> None:
         """Follow ``configuration``; the credentials have ``given`` already."""
         self._configuration = configuration
         self._given = given
         self._lock = threading.Lock()
 
-    def next(self) -> grpc.ServerCertificateConfiguration | None:
+    def next(self) -> Configuration | None:
         """The present configuration, if the credentials have an older one. From any thread."""
         with self._lock:
             now = self._configuration()
@@ -89,9 +88,8 @@ class ServingCertificate:
     def credentials(self, *, client_certificates: bool) -> grpc.ServerCredentials:
         """Credentials that follow renewals; with ``client_certificates`` a client must show one of our roots."""
         given = self._configuration
-        return grpc.dynamic_ssl_server_credentials(
-            given, Renewals(self.configuration, given).next, require_client_authentication=client_certificates
-        )
+        renewed: Any = Renewals(self.configuration, given).next  # the stubs of gRPC do not know its None
+        return grpc.dynamic_ssl_server_credentials(given, renewed, require_client_authentication=client_certificates)
 
     def renew(self) -> None:
         """Make a new key and certificate; later handshakes use it.
