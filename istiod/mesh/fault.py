@@ -40,19 +40,16 @@ def convert(said: virtual_service.HTTPFaultInjection | None) -> Fault | None:
 def _delay(said: virtual_service.Delay | None) -> Delay | None:
     if said is None or said.fixed_delay is None:
         return None
-    return Delay(fixed=said.fixed_delay, percent=_percent(said.percentage, said.percent))
+    percent = said.percentage.value if said.percentage else float(said.percent)
+    return Delay(fixed=said.fixed_delay, percent=percent)
 
 
 def _abort(said: virtual_service.Abort | None) -> Abort | None:
     if said is None:
         return None
-    percent = _percent(said.percentage, said.percent)
+    percent = said.percentage.value if said.percentage else float(said.percent) or None
     if said.http_status is not None:
         return Abort(percent=percent, http_status=said.http_status)
     if (status := GRPC_STATUS.get(said.grpc_status or "")) is not None:
         return Abort(percent=percent, grpc_status=status)
     return None
-
-
-def _percent(said: virtual_service.Percent | None, old: int) -> float:
-    return said.value if said is not None else float(old)

@@ -167,9 +167,12 @@ class Delay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
-    """Fail ``percent`` (0-100) of the requests with an HTTP or a gRPC status (one of both is set)."""
+    """Fail ``percent`` (0-100) of the requests with an HTTP or a gRPC status (one of both is set).
 
-    percent: float = 100.0
+    None is nothing said: Istio sends no share, and Envoy fails none.
+    """
+
+    percent: float | None = 100.0
     http_status: int | None = None
     grpc_status: int | None = None
 

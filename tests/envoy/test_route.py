@@ -331,6 +331,8 @@ def test_faults_and_cors_stand_in_the_route() -> None:
     grpc = shown(made.route(fault=Fault(abort=Abort(grpc_status=14)), cors=Cors()))["typed_per_filter_config"]
     assert grpc["envoy.filters.http.fault"]["abort"]["grpc_status"] == 14
     assert "max_age" not in grpc["envoy.filters.http.cors"]
+    nobody = shown(made.route(fault=Fault(abort=Abort(http_status=418, percent=None))))["typed_per_filter_config"]
+    assert "percentage" not in nobody["envoy.filters.http.fault"]["abort"]
 
 
 def test_mirrors_copy_their_share_and_none_of_nothing() -> None:

@@ -123,7 +123,8 @@ def test_every_field_of_a_retry_is_taken() -> None:
             {"delay": {"percentage": {"value": 0.1}, "fixedDelay": "5s"}},
             Fault(delay=Delay(fixed=timedelta(seconds=5), percent=0.1)),
         ),
-        ({"abort": {"httpStatus": 418}}, Fault(abort=Abort(percent=0.0, http_status=418))),
+        ({"abort": {"httpStatus": 418}}, Fault(abort=Abort(percent=None, http_status=418))),
+        ({"abort": {"httpStatus": 418, "percent": 5}}, Fault(abort=Abort(percent=5.0, http_status=418))),
         (
             {"abort": {"percentage": {"value": 100.0}, "grpcStatus": "UNAVAILABLE"}},
             Fault(abort=Abort(percent=100.0, grpc_status=14)),

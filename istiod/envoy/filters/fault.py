@@ -30,7 +30,7 @@ def _delay(delay: Delay) -> common_pb2.FaultDelay:
 
 
 def _abort(abort: Abort) -> fault_pb2.FaultAbort:
-    percentage = wellknown.fraction(abort.percent)
+    percentage = None if abort.percent is None else wellknown.fraction(abort.percent)
     if abort.grpc_status is not None:
         return fault_pb2.FaultAbort(grpc_status=abort.grpc_status, percentage=percentage)
     return fault_pb2.FaultAbort(http_status=abort.http_status, percentage=percentage)
