@@ -75,7 +75,7 @@ class Builder:
             *(finder.of_service(one) for one in here if not is_alias(one) and _speaks_http(one, resolver.port)),
             *finder.of_aliases(filter(is_alias, here)),
         ]
-        ruled = {one.host for one in candidates}
+        ruled = {one.host for one in candidates if one.service is not None}
         lent: dict[str, tuple[Service, ...]] = {}
         for alias in (one for one in self.aliases if one.host not in ruled):
             lent[alias.external_name] = (*lent.get(alias.external_name, ()), alias)

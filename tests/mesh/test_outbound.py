@@ -291,6 +291,14 @@ def test_a_rule_for_a_second_name_is_its_own() -> None:
     assert "web" not in found.domains
 
 
+def test_a_rule_for_an_alias_without_ports_leaves_its_short_names_to_the_service() -> None:
+    rule = world.rules("alias", "{hosts: [alias], http: [{name: own, route: [{destination: {host: web}}]}]}")
+    portless = ALIAS.replace(", ports: [{name: http, port: 80}]", "")
+    table = world.build(WEB, portless, rule).sidecar().routes["80"]
+    assert world.host(table, "alias.default.svc.cluster.local").domains == ("alias.default.svc.cluster.local",)
+    assert "alias" in world.host(table, "web").domains
+
+
 def test_tcp_rules_split_by_weight_and_by_destination() -> None:
     rule = world.rules(
         "db",
