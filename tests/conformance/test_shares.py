@@ -1,0 +1,77 @@
+"""How much of each group passes at least. Raise a share when it has grown; it never falls.
+
+Scenarios take longest: a seeded sample of those that pass is judged here, all of them in ``make test-long``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import pytest
+
+from conformance import accepted, groups, instruments, run
+
+ROOT = instruments.root()
+LEAST: Final[Mapping[str, float]] = {
+    "simulation": 0.54,
+    "xds": 0.37,
+    "iptables": 1.0,
+    "bootstrap": 1.0,
+    "inject": 0.89,
+    "inject_required": 0.87,
+    "validation": 0.97,
+}
+NOT_YET: Final[Mapping[str, str]] = {
+    "authz-http": "AuthorizationPolicy",
+    "bookinfo-ratelimit": "EnvoyFilter",
+    "dr-proxy-protocol": "tunnel settings of a DestinationRule",
+    "envoyfilter": "EnvoyFilter",
+    "gateway-servers": "servers with TLS and with AUTO_PASSTHROUGH",
+    "jwt-routing": "RequestAuthentication",
+    "ratelimit-local": "EnvoyFilter",
+    "se-dns-capture": "addresses that are given to ServiceEntries without any",
+    "se-tls-origination": "workloadSelector and credentialName of a DestinationRule",
+    "sidecar-egress": "Sidecar",
+    "svc-ports": "port protocol grpc-web",
+    "vs-fault": "an abort without percentage",
+}
+SAMPLE: Final = 8
+SEED: Final = 7
+
+pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason=f"no conformance cases at {ROOT}")
+
+
+@pytest.mark.timeout(600)
+def test_no_group_falls_below_its_share() -> None:
+    verdicts = list(run.run(run.tasks(ROOT, LEAST)))
+    assert [verdict.crash for verdict in verdicts if verdict.crash] == []
+    for name, least in LEAST.items():
+        mine = [verdict for verdict in verdicts if verdict.group == name]
+        passed = sum(verdict.passed for verdict in mine)
+        assert passed >= least * len(mine), f"{name}: {passed} of {len(mine)}"
+
+
+def scenarios() -> list[run.Task]:
+    return run.tasks(ROOT, ["scenarios"])
+
+
+def failing(verdicts: list[run.Verdict]) -> dict[str, list[str]]:
+    return {
+        each.case: [str(one) for one in each.differences[:3]] or [each.crash] for each in verdicts if not each.passed
+    }
+
+
+@pytest.mark.timeout(600)
+def test_a_sample_of_scenarios_is_as_recorded() -> None:
+    known = [task for task in scenarios() if task.case not in NOT_YET]
+    assert failing(list(run.run(run.sample(known, SAMPLE, SEED)))) == {}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_every_scenario_is_as_recorded_and_every_accepted_difference_still_exists() -> None:
+    verdicts = list(run.run(run.tasks(ROOT, [group.name for group in groups.GROUPS if group.usual])))
+    assert failing([each for each in verdicts if each.group == "scenarios"]).keys() == NOT_YET.keys()
+    served = {row for verdict in verdicts for row in verdict.rows}
+    assert [row.reason for index, row in enumerate(accepted.table()) if index not in served] == []
