@@ -103,12 +103,28 @@ def leaving(stream: Stream, clusters: Subscription) -> list[str]:
     return found
 
 
+def _served(stream: Stream) -> set[str]:
+    """Clusters named by old versions of listeners and routes that the target has.
+
+    A new listener may take up a route that only draining ones used: with it what was on its way out serves again.
+    """
+    found: set[str] = set()
+    for type_url in (names.LISTENER, names.ROUTE):
+        sub = stream.subscriptions.get(type_url)
+        for name, held in sub.overlay.items() if sub is not None else ():
+            last = subscription.last_good(held)
+            if last is not None and stream.target.get(type_url, name) is not None:
+                found |= last.refs.get(names.CLUSTER, frozenset())
+    return found
+
+
 def linger(stream: Stream, clusters: Subscription, now: float) -> Mapping[str, float | None]:
     """When each leaving cluster goes; None until gate B."""
     found = leaving(stream, clusters)
     if not found:
         return {}
-    due = {name: stream.linger.get(name) for name in found}
+    again = _served(stream)
+    due = {name: None if name in again else stream.linger.get(name) for name in found}
     if None in due.values() and switched(stream):
         due = {name: now + stream.timing.linger if at is None else at for name, at in due.items()}
     return _capped(due, stream, now)

@@ -29,7 +29,16 @@ def wanted(stream: Stream, sub: Subscription, name: str) -> Resource | None:
     last = subscription.last_good(held)
     if last is not None:
         return last if last.version != found.version else None
-    return stream.quarantine.instead(found) if held is None else None
+    return _substitute(stream, found) if held is None else None
+
+
+def _substitute(stream: Stream, found: Resource) -> Resource | None:
+    """The last good one in place of a refused one, unless it names what has gone since."""
+    last = stream.quarantine.instead(found)
+    if last is None:
+        return None
+    named = ((t, name) for t in (names.CLUSTER, names.ROUTE) for name in last.refs.get(t, ()))
+    return last if all(stream.target.get(t, name) is not None for t, name in named) else None
 
 
 def _withheld(stream: Stream, found: Resource, held: Held) -> bool:

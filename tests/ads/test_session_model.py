@@ -199,7 +199,7 @@ COUNT = settings(
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    phases=[Phase.explicit, Phase.generate],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 """No shrinking: a shorter example is found faster by running with fewer steps."""
 TestRefusing = Refusing.TestCase
