@@ -199,7 +199,7 @@ def _proven_key(csr_pem: str) -> PublicKey:
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         public = csr.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CsrRefusedError(f"the CSR cannot be read: {error}") from error
     key = _fit(public)  # before the signature: verifying with an oversized key is a way to burn our CPU
     try:
