@@ -65,8 +65,14 @@ demo-down: .venv/.installed ## end what demo-up left running
 conformance: .venv/.installed ## how close to recordings of a real istiod; cases in CONFORMANCE (docs/conformance.md)
 	@$(PY) -m conformance
 
-bench: .venv/.installed ## what one change and one first configuration cost
-	@$(PY) -m bench
+BENCH ?= 100,5,100
+bench: .venv/.installed build/fleet ## what one change and one first configuration cost; BENCH=services,endpoints,proxies
+	@$(PY) -m bench $(BENCH) --note
+
+build/fleet: $(wildcard bench/fleet/*)
+	@command -v go >/dev/null || { echo "make bench needs Go (1.25 or newer) to build its fleet of proxies; none is in PATH"; exit 1; }
+	@echo "== building the fleet of fake proxies into build/fleet"
+	@mkdir -p build && cd bench/fleet && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -o ../../build/fleet .
 
 clean: ## remove what was built
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,0 +1,163 @@
+"""The processes that are measured: starting them, and reading what they cost from /proc."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+_PATIENCE: Final = 300.0
+
+
+class BenchError(Exception):
+    """The benchmark cannot go on; the message says why."""
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds that a process has used: user and system, in steps of 10 ms."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def rss(pid: int) -> float:
+    """Resident memory of a process in MB."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise BenchError(f"process {pid} is gone")
+
+
+def until(what: str, ask: Callable[[], bool], patience: float = _PATIENCE, step: float = 0.05) -> None:
+    """Ask until the answer is yes.
+
+    Raises:
+        BenchError: it never was.
+    """
+    end = time.monotonic() + patience
+    while not ask():
+        if time.monotonic() > end:
+            raise BenchError(f"waited {patience:g} s in vain: {what}")
+        time.sleep(step)
+
+
+def settle(pid: int, idle: float, calm: float = 0.5) -> None:
+    """Wait until a process has used no more than twice its ``idle`` share of a core for ``calm`` seconds."""
+    since, last = time.monotonic(), cpu(pid)
+    end = since + 60
+    while time.monotonic() < end and time.monotonic() - since < calm:
+        time.sleep(0.1)
+        now = cpu(pid)
+        if now - last > 0.1 * idle * 2 + 1.5 / _TICK:
+            since = time.monotonic()
+        last = now
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def fetch(url: str, data: bytes | None = None) -> Any:
+    """What an HTTP server on loopback answers, as JSON; None while it does not answer."""
+    try:
+        with urllib.request.urlopen(url, data=data, timeout=60) as answer:  # noqa: S310 (our own URL on loopback)
+            return json.load(answer)
+    except (urllib.error.URLError, ConnectionError):
+        return None
+
+
+def start(command: Sequence[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
+    """Start a program whose output goes to a file."""
+    with log.open("wb") as out:
+        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program that ``start`` started."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Istiod:
+    """A control plane of its own process on loopback, with mTLS, reading a folder."""
+
+    def __init__(self, home: pathlib.Path, folder: pathlib.Path, wrap: Sequence[str] = ()) -> None:
+        """Start it; ``wrap`` is put between the interpreter and the module, for a profiler."""
+        self.address = f"127.0.0.1:{free_port()}"
+        self._pages = f"127.0.0.1:{free_port()}"
+        self._log = home / "istiod.log"
+        program = [sys.executable, *(wrap or ("-m", "istiod")), "discovery", "--configDir", str(folder)]
+        program += ["--mtlsAddr", self.address, "--monitoringAddr", self._pages]
+        program += ["--caDir", str(home / "ca"), "--tokenKey", str(home / "token.pem")]
+        self.process = start(program, self._log)
+
+    def wait(self) -> None:
+        """Wait until everything is read and built.
+
+        Raises:
+            BenchError: it ended instead, or takes minutes.
+        """
+        until("istiod is ready", self._ready)
+
+    def check(self) -> None:
+        """See that it runs.
+
+        Raises:
+            BenchError: it has ended.
+        """
+        if (status := self.process.poll()) is not None:
+            raise BenchError(f"istiod ended with {status}:\n{self._log.read_text()[-2000:]}")
+
+    def _ready(self) -> bool:
+        self.check()
+        try:
+            with urllib.request.urlopen(f"http://{self._pages}/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+
+class Fleet:
+    """The fake proxies (bench/fleet)."""
+
+    def __init__(self, home: pathlib.Path, program: pathlib.Path, address: str, count: int, mode: str) -> None:
+        """Start them; they connect at once."""
+        self._control = f"http://127.0.0.1:{free_port()}"
+        command = [str(program), "-addr", address, "-n", str(count), "-mode", mode]
+        command += ["-control", self._control.removeprefix("http://"), "-nodes", str(home / "nodes.jsonl")]
+        certificates = str(home / "clients" / "{ns}.{sa}.")
+        command += ["-root", str(home / "root.pem"), "-cert", certificates + "crt", "-key", certificates + "key"]
+        self.process = start(command, home / "fleet.log")
+
+    def stats(self) -> Any:
+        """See bench/fleet/control.go."""
+        return fetch(f"{self._control}/stats")
+
+    def complete(self) -> int:
+        """How many clients have their first configuration."""
+        stats = self.stats()
+        return int(stats["complete"]) if stats else 0
+
+    def marker(self, kind: str, change: int, since: int) -> Any:
+        """Latencies of a change that was made at ``since`` (Unix time in ns)."""
+        return fetch(f"{self._control}/marker?type={kind}&m={change}&t0={since}")
+
+    def markers(self, kind: str, modulus: int, events: Sequence[tuple[int, int]]) -> Any:
+        """Latencies of many changes, each a number and the time it was made."""
+        told = [{"m": change, "t0": since} for change, since in events]
+        return fetch(f"{self._control}/markers?type={kind}&mod={modulus}", json.dumps(told).encode())
