@@ -196,6 +196,7 @@ class Returning(Streams):
 
 COUNT = settings(
     max_examples=60,
+    derandomize=True,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
