@@ -79,6 +79,7 @@ class Compiler:
         self._memo: WeakValueDictionary[tuple[int, int], _Entry] = WeakValueDictionary()
         self._layers: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
         self._sets: WeakValueDictionary[Hashable, ResourceSet] = WeakValueDictionary()
+        self._assignments: WeakValueDictionary[Hashable, Assignments] = WeakValueDictionary()
         self._book = Book(self.compiled)
 
     def compile(self, scope: Scope, endpoints: EndpointTable, view: View) -> ResourceSet:
@@ -105,19 +106,29 @@ class Compiler:
         identity = (*(id(layer) for parts in layers.values() for layer in parts), id(endpoints), view)
         found = self._sets.get(identity)
         if found is None:
-            assigned = Assignments(clusters.cells, endpoints, view)
-            found = ResourceSet(layers={**layers, names.ENDPOINT: (assigned,)})
+            found = ResourceSet(layers={**layers, names.ENDPOINT: (self._assigned(clusters.cells, endpoints, view),)})
             self._sets[identity] = found
         return found
 
     def changed(self, before: ResourceSet, after: ResourceSet) -> Changed:
-        """As ``resource.changed``, for sets of this compiler; endpoints are looked at only where they may differ."""
+        """The names whose resource came, went or has another version, by type URL; types without change are left out.
+
+        Both sets must be this compiler's. Endpoints are looked at only where they may differ.
+        """
         found = {}
         for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE):
             if moved := _moved(before.layers.get(type_url, ()), after.layers.get(type_url, ())):
                 found[type_url] = moved
         if moved := self._book.changed(_assignments(before), _assignments(after)):
             found[names.ENDPOINT] = moved
+        return found
+
+    def _assigned(self, cells: Mapping[str, Cell], endpoints: EndpointTable, view: View) -> Assignments:
+        """One for all proxies of a scope and view, whatever they listen on themselves."""
+        key = (id(cells), id(endpoints), view)
+        found = self._assignments.get(key)
+        if found is None:
+            found = self._assignments[key] = Assignments(cells, endpoints, view)
         return found
 
     def _known(self, settings: MeshSettings) -> MeshSettings:

@@ -45,19 +45,6 @@ def test_a_set_looks_through_its_layers() -> None:
     assert (found.count(names.CLUSTER), found.count(names.ROUTE)) == (2, 0)
 
 
-def test_only_names_that_differ_count_as_changed() -> None:
-    shared = {"s": cluster("s")}
-    before = resource.ResourceSet(
-        layers={names.CLUSTER: (shared, {"a": cluster("a"), "b": cluster("b"), "gone": cluster("gone")})}
-    )
-    after = resource.ResourceSet(
-        layers={names.CLUSTER: (shared, {"a": cluster("a"), "b": cluster("b", "new")}), names.ROUTE: ({},)}
-    )
-    assert resource.changed(before, after) == {names.CLUSTER: frozenset({"b", "gone"})}
-    assert resource.changed(before, before) == {}
-    assert resource.changed(resource.EMPTY, before) == {names.CLUSTER: frozenset({"s", "a", "b", "gone"})}
-
-
 def test_an_origin_names_object_and_field() -> None:
     key = ConfigKey("networking.istio.io", "VirtualService", "default", "reviews")
     assert str(Origin(key=key, field="spec.http[0]")) == "VirtualService/default/reviews#spec.http[0]"

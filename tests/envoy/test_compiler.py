@@ -10,13 +10,12 @@ from envoy.config.listener.v3 import listener_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from istiod.config import resource
 from istiod.config.resource import EMPTY, ResourceSet
 from istiod.envoy.compiler import VIRTUAL_HOST, Compiler
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.policy import LbAlgorithm, LoadBalancer, LocalityLb, TrafficPolicy
 from istiod.mesh.scope import Cluster, Discovery, Listener, Scope
-from tests.envoy import made, rich
+from tests.envoy import made, oracle, rich
 from wire import names
 
 RANDOM = TrafficPolicy(load_balancer=LoadBalancer(algorithm=LbAlgorithm.RANDOM))
@@ -38,7 +37,7 @@ def everything(resources: ResourceSet) -> dict[str, bytes]:
 def agree(compiler: Compiler, before: ResourceSet, after: ResourceSet) -> dict[str, frozenset[str]]:
     """What changed, checked against the slow way of finding it."""
     found = dict(compiler.changed(before, after))
-    assert found == resource.changed(before, after)
+    assert found == oracle.changed(before, after)
     return found
 
 
