@@ -94,8 +94,9 @@ def _has_all(stream: Stream, type_url: str, wanted: frozenset[str] | tuple[str, 
 def leaving(stream: Stream, clusters: Subscription) -> list[str]:
     """Clusters that the client has, or may have, and the target has not."""
     found = []
+    known = stream.target.finder(names.CLUSTER)
     for name, held in clusters.overlay.items():
-        if stream.target.get(names.CLUSTER, name) is not None:
+        if known(name) is not None:
             continue
         flight = clusters.flight_of(name)
         if name in flight.items if flight else held is not None:

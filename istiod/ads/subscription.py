@@ -162,6 +162,9 @@ class Subscription:
             return
         known = frozenset(self.names)
         self.wildcard = True
+        if not initial:
+            self.overlay.update(dict.fromkeys(r.name for r in target.of(self.type_url) if r.name not in known))
+            return
         for resource in target.of(self.type_url):
             if resource.name not in known:
                 self._learn(resource.name, resource, initial.get(resource.name))
@@ -176,12 +179,17 @@ class Subscription:
             OversizedRequestError: the stream asks for more names than any mesh has.
         """
         asked = tuple(asked)
-        again = frozenset(name for name in asked if name in self.names or self.held(name, target) is not None)
+        again = self.names.intersection(asked)
+        if self.wildcard or self.overlay:
+            again |= {name for name in asked if self.held(name, target) is not None}
         self.names = self.pool.intern(self.names.union(asked))
         if len(self.names) > MAX_SUBSCRIBED:
             raise OversizedRequestError(f"{len(self.names)} names on one stream; the limit is {MAX_SUBSCRIBED}")
         self.owed |= again
         self.denied -= again
+        if not initial:
+            self.overlay.update(dict.fromkeys(name for name in asked if name not in again))
+            return
         for name in asked:
             if name not in again:
                 self._learn(name, target.get(self.type_url, name), initial.get(name))
@@ -226,8 +234,12 @@ class Subscription:
     def accept(self, flight: Flight, target: ResourceSet) -> None:
         """The client has what this response brought."""
         self.acked = flight.nonce
+        wanted = target.finder(self.type_url)
         for name, resource in flight.items.items():
-            self._has(name, resource, target.get(self.type_url, name))
+            if wanted(name) is resource and not self.flights:
+                self.overlay.pop(name, None)
+            else:
+                self._has(name, resource, wanted(name))
         for name in flight.removed:
             self._has(name, None, target.get(self.type_url, name))
         self.retry = tuple(group for group in self.retry if any(name in self.overlay for name in group))

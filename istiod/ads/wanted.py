@@ -58,8 +58,10 @@ def _missing(sub: Subscription, name: str, held: Held) -> Resource | None:
 def pending(stream: Stream, sub: Subscription) -> dict[str, Resource]:
     """What differs from what the client has and from what is under way, by name."""
     found: dict[str, Resource] = {}
+    target = stream.target.finder(sub.type_url)
+    taken = not sub.refused and not len(stream.quarantine)  # nothing was ever refused: the target is what is wanted
     for name, held in sub.overlay.items():
-        want = wanted(stream, sub, name)
+        want = (taken and target(name)) or wanted(stream, sub, name)
         if want is None:
             continue
         flight = sub.flight_of(name) if sub.flights else None

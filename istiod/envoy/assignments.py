@@ -65,22 +65,33 @@ def relevant(query: Query, view: View) -> View | None:
 
 
 class Assignments(Mapping[str, Resource]):
-    """The endpoint layer of one scope's clusters, one view and one state of the endpoints. Immutable."""
+    """The endpoint layer of one scope's clusters, one view and one state of the endpoints. Immutable.
 
-    __slots__ = ("__weakref__", "cells", "table", "view")
+    Remembers what was asked for, since all proxies that share it ask for the same.
+    """
+
+    __slots__ = ("__weakref__", "_asked", "cells", "table", "view")
 
     def __init__(self, cells: Mapping[str, Cell], table: EndpointTable, view: View) -> None:
         self.cells = cells
         self.table = table
         self.view = view
+        self._asked: dict[str, Resource] = {}
 
     def __getitem__(self, name: str) -> Resource:
-        return self.cells[name].resource(self.table, self.view)
+        return self._asked.get(name) or self._resource(name, self.cells[name])
 
     def get(self, name: str, default: Any = None) -> Any:
         """The resource of that name (sessions ask often: Mapping's own get goes through an exception)."""
+        found = self._asked.get(name)
+        if found is not None:
+            return found
         cell = self.cells.get(name)
-        return default if cell is None else cell.resource(self.table, self.view)
+        return default if cell is None else self._resource(name, cell)
+
+    def _resource(self, name: str, cell: Cell) -> Resource:
+        made = self._asked[name] = cell.resource(self.table, self.view)
+        return made
 
     def __contains__(self, name: object) -> bool:
         return name in self.cells
