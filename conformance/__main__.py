@@ -69,7 +69,7 @@ def unused(verdicts: Sequence[Verdict]) -> list[str]:
     ran = {verdict.group for verdict in verdicts}
     return [
         f"accepted.toml: row {index + 1} ({row.reason}) covers nothing"
-        for index, row in enumerate(accepted.table())
+        for index, row in enumerate(accepted.table().rows)
         if index not in served and any(row.group.fullmatch(group) for group in ran)
     ]
 

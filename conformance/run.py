@@ -47,10 +47,11 @@ class Verdict:
 
 
 def tasks(root: Path, names: Iterable[str]) -> list[Task]:
-    """The cases of some groups, group by group."""
-    return [
+    """The cases of some groups that can be fed, group by group."""
+    found = [
         Task(group=name, path=path, judge=judge) for name in names for path, judge in groups.BY_NAME[name].cases(root)
     ]
+    return [task for task in found if accepted.table().runs(task.group, task.case)]
 
 
 def sample(all_tasks: Sequence[Task], count: int, seed: int) -> list[Task]:
@@ -76,7 +77,7 @@ def judge(task: Task) -> Verdict:
 def sort(group: str, case: str, found: Iterable[Difference]) -> tuple[list[Difference], frozenset[int]]:
     """The differences that no row of the table covers, and the rows (from 0) that cover the others."""
     left, rows = [], set()
-    table = accepted.table()
+    table = accepted.table().rows
     for each in found:
         row = next((index for index, row in enumerate(table) if row.covers(group, case, each)), None)
         if row is None:
