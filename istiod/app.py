@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from istiod.ads import auth
+from istiod.ads.auth import Authenticator
 from istiod.ads.server import AdsServer, ProxyStatus
 from istiod.ca import authority, keystore, tokens
 from istiod.ca import server as ca_server
@@ -90,7 +91,9 @@ class ControlPlane:
         self._pipeline = Pipeline(
             self._store, lambda found: self._findings.replace("mesh", found), clock=time.monotonic
         )
-        self._ads = AdsServer(self._pipeline, time.monotonic)
+        self._ads = AdsServer(
+            self._pipeline, time.monotonic, authenticator=Authenticator(frozenset((settings.trust_domain,)))
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set.
