@@ -11,6 +11,7 @@ want ip iproute2
 want iptables iptables
 want nft nftables
 want setpriv util-linux
+want curl curl
 [ "${#missing[@]}" -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ]; then
     echo "missing Debian packages: ${missing[*]} (install them as root)" >&2
