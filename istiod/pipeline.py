@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
@@ -21,10 +22,16 @@ from istiod.config.store import ConfigStore
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
+from istiod.mesh.endpoint import View
+from istiod.mesh.scope import Scope
 
 GATHER = 0.005
 """Seconds from the first change of a quiet time to its push."""
 LONGEST_REST = 0.1
+
+
+_Targets: TypeAlias = dict[tuple[Scope, View], ResourceSet]
+"""Scopes are equal only to themselves."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,8 +107,9 @@ class Pipeline:
         self._waiting = None
         self._report(self._context.diagnostics)
         differences: dict[tuple[int, int], Changed] = {}
+        targets: _Targets = {}
         for member in list(self._members.values()):
-            before, after = member.target, self._target(member.proxy)
+            before, after = member.target, self._target(member.proxy, targets)
             if before is after:
                 continue
             pair = (id(before), id(after))
@@ -117,7 +125,7 @@ class Pipeline:
         Raises:
             RuntimeError: called before ``ready``.
         """
-        member = _Member(proxy, on_target, self._target(proxy), lambda: None)
+        member = _Member(proxy, on_target, self._target(proxy, {}), lambda: None)
         self._members[id(member)] = member
         member.close = lambda: self._leave(member)
         on_target(member.target, None)
@@ -126,8 +134,13 @@ class Pipeline:
     def _leave(self, member: _Member) -> None:
         self._members.pop(id(member), None)
 
-    def _target(self, proxy: Proxy) -> ResourceSet:
+    def _target(self, proxy: Proxy, known: _Targets) -> ResourceSet:
+        """What a proxy should have; ``known`` are the targets of this push, which proxies of a scope and view share."""
         context = self._context
         if context is None:
             raise RuntimeError("asked for a target before the sources have listed")
-        return self._compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))
+        scope, view = mesh.scope(context, proxy), mesh.view(context, proxy)
+        found = known.get((scope, view))
+        if found is None:
+            found = known[scope, view] = self._compiler.compile(scope, context.endpoints, view)
+        return found
