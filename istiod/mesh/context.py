@@ -25,6 +25,7 @@ from istiod.mesh import (
     mesh_config,
     outbound,
     peer_authentication,
+    sidecars,
     sources,
     virtual_service_checks,
     virtual_services,
@@ -42,6 +43,7 @@ from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.scope import OutboundScope, Scope, ScopeKey
 from istiod.mesh.service import Labels
 from istiod.mesh.settings import MeshSettings
+from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.sources import Sources
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from istiod.mesh.workloads import PodWorkload
@@ -107,16 +109,22 @@ def build(
             peers=peers,
             summaries=summaries,
             declared=found.declared,
+            sidecars=step.sidecars(),
         ),
     )
     routes, servers = step.routes()
     same = model is before.model and routes is before.virtual_services and servers is before.gateways
     of_cross = before.findings.cross
-    if not same or step.touches(_SIDECARS):
+    if not same:
         checks = virtual_service_checks.findings(model, routes, servers)
         of_cross = (*findings.cross(snapshot, model), *checks)
     everything = Findings(
-        settings=of_settings, sources=found.diagnostics, policies=of_policies, peers=of_peers, cross=of_cross
+        settings=of_settings,
+        sources=found.diagnostics,
+        policies=of_policies,
+        peers=of_peers,
+        cross=of_cross,
+        sidecars=_of_sidecars(before, model.sidecars, seen, touched_pods),
     )
     return MeshContext(
         model=model,
@@ -143,9 +151,19 @@ def _settings(
     return (old if settings == old else settings), found
 
 
+def _of_sidecars(
+    before: MeshContext, index: SidecarIndex, seen: Backends, touched: frozenset[PodName]
+) -> tuple[Diagnostic, ...]:
+    """Findings about Sidecars: they also depend on the labels of the pods in their namespaces."""
+    near = any(namespace in index.by_namespace for namespace, _ in touched)
+    if index is before.model.sidecars and not near:
+        return before.findings.sidecars
+    return tuple(sidecars.findings(index, ((name[0], pod.labels) for name, pod in seen.pods.items())))
+
+
 def _model(before: Model, now: Model) -> Model:
     """The model before where all parts are the same objects."""
-    parts = ("settings", "registry", "policies", "peers", "summaries", "declared")
+    parts = ("settings", "registry", "policies", "peers", "summaries", "declared", "sidecars")
     return before if all(getattr(before, part) is getattr(now, part) for part in parts) else now
 
 
@@ -195,6 +213,13 @@ class _Step:
             return self.before.model.peers, self.before.findings.peers
         index, found = peer_authentication.build(self.snapshot, self.settings.root_namespace)
         return (self.before.model.peers if index == self.before.model.peers else index), found
+
+    def sidecars(self) -> SidecarIndex:
+        """Sidecars."""
+        before = self.before.model.sidecars
+        return (
+            sidecars.build(self.snapshot, self.settings.root_namespace, before) if self.touches(_SIDECARS) else before
+        )
 
     def routes(self) -> tuple[VirtualServiceIndex, GatewayIndex]:
         """VirtualServices and Gateways."""
@@ -276,7 +301,9 @@ def _key(context: MeshContext, node: Node, place: Place) -> ScopeKey:
     labels = dict(place.labels)
     matched = context.virtual_services.matched(labels)
     if node.type is NodeType.SIDECAR:
-        return ScopeKey(type=node.type, namespace=node.namespace, matched=matched)
+        chosen = context.model.sidecars.choose(node.namespace, place.labels)
+        sidecar = chosen.key if chosen else None
+        return ScopeKey(type=node.type, namespace=node.namespace, matched=matched, sidecar=sidecar)
     ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
     return ScopeKey(
         type=node.type,

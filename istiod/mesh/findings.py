@@ -27,19 +27,17 @@ class Findings:
     policies: tuple[Diagnostic, ...] = ()
     peers: tuple[Diagnostic, ...] = ()
     cross: tuple[Diagnostic, ...] = ()
+    sidecars: tuple[Diagnostic, ...] = ()
 
     def all(self) -> tuple[Diagnostic, ...]:
         """Everything once, in an order that no order of events changes."""
-        parts = (self.settings, self.sources, self.policies, self.peers, self.cross)
+        parts = (self.settings, self.sources, self.policies, self.peers, self.cross, self.sidecars)
         unique = {diagnostic: None for part in parts for diagnostic in part}
         return tuple(sorted(unique, key=lambda d: (d.key or _NO_KEY, d.field, d.code.value, d.message)))
 
 
 def cross(snapshot: ConfigSnapshot, model: Model) -> Iterator[Diagnostic]:
-    """Findings about DestinationRules, and kinds that are read and have no effect yet."""
-    for key in snapshot.of(NETWORKING, "Sidecar"):
-        message = "Sidecars have no effect yet: every proxy of the namespace sees all services exported to it"
-        yield warning(Code.NOT_SUPPORTED, key, "", message)
+    """Findings about DestinationRules."""
     found = snapshot.of(NETWORKING, "DestinationRule").values()
     for rule in (one for one in found if isinstance(one, destination_rule.DestinationRule)):
         namespace = rule.metadata.namespace

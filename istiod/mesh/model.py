@@ -14,6 +14,7 @@ from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.registry import Registry
 from istiod.mesh.settings import MeshSettings
+from istiod.mesh.sidecars import SidecarIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class Model:
     peers: PeerAuthenticationIndex = field(default_factory=PeerAuthenticationIndex)
     summaries: Mapping[tuple[str, str], Summary] = field(default_factory=dict)
     declared: EndpointTable = field(default_factory=EndpointTable)
+    sidecars: SidecarIndex = field(default_factory=SidecarIndex)
 
     def summary(self, host: str, namespace: str) -> Summary:
         """The summary of a host's endpoints; the empty one when it has none."""

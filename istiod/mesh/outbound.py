@@ -1,18 +1,23 @@
 """What a class of sidecars gets for traffic that leaves the app (DESIGN section 2; rows S45, S49, S50, S74).
 
 Puts the parts together: clusters, listeners, route tables. Each part is made from named inputs and remembered by them,
-so that a change costs the hosts that it touches. Gateways have their own (gateways.py).
+so that a change costs the hosts that it touches. What the class sees is egress.py's; gateways have their own
+(gateways.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from istiod.mesh import leaves, outbound_clusters, outbound_listeners, route_tables
+from istiod.mesh import egress, leaves, outbound_clusters, outbound_listeners, route_tables
 from istiod.mesh.conditions import Client
+from istiod.mesh.egress import Sight, View
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
+from istiod.mesh.outbound_listeners import Piece
 from istiod.mesh.recall import Recall
+from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Listener, OutboundScope, ScopeKey
 from istiod.mesh.service import Service
 from istiod.mesh.virtual_services import VirtualServiceIndex
@@ -35,32 +40,72 @@ def scope(
         recall: what earlier scopes were made from; None: everything is made anew.
     """
     recall = recall or Recall()
-    services = model.registry.visible(key.namespace)
-    upstream = outbound_clusters.of(model, key, services, recall)
+    sight = egress.sight(model, index, key, recall)
+    upstream = outbound_clusters.of(model, key, sight.services, recall)
+    everything = Resolver(settings=sight.settings, port=0, services=_by_host(sight.services), clusters=upstream)
     client = Client(namespace=key.namespace, selectors=frozenset(key.matched))
-    parts = [piece for one in services for piece in outbound_listeners.pieces(model, one, recall)]
-    everything = Resolver(settings=model.settings, port=0, services=_by_host(services), clusters=upstream)
-    builder = outbound_listeners.Builder(index=index, client=client, resolver=everything, recall=recall)
-    found = (outbound_listeners.virtual_outbound(model.settings), *builder.listeners(parts))
-    listeners: dict[str, Listener] = {one.name: one for one in found}
-    wanted = {chain.http.rds for one in found for chain in one.chains if chain.http}
-    tables = route_tables.Builder(
-        index=index,
-        client=client,
-        recall=recall,
-        aliases=tuple(one for one in services if route_tables.is_alias(one)),
-    )
+    first = outbound_listeners.virtual_outbound(sight.settings)
+    maker = _Maker(model=model, client=client, resolver=everything, recall=recall)
+    listeners, routes = maker.views(first, sight)
+    return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    """Makes listeners and tables of one scope, view by view. ``resolver`` knows all services, its port is moot."""
+
+    model: Model
+    client: Client
+    resolver: Resolver
+    recall: Recall
+
+    def views(self, first: Listener, sight: Sight) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
+        """Listeners and tables by name. What an earlier view has is not given again by a later one."""
+        listeners = {first.name: first}
+        routes: dict[str, RouteTable] = {}
+        for view in sight.views:
+            parts = [
+                p
+                for one in view.services
+                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener)
+            ]
+            builder = outbound_listeners.Builder(
+                index=view.index, client=self.client, resolver=self.resolver, recall=self.recall
+            )
+            wanted: set[str] = set()
+            for one in builder.listeners(part for part in parts if part.name not in listeners):
+                listeners[one.name] = one
+                wanted.update(chain.http.rds for chain in one.chains if chain.http)
+            owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted and piece.rds not in routes}
+            routes.update(self._tables(view, owners))
+        return listeners, routes
+
+    def _tables(self, view: View, owners: Mapping[str, Piece]) -> Iterator[tuple[str, RouteTable]]:
+        tables = route_tables.Builder(
+            index=view.index,
+            client=self.client,
+            recall=self.recall,
+            settings=self.resolver.settings,
+            aliases=tuple(one for one in view.services if route_tables.is_alias(one)),
+        )
+        sharing = {
+            number: replace(self.resolver, port=number, services=found)
+            for number, found in _by_port(view.services).items()
+        }
+        for rds, piece in owners.items():
+            if view.is_proxy:
+                yield rds, tables.proxy_table(rds, sharing.values())
+            else:
+                yield rds, tables.table(piece, sharing[piece.port.number])
+
+
+def _by_port(services: Iterable[Service]) -> Mapping[int, Mapping[str, Service]]:
     sharing: dict[int, dict[str, Service]] = {}
     for one in services:
         for port in one.ports:
             sharing.setdefault(port.number, {})[one.host] = one
-    owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted}
-    routes = {
-        rds: tables.table(piece, replace(everything, port=piece.port.number, services=sharing[piece.port.number]))
-        for rds, piece in owners.items()
-    }
-    return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
+    return sharing
 
 
-def _by_host(services: tuple[Service, ...]) -> dict[str, Service]:
+def _by_host(services: Iterable[Service]) -> dict[str, Service]:
     return {one.host: one for one in services}

@@ -20,9 +20,11 @@ from istiod.mesh.recall import Recall
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, Tcp, WeightedCluster
 from istiod.mesh.service import Port, Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
+from istiod.mesh.sidecars import Egress
 from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
 WILDCARD = "0.0.0.0"  # noqa: S104 (an address of listeners that never bind)
+LOCALHOST = "127.0.0.1"
 VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
@@ -40,11 +42,18 @@ class Piece:
     service: Service
     port: Port
     prefixes: tuple[str, ...] = ()
+    binds: bool = False
+    """Apps connect to the listener's own address: nothing is captured."""
 
     @property
     def key(self) -> tuple[str, int]:
         """Which listener it is a part of."""
         return (self.bind, self.port.number)
+
+    @property
+    def name(self) -> str:
+        """The name of that listener."""
+        return f"{self.bind}_{self.port.number}"
 
     @property
     def sniffed(self) -> bool:
@@ -58,17 +67,22 @@ class Piece:
         return f"{self.service.host}:{self.port.number}" if own else str(self.port.number)
 
 
-def pieces(model: Model, service: Service, recall: Recall) -> tuple[Piece, ...]:
-    """The parts that a service has in listeners. UDP and second names have none."""
+def pieces(model: Model, service: Service, recall: Recall, listener: Egress) -> tuple[Piece, ...]:
+    """The parts that a service has in the listeners of an egress listener. UDP and second names have none."""
     inputs = (service, model.summary(service.host, service.namespace))
-    return recall.of("pieces", inputs, lambda: tuple(_pieces(model, service)))
+    name = ("pieces", listener.port, listener.bind, listener.binds)
+    return recall.of(name, inputs, lambda: tuple(_pieces(model, service, listener)))
 
 
-def _pieces(model: Model, service: Service) -> Iterator[Piece]:
-    for port in service.ports if service.resolution is not Resolution.ALIAS else ():
-        if port.protocol.is_http:
-            yield Piece(bind=WILDCARD, service=service, port=port)
-        elif port.protocol is not Protocol.UDP:
+def _pieces(model: Model, service: Service, listener: Egress) -> Iterator[Piece]:
+    ports = (listener.port,) if listener.port else service.ports
+    bind = listener.bind or (LOCALHOST if listener.binds else "")
+    for port in ports if service.resolution is not Resolution.ALIAS else ():
+        if port.protocol is Protocol.UDP:
+            continue
+        if bind or port.protocol.is_http:
+            yield Piece(bind=bind or WILDCARD, service=service, port=port, binds=bool(listener.binds))
+        else:
             yield from _by_address(model, service, port)
 
 
@@ -168,18 +182,18 @@ class Builder:
             if not piece.port.protocol.is_http
             for chain in matched.add(self._opaque(piece, rules, resolver))
         ]
-        plain = [chain for chain in opaque if chain.match == _ANYTHING]
-        matching = [*http, *(chain for chain in opaque if chain.match != _ANYTHING)]
+        plain = [chain for chain in (*http, *opaque) if chain.match == _ANYTHING]
+        matching = [chain for chain in (*http, *opaque) if chain.match != _ANYTHING]
         default = plain[0] if plain else Chain(name=PASSTHROUGH_CHAIN, tcp=_rest(settings))
         return Listener(
-            name=f"{bind}_{resolver.port}",
+            name=group[0][0].name,
             address=bind,
             port=resolver.port,
             direction=Direction.OUTBOUND,
-            bind=False,
-            chains=tuple(matching or plain),
+            bind=group[0][0].binds,
+            chains=tuple(matching or plain[:1]),
             default_chain=default if matching else None,
-            inspect_http=bool(http),
+            inspect_http=any(chain.match.application_protocols for chain in matching),
             inspect_tls=any(chain.match.server_names for chain in matching),
             detection_timeout=settings.protocol_detection_timeout,
         )
@@ -218,10 +232,11 @@ def _http_chains(group: list[Piece]) -> list[Chain]:
     found: dict[tuple[str, ...], Chain] = {}
     for piece in group:
         if (piece.port.protocol.is_http or piece.sniffed) and piece.prefixes not in found:
+            shared = piece.bind == WILDCARD or piece.sniffed
             match = ChainMatch(
                 prefixes=piece.prefixes,
-                transport_protocol=_RAW,
-                application_protocols=HTTP_APPLICATION_PROTOCOLS,
+                transport_protocol=_RAW if shared else "",
+                application_protocols=HTTP_APPLICATION_PROTOCOLS if shared else (),
             )
             grpc_web = any(p.port.protocol is Protocol.GRPC_WEB for p in group if p.prefixes == piece.prefixes)
             stat_prefix = f"outbound_{piece.bind}_{piece.port.number};"
@@ -256,7 +271,7 @@ class _Matched:
 def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
     """Opaque ports that an older service has already at the same address; services come oldest first."""
     owners: dict[tuple[str, int, str], Service] = {}
-    for piece in (piece for service in services for piece in _pieces(model, service)):
+    for piece in (piece for service in services for piece in _pieces(model, service, Egress())):
         if piece.port.protocol.is_http or piece.prefixes:
             continue
         name = piece.service.host if piece.port.protocol.is_tls and _by_name(piece) else ""

@@ -18,7 +18,8 @@ EVERYWHERE = "*"
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
-def _age(service: Service) -> tuple[datetime, str, str, str, ConfigKey]:
+def age(service: Service) -> tuple[datetime, str, str, str, ConfigKey]:
+    """Sort key of the fixed order: the oldest first, then by name and namespace."""
     return (service.created or _OLDEST, service.name, service.namespace, service.host, service.origin.key)
 
 
@@ -67,14 +68,19 @@ class Registry:
         Of several, the own namespace's wins, then Kubernetes Services, then the oldest (Istio: DefaultSidecarScope).
         """
         candidates = [s for s in self.by_host.get(host, ()) if exported(s.export_to, namespace)]
-        return min(candidates, key=lambda s: (s.namespace != namespace, not s.kubernetes), default=None)
+        return preferred(candidates, namespace) if candidates else None
+
+
+def preferred(candidates: Iterable[Service], namespace: str) -> Service:
+    """The one of several services of a host that clients of a namespace mean; candidates come in the fixed order."""
+    return min(candidates, key=lambda s: (s.namespace != namespace, not s.kubernetes))
 
 
 def build(services: Iterable[Service], previous: Registry | None = None) -> tuple[Registry, tuple[Diagnostic, ...]]:
     """The registry of these services, with findings. Equal services are the same objects as in ``previous``."""
     chosen: dict[tuple[str, str], Service] = {}
     findings: list[Diagnostic] = []
-    for service in sorted(services, key=lambda s: (not s.kubernetes, _age(s))):
+    for service in sorted(services, key=lambda s: (not s.kubernetes, age(s))):
         name = (service.host, service.namespace)
         if name not in chosen:
             chosen[name] = service
@@ -83,7 +89,7 @@ def build(services: Iterable[Service], previous: Registry | None = None) -> tupl
         else:
             message = f"{chosen[name].origin.key} has {service.host} in this namespace; this one has no effect on it"
             findings.append(warning(Code.DUPLICATE_HOST, service.origin.key, "spec.hosts", message))
-    ordered = tuple(_known(service, previous) for service in sorted(chosen.values(), key=_age))
+    ordered = tuple(_known(service, previous) for service in sorted(chosen.values(), key=age))
     by_host: dict[str, list[Service]] = {}
     by_namespace: dict[str, list[Service]] = {}
     for service in ordered:

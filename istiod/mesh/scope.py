@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 
+from crds.key import ConfigKey
 from istiod.config.origin import Origin
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.policy import TlsMode, TrafficPolicy
@@ -27,13 +28,15 @@ class ScopeKey:
 
     ``labels`` are the proxy's labels only where a selector-bound object (Sidecar, DestinationRule workloadSelector,
     sourceLabels, Gateway) may look at them; ids of the matching objects stand for them, so that equal answers share.
-    ``ports`` matter for routers only: (port, target port) of the Services that send to them.
+    ``ports`` matter for routers only: (port, target port) of the Services that send to them. ``sidecar`` is the Sidecar
+    that speaks for the workload; scopes of several share their equal leaves.
     """
 
     type: NodeType
     namespace: str
     matched: tuple[str, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
+    sidecar: ConfigKey | None = None
 
 
 class Discovery(Enum):

@@ -6,8 +6,8 @@ oldest serves; hosts of gateways are merged by gateway_routes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from crds import virtual_service
@@ -60,7 +60,8 @@ class VirtualServiceIndex:
     """All VirtualServices, oldest first, by key, by mesh host and by gateway.
 
     ``wildcards`` are the patterns among the mesh hosts, most specific first. ``read`` remembers the object that
-    each was read from, so that the next index reads only what changed.
+    each was read from, so that the next index reads only what changed. ``imports`` says what of the mesh a class of
+    sidecars knows at all; None is everything.
     """
 
     by_key: Mapping[ConfigKey, VirtualService] = field(default_factory=dict)
@@ -70,6 +71,14 @@ class VirtualServiceIndex:
     selectors: frozenset[str] = frozenset()
     read: Mapping[ConfigKey, virtual_service.VirtualService] = field(default_factory=dict)
     settings: MeshSettings = field(default_factory=MeshSettings)
+    imports: Callable[[VirtualService], bool] | None = None
+
+    def importing(self, imports: Callable[[VirtualService], bool]) -> VirtualServiceIndex:
+        """The index as sidecars see it that know only those objects for which ``imports`` holds."""
+        return replace(self, imports=imports)
+
+    def _visible(self, one: VirtualService, namespace: str) -> bool:
+        return registry.exported(one.export_to, namespace) and (self.imports is None or self.imports(one))
 
     def for_sidecar(self, host: str, namespace: str) -> tuple[VirtualService, ...]:
         """Those that speak for a mesh host as proxies of ``namespace`` see it, the one to ask first.
@@ -81,14 +90,14 @@ class VirtualServiceIndex:
         found: dict[ConfigKey, VirtualService] = {}
         for pattern in patterns:
             for one in self.by_host.get(pattern, ()):
-                if registry.exported(one.export_to, namespace):
+                if self._visible(one, namespace):
                     found.setdefault(one.key, one)
         return tuple(found.values())
 
     def in_mesh(self, namespace: str) -> Iterator[VirtualService]:
         """Those for sidecars that proxies of ``namespace`` see, oldest first."""
         for one in self.by_key.values():
-            if conditions.MESH in one.gateways and registry.exported(one.export_to, namespace):
+            if conditions.MESH in one.gateways and self._visible(one, namespace):
                 yield one
 
     def for_gateway(self, gateway: str, namespace: str) -> Iterator[VirtualService]:

@@ -194,17 +194,20 @@ def test_findings_are_told_once_in_a_fixed_order() -> None:
         fleet.istio("DestinationRule", "lost", {"host": "nobody"}),
         fleet.istio("DestinationRule", "any", {"host": "*.example"}),
         fleet.istio("DestinationRule", "some", {"host": "*.local"}),
-        fleet.istio("Sidecar", "default", {"egress": [{"hosts": ["./*"]}]}),
+        fleet.istio(
+            "Sidecar", "nobody", {"workloadSelector": {"labels": {"app": "nobody"}}, "egress": [{"hosts": ["./*"]}]}
+        ),
         route("v9"),
     )
     assert found.told() == [
         ("UNKNOWN_HOST", "any", "spec.host"),
         ("UNKNOWN_HOST", "lost", "spec.host"),
-        ("NOT_SUPPORTED", "default", ""),
+        ("INEFFECTIVE", "nobody", "spec.workloadSelector.labels"),
         ("UNKNOWN_SUBSET", "web", "spec.http[0].route[0].destination.subset"),
     ]
-    sidecar = fleet.istio("Sidecar", "default", {"egress": [{"hosts": ["./*"]}]})
-    found.remove(sidecar, fleet.istio("DestinationRule", "any", {"host": "x"}))
+    found.apply(fleet.pod("nobody-1", "10.1.0.7"))
+    assert "nobody" not in [name for _, name, _ in found.told()]
+    found.remove(fleet.istio("DestinationRule", "any", {"host": "x"}))
     assert [name for _, name, _ in found.told()] == ["lost", "web"]
 
 
@@ -255,6 +258,17 @@ POOL = (
     gateway(81),
     fleet.istio("PeerAuthentication", "ns", {"mtls": {"mode": "STRICT"}}),
     fleet.istio("PeerAuthentication", "ns", {"mtls": {"mode": "DISABLE"}}),
+    fleet.istio("Sidecar", "few", {"egress": [{"hosts": ["./shop.default.svc.cluster.local", "elsewhere/*"]}]}),
+    fleet.istio("Sidecar", "few", {"egress": [{"hosts": ["./*", "~default/web.default.svc.cluster.local"]}]}),
+    fleet.istio(
+        "Sidecar",
+        "web",
+        {
+            "workloadSelector": {"labels": {"app": "web"}},
+            "egress": [{"hosts": ["*/*"], "port": {"number": 3128, "protocol": "HTTP_PROXY"}, "captureMode": "NONE"}],
+            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+        },
+    ),
     fleet.istio(
         "ServiceEntry", "a", {"hosts": ["a.com"], "ports": [{"name": "http", "number": 80}], "resolution": "DNS"}
     ),

@@ -21,6 +21,7 @@ from istiod.mesh import (
     outbound,
     service_entries,
     services,
+    sidecars,
     virtual_service_checks,
     virtual_services,
 )
@@ -32,6 +33,7 @@ from istiod.mesh.route import Route, RouteTable, VirtualHost
 from istiod.mesh.scope import OutboundScope, ScopeKey
 from istiod.mesh.service import Service
 from istiod.mesh.settings import MeshSettings
+from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from wire.node import NodeType
 
@@ -52,7 +54,13 @@ class World:
         before: OutboundScope | None = None,
         recall: Recall | None = None,
     ) -> OutboundScope:
-        key = ScopeKey(type=NodeType.SIDECAR, namespace=namespace, matched=self.index.matched(labels or {}))
+        said = self.model.sidecars.choose(namespace, frozenset((labels or {}).items()))
+        key = ScopeKey(
+            type=NodeType.SIDECAR,
+            namespace=namespace,
+            matched=self.index.matched(labels or {}),
+            sidecar=said.key if said else None,
+        )
         return outbound.scope(self.model, self.index, key, before, recall)
 
     def router(
@@ -125,7 +133,13 @@ def of(
     policies, _ = destination_rules.build(taken, settings, previous.model.policies if previous else None)
     return World(
         snapshot=taken,
-        model=Model(settings=settings, registry=known, policies=policies, summaries=summaries or {}),
+        model=Model(
+            settings=settings,
+            registry=known,
+            policies=policies,
+            summaries=summaries or {},
+            sidecars=sidecars.build(taken, settings.root_namespace, SidecarIndex()),
+        ),
         index=virtual_services.build(taken, settings, previous.index if previous else None),
         gateways=gateway_servers.build(taken, previous.gateways if previous else None),
     )
@@ -172,6 +186,11 @@ def subsets(host: str, *names: str, namespace: str = "default", policy: str = "{
 def entry(name: str, spec: str, *, namespace: str = "default", created: str = "") -> str:
     """A ServiceEntry; ``spec`` as YAML."""
     return _networking("ServiceEntry", name, spec, namespace, created)
+
+
+def sidecar(spec: str, *, name: str = "default", namespace: str = "default", created: str = "") -> str:
+    """A Sidecar; ``spec`` as YAML."""
+    return _networking("Sidecar", name, spec, namespace, created)
 
 
 def _networking(kind: str, name: str, spec: str, namespace: str, created: str) -> str:
