@@ -67,6 +67,7 @@ class Mesh:
         self.store = ConfigStore()
         self.pipeline = Pipeline(self.store, lambda _: None, time.monotonic)
         self.clients: list[_Client] = []
+        self.proxies: list[Proxy] = []
         self._shared = Shared()
         self._now = 0.0
         for document in world.documents(size):
@@ -93,6 +94,7 @@ class Mesh:
                 {"NAMESPACE": said["ns"], "LABELS": said["labels"], "SERVICE_ACCOUNT": said["sa"]},
             )
             proxy = Proxy(peer=Peer(address="ipv4:127.0.0.1:1", identity=identity), node=claims)
+            self.proxies.append(proxy)
             session = AdsSession(EMPTY, self._now, delta=True, shared=self._shared)
             self.pipeline.subscribe(proxy, session.retarget)
             client = _Client(session)

@@ -8,7 +8,7 @@ changes leaves time to send (DESIGN section 4). What is sent when is istiod.ads'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -74,6 +74,11 @@ class Pipeline:
     def context(self) -> MeshContext | None:
         """The mesh as of the last push, for debug pages."""
         return self._context
+
+    @property
+    def compiled(self) -> Mapping[str, int]:
+        """Generator calls so far, by type URL (and VIRTUAL_HOST), for tests and metrics."""
+        return self._compiler.compiled
 
     def open(self) -> None:
         """All sources have listed: build now, and follow changes from here on."""

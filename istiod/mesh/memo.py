@@ -6,6 +6,7 @@ it would give equal scopes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar, cast
@@ -22,6 +23,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 PodName = tuple[str, str]
+
+PROXY, OUTBOUND, INBOUND, COMPARED = "proxy", "outbound", "inbound", "compared"
+"""Keys of ``Memo.built``."""
 
 _MOST_PROXIES = 50_000
 """Remembered proxies; those that left are not told apart, so the table starts anew when it is full."""
@@ -48,7 +52,8 @@ class _Generations(Generic[K, V]):
 class Memo:
     """Scopes of one model, and those of the model before (``known``), whose leaves are reused.
 
-    ``leaves`` maps each leaf to the object that stands for all its equals.
+    ``leaves`` maps each leaf to the object that stands for all its equals. ``built`` counts what was worked out since
+    the first model: outbound and inbound scopes, scopes of proxies, and comparisons of two scopes.
     """
 
     outbound: dict[ScopeKey, OutboundScope] = field(default_factory=dict)
@@ -59,6 +64,7 @@ class Memo:
     leaves: dict[object, object] = field(default_factory=dict)
     swept: int = 0
     recall: Recall = field(default_factory=Recall)
+    built: Counter[str] = field(default_factory=Counter)
 
     def next(self) -> Memo:
         """The memo of another model: outbound scopes are made again, out of the leaves that there are."""
@@ -73,6 +79,7 @@ class Memo:
             leaves=leaves,
             swept=swept,
             recall=self.recall.next(),
+            built=self.built,
         )
 
     def without(self, pods: Iterable[PodName]) -> Memo:
@@ -89,6 +96,7 @@ class Memo:
         if entry is None or entry[0] is not proxy:
             if len(self.proxies) >= _MOST_PROXIES:
                 self.proxies.clear()
+            self.built[PROXY] += 1
             entry = self.proxies[name] = (proxy, make())
         return entry[1]
 
@@ -96,7 +104,9 @@ class Memo:
         """The outbound scope of a key; ``make`` gets the one of the model before, which stands if all is equal."""
         if key not in self.outbound:
             before = self.known.get(key)
+            self.built[OUTBOUND] += 1
             made = self._intern(make(before), before)
+            self.built[COMPARED] += before is not None
             self.outbound[key] = before if before is not None and _same(made, before) else made
         return self.outbound[key]
 
@@ -104,6 +114,7 @@ class Memo:
         """The inbound scope of a shape."""
 
         def interned() -> InboundScope:
+            self.built[INBOUND] += 1
             made = make()
             return InboundScope(clusters=self._all(made.clusters, {}), listeners=self._all(made.listeners, {}))
 
