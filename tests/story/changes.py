@@ -32,13 +32,14 @@ class Change:
     """One change.
 
     ``files`` are the configuration's files that are new, name to YAML, "" where one goes. ``workloads`` is YAML of
-    Services and Deployments. ``before``: what came earlier must have arrived at all proxies; ``after``: pods must be
-    ready and proxies up to date before the next change.
+    Services and Deployments, ``gone`` are kinds and names of such that go. ``before``: what came earlier must have
+    arrived at all proxies; ``after``: pods must be ready and proxies up to date before the next change.
     """
 
     name: str
     files: Mapping[str, str] = field(default_factory=dict)
     workloads: str = ""
+    gone: tuple[tuple[str, str], ...] = ()
     before: bool = False
     after: bool = False
 

@@ -49,6 +49,7 @@ class Load:
 
     asks: dict[str, Ask]
     each: int = 2
+    pause: float = PAUSE
     ok: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     _over: bool = False
@@ -75,7 +76,7 @@ class Load:
                 self.failures.append(Failure(time.time(), name, wrong))
             else:
                 self.ok[name] += 1
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self.pause)
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from tests.story import changes, load, worlds
 
 UNMOVED = 1.0
 """Seconds after which a change that moved no proxy's target is taken as one that concerns none."""
+LOAD = "tests.story.load"
 ASKER = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -28,7 +29,7 @@ ASKER = {
         "containers": [
             {
                 "name": "asker",
-                "image": "story-load",
+                "image": LOAD,
                 "args": [
                     "hello=http://hello:5000/hello",
                     "bin=http://bin:8000/get",
@@ -59,6 +60,8 @@ class Running:
             write(self.book.mesh.config / name, content)
         if change.workloads:
             await self.book.mesh.apply(change.workloads)
+        for kind, name in change.gone:
+            await self.book.mesh.delete(kind, name)
         if change.after:
             await self.book.mesh.ready(PATIENCE)
         if change.after or change.before:
@@ -106,6 +109,11 @@ class Running:
         return "\n".join(lines)
 
 
+def program(module: str) -> Image:
+    """A module of this repository as an image."""
+    return Image(entrypoint=(str(Path(sys.prefix, "bin", "python")), "-m", module))
+
+
 def write(path: Path, content: str) -> None:
     """Give a file this content at once; "" removes it."""
     if content:
@@ -117,12 +125,12 @@ def write(path: Path, content: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[Running]:
-    """The shop, up and under load."""
-    image = Image(entrypoint=(str(Path(sys.prefix, "bin", "python")), "-m", "tests.story.load"))
+async def opened(*modules: str) -> AsyncIterator[Running]:
+    """The shop, up and under load; modules are further programs that run as images of the same name."""
+    images = {name: program(name) for name in (LOAD, *modules)}
     first = changes.start()
     files: list[Path | str] = [worlds.MESH_SETTINGS, first.workloads]
-    async with worlds.world(files, Options(images={"story-load": image})) as book:
+    async with worlds.world(files, Options(images=images)) as book:
         for name, content in first.files.items():
             write(book.mesh.config / name, content)
 

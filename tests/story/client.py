@@ -1,0 +1,268 @@
+"""Load of four kinds on examples.echo, over connections that are kept and over fresh ones, told as lines of JSON.
+
+`python -m tests.story.client` runs in a pod: ``{"ok": {KIND: COUNT}}`` twice a second, ``{"at", "kind", "what"}`` for
+each failure. Nothing is tried again: a kept connection is left when the other side says so (``connection: close``,
+GOAWAY), and a connection of TCP is left after SESSION seconds, which is less than a proxy's drain time, since no proxy
+can say to a client of TCP that it should go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+
+import grpc
+import grpc.aio
+import h2.config
+import h2.connection
+import h2.events
+
+from tests.story import load
+
+PAUSE = 0.35
+"""Seconds between a worker's answer and its next request: with some twelve workers, 30 requests a second."""
+SESSION = 15.0
+"""Seconds for which a connection of TCP is kept."""
+STREAM = (16, 0.5)
+"""Messages of a long call, and seconds between two."""
+LIMIT = 15.0
+_READ = 65_536
+
+
+class BrokenError(Exception):
+    """The other side did not do what its protocol asks of it."""
+
+
+@dataclasses.dataclass(slots=True)
+class Kept:
+    """A connection of bytes that may be kept."""
+
+    host: str
+    port: int
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
+    since: float = 0.0
+
+    async def opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The connection, made if there is none."""
+        if self.reader is None or self.writer is None:
+            self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
+            self.since = time.monotonic()
+        return self.reader, self.writer
+
+    def close(self) -> None:
+        """Leave it."""
+        if self.writer is not None:
+            self.writer.close()
+        self.reader = self.writer = None
+
+
+def http1(host: str, port: int, *, keep: bool, headers: str = "") -> load.Ask:
+    """GET over HTTP/1.1."""
+    kept = Kept(host, port)
+
+    async def ask() -> str:
+        reader, writer = await kept.opened()
+        writer.write(f"GET /echo HTTP/1.1\r\nhost: {host}:{port}\r\n{headers}\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        status, _, rest = head.partition("\r\n")
+        length = int(rest.partition("content-length:")[2].partition("\r\n")[0] or 0)
+        body = await reader.readexactly(length)
+        if not keep or "connection: close" in rest:
+            kept.close()
+        return "" if status.startswith("http/1.1 200") and length else f"{status} {body.decode()[:200]}"
+
+    return _checked(ask, kept)
+
+
+class Http2:
+    """One request after the other over HTTP/2 with prior knowledge."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.kept = Kept(host, port)
+        self._authority = f"{host}:{port}"
+        self._wire = h2.connection.H2Connection()
+
+    async def get(self) -> str:
+        """The status and body of an answer; "" for what is expected."""
+        fresh = self.kept.reader is None
+        reader, writer = await self.kept.opened()
+        if fresh:
+            self._wire = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+            self._wire.initiate_connection()
+        stream = self._wire.get_next_available_stream_id()
+        headers = [(":method", "GET"), (":scheme", "http"), (":authority", self._authority), (":path", "/echo")]
+        self._wire.send_headers(stream, headers, end_stream=True)
+        found: dict[str, str] = {}
+        while "over" not in found:
+            writer.write(self._wire.data_to_send())
+            if not (data := await reader.read(_READ)):
+                raise BrokenError("connection closed before the answer")
+            for event in self._wire.receive_data(data):
+                self._take(event, found)
+        writer.write(self._wire.data_to_send())
+        if "last" in found:
+            self.kept.close()
+        return "" if found.get("status") == "200" and found.get("body") else str(found)
+
+    def _take(self, event: h2.events.Event, found: dict[str, str]) -> None:
+        if isinstance(event, h2.events.ResponseReceived):
+            found["status"] = next(str(value) for name, value in event.headers or () if str(name) == ":status")
+        elif isinstance(event, h2.events.DataReceived):
+            found["body"] = found.get("body", "") + (event.data or b"").decode()
+            self._wire.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
+        elif isinstance(event, h2.events.StreamEnded):
+            found["over"] = "ended"
+        elif isinstance(event, h2.events.StreamReset):
+            found |= {"over": "reset", "error": str(event.error_code), "last": "reset"}
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            found["last"] = str(event.error_code)
+
+
+def http2(host: str, port: int, *, keep: bool) -> load.Ask:
+    """GET over HTTP/2."""
+    client = Http2(host, port)
+
+    async def ask() -> str:
+        answer = await client.get()
+        if not keep:
+            client.kept.close()
+        return answer
+
+    return _checked(ask, client.kept)
+
+
+def tcp(host: str, port: int, *, keep: bool) -> load.Ask:
+    """A line that comes back."""
+    kept = Kept(host, port)
+
+    async def ask() -> str:
+        reader, writer = await kept.opened()
+        line = f"line of {time.monotonic()}\n".encode()
+        writer.write(line)
+        back = await reader.readline()
+        old = kept.since < time.monotonic() - SESSION
+        if not keep or old:
+            kept.close()
+        return "" if back == line else f"{back!r} in place of {line!r}"
+
+    return _checked(ask, kept)
+
+
+def _checked(ask: load.Ask, kept: Kept) -> load.Ask:
+    """With a deadline, and a new connection after a failure."""
+
+    async def checked() -> str:
+        try:
+            async with asyncio.timeout(LIMIT):
+                wrong = await ask()
+        except (OSError, EOFError, TimeoutError, ValueError, BrokenError) as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
+            kept.close()
+        return wrong
+
+    return checked
+
+
+def unary(channel: grpc.aio.Channel) -> load.Ask:
+    """A message that comes back."""
+
+    async def ask() -> str:
+        try:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/echo.Echo/Say")
+            back = await call(b"hello", timeout=LIMIT)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return "" if back == b"hello" else f"{back!r}"
+
+    return ask
+
+
+def fresh(host: str, port: int) -> load.Ask:
+    """A message that comes back, over a channel of its own."""
+
+    async def ask() -> str:
+        async with grpc_channel(host, port) as channel:
+            return await unary(channel)()
+
+    return ask
+
+
+def stream(channel: grpc.aio.Channel) -> load.Ask:
+    """A call with many answers over a time."""
+    count, every = STREAM
+
+    async def ask() -> str:
+        seen = 0
+        try:
+            metadata = (("x-count", str(count)), ("x-every", str(every)))
+            call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/echo.Echo/Often")
+            async for _ in call(b"hello", timeout=60, metadata=metadata):
+                seen += 1
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()} after {seen} messages"
+        return "" if seen == count else f"{seen} messages"
+
+    return ask
+
+
+def grpc_channel(host: str, port: int) -> grpc.aio.Channel:
+    """A channel that shares no connection with others."""
+    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+    return grpc.aio.insecure_channel(f"{host}:{port}", options=options)
+
+
+@contextlib.asynccontextmanager
+async def asks(host: str, headless: str) -> AsyncIterator[dict[str, load.Ask]]:
+    """All kinds: ports 7001 to 7004 of ``host`` are asked in HTTP/1.1, HTTP/2, gRPC, TCP, and 7006 of ``headless``."""
+    async with grpc_channel(host, 7003) as kept, grpc_channel(host, 7003) as long:
+        yield {
+            "http1": http1(host, 7001, keep=True),
+            "http1 fresh": http1(host, 7001, keep=False),
+            "http2": http2(host, 7002, keep=True),
+            "http2 fresh": http2(host, 7002, keep=False),
+            "grpc": unary(kept),
+            "grpc fresh": fresh(host, 7003),
+            "grpc stream": stream(long),
+            "tcp": tcp(host, 7004, keep=True),
+            "tcp fresh": tcp(host, 7004, keep=False),
+            "delayed": http1(host, 7001, keep=True, headers="x-delay: yes\r\n"),
+            "headless": http1(headless, 7006, keep=True),
+            "headless fresh": http1(headless, 7006, keep=False),
+        }
+
+
+async def tell(running: load.Load) -> None:
+    """Print counts and failures for ever."""
+    told = 0
+    while True:
+        await asyncio.sleep(0.5)
+        _print(json.dumps(_line(failure)) for failure in running.failures[told:])
+        told = len(running.failures)
+        _print([json.dumps({"ok": running.ok})])
+
+
+def _line(failure: load.Failure) -> dict[str, object]:
+    return {"at": load.clock(failure.moment), "kind": failure.name, "what": failure.what}
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)  # noqa: T201 (the log is this program's answer)
+
+
+async def main() -> None:
+    """Ask until the process is ended."""
+    async with asks("echo", "echo-pods") as kinds, asyncio.TaskGroup() as tasks:
+        running = load.Load(kinds, each=1, pause=PAUSE)
+        tasks.create_task(tell(running))
+        tasks.create_task(running.run())
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
