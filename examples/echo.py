@@ -109,8 +109,9 @@ class Http2:
             if headers.get("content-type", "").startswith("application/grpc"):
                 await self._grpc(stream, headers, body)
             else:
-                self._wire.send_headers(stream, [(":status", "200"), ("content-type", "text/plain")])
-                self._wire.send_data(stream, f"{self._name}\n".encode(), end_stream=True)
+                answer = f"{self._name}\n".encode()
+                self._wire.send_headers(stream, [(":status", "200"), ("content-length", str(len(answer)))])
+                self._wire.send_data(stream, answer, end_stream=True)
             await self._flush()
         self._calls.pop(stream, None)
 

@@ -61,13 +61,12 @@ class Kept:
         self.reader = self.writer = None
 
 
-def http1(host: str, port: int, *, keep: bool, headers: str = "") -> load.Ask:
+def http1(kept: Kept, *, keep: bool, headers: str = "") -> load.Ask:
     """GET over HTTP/1.1."""
-    kept = Kept(host, port)
 
     async def ask() -> str:
         reader, writer = await kept.opened()
-        writer.write(f"GET /echo HTTP/1.1\r\nhost: {host}:{port}\r\n{headers}\r\n".encode())
+        writer.write(f"GET /echo HTTP/1.1\r\nhost: {kept.host}:{kept.port}\r\n{headers}\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         status, _, rest = head.partition("\r\n")
         length = int(rest.partition("content-length:")[2].partition("\r\n")[0] or 0)
@@ -82,9 +81,9 @@ def http1(host: str, port: int, *, keep: bool, headers: str = "") -> load.Ask:
 class Http2:
     """One request after the other over HTTP/2 with prior knowledge."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.kept = Kept(host, port)
-        self._authority = f"{host}:{port}"
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+        self._authority = f"{kept.host}:{kept.port}"
         self._wire = h2.connection.H2Connection()
 
     async def get(self) -> str:
@@ -123,9 +122,9 @@ class Http2:
             found["last"] = str(event.error_code)
 
 
-def http2(host: str, port: int, *, keep: bool) -> load.Ask:
+def http2(kept: Kept, *, keep: bool) -> load.Ask:
     """GET over HTTP/2."""
-    client = Http2(host, port)
+    client = Http2(kept)
 
     async def ask() -> str:
         answer = await client.get()
@@ -136,9 +135,8 @@ def http2(host: str, port: int, *, keep: bool) -> load.Ask:
     return _checked(ask, client.kept)
 
 
-def tcp(host: str, port: int, *, keep: bool) -> load.Ask:
+def tcp(kept: Kept, *, keep: bool) -> load.Ask:
     """A line that comes back."""
-    kept = Kept(host, port)
 
     async def ask() -> str:
         reader, writer = await kept.opened()
@@ -222,18 +220,18 @@ async def asks(host: str, headless: str) -> AsyncIterator[dict[str, load.Ask]]:
     """All kinds: ports 7001 to 7004 of ``host`` are asked in HTTP/1.1, HTTP/2, gRPC, TCP, and 7006 of ``headless``."""
     async with grpc_channel(host, 7003) as kept, grpc_channel(host, 7003) as long:
         yield {
-            "http1": http1(host, 7001, keep=True),
-            "http1 fresh": http1(host, 7001, keep=False),
-            "http2": http2(host, 7002, keep=True),
-            "http2 fresh": http2(host, 7002, keep=False),
+            "http1": http1(Kept(host, 7001), keep=True),
+            "http1 fresh": http1(Kept(host, 7001), keep=False),
+            "http2": http2(Kept(host, 7002), keep=True),
+            "http2 fresh": http2(Kept(host, 7002), keep=False),
             "grpc": unary(kept),
             "grpc fresh": fresh(host, 7003),
             "grpc stream": stream(long),
-            "tcp": tcp(host, 7004, keep=True),
-            "tcp fresh": tcp(host, 7004, keep=False),
-            "delayed": http1(host, 7001, keep=True, headers="x-delay: yes\r\n"),
-            "headless": http1(headless, 7006, keep=True),
-            "headless fresh": http1(headless, 7006, keep=False),
+            "tcp": tcp(Kept(host, 7004), keep=True),
+            "tcp fresh": tcp(Kept(host, 7004), keep=False),
+            "delayed": http1(Kept(host, 7001), keep=True, headers="x-delay: yes\r\n"),
+            "headless": http1(Kept(headless, 7006), keep=True),
+            "headless fresh": http1(Kept(headless, 7006), keep=False),
         }
 
 

@@ -41,16 +41,20 @@ class Street:
         counts = [line["ok"] for line in self.said() if "ok" in line]
         return Counter(counts[-1] if counts else {})
 
+    def asked(self) -> Counter[str]:
+        """All answers by kind, bad ones too."""
+        return self.answers() + Counter(line["kind"] for line in self.said() if "kind" in line)
+
     def failed(self) -> list[str]:
         """Everything that went wrong, as clients and as proxies saw it."""
         return [str(line) for line in self.said() if "ok" not in line] + self.running.failed()
 
     async def more(self, count: int) -> None:
         """Wait for that many answers of each kind that has short ones."""
-        before = self.answers()
+        before = self.asked()
 
         async def answered() -> bool:
-            now = self.answers()
+            now = self.asked()
             short = now.keys() - {"grpc stream", "delayed"}
             return len(now) >= KINDS - 1 and all(now[kind] - before[kind] >= count for kind in short)
 
