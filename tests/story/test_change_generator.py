@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.story import changes
+from tests.story import changes, echo_changes
 from tests.story.changes import Change, Raw
 
 
@@ -89,3 +89,44 @@ def test_a_seed_always_gives_the_same_changes_and_they_cover_every_kind() -> Non
 @pytest.mark.parametrize("word", ["come at once", "go at once"])
 def test_rules_and_their_subsets_come_and_go_together(word: str) -> None:
     assert any(word in change.name for change in changes.changes(3, 50))
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None)
+def test_ports_of_echo_are_only_declared_as_what_their_clients_speak(seed: int) -> None:
+    for change in itertools.chain([echo_changes.start()], echo_changes.only(seed, 60)):
+        for each in objects(change.workloads):
+            if each["kind"] == "Service" and each["metadata"]["name"] == "echo":
+                ports = {port["port"]: port for port in each["spec"]["ports"]}
+                assert ports.keys() >= {7001, 7002, 7003, 7004}
+                assert not ports[7003]["name"].startswith("http-")
+                assert ports[7004].get("appProtocol", ports[7004]["name"]).partition("-")[0] in {
+                    "tcp", "any", "redis", "mongo",
+                }  # fmt: skip
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None)
+def test_rules_of_services_that_go_go_with_them(seed: int) -> None:
+    state, services = State(), {"echo"}
+    for change in itertools.chain([echo_changes.start()], echo_changes.only(seed, 80)):
+        state.take(change)
+        services |= {each["metadata"]["name"] for each in objects(change.workloads)}
+        services -= {name for _, name in change.gone}
+        assert {host for rule in state.of("VirtualService") for host in rule["spec"]["hosts"]} <= services
+
+
+def test_the_same_seed_mixes_the_same_changes_of_every_kind() -> None:
+    assert list(echo_changes.mixed(5, 40)) == list(echo_changes.mixed(5, 40))
+    found = [change.name for seed in range(3) for change in echo_changes.mixed(seed, 100)]
+    words = (
+        "port 7",
+        "spare",
+        "rules of echo",
+        "TCP rules",
+        "policy of echo",
+        "policy of a port",
+        "goes",
+        "Sidecar of",
+    )
+    assert all(any(word in name for name in found) for word in words)
