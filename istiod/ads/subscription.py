@@ -235,11 +235,13 @@ class Subscription:
         """The client has what this response brought."""
         self.acked = flight.nonce
         wanted = target.finder(self.type_url)
+        under_way = bool(self.flights)
         for name, resource in flight.items.items():
-            if wanted(name) is resource and not self.flights:
+            found = wanted(name)
+            if found is resource and not under_way:
                 self.overlay.pop(name, None)
             else:
-                self._has(name, resource, wanted(name))
+                self._has(name, resource, found)
         for name in flight.removed:
             self._has(name, None, target.get(self.type_url, name))
         self.retry = tuple(group for group in self.retry if any(name in self.overlay for name in group))

@@ -57,16 +57,27 @@ def _missing(sub: Subscription, name: str, held: Held) -> Resource | None:
 
 def pending(stream: Stream, sub: Subscription) -> dict[str, Resource]:
     """What differs from what the client has and from what is under way, by name."""
+    if not (sub.flights or sub.refused or len(stream.quarantine)):
+        return _unsent(stream, sub)
     found: dict[str, Resource] = {}
-    target = stream.target.finder(sub.type_url)
-    taken = not sub.refused and not len(stream.quarantine)  # nothing was ever refused: the target is what is wanted
     for name, held in sub.overlay.items():
-        want = (taken and target(name)) or wanted(stream, sub, name)
+        want = wanted(stream, sub, name)
         if want is None:
             continue
         flight = sub.flight_of(name) if sub.flights else None
         has: Held = flight.items.get(name) if flight else held
         if subscription.version(has) != want.version:
+            found[name] = want
+    return found
+
+
+def _unsent(stream: Stream, sub: Subscription) -> dict[str, Resource]:
+    """``pending`` while nothing is under way and nothing was ever refused: a first configuration asks thousands."""
+    target = stream.target.finder(sub.type_url)
+    found: dict[str, Resource] = {}
+    for name, held in sub.overlay.items():
+        want = target(name) or wanted(stream, sub, name)
+        if want is not None and (held is None or subscription.version(held) != want.version):
             found[name] = want
     return found
 
