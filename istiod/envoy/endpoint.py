@@ -48,8 +48,8 @@ def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoad
 
 
 def _chosen(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> list[Endpoint]:
-    """The endpoints that carry the query's labels and, for node-local services, are on the view's node."""
-    found = [endpoint for endpoint in endpoints if query.labels <= endpoint.labels]
+    """The endpoints that carry the query's labels, have mesh mTLS or are on the view's node, where it asks for that."""
+    found = [one for one in endpoints if query.labels <= one.labels and (one.tls or not query.mesh_tls)]
     if query.node_local and view is not None:
         found = [endpoint for endpoint in found if endpoint.node == view.node]
     return found
@@ -74,16 +74,20 @@ def _group(group: Group) -> bytes:
 def _frame(endpoint: Endpoint) -> bytes:
     """An endpoint as a frame of its group. Kept: of a large service most stay as they are when one comes or goes."""
     message = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(
-            address=address_pb2.Address(
-                socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
-            )
-        ),
+        endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint)),
         health_status=_HEALTH[endpoint.health],
         load_balancing_weight=wellknown.uint32(locality.weight(endpoint)),
         metadata=_metadata(endpoint),
     )
     return resource.delimited(_ENDPOINTS, wellknown.encode(message))
+
+
+def _address(endpoint: Endpoint) -> address_pb2.Address:
+    if endpoint.address.startswith("/"):
+        return address_pb2.Address(pipe=address_pb2.Pipe(path=endpoint.address))
+    return address_pb2.Address(
+        socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
+    )
 
 
 def _metadata(endpoint: Endpoint) -> base_pb2.Metadata:

@@ -163,7 +163,7 @@ def _refs(listener: Listener) -> dict[str, frozenset[str]]:
     for chain in (*listener.chains, *((listener.default_chain,) if listener.default_chain else ())):
         secrets |= tls.served_secrets(chain.tls)
         if chain.tcp is not None:
-            clusters.update(weighted.cluster for weighted in chain.tcp.clusters)
+            clusters.update(weighted.cluster for weighted in chain.tcp.clusters if weighted.known)
         if chain.http is not None and chain.http.inline is not None:
             clusters.update(name for host in chain.http.inline.virtual_hosts for name in route.clusters(host))
         elif chain.http is not None:

@@ -66,12 +66,9 @@ def inline(source: RouteTable) -> route_pb2.RouteConfiguration:
 
 
 def clusters(host: VirtualHost) -> Iterable[str]:
-    """Names of the clusters that the routes of a virtual host lead to, mirrors included."""
+    """Names of the clusters that the routes of a virtual host lead to, mirrors included; only such as exist."""
     for route in host.routes:
-        for weighted in route.destinations:
-            yield weighted.destination.cluster
-        for mirror in route.mirrors:
-            yield mirror.destination.cluster
+        yield from (destination.cluster for destination in route.leads if destination.known)
 
 
 def virtual_host(host: VirtualHost) -> route_components_pb2.VirtualHost:

@@ -77,13 +77,13 @@ def downstream(tls: DownstreamTls, settings: MeshSettings) -> base_pb2.Transport
     """The server side of TLS on a filter chain."""
     common = tls_pb2.CommonTlsContext(
         alpn_protocols=tls.alpn,
-        tls_certificate_sds_secret_configs=[_server_certificate(tls)],
+        tls_certificate_sds_secret_configs=_server_certificates(tls),
         tls_params=_downstream_params(tls, settings),
     )
     if tls.mutual:
         common.combined_validation_context.CopyFrom(_client_validation(tls, settings))
     context = tls_pb2.DownstreamTlsContext(
-        common_tls_context=common, require_client_certificate=wellknown.boolean(tls.mutual)
+        common_tls_context=common, require_client_certificate=wellknown.boolean(tls.mutual and not tls.optional)
     )
     return base_pb2.TransportSocket(name=_TLS, typed_config=wellknown.packed(context))
 
@@ -104,16 +104,12 @@ def served_secrets(tls: UpstreamTls | DownstreamTls | None) -> frozenset[str]:
     """SDS names that the context asks of us by ADS (those of the agent are not ours to order)."""
     if tls is None or not tls.credential_name:
         return frozenset()
-    found = set()
-    if isinstance(tls, DownstreamTls) or tls.mode is TlsMode.MUTUAL:
-        found.add(_credential(tls.credential_name))
-    if (isinstance(tls, DownstreamTls) and tls.mutual) or (isinstance(tls, UpstreamTls) and _verified(tls)):
-        found.add(_credential(tls.credential_name) + _CA_SUFFIX)
-    return frozenset(found)
-
-
-def _verified(tls: UpstreamTls) -> bool:
-    return not tls.insecure_skip_verify
+    if isinstance(tls, DownstreamTls):
+        roots = {_root_credential(tls)} if tls.mutual else set[str]()
+        return frozenset({_credential(name) for name in (tls.credential_name, *tls.more_credentials)} | roots)
+    certificate = {_credential(tls.credential_name)} if tls.mode is TlsMode.MUTUAL else set[str]()
+    root = set[str]() if tls.insecure_skip_verify else {_credential(tls.credential_name) + _CA_SUFFIX}
+    return frozenset(certificate | root)
 
 
 def _mesh(tls: UpstreamTls) -> bool:
@@ -140,43 +136,55 @@ def _upstream_root(tls: UpstreamTls) -> secret_pb2.SdsSecretConfig | None:
     return _agent(f"file-root:{tls.ca_certificates}" if tls.ca_certificates else _SYSTEM_ROOTS)
 
 
-def _server_certificate(tls: DownstreamTls) -> secret_pb2.SdsSecretConfig:
+def _server_certificates(tls: DownstreamTls) -> list[secret_pb2.SdsSecretConfig]:
     if tls.workload:
-        return _agent(names.RESOURCE_WORKLOAD)
+        return [_agent(names.RESOURCE_WORKLOAD)]
     if tls.credential_name:
-        return _ads(_credential(tls.credential_name))
-    return _agent(f"file-cert:{tls.certificate_file}~{tls.key_file}")
+        return [_ads(_credential(name)) for name in (tls.credential_name, *tls.more_credentials)]
+    pairs = ((tls.certificate_file, tls.key_file), *tls.more_files)
+    return [_agent(f"file-cert:{certificate}~{key}") for certificate, key in pairs]
+
+
+def _root_credential(tls: DownstreamTls) -> str:
+    return _credential(tls.ca_credential_name or tls.credential_name) + _CA_SUFFIX
 
 
 def _client_validation(
     tls: DownstreamTls, settings: MeshSettings
 ) -> tls_pb2.CommonTlsContext.CombinedCertificateValidationContext:
     if tls.workload:
+        root = _agent(names.RESOURCE_ROOT)
+    elif tls.credential_name:
+        root = _ads(_root_credential(tls))
+    else:
+        root = _agent(f"file-root:{tls.ca_file}")
+    found = _validation(root, tls.subject_alt_names)
+    context = found.default_validation_context
+    context.verify_certificate_spki.extend(tls.spki)
+    context.verify_certificate_hash.extend(tls.hashes)
+    if tls.workload and not tls.gateway and not tls.subject_alt_names:
         domains = (settings.trust_domain, *settings.trust_domain_aliases)
-        prefixes = [
+        context.match_typed_subject_alt_names.extend(
             _SanMatcher(san_type=_SanMatcher.URI, matcher=string_pb2.StringMatcher(prefix=f"spiffe://{domain}/"))
             for domain in domains
-        ]
-        found = _validation(_agent(names.RESOURCE_ROOT), tls.subject_alt_names)
-        if not tls.subject_alt_names:
-            found.default_validation_context.match_typed_subject_alt_names.extend(prefixes)
-        return found
-    if tls.credential_name:
-        return _validation(_ads(_credential(tls.credential_name) + _CA_SUFFIX), tls.subject_alt_names)
-    return _validation(_agent(f"file-root:{tls.ca_file}"), tls.subject_alt_names)
+        )
+    return found
 
 
 def _downstream_params(tls: DownstreamTls, settings: MeshSettings) -> common_pb2.TlsParameters | None:
-    if tls.workload and not (tls.min_version or tls.max_version or tls.cipher_suites):
-        return common_pb2.TlsParameters(
-            tls_minimum_protocol_version=_VERSIONS[settings.min_tls_version],
-            tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
-            cipher_suites=_MESH_CIPHERS,
+    if tls.min_version or tls.max_version or tls.cipher_suites or not tls.workload:
+        found = common_pb2.TlsParameters(
+            tls_minimum_protocol_version=_VERSIONS[tls.min_version],
+            tls_maximum_protocol_version=_VERSIONS[tls.max_version],
+            cipher_suites=tls.cipher_suites,
         )
+        return found if found.ByteSize() else None
+    if tls.gateway:
+        return None
     return common_pb2.TlsParameters(
-        tls_minimum_protocol_version=_VERSIONS[tls.min_version],
-        tls_maximum_protocol_version=_VERSIONS[tls.max_version],
-        cipher_suites=tls.cipher_suites,
+        tls_minimum_protocol_version=_VERSIONS[settings.min_tls_version],
+        tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
+        cipher_suites=_MESH_CIPHERS,
     )
 
 

@@ -71,6 +71,22 @@ def service_clusters(
     )
 
 
+def by_server_name(whole: Cluster) -> Cluster | None:
+    """The cluster that AUTO_PASSTHROUGH takes in place of ``whole``: mesh mTLS as it came, to sidecars only.
+
+    None for hosts outside of the mesh, which have no mesh mTLS (Istio: buildOutboundSniDnatClusters).
+    """
+    if whole.mesh_external or not whole.services:
+        return None
+    name = sni(whole.subset, whole.services[0].host, whole.port)
+    return replace(
+        whole,
+        name=name,
+        tls=None,
+        query=replace(whole.query, name=name, mesh_tls=True) if whole.query else None,
+    )
+
+
 def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_address: str = "") -> Cluster:
     """A cluster that goes where the client wanted to go; unused connections end early (Istio: 5 minutes)."""
     timed = with_times(_DEFAULT, settings)
@@ -134,6 +150,7 @@ class _Maker:
             discovery=discovery,
             direction=Direction.OUTBOUND if self.proxy is NodeType.SIDECAR else Direction.GATEWAY,
             services=(service_ref(self.service),),
+            mesh_external=self.service.mesh_external,
             port=port.number,
             subset=subset.name,
             protocol=Protocol.HTTP2 if self._upgrades(port, direct.h2_upgrade) else port.protocol,

@@ -104,3 +104,5 @@ class Query:
     labels: Labels
     locality_lb: LocalityLb | None
     node_local: bool = False
+    mesh_tls: bool = False
+    """Only endpoints with mesh mTLS."""

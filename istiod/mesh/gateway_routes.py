@@ -5,8 +5,8 @@ Several VirtualServices for one host are merged, oldest first; a host that only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from istiod.mesh import hosts, http_routes, l4_routes
 from istiod.mesh.conditions import Client, Condition
@@ -19,35 +19,44 @@ from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
 @dataclass(slots=True)
 class _Host:
+    port: int
     routes: list[Route] = field(default_factory=list)
     require_tls: bool = False
 
 
 def table(
-    name: str, servers: Iterable[Server], index: VirtualServiceIndex, client: Client, resolver: Resolver
+    name: str, servers: Sequence[Server], index: VirtualServiceIndex, client: Client, resolver: Resolver
 ) -> RouteTable:
-    """The table of the HTTP servers that share a listener; the resolver's port is that of the servers.
+    """The table of the HTTP servers that share a listener, or of one HTTPS server; each resolves with its own port.
 
-    A host without routes answers 404; so does every host where nothing is bound at all.
+    A host is named after the port of the first server that has it. One without routes answers 404; so does every host
+    where nothing is bound at all.
     """
     found: dict[str, _Host] = {}
     for server in servers:
+        own = replace(resolver, port=server.port)
         for rules, names in bound(server, index, client):
-            routes = http_routes.routes(rules, _at(client, server), resolver)
+            routes = http_routes.routes(rules, _at(client, server), own, tls=server.ends_tls)
             for host in names if routes else ():
-                one = found.setdefault(host, _Host())
+                one = found.setdefault(host, _Host(port=server.port))
                 one.routes += routes
                 one.require_tls |= server.https_redirect
         for _, host in server.hosts if server.https_redirect else ():
-            found.setdefault(host, _Host()).require_tls = True
-    made = tuple(_virtual_host(host, found[host], resolver.port) for host in sorted(found))
-    return RouteTable(name=name, virtual_hosts=made or (_nothing(resolver.port),))
+            found.setdefault(host, _Host(port=server.port)).require_tls = True
+    made = tuple(_virtual_host(host, found[host]) for host in sorted(found))
+    return RouteTable(name=name, virtual_hosts=made or (_nothing(servers[0].port),))
 
 
 def tcp(server: Server, index: VirtualServiceIndex, client: Client, resolver: Resolver) -> tuple[L4Route, ...]:
     """The tcp rules that are bound to a server."""
     rules = [one for one, _ in bound(server, index, client)]
     return l4_routes.tcp(rules, _at(client, server), resolver)
+
+
+def tls(server: Server, index: VirtualServiceIndex, client: Client, resolver: Resolver) -> tuple[L4Route, ...]:
+    """The tls rules that are bound to a server."""
+    rules = [one for one, _ in bound(server, index, client)]
+    return l4_routes.tls(rules, _at(client, server), resolver)
 
 
 def bound(
@@ -75,10 +84,10 @@ def _at(client: Client, server: Server) -> Client:
     return Client(namespace=client.namespace, gateways=frozenset({server.gateway_name}), selectors=client.selectors)
 
 
-def _virtual_host(host: str, made: _Host, port: int) -> VirtualHost:
+def _virtual_host(host: str, made: _Host) -> VirtualHost:
     """Routes that catch everything go last, so that merged VirtualServices do not hide each other's rules."""
     return VirtualHost(
-        name=f"{host}:{port}",
+        name=f"{host}:{made.port}",
         domains=(host,),
         routes=tuple(sorted(made.routes, key=lambda route: Condition(match=route.match).catches_all)),
         require_tls=made.require_tls,

@@ -13,7 +13,8 @@ from crds import gateway
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import protocol
+from istiod.mesh import gateway_tls, protocol
+from istiod.mesh.gateway_tls import Handling, ServerTls
 from istiod.mesh.service import Protocol
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
@@ -30,6 +31,24 @@ class Server:
     hosts: tuple[tuple[str, str], ...]
     bind: str = ""
     https_redirect: bool = False
+    port_name: str = ""
+    tls: ServerTls | None = None
+
+    @property
+    def http(self) -> bool:
+        """Whether its requests have a route table: plain HTTP, or HTTPS that ends here."""
+        return self.protocol.is_http or (self.protocol is Protocol.HTTPS and self.ends_tls)
+
+    @property
+    def ends_tls(self) -> bool:
+        """Whether TLS ends here."""
+        return self.tls is not None and self.tls.handling is Handling.TERMINATE
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The server names that it is for; () for all."""
+        found = tuple(dict.fromkeys(name for _, name in self.hosts))
+        return () if "*" in found else found
 
     @property
     def gateway_name(self) -> str:
@@ -106,13 +125,16 @@ def _read(item: gateway.Gateway) -> Gateway:
 
 def _server(key: ConfigKey, said: gateway.Server) -> Server:
     port = said.port or gateway.Port()
+    spoken = protocol.parse(port.protocol)
     return Server(
         gateway=key,
         port=port.number,
-        protocol=protocol.parse(port.protocol),
+        protocol=spoken,
         hosts=tuple(_host(name.lower(), key.namespace) for name in said.hosts),
         bind=said.bind,
-        https_redirect=said.tls is not None and said.tls.https_redirect,
+        https_redirect=said.tls is not None and said.tls.https_redirect and spoken.is_http,
+        port_name=port.name,
+        tls=gateway_tls.read(said.tls, http=spoken is Protocol.HTTPS) if said.tls and not spoken.is_http else None,
     )
 
 
@@ -129,10 +151,8 @@ def _problem(key: ConfigKey, place: str, said: gateway.Server) -> Diagnostic | N
     if said.port is None or not said.port.number:
         return error(Code.MISSING_FIELD, key, f"{place}.port.number", "a server needs a port")
     spoken = protocol.parse(said.port.protocol)
-    if spoken.is_tls:
-        mode = said.tls.mode if said.tls else "PASSTHROUGH"
-        field_name = f"{place}.tls.mode"
-        return error(Code.NOT_SUPPORTED, key, field_name, f"{spoken.value} with {mode}: the server is left out")
+    if spoken.is_tls and said.tls is None:
+        return error(Code.MISSING_FIELD, key, f"{place}.tls", f"{spoken.value} needs tls: the server is left out")
     if not (spoken.is_http or spoken.is_tcp):
         message = f"{said.port.protocol or 'no protocol'}: the server is left out"
         return error(Code.NOT_SUPPORTED, key, f"{place}.port.protocol", message)
@@ -142,3 +162,5 @@ def _problem(key: ConfigKey, place: str, said: gateway.Server) -> Diagnostic | N
 def _unsupported(key: ConfigKey, place: str, said: gateway.Server) -> Iterator[Diagnostic]:
     if said.default_endpoint:
         yield warning(Code.NOT_SUPPORTED, key, f"{place}.defaultEndpoint", "has no effect")
+    for field_name in gateway_tls.without_effect(said.tls) if said.tls else ():
+        yield warning(Code.NOT_SUPPORTED, key, f"{place}.tls.{field_name}", "has no effect yet")

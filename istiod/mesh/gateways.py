@@ -1,7 +1,7 @@
 """What a class of routers gets: listeners and route tables of the Gateways that select it (features rows E1-E5).
 
-A server's port is that of the router's Service; the listener stands on its target port. Clusters are all that the
-router's namespace sees.
+A server's port is that of the router's Service; the listener stands on its target port. Clusters are those that its
+routes lead to (row D18).
 """
 
 from __future__ import annotations
@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import gateway_routes, leaves, outbound_clusters
+from istiod.mesh import clusters, gateway_chains, leaves, outbound_clusters
 from istiod.mesh.conditions import Client
+from istiod.mesh.gateway_chains import Builder, Place
 from istiod.mesh.gateway_servers import GatewayIndex, Server
+from istiod.mesh.gateway_tls import Handling
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
-from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, OutboundScope, ScopeKey
+from istiod.mesh.scope import Chain, Cluster, Direction, Listener, OutboundScope, ScopeKey
 from istiod.mesh.virtual_services import VirtualServiceIndex
-
-WILDCARD = "0.0.0.0"  # noqa: S104 (a gateway is there to be reached)
-
-Place = tuple[str, int]
-"""A listener's address ("" for all) and port."""
 
 
 def scope(
@@ -48,20 +45,23 @@ def scope(
     upstream = outbound_clusters.of(model, key, services, recall or Recall())
     client = Client(namespace=key.namespace, gateways=frozenset(), selectors=frozenset(key.matched))
     by_host = {one.host: one for one in services}
+    resolver = Resolver(settings=model.settings, port=0, services=by_host, clusters=upstream)
+    places = _places(gateways, key)
+    by_name: dict[str, Cluster] = {}
+    if any(_by_name(server) for servers in places.values() for server in servers):
+        by_name = {one.name: one for one in map(clusters.by_server_name, upstream.values()) if one is not None}
+    builder = Builder(index=index, client=client, resolver=resolver, by_name=tuple(by_name.values()))
     listeners: dict[str, Listener] = {}
     routes: dict[str, RouteTable] = {}
-    for place, servers in _places(gateways, key).items():
-        resolver = Resolver(settings=model.settings, port=servers[0].port, services=by_host, clusters=upstream)
-        if servers[0].protocol.is_http:
-            name = ".".join(("http", str(place[1]), *((place[0],) if place[0] else ())))
-            routes[name] = gateway_routes.table(name, servers, index, client, resolver)
-            chains: tuple[Chain, ...] = (Chain(name="", http=Http(stat_prefix=_stat_prefix(place), rds=name)),)
-        else:
-            chains = tuple(_tcp_chains(servers[0], index, client, resolver))
+    for place, servers in places.items():
+        chains = builder.chains(place, servers)
         if chains:
             listener = _listener(place, chains)
             listeners[listener.name] = listener
-    return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
+            routes.update((table.name, table) for table in builder.tables(place, servers))
+    wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
+    needed = {name: one for name, one in {**upstream, **by_name}.items() if name in wanted}
+    return leaves.reuse(OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes), previous)
 
 
 def _places(gateways: GatewayIndex, key: ScopeKey) -> Mapping[Place, list[Server]]:
@@ -82,36 +82,43 @@ def _targets(port: int, ports: Iterable[tuple[int, int]]) -> tuple[int, ...]:
 
 
 def _together(first: Server, other: Server) -> bool:
+    """Whether two servers can share a listener: plain HTTP both, or TLS both."""
+    if first.tls is not None or other.tls is not None:
+        return first.tls is not None and other.tls is not None
     return first.protocol.is_http and other.protocol.is_http
 
 
-def _tcp_chains(server: Server, index: VirtualServiceIndex, client: Client, resolver: Resolver) -> Iterator[Chain]:
-    for route in gateway_routes.tcp(server, index, client, resolver):
-        yield Chain(name="", match=ChainMatch(prefixes=route.subnets), tcp=route.tcp, origin=route.origin)
-
-
-def _stat_prefix(place: Place) -> str:
-    return f"outbound_{place[0] or WILDCARD}_{place[1]};"
+def _by_name(server: Server) -> bool:
+    return server.tls is not None and server.tls.handling is Handling.AUTO_PASSTHROUGH
 
 
 def _listener(place: Place, chains: tuple[Chain, ...]) -> Listener:
-    address = place[0] or WILDCARD
+    address = place[0] or gateway_chains.WILDCARD
     return Listener(
-        name=f"{address}_{place[1]}", address=address, port=place[1], direction=Direction.GATEWAY, chains=chains
+        name=f"{address}_{place[1]}",
+        address=address,
+        port=place[1],
+        direction=Direction.GATEWAY,
+        chains=chains,
+        inspect_tls=any(chain.tls or chain.match.server_names for chain in chains),
     )
 
 
 def conflicts(gateways: GatewayIndex) -> Iterator[Diagnostic]:
-    """Servers that an older one of a Gateway with the same selector keeps from their port."""
-    owners: dict[tuple[object, str, int], Server] = {}
+    """Servers that an older one of a Gateway with the same selector keeps from their port or their names."""
+    owners: dict[tuple[object, ...], Server] = {}
     for one in gateways.gateways:
         for server in one.servers:
+            port = f"port {server.port} with {server.protocol.value}"
             owner = owners.setdefault((one.selector, server.bind, server.port), server)
-            if owner is not server and not _together(owner, server):
-                yield warning(
-                    Code.PORT_CONFLICT,
-                    one.key,
-                    "spec.servers",
-                    f"port {server.port} with {server.protocol.value} cannot share with {owner.protocol.value} of "
-                    f"Gateway {owner.gateway_name}, which is older; the server is left out",
+            if not (owner is server or _together(owner, server)):
+                problem = (
+                    f"{port} cannot share with {owner.protocol.value} of Gateway {owner.gateway_name}, which is older"
                 )
+                yield warning(Code.PORT_CONFLICT, one.key, "spec.servers", f"{problem}; the server is left out")
+                continue
+            for name in (server.names or ("*",)) if server.ends_tls else ():
+                owner = owners.setdefault((one.selector, server.bind, server.port, name), server)
+                if owner is not server:
+                    message = f"{port}: Gateway {owner.gateway_name} has {name} already, so it is left out here"
+                    yield warning(Code.DUPLICATE_HOST, one.key, "spec.servers", message)

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from istiod.config.origin import Origin
-from istiod.mesh import clusters
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.l4_rules import L4Rule
@@ -58,11 +57,10 @@ def tcp(candidates: Iterable[VirtualService], client: Client, resolver: Resolver
 
 
 def _tcp(rules: VirtualService, rule: L4Rule, resolver: Resolver) -> Tcp:
-    """The destinations of a rule. One that does not exist is the black hole: connections to it are closed."""
+    """The destinations of a rule. To one that does not exist connections are closed."""
     shares = []
     for share in rule.shares:
-        destination = resolver.destination(share.target)
-        name = destination.cluster if destination.known else clusters.BLACKHOLE
-        shares.append(WeightedCluster(cluster=name, weight=share.weight))
+        to = resolver.destination(share.target)
+        shares.append(WeightedCluster(cluster=to.cluster, weight=share.weight, known=to.known))
     stat_prefix = shares[0].cluster if len(shares) == 1 else f"{rules.key.name}.{rules.key.namespace}"
     return Tcp(stat_prefix=stat_prefix, clusters=tuple(shares), idle_timeout=resolver.idle_timeout(shares[0].cluster))

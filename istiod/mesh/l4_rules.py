@@ -38,7 +38,7 @@ def tls(reader: Reader, said: Iterable[virtual_service.TLSRoute]) -> tuple[L4Rul
     found = (
         L4Rule(
             origin=Origin(key=reader.key),
-            matches=tuple(_match(reader, match, match.sni_hosts) for match in rule.match),
+            matches=tuple(_match(reader, match, _names(match.sni_hosts)) for match in rule.match),
             shares=_shares(reader, f"spec.tls[{index}]", rule.route),
         )
         for index, rule in enumerate(said)
@@ -75,6 +75,11 @@ def _match(
             port=said.port,
         ),
     )
+
+
+def _names(said: tuple[str, ...]) -> tuple[str, ...]:
+    """Server names as Envoy compares them; ``*`` is every one, which Envoy wants to have left out."""
+    return () if "*" in said else tuple(dict.fromkeys(name.lower() for name in said))
 
 
 def _shares(reader: Reader, place: str, said: tuple[virtual_service.RouteDestination, ...]) -> tuple[Share, ...]:

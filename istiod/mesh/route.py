@@ -231,6 +231,11 @@ class Route:
     inbound: bool = False
     """An inbound route: Istio's max_stream_duration and reset-before-request retry; 0 attempts in ``retry``: none."""
 
+    @property
+    def leads(self) -> tuple[Destination, ...]:
+        """Where its requests and their copies go."""
+        return (*(one.destination for one in self.destinations), *(one.destination for one in self.mirrors))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualHost:

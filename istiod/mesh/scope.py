@@ -107,9 +107,13 @@ class Cluster:
     endpoints: tuple[Endpoint, ...] = ()
     bind_address: str = ""
     """Source address towards the app (inbound: 127.0.0.6)."""
+    port_override: int = 0
+    """Go to this port of the original destination."""
     ipv6: bool = False
     origin: Origin | None = None
     """The DestinationRule that shaped it, if any: object only, no field."""
+    mesh_external: bool = False
+    """Its hosts are outside of the mesh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +131,12 @@ class ChainMatch:
 class DownstreamTls:
     """TLS that a listener terminates.
 
-    ``mutual``: ask for a client certificate and require it. ``workload``: the proxy's own mesh certificate (SDS
-    ``default``, peers verified against ``ROOTCA`` and the trust domain); else ``credential_name`` (an SDS secret of
-    ours, ``kubernetes://NAME``) or files. ``alpn`` is what we offer.
+    ``mutual``: ask for a client certificate and, unless ``optional``, require it. ``workload``: the proxy's own mesh
+    certificate (SDS ``default``, peers verified against ``ROOTCA`` and the trust domain); else ``credential_name`` (an
+    SDS secret of ours, ``kubernetes://NAME``) or files. ``more_credentials`` and ``more_files`` (certificate, key) are
+    certificates of another key type. Clients are verified against ``ca_credential_name``, else the first certificate's
+    own CA; ``spki`` and ``hashes`` pin them. ``alpn`` is what we offer. ``gateway``: strangers may come; Envoy's own
+    parameters hold where none are given, and any workload of the mesh is welcome.
     """
 
     workload: bool
@@ -143,14 +150,22 @@ class DownstreamTls:
     min_version: str = ""
     max_version: str = ""
     cipher_suites: tuple[str, ...] = ()
+    optional: bool = False
+    more_credentials: tuple[str, ...] = ()
+    ca_credential_name: str = ""
+    more_files: tuple[tuple[str, str], ...] = ()
+    spki: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
+    gateway: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedCluster:
-    """A TCP destination and its share."""
+    """A TCP destination and its share. One that is not ``known`` has no cluster: connections to it are closed."""
 
     cluster: str
     weight: int = 1
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

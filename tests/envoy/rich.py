@@ -356,6 +356,33 @@ def gateway_listener() -> Listener:
                 ),
             ),
             chain(
+                "several",
+                DownstreamTls(
+                    workload=False,
+                    mutual=True,
+                    optional=True,
+                    alpn=alpn,
+                    credential_name="one",
+                    more_credentials=("two",),
+                    ca_credential_name="clients",
+                    spki=("NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A=",),
+                    hashes=("00" * 32,),
+                    gateway=True,
+                ),
+            ),
+            chain(
+                "pairs",
+                DownstreamTls(
+                    workload=False,
+                    mutual=False,
+                    alpn=alpn,
+                    certificate_file="/c",
+                    key_file="/k",
+                    more_files=(("/c2", "/k2"),),
+                ),
+            ),
+            chain("own", DownstreamTls(workload=True, mutual=True, alpn=alpn, gateway=True)),
+            chain(
                 "mesh",
                 DownstreamTls(workload=True, mutual=True, alpn=alpn, subject_alt_names=("spiffe://x/ns/a/sa/b",)),
             ),

@@ -46,6 +46,11 @@ def spread(setting: LocalityLb | None, view: View = made.VIEW) -> dict[str, tupl
     return {group.locality.zone: (group.priority, group.load_balancing_weight.value) for group in found.endpoints}
 
 
+def test_a_query_may_want_mesh_mtls_only() -> None:
+    both = (made.endpoint("10.0.0.1", tls=True), made.endpoint("10.0.0.2", tls=False))
+    assert addresses(assignment(made.query(mesh_tls=True), both)) == [["10.0.0.1"]]
+
+
 def test_an_endpoint_says_where_whose_and_how() -> None:
     found = made.shown(assignment(made.query(), (made.endpoint(),)))
     assert found == {
@@ -77,6 +82,11 @@ def test_an_endpoint_without_a_sidecar_has_no_tls_mode() -> None:
     (only,) = found.endpoints[0].lb_endpoints
     assert "envoy.transport_socket_match" not in only.metadata.filter_metadata
     assert (only.health_status, only.load_balancing_weight.value) == (3, 1)
+
+
+def test_a_path_is_a_unix_domain_socket() -> None:
+    found = made.shown(endpoint.inline("inbound|80||", (made.endpoint(address="/app.sock"),)))
+    assert found["endpoints"][0]["lb_endpoints"][0]["endpoint"] == {"address": {"pipe": {"path": "/app.sock"}}}
 
 
 def test_nobody_is_an_empty_assignment_and_not_none() -> None:

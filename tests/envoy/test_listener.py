@@ -233,7 +233,7 @@ def test_a_workloads_chain_takes_clients_of_its_trust_domains() -> None:
 
 
 def test_gateway_chains_take_certificates_from_credentials_or_files() -> None:
-    simple, mutual, files, mesh = (chain.tls for chain in rich.gateway_listener().chains)
+    simple, mutual, files, _, _, _, mesh = (chain.tls for chain in rich.gateway_listener().chains)
     assert simple
     assert mutual
     assert files
@@ -263,13 +263,37 @@ def test_gateway_chains_take_certificates_from_credentials_or_files() -> None:
     assert shown(rich.gateway_listener())["filter_chains"][0]["transport_socket_connect_timeout"] == "15s"
 
 
+def test_a_gateway_chain_may_have_several_certificates_and_pin_those_of_clients() -> None:
+    _, _, _, several, pairs, own, _ = (chain.tls for chain in rich.gateway_listener().chains)
+    assert several
+    assert pairs
+    assert own
+    found = context(several)
+    assert not found.require_client_certificate.value
+    common = found.common_tls_context
+    assert [one.name for one in common.tls_certificate_sds_secret_configs] == ["kubernetes://one", "kubernetes://two"]
+    validation = common.combined_validation_context
+    assert validation.validation_context_sds_secret_config.name == "kubernetes://clients-cacert"
+    assert list(validation.default_validation_context.verify_certificate_hash) == ["00" * 32]
+    assert len(validation.default_validation_context.verify_certificate_spki) == 1
+    files = context(pairs).common_tls_context
+    assert [one.name for one in files.tls_certificate_sds_secret_configs] == ["file-cert:/c~/k", "file-cert:/c2~/k2"]
+    assert not files.HasField("tls_params")
+    any_workload = context(own).common_tls_context
+    assert not any_workload.HasField("tls_params")
+    default = any_workload.combined_validation_context.default_validation_context
+    assert not default.match_typed_subject_alt_names
+
+
 def test_a_listener_refers_to_routes_clusters_and_secrets() -> None:
     gateway = listener.compile(rich.gateway_listener(), made.QUIET)
     inbound = listener.compile(rich.inbound_listener(), made.QUIET)
     service = listener.compile(rich.outbound_listeners()[1], made.QUIET)
     assert gateway.refs == {
         names.ROUTE: {"9080"},
-        names.SECRET: {"kubernetes://web-cert", "kubernetes://web-cert-cacert"},
+        names.SECRET: {
+            f"kubernetes://{name}" for name in ("web-cert", "web-cert-cacert", "one", "two", "clients-cacert")
+        },
     }
     assert inbound.refs == {names.CLUSTER: {made.cluster_name("reviews")}}
     assert service.refs == {names.ROUTE: {"9080"}, names.CLUSTER: {"PassthroughCluster"}}

@@ -367,8 +367,9 @@ def test_a_table_is_its_head_and_the_frames_of_its_hosts() -> None:
     assert first["domains"] == ["reviews.default.svc.cluster.local", "reviews"]
 
 
-def test_a_table_refers_to_every_cluster_and_its_version_follows_every_part() -> None:
-    mirrored = made.route(mirrors=(Mirror(destination=made.destination("copy")),))
+def test_a_table_refers_to_every_cluster_that_exists_and_its_version_follows_every_part() -> None:
+    nowhere = made.destination("gone", known=False)
+    mirrored = made.route(mirrors=(Mirror(destination=made.destination("copy")), Mirror(destination=nowhere)))
     one, other = made.virtual_host(routes=[mirrored]), made.virtual_host("ratings")
     both = route.table(made.table(one, other), [route.frame(one), route.frame(other)])
     assert both.refs[names.CLUSTER] == {made.cluster_name(each) for each in ("reviews", "copy", "ratings")}

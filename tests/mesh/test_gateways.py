@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from istiod.mesh import gateway_servers
-from istiod.mesh.scope import Direction
+from istiod.mesh.scope import Chain, ChainMatch, Direction, OutboundScope
 from tests.mesh import world
 
 INGRESS = "selector: {istio: ingressgateway}"
@@ -184,7 +184,7 @@ def test_servers_that_cannot_share_a_port_are_left_out_and_reported() -> None:
 
 def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
     more = """
-        {port: {number: 443, name: tls, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c}},
+        {port: {number: 443, name: tls, protocol: TLS}, hosts: [a], tls: {mode: MUTUAL, caCrl: c}},
         {port: {number: 444, name: tls, protocol: TLS}, hosts: [a]},
         {port: {number: 445, name: x, protocol: UDP}, hosts: [a]},
         {port: {number: 446, name: y, protocol: ''}, hosts: [a]},
@@ -195,14 +195,158 @@ def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
     mesh = world.build(gateway("'*'", more))
     assert sorted(mesh.router().listeners) == ["0.0.0.0_8080", "0.0.0.0_81"]
     assert [(code, field) for code, _, field in mesh.told()] == [
-        ("NOT_SUPPORTED", "spec.servers[1].tls.mode"),
-        ("NOT_SUPPORTED", "spec.servers[2].tls.mode"),
+        ("NOT_SUPPORTED", "spec.servers[1].tls.caCrl"),
+        ("MISSING_FIELD", "spec.servers[2].tls"),
         ("NOT_SUPPORTED", "spec.servers[3].port.protocol"),
         ("NOT_SUPPORTED", "spec.servers[4].port.protocol"),
         ("MISSING_FIELD", "spec.servers[5].port.number"),
         ("MISSING_FIELD", "spec.servers[6].port.number"),
         ("NOT_SUPPORTED", "spec.servers[7].defaultEndpoint"),
     ]
+
+
+def server(hosts: str, tls: str, port: str = "number: 443, name: https, protocol: HTTPS") -> str:
+    return f"{{port: {{{port}}}, hosts: [{hosts}], tls: {{{tls}}}}}"
+
+
+TLS = "number: 443, name: tls, protocol: TLS"
+FILES = "serverCertificate: /c.pem, privateKey: /k.pem"
+
+
+def at_443(*texts: str) -> tuple[tuple[Chain, ...], OutboundScope]:
+    scope = world.build(WEB, *texts).router(ports=())
+    found = scope.listeners["0.0.0.0_443"]
+    assert found.inspect_tls
+    return found.chains, scope
+
+
+def test_https_that_ends_here_has_a_chain_and_a_table_for_each_server() -> None:
+    one = server("a.example", f"mode: SIMPLE, {FILES}, minProtocolVersion: TLSV1_2, httpsRedirect: true")
+    two = server("'*.example', b.other", f"mode: MUTUAL, {FILES}, caCertificates: /ca.pem", TLS.replace("TLS", "HTTPS"))
+    rule = rules("r", "a.example", "{redirect: {authority: x, derivePort: FROM_REQUEST_PORT}}")
+    chains, scope = at_443(gateway("'*'", f"{one}, {two}"), rule)
+    assert [chain.match.server_names for chain in chains] == [("a.example",), ("*.example", "b.other")]
+    assert [chain.http.rds for chain in chains if chain.http] == [
+        "https.443.https.gw.default",
+        "https.443.tls.gw.default",
+    ]
+    assert [(c.tls.certificate_file, c.tls.mutual, c.tls.ca_file) for c in chains if c.tls] == [
+        ("/c.pem", False, ""),
+        ("/c.pem", True, "/ca.pem"),
+    ]
+    assert chains[0].tls is not None
+    assert (chains[0].tls.min_version, chains[0].tls.max_version) == ("TLSV1_2", "")
+    (host,) = scope.routes["https.443.https.gw.default"].virtual_hosts
+    assert (host.name, host.require_tls) == ("a.example:443", False)
+    assert host.routes[0].redirect is not None
+
+
+def test_every_host_means_every_server_name() -> None:
+    chains, _ = at_443(gateway("'*'", server("'*', a.example", "mode: ISTIO_MUTUAL")))
+    assert [chain.match for chain in chains] == [ChainMatch()]
+    assert chains[0].tls is not None
+    assert (chains[0].tls.workload, chains[0].tls.mutual, chains[0].tls.gateway) == (True, True, True)
+
+
+def test_tls_that_ends_here_follows_tcp_rules() -> None:
+    more = ", ".join(
+        (
+            server("a.example", "mode: ISTIO_MUTUAL", TLS),
+            server(
+                "b.example",
+                f"mode: OPTIONAL_MUTUAL, {FILES}, caCertificates: /ca.pem",
+                TLS.replace("name: tls", "name: o"),
+            ),
+        )
+    )
+    rule = world.rules(
+        "r", "{hosts: ['*'], gateways: [gw], tcp: [{route: [{destination: {host: web, port: {number: 80}}}]}]}"
+    )
+    chains, _ = at_443(gateway("'*'", more), rule)
+    assert [chain.match.server_names for chain in chains] == [("a.example",), ("b.example",)]
+    assert [c.cluster for chain in chains if chain.tcp for c in chain.tcp.clusters] == [
+        "outbound|80||web.default.svc.cluster.local"
+    ] * 2
+    assert [(c.tls.alpn[0], c.tls.optional) for c in chains if c.tls] == [("istio-peer-exchange", False), ("h2", True)]
+
+
+def test_tls_that_goes_through_follows_the_server_names_of_tls_rules() -> None:
+    spec = """
+        hosts: ['*.example']
+        gateways: [gw]
+        tls: [{match: [{sniHosts: [A.example], port: 443}], route: [{destination: {host: web, port: {number: 80}}}]},
+              {match: [{sniHosts: [a.example, c.example]}], route: [{destination: {host: gone}}]},
+              {match: [{sniHosts: [d.example], gateways: [mesh]}], route: [{destination: {host: web}}]},
+              {match: [{sniHosts: ['*']}], route: [{destination: {host: web, port: {number: 80}}}]}]
+        """
+    chains, scope = at_443(gateway("'*'", server("'*.example'", "mode: PASSTHROUGH", TLS)), world.rules("r", spec))
+    assert [chain.match.server_names for chain in chains] == [("a.example",), ("c.example",), ()]
+    assert all(chain.tls is None for chain in chains)
+    assert [one.known for chain in chains if chain.tcp for one in chain.tcp.clusters] == [True, False, True]
+    assert sorted(scope.clusters) == ["BlackHoleCluster", "outbound|80||web.default.svc.cluster.local"]
+
+
+def test_mesh_tls_goes_through_by_the_names_of_clusters() -> None:
+    through = server("'*.local'", "mode: AUTO_PASSTHROUGH", TLS)
+    foreign = world.entry(
+        "x",
+        "{hosts: [x.local], location: MESH_EXTERNAL, resolution: NONE, ports: [{number: 80, name: h, protocol: HTTP}]}",
+    )
+    other = world.service("other", "http:80", namespace="default")
+    elsewhere = world.entry(
+        "y",
+        "{hosts: [y.example], location: MESH_INTERNAL, resolution: STATIC,"
+        " ports: [{number: 80, name: h, protocol: HTTP}]}",
+    )
+    chains, scope = at_443(gateway("'*'", through), world.subsets("web", "v1"), foreign, elsewhere, other)
+    web = "web.default.svc.cluster.local"
+    names = [f"outbound_.80_._.{web}", f"outbound_.80_.v1_.{web}", "outbound_.80_._.other.default.svc.cluster.local"]
+    assert sorted(chain.match.server_names[0] for chain in chains) == sorted(names)
+    assert {chain.match.application_protocols[0] for chain in chains} == {"istio"}
+    assert [one for one in sorted(scope.clusters) if one.startswith("outbound_")] == sorted(names)
+    cluster = scope.clusters[names[1]]
+    assert (cluster.tls, cluster.subset) == (None, "v1")
+    assert cluster.query is not None
+    assert (cluster.query.mesh_tls, cluster.query.name) == (True, names[1])
+
+
+def test_a_server_name_is_given_once_and_the_younger_server_told() -> None:
+    mine = server("a.example", "mode: ISTIO_MUTUAL")
+    theirs = server("a.example, b.example", f"mode: SIMPLE, {FILES}")
+    young = world.gateway("young", f"{{{INGRESS}, servers: [{theirs}]}}", created="2024-01-01T00:00:00Z")
+    texts = (gateway("'*'", mine), young)
+    chains, _ = at_443(*texts)
+    assert [chain.match.server_names for chain in chains] == [("a.example",), ("b.example",)]
+    assert ("DUPLICATE_HOST", "young", "spec.servers") in world.build(*texts).told()
+
+
+def test_plain_and_secure_servers_do_not_share_a_port() -> None:
+    plain = "{port: {number: 443, name: p, protocol: HTTP}, hosts: ['*']}"
+    chains, _ = at_443(gateway("'*'", f"{server('a', 'mode: ISTIO_MUTUAL')}, {plain}"))
+    assert len(chains) == 1
+    more = world.build(gateway("'*'", f"{server('a', 'mode: ISTIO_MUTUAL')}, {plain}")).told()
+    assert ("PORT_CONFLICT", "gw", "spec.servers") in more
+
+
+def test_several_certificates_of_a_server_are_all_offered() -> None:
+    first = "{serverCertificate: a, privateKey: b, caCertificates: ca}"
+    pairs = f"tlsCertificates: [{first}, {{serverCertificate: c, privateKey: d}}]"
+    chains, _ = at_443(gateway("'*'", server("a", f"mode: MUTUAL, {pairs}")))
+    assert chains[0].tls is not None
+    assert (chains[0].tls.certificate_file, chains[0].tls.key_file) == ("a", "b")
+    assert (chains[0].tls.more_files, chains[0].tls.ca_file) == ((("c", "d"),), "ca")
+
+
+def test_a_host_is_named_after_the_first_port_that_has_it() -> None:
+    second = "{port: {number: 81, name: q, protocol: HTTP}, hosts: [b.example]}"
+    mesh = world.build(WEB, gateway("a.example", second), rules("r", "a.example, b.example"))
+    table = mesh.router(ports=((80, 8080), (81, 8080))).routes["http.8080"]
+    assert [host.name for host in table.virtual_hosts] == ["a.example:80", "b.example:81"]
+
+
+def test_routers_have_only_the_clusters_that_their_routes_need() -> None:
+    mesh = world.build(WEB, world.service("other"), gateway("'*'"), rules("a", "'*'"))
+    assert sorted(mesh.router().clusters) == ["BlackHoleCluster", "outbound|80||web.default.svc.cluster.local"]
 
 
 def test_a_gateway_is_read_again_only_when_it_changed() -> None:

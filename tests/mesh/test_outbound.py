@@ -316,7 +316,8 @@ def test_tcp_rules_split_by_weight_and_by_destination() -> None:
     )
     mesh = world.build(WEB, rule)
     plain = mesh.sidecar().listeners["10.0.0.7_9000"]
-    assert chains(plain) == [(("10.250.0.0/16",), (), ["BlackHoleCluster"])]
+    assert chains(plain) == [(("10.250.0.0/16",), (), ["outbound|9000||nobody.default.svc.cluster.local"])]
+    assert not plain.chains[0].tcp.clusters[0].known
     assert to(plain.default_chain) == ["outbound|9000||web.default.svc.cluster.local"]
     ruled = mesh.sidecar(labels={"app": "client"}).listeners["10.0.0.7_9000"].default_chain
     assert ruled is not None

@@ -102,6 +102,9 @@ def virtual_services(draw: st.DrawFn) -> str:
     return world.rules(draw(NAMES), yaml.safe_dump(spec), namespace=draw(NAMESPACES), created=draw(CREATED))
 
 
+MODES = st.sampled_from(["PASSTHROUGH", "AUTO_PASSTHROUGH", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"])
+
+
 @st.composite
 def gateways(draw: st.DrawFn) -> str:
     servers = [
@@ -110,7 +113,7 @@ def gateways(draw: st.DrawFn) -> str:
             "hosts": draw(
                 st.lists(st.sampled_from(["*", "./x.example", "other/*", "*.example"]), min_size=1, unique=True)
             ),
-            "tls": {"httpsRedirect": draw(st.booleans())},
+            "tls": {"httpsRedirect": draw(st.booleans()), "mode": draw(MODES)},
         }
         for _ in range(draw(st.integers(1, 2)))
     ]
@@ -179,7 +182,7 @@ def test_every_reference_exists(objects: list[Object]) -> None:
         for listener in scope.listeners.values():
             for chain in (*listener.chains, *((listener.default_chain,) if listener.default_chain else ())):
                 assert chain.http is None or chain.http.rds in scope.routes
-                assert chain.tcp is None or all(one.cluster in scope.clusters for one in chain.tcp.clusters)
+                assert chain.tcp is None or all((w.cluster in scope.clusters) is w.known for w in chain.tcp.clusters)
         named = {chain.http.rds for one in scope.listeners.values() for chain in one.chains if chain.http}
         assert named == set(scope.routes)
         for table in scope.routes.values():

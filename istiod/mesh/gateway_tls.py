@@ -1,0 +1,69 @@
+"""What a Gateway server does with TLS: end it, or hand it on by server name (features rows E6-E10).
+
+Which server names a chain has is gateway_chains', where Secrets come from credentials'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from crds import gateway
+from istiod.mesh.scope import DownstreamTls
+
+_HTTP_ALPN = ("h2", "http/1.1")
+_MESH_TCP_ALPN = ("istio-peer-exchange", "h2", "http/1.1")
+_AUTO = "TLS_AUTO"
+
+
+class Handling(Enum):
+    """What happens to TLS that arrives."""
+
+    TERMINATE = "TERMINATE"
+    PASSTHROUGH = "PASSTHROUGH"
+    AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTls:
+    """TLS of one server; ``context`` is set where the gateway ends it."""
+
+    handling: Handling
+    context: DownstreamTls | None = None
+
+
+def read(said: gateway.ServerTLSSettings, *, http: bool) -> ServerTls:
+    """TLS as a server has it. ``http``: what is inside is HTTP."""
+    if said.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
+        return ServerTls(handling=Handling(said.mode))
+    workload = said.mode == "ISTIO_MUTUAL"
+    files = [(pair.server_certificate, pair.private_key) for pair in said.tls_certificates]
+    credentials = said.credential_names or ((said.credential_name,) if said.credential_name else ())
+    context = DownstreamTls(
+        workload=workload,
+        mutual=workload or said.mode in ("MUTUAL", "OPTIONAL_MUTUAL"),
+        optional=said.mode == "OPTIONAL_MUTUAL",
+        alpn=_MESH_TCP_ALPN if workload and not http else _HTTP_ALPN,
+        credential_name=next(iter(credentials), ""),
+        more_credentials=tuple(credentials[1:]),
+        ca_credential_name=said.ca_cert_credential_name,
+        certificate_file=said.server_certificate or (files[0][0] if files else ""),
+        key_file=said.private_key or (files[0][1] if files else ""),
+        more_files=tuple(files if said.server_certificate else files[1:]),
+        ca_file=said.ca_certificates or next((p.ca_certificates for p in said.tls_certificates), ""),
+        subject_alt_names=said.subject_alt_names,
+        spki=said.verify_certificate_spki,
+        hashes=said.verify_certificate_hash,
+        min_version="" if said.min_protocol_version == _AUTO else said.min_protocol_version,
+        max_version="" if said.max_protocol_version == _AUTO else said.max_protocol_version,
+        cipher_suites=tuple(dict.fromkeys(said.cipher_suites)),
+        gateway=True,
+    )
+    return ServerTls(handling=Handling.TERMINATE, context=context)
+
+
+def without_effect(said: gateway.ServerTLSSettings) -> Iterator[str]:
+    """Fields of a server's TLS that are read and have no effect yet."""
+    if said.ca_crl:
+        yield "caCrl"
