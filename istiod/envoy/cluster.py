@@ -86,6 +86,8 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
         found.typed_dns_resolver_config.CopyFrom(_RESOLVER)
     if cluster.discovery is Discovery.ORIGINAL_DST and cluster.direction is Direction.INBOUND and cluster.port:
         found.cleanup_interval.CopyFrom(_NEVER)
+    if cluster.port_override:
+        found.original_dst_lb_config.upstream_port_override.value = cluster.port_override
 
 
 def _secure(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) -> None:

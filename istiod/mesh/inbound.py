@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from istiod.config.origin import Origin
 from istiod.mesh import clusters, inbound_chains
@@ -27,6 +27,7 @@ from istiod.mesh.scope import (
 )
 from istiod.mesh.service import Labels, Port, Protocol, Service
 from istiod.mesh.settings import InboundMode, MeshSettings
+from istiod.mesh.sidecars import Sidecar
 from wire import names
 from wire.node import Locality
 
@@ -40,7 +41,10 @@ _LOCALHOST = "127.0.0.1"
 class InboundPort:
     """One port of the workload, and the service port that sends to it (of several the oldest service's).
 
-    ``pool`` is what the service's DestinationRule says of connections: limits hold at the receiving end too.
+    ``pool`` is what the service's DestinationRule or the Sidecar says of connections: limits hold at the receiving end
+    too. ``address`` and ``app_port`` are where the app listens, if not where the connection was sent to: an address or
+    the path of a Unix domain socket. ``bind`` is the address of a listener of its own that clients connect to;
+    ``origin`` is the Sidecar that asks for the port.
     """
 
     target: int
@@ -48,6 +52,10 @@ class InboundPort:
     protocol: Protocol
     service: ServiceRef
     pool: ConnectionPool
+    address: str = ""
+    app_port: int = 0
+    bind: str = ""
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,21 +83,57 @@ class Place:
 
 
 def shape(model: Model, place: Place) -> Shape:
-    """The shape of a workload: the ports that services of its namespace send to, and the mTLS modes that hold.
+    """The shape of a workload: its ports, and the mTLS modes that hold.
+
+    The ports are those that services of its namespace send to, unless its Sidecar names them.
+    """
+    said = model.sidecars.choose(place.namespace, place.labels)
+    served = _served(model, place)
+    ports = _ingress(said, served, place) if said and said.ingress else served
+    if said:
+        ports = {target: replace(port, pool=said.pool_of(target) or port.pool) for target, port in ports.items()}
+    verdict = model.peers.of_workload(place.namespace, place.labels)
+    return Shape(
+        ports=tuple(ports[target] for target in sorted(ports) if target != model.settings.inbound_port),
+        mtls=verdict.mode,
+        port_mtls=verdict.ports,
+        origin=verdict.origin,
+    )
+
+
+def _served(model: Model, place: Place) -> dict[int, InboundPort]:
+    """The ports that services send to.
 
     A UDP port counts as opaque TCP where nobody declares the number for TCP: so it does on Istio.
     """
     ports: dict[int, InboundPort] = {}
     for service, port, target in sorted(targets(model, place), key=lambda found: found[1].protocol is Protocol.UDP):
-        if target != model.settings.inbound_port:
-            ports.setdefault(target, _port(model, service, port, target))
-    verdict = model.peers.of_workload(place.namespace, place.labels)
-    return Shape(
-        ports=tuple(ports[target] for target in sorted(ports)),
-        mtls=verdict.mode,
-        port_mtls=verdict.ports,
-        origin=verdict.origin,
-    )
+        ports.setdefault(target, _port(model, service, port, target))
+    return ports
+
+
+def _ingress(said: Sidecar, served: Mapping[int, InboundPort], place: Place) -> dict[int, InboundPort]:
+    """The ports that a Sidecar names (row J2). What a service says of a port counts for metrics and limits only."""
+    nobody = ServiceRef(host=f"{said.key.name}.{said.key.namespace}", name=said.key.name, namespace=said.key.namespace)
+    ports: dict[int, InboundPort] = {}
+    for one in said.ingress:
+        number, known = one.port.number, served.get(one.port.number)
+        own = next(iter(place.addresses), _LOCALHOST)
+        bind = (one.bind or own) if one.binds else ""
+        address = one.address or (own if one.target else _LOCALHOST) if bind else one.address
+        port = InboundPort(
+            target=number,
+            service_port=number,
+            protocol=one.port.protocol,
+            service=known.service if known else nobody,
+            pool=known.pool if known else ConnectionPool(),
+            address=address,
+            app_port=one.target,
+            bind=bind,
+            origin=Origin(key=said.key),
+        )
+        ports.setdefault(number, port)
+    return ports
 
 
 def targets(model: Model, place: Place) -> Iterator[tuple[Service, Port, int]]:
@@ -141,35 +185,40 @@ def _port(model: Model, service: Service, port: Port, target: int) -> InboundPor
 
 
 def scope(found: Shape, settings: MeshSettings) -> InboundScope:
-    """Listener and clusters of a shape."""
+    """Listeners and clusters of a shape."""
     upstreams = [_cluster(port, settings) for port in found.ports]
     rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, names.INBOUND_BIND_ADDRESS)
+    listeners = [
+        _listener(found, settings),
+        *(_own_listener(found, port, settings) for port in found.ports if port.bind),
+    ]
     return InboundScope(
         clusters={cluster.name: cluster for cluster in (*upstreams, rest)},
-        listeners={LISTENER: _listener(found, settings)},
+        listeners={listener.name: listener for listener in listeners},
     )
 
 
 def _cluster(port: InboundPort, settings: MeshSettings) -> Cluster:
-    local = settings.inbound is InboundMode.LOCALHOST
+    address = port.address or (_LOCALHOST if settings.inbound is InboundMode.LOCALHOST else "")
     policy = TrafficPolicy(connection_pool=port.pool)
     return Cluster(
         name=cluster_name(_INBOUND, "", "", port.target),
-        discovery=Discovery.STATIC if local else Discovery.ORIGINAL_DST,
+        discovery=Discovery.STATIC if address else Discovery.ORIGINAL_DST,
         direction=Direction.INBOUND,
         services=(port.service,),
         port=port.target,
         protocol=port.protocol,
         downstream_protocol=port.protocol is Protocol.UNSUPPORTED,
         policy=clusters.with_times(policy, settings),
-        endpoints=(_local(port.target),) if local else (),
-        bind_address="" if local else names.INBOUND_BIND_ADDRESS,
+        endpoints=(_app(address, port.app_port or port.target),) if address else (),
+        bind_address="" if address else names.INBOUND_BIND_ADDRESS,
+        port_override=0 if address else port.app_port,
     )
 
 
-def _local(port: int) -> Endpoint:
+def _app(address: str, port: int) -> Endpoint:
     return Endpoint(
-        address=_LOCALHOST,
+        address=address,
         port=port,
         labels=frozenset(),
         tls=False,
@@ -184,7 +233,7 @@ def _local(port: int) -> Endpoint:
 
 
 def _listener(found: Shape, settings: MeshSettings) -> Listener:
-    modes = dict(found.port_mtls)
+    """The listener that iptables sends everything to."""
     all_chains = [
         _blackhole(settings),
         *inbound_chains.chains(_rest(found.origin, 0), Protocol.UNSUPPORTED, found.mtls),
@@ -194,17 +243,42 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
         if target not in declared:
             all_chains += inbound_chains.chains(_rest(found.origin, target), Protocol.UNSUPPORTED, mode)
     for port in found.ports:
-        mode = modes.get(port.target, found.mtls)
-        all_chains += inbound_chains.chains(_target(port, found.origin), port.protocol, mode)
-    tls_off = _without(all_chains, lambda chain: chain.tls is not None)
-    http_off = _without(all_chains, lambda chain: chain.match.application_protocols == PLAINTEXT_HTTP)
-    return Listener(
+        if not port.bind:
+            all_chains += _chains(found, port)
+    whole = Listener(
         name=LISTENER,
         address=_ANY_ADDRESS,
         port=settings.inbound_port,
         direction=Direction.INBOUND,
         chains=tuple(all_chains),
         use_original_dst=True,
+    )
+    return _inspecting(whole, settings)
+
+
+def _own_listener(found: Shape, port: InboundPort, settings: MeshSettings) -> Listener:
+    """The listener of a port that clients connect to themselves: nothing captures it (row B7)."""
+    own = Listener(
+        name=f"{port.bind}_{port.target}",
+        address=port.bind,
+        port=port.target,
+        direction=Direction.INBOUND,
+        chains=_chains(found, port),
+    )
+    return _inspecting(own, settings)
+
+
+def _chains(found: Shape, port: InboundPort) -> tuple[Chain, ...]:
+    mode = dict(found.port_mtls).get(port.target, found.mtls)
+    return inbound_chains.chains(_target(port, port.origin or found.origin), port.protocol, mode)
+
+
+def _inspecting(listener: Listener, settings: MeshSettings) -> Listener:
+    """The listener with the inspectors that its chains need."""
+    tls_off = _without(listener.chains, lambda chain: chain.tls is not None)
+    http_off = _without(listener.chains, lambda chain: chain.match.application_protocols == PLAINTEXT_HTTP)
+    return replace(
+        listener,
         inspect_tls=tls_off is not None,
         inspect_http=http_off is not None,
         tls_inspector_off=tls_off or (),
@@ -247,7 +321,7 @@ def _rest(origin: Origin | None, port: int) -> Target:
 
 
 def _target(port: InboundPort, origin: Origin | None) -> Target:
-    name = f"{_ANY_ADDRESS}_{port.target}"
+    name = f"{port.bind or _ANY_ADDRESS}_{port.target}"
     cluster = cluster_name(_INBOUND, "", "", port.target)
     return Target(
         port=port.target,

@@ -95,12 +95,13 @@ class Target:
 def chains(target: Target, protocol: Protocol, mode: MutualTls) -> tuple[Chain, ...]:
     """The chains of a port that speaks ``protocol`` under a mode."""
     ways = _HTTP if protocol.is_http else _SNIFFED if protocol is Protocol.UNSUPPORTED else _TCP
-    return tuple(_chain(target, way) for way in ways[mode])
+    grpc_web = protocol is Protocol.GRPC_WEB
+    return tuple(_chain(target, way, grpc_web=grpc_web) for way in ways[mode])
 
 
-def _chain(target: Target, way: _Way) -> Chain:
+def _chain(target: Target, way: _Way, *, grpc_web: bool) -> Chain:
     is_http = way.layer is _Layer.HTTP
-    http = Http(stat_prefix=target.http_stats, inline=target.routes, mesh_tls=way.tls is not None)
+    http = Http(stat_prefix=target.http_stats, inline=target.routes, mesh_tls=way.tls is not None, grpc_web=grpc_web)
     tcp = Tcp(stat_prefix=target.cluster, clusters=(WeightedCluster(cluster=target.cluster),))
     return Chain(
         name=target.http_name if is_http else target.tcp_name,

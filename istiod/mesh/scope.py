@@ -109,6 +109,8 @@ class Cluster:
     """Source address towards the app (inbound: 127.0.0.6)."""
     port_override: int = 0
     """Go to this port of the original destination."""
+    port_override: int = 0
+    """Go to this port of the original destination."""
     ipv6: bool = False
     origin: Origin | None = None
     """The DestinationRule that shaped it, if any: object only, no field."""

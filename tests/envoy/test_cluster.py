@@ -274,6 +274,13 @@ def test_inbound_traffic_goes_on_to_its_address_from_the_bind_address() -> None:
     assert "cleanup_interval" not in shown(replace(leaf, port=0))
 
 
+def test_the_app_may_listen_on_another_port_of_that_address() -> None:
+    leaf = Cluster(
+        name="inbound|9080||", discovery=Discovery.ORIGINAL_DST, direction=Direction.INBOUND, port_override=8080
+    )
+    assert shown(leaf)["original_dst_lb_config"] == {"upstream_port_override": 8080}
+
+
 def test_the_black_hole_has_nothing_but_its_name() -> None:
     leaf = Cluster(name="BlackHoleCluster", discovery=Discovery.STATIC, direction=Direction.OUTBOUND)
     assert shown(leaf) == {

@@ -106,6 +106,84 @@ def test_the_mesh_may_send_inbound_traffic_to_localhost() -> None:
     assert [(e.address, e.port) for e in own.endpoints] == [("127.0.0.1", 8080)]
 
 
+def sidecar(*ingress: dict[str, object], **more: object) -> str:
+    return fleet.istio("Sidecar", "own", {"ingress": list(ingress), **more})
+
+
+def to(scope: InboundScope, port: int) -> tuple[Discovery, list[tuple[str, int]], int, str]:
+    found = scope.clusters[f"inbound|{port}||"]
+    return found.discovery, [(e.address, e.port) for e in found.endpoints], found.port_override, found.bind_address
+
+
+HTTP = {"port": {"number": 9080, "protocol": "HTTP", "name": "http"}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("127.0.0.1:8080", (Discovery.STATIC, [("127.0.0.1", 8080)], 0, "")),
+        ("unix:///app.sock", (Discovery.STATIC, [("/app.sock", 9080)], 0, "")),
+        ("0.0.0.0:8080", (Discovery.ORIGINAL_DST, [], 8080, "127.0.0.6")),
+        ("", (Discovery.ORIGINAL_DST, [], 0, "127.0.0.6")),
+    ],
+)
+def test_a_sidecar_names_the_ports_in_place_of_services(endpoint: str, expected: object) -> None:
+    found = build(fleet.kube_service("web"), sidecar({**HTTP, "defaultEndpoint": endpoint}))
+    assert sorted(found.clusters) == ["InboundPassthroughCluster", "inbound|9080||"]
+    assert to(found, 9080) == expected
+    (own,) = [
+        one for one in found.listeners["virtualInbound"].chains if one.match.destination_port == 9080 and not one.tls
+    ]
+    assert own.http is not None
+    assert own.origin is not None
+    assert own.origin.key.kind == "Sidecar"
+
+
+def test_a_port_of_a_sidecar_is_known_by_the_service_that_sends_to_it() -> None:
+    limit = {"connectionPool": {"tcp": {"maxConnections": 7}}}
+    rule = fleet.istio("DestinationRule", "web", {"host": "web", "trafficPolicy": limit})
+    both = sidecar({"port": {"number": 8080, "protocol": "HTTP"}}, HTTP)
+    found = shape(fleet.kube_service("web"), rule, both)
+    assert [(p.target, p.service.host, p.pool.max_connections) for p in found.ports] == [
+        (8080, "web.default.svc.cluster.local", 7),
+        (9080, "own.default", None),
+    ]
+
+
+def test_a_sidecars_limits_come_before_those_of_the_service() -> None:
+    limits = [{"tcp": {"maxConnections": number}} for number in (7, 8)]
+    rule = fleet.istio("DestinationRule", "web", {"host": "web", "trafficPolicy": {"connectionPool": limits[0]}})
+    found = shape(fleet.kube_service("web"), rule, sidecar(inboundConnectionPool=limits[1]))
+    assert [p.pool.max_connections for p in found.ports] == [8]
+
+
+@pytest.mark.parametrize(
+    ("more", "listener", "endpoint"),
+    [
+        ({}, "10.1.0.1_9080", ("127.0.0.1", 9080)),
+        ({"bind": "10.9.9.9"}, "10.9.9.9_9080", ("127.0.0.1", 9080)),
+        ({"defaultEndpoint": "127.0.0.1:80"}, "10.1.0.1_9080", ("127.0.0.1", 80)),
+        ({"defaultEndpoint": "0.0.0.0:80"}, "10.1.0.1_9080", ("10.1.0.1", 80)),
+    ],
+)
+def test_a_port_that_nothing_captures_has_a_listener_of_its_own(
+    more: dict[str, object], listener: str, endpoint: tuple[str, int]
+) -> None:
+    found = build(sidecar({**HTTP, "captureMode": "NONE", **more}))
+    own = found.listeners[listener]
+    assert (own.address, own.port, own.bind, own.use_original_dst) == (listener.partition("_")[0], 9080, True, False)
+    assert {one.name for one in own.chains} == {listener}
+    assert (own.inspect_tls, own.inspect_http) == (True, False)
+    assert 9080 not in {one.match.destination_port for one in found.listeners["virtualInbound"].chains}
+    assert to(found, 9080) == (Discovery.STATIC, [endpoint], 0, "")
+
+
+def test_grpc_web_is_bridged_where_the_port_says_so() -> None:
+    found = listener(fleet.kube_service("web", ports=[{"port": 80, "name": "grpc-web"}, {"port": 81, "name": "http"}]))
+    bridged = {one.match.destination_port for one in found.chains if one.http and one.http.grpc_web}
+    assert bridged == {80}
+
+
 def peer(mode: str, **more: object) -> str:
     return fleet.istio("PeerAuthentication", "peer", {"mtls": {"mode": mode}, **more})
 
