@@ -5,6 +5,7 @@ Lines are looked up when a finding needs one: a clean document is read once and 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -13,6 +14,7 @@ from crds import path, text
 from crds.text import Chunk, UnreadableError
 
 _LIST: Final = "List"
+_RECENT: Final = 4  # documents whose lines are remembered: the findings of a large List ask for its lines one by one
 
 
 def split(name: str, content: str) -> Iterator[Chunk]:
@@ -32,13 +34,15 @@ def load(name: str, chunk: Chunk) -> Any:
     if not name.endswith(".json"):
         return text.load(chunk.text)
     try:
-        return json.loads(chunk.text, object_pairs_hook=_once, parse_constant=_refuse)
+        value = json.loads(chunk.text, object_pairs_hook=_once, parse_constant=_refuse)
+        _bounded(value)
     except json.JSONDecodeError as error:
         raise UnreadableError(f"no JSON: {error.msg}", error.lineno - 1) from error
     except RecursionError as error:
         raise UnreadableError("nested too deep", 0) from error
     except ValueError as error:
         raise UnreadableError(f"no JSON: {error}", 0) from error
+    return value
 
 
 def unroll(document: Any) -> Iterator[tuple[str, Any]]:
@@ -58,6 +62,7 @@ def unroll(document: Any) -> Iterator[tuple[str, Any]]:
         todo.extend((path.child(below, index), child) for index, child in reversed(list(enumerate(children))))
 
 
+@functools.lru_cache(maxsize=_RECENT)
 def find(chunk: Chunk) -> Mapping[str, int]:
     """Field path -> line in the file, from 1; "" is the document's first line that says something."""
     try:
@@ -91,6 +96,24 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         raise ValueError("a key stands twice in one place")
     return fields
+
+
+def _bounded(value: Any) -> None:
+    """Hold JSON to the limits of YAML: its nesting, and text that is Unicode.
+
+    Raises:
+        ValueError: it nests deeper, or an escape is half a character, which no encoding can write.
+    """
+    todo = [(value, 0)]
+    while todo:
+        item, depth = todo.pop()
+        if isinstance(item, str):
+            item.encode()
+        elif isinstance(item, dict | list):
+            if depth >= text.DEEPEST:
+                raise ValueError(f"nested deeper than {text.DEEPEST}")
+            inner = [*item, *item.values()] if isinstance(item, dict) else item
+            todo.extend((each, depth + 1) for each in inner)
 
 
 def _refuse(constant: str) -> None:

@@ -24,7 +24,7 @@ MOST_ALIASED: Final = 100_000  # values that the aliases of one document may sta
 _LONGEST_NUMBER: Final = 400
 _BOUNDARY: Final = re.compile(r"^(?:(?=---[ \t\r\n])|(?=---\Z)|\.\.\.(?=[ \t\r\n]|\Z))", re.MULTILINE)
 _DIRECTIVES_ONLY: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:%[^\n]*\n)(?:[ \t]*(?:[#%][^\n]*)?\r?\n)*\Z")
-_INT: Final = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]*|[1-9][0-9]*)\Z")
+_INT: Final = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|0[0-7]*|[1-9][0-9]*)\Z")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _NUMBER_START: Final = frozenset("0123456789+-.")
 _WORDS: Final[Mapping[str, bool | None]] = {

@@ -21,6 +21,10 @@ def test_json_files_are_one_document_with_lines() -> None:
         ('{"a": 1, "a": 2}', 0),
         ('{"a": NaN}', 0),
         ("[" * 200_000, 0),
+        ("[" * 101 + "]" * 101, 0),
+        ('{"a":' * 600 + "1" + "}" * 600, 0),
+        ('{"a": "\\ud83d"}', 0),
+        ('{"\\ude00": 1}', 0),
     ],
 )
 def test_json_that_cannot_be_read_is_refused(content: str, line: int) -> None:

@@ -33,6 +33,8 @@ def test_what_a_yaml_writer_wrote_reads_back(value: object) -> None:
         ("0755", 493),
         ("-010", -8),
         ("0o17", 15),
+        ("0o", "0o"),
+        ("-0O", "-0O"),
         ("0x1F", 31),
         ("0b11", 3),
         ("08", 8.0),
