@@ -11,7 +11,8 @@ from google.protobuf import any_pb2
 
 from istiod.envoy import wellknown
 from istiod.mesh.policy import ConnectionPool, TlsMode
-from istiod.mesh.scope import Cluster
+from istiod.mesh.scope import Cluster, Direction
+from istiod.mesh.service import Protocol
 from istiod.mesh.settings import MeshSettings
 
 NAME = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -21,17 +22,33 @@ _MESH_HTTP1 = ("istio-http/1.1", "istio", "http/1.1")
 _MESH_HTTP2 = ("istio-h2", "istio", "h2")
 _MESH_TCP = ("istio-peer-exchange", "istio")
 _SELF_MADE = (TlsMode.SIMPLE, TlsMode.MUTUAL)
+_SIDECARS = (Direction.INBOUND, Direction.OUTBOUND)
+_OPAQUE = (Protocol.TCP, Protocol.MONGO, Protocol.REDIS, Protocol.MYSQL)
 
 
 def follows_client(cluster: Cluster) -> bool:
-    """Whether the cluster speaks the HTTP version that its client speaks."""
-    return cluster.downstream_protocol or cluster.policy.connection_pool.use_client_protocol
+    """Whether the cluster speaks the HTTP version that its client speaks.
+
+    So do the opaque ones of sidecars, though no HTTP is sent to them, as long as nothing changes: when a port that was
+    HTTP/2 is declared TCP, the chains that still drain go on to send it HTTP/2, which may be gRPC (fault FT27).
+    """
+    return cluster.downstream_protocol or cluster.policy.connection_pool.use_client_protocol or _opaque(cluster)
+
+
+def _opaque(cluster: Cluster) -> bool:
+    own = cluster.tls is not None and cluster.tls.mode in _SELF_MADE
+    return bool(cluster.services) and cluster.direction in _SIDECARS and cluster.protocol in _OPAQUE and not own
 
 
 def http2(cluster: Cluster, settings: MeshSettings) -> bool:
-    """Whether the cluster speaks HTTP/2 without being asked: declared, or upgraded by policy."""
+    """Whether the cluster speaks HTTP/2 without being asked: declared, or upgraded by policy.
+
+    An upgrade is about connections between proxies: the app gets what its port declares (Istio: applyTrafficPolicy).
+    """
     if follows_client(cluster):
         return False
+    if cluster.direction is Direction.INBOUND:
+        return cluster.protocol.is_http2
     upgrade = cluster.policy.connection_pool.h2_upgrade
     upgraded = settings.h2_upgrade if upgrade is None else upgrade
     return cluster.protocol.is_http2 or (cluster.protocol.is_http and upgraded)

@@ -232,7 +232,8 @@ def test_the_mesh_may_upgrade_every_http_cluster_and_a_policy_may_refuse() -> No
     upgrading = MeshSettings(h2_upgrade=True)
     assert options(made.cluster(), upgrading) == {"explicit_http_config": {"http2_protocol_options": {}}}
     assert options(made.cluster(policy=pooled(h2_upgrade=False)), upgrading) == {}
-    assert options(made.cluster(protocol=Protocol.TCP), upgrading) == {}
+    assert options(made.cluster(protocol=Protocol.HTTPS), upgrading) == {}
+    assert options(made.cluster(direction=Direction.INBOUND), upgrading) == {}
 
 
 @pytest.mark.parametrize(("discovery", "ipv6"), [(Discovery.STRICT_DNS, False), (Discovery.LOGICAL_DNS, True)])
@@ -322,3 +323,13 @@ def test_a_cluster_refers_to_its_endpoints_and_to_the_secrets_that_we_serve(
     assert found.refs.get(names.SECRET, frozenset()) == expected
     assert found.refs[names.ENDPOINT] == {made.cluster_name("reviews")}
     assert not cluster.compile(made.cluster(discovery=Discovery.STATIC, query=None, tls=None), made.SETTINGS).refs
+
+
+def test_opaque_clusters_of_sidecars_speak_what_a_draining_http_chain_speaks() -> None:
+    follows = {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
+    inbound = made.cluster(protocol=Protocol.REDIS, direction=Direction.INBOUND, tls=None)
+    assert options(made.cluster(protocol=Protocol.TCP)) == options(inbound) == follows
+    own = UpstreamTls(mode=TlsMode.SIMPLE, sni="x")
+    assert options(made.cluster(protocol=Protocol.TCP, tls=own)) == {}
+    assert options(made.cluster(protocol=Protocol.TCP, direction=Direction.GATEWAY)) == {}
+    assert options(made.cluster(protocol=Protocol.TCP, services=())) == {}
