@@ -155,7 +155,11 @@ def _slice(service: Raw, ports: tuple[tuple[str, int, str, str], ...], endpoints
         "metadata": {
             "name": f"{key.name}-{suffix}",
             "namespace": key.namespace,
-            "labels": {**labels_of(service), names.LABEL_SERVICE_NAME: key.name},
+            "labels": {
+                **labels_of(service),
+                names.LABEL_SERVICE_NAME: key.name,
+                names.LABEL_SLICE_MANAGER: names.SLICE_CONTROLLER,
+            },
             "annotations": {k: v for k, v in annotations_of(service).items() if not k.startswith("kubectl.")},
         },
         "addressType": "IPv4",

@@ -28,6 +28,7 @@ CA_PORT: Final = 15012
 DEBUG_PORT: Final = 15014
 PROXY_UID: Final = 1337
 INBOUND_BIND_ADDRESS: Final = "127.0.0.6"
+INBOUND_BIND_ADDRESS_IPV6: Final = "::6"
 
 SDS_SOCKET: Final = "./var/run/secrets/workload-spiffe-uds/socket"
 RESOURCE_WORKLOAD: Final = "default"
@@ -46,6 +47,9 @@ LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
 LABEL_CLUSTER: Final = "topology.istio.io/cluster"
 LABEL_SERVICE_NAME: Final = "kubernetes.io/service-name"
+LABEL_SLICE_MANAGER: Final = "endpointslice.kubernetes.io/managed-by"
+SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
+"""Who keeps the EndpointSlices of Services with a selector."""
 ANNOTATION_EXPORT_TO: Final = "networking.istio.io/exportTo"
 
 ROOT_NAMESPACE: Final = "istio-system"

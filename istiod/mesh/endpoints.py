@@ -19,6 +19,7 @@ from istiod.mesh.policy import MutualTls
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Resolution, Service
 from istiod.mesh.workloads import PodWorkload
+from wire import names
 
 HostName = tuple[str, str]
 """Host and namespace of a service."""
@@ -125,16 +126,35 @@ def _under(peers: PeerAuthenticationIndex, service: Service, endpoint: Endpoint)
 
 
 def _from_slices(service: Service, found: Backends) -> dict[int, list[Endpoint]]:
-    numbers = {port.name: port.number for port in service.ports}
     ports: dict[int, list[Endpoint]] = {}
     for item in _one_family(found.slices.get((service.namespace, service.name), ())):
-        served = [(numbers[p.name], p.port) for p in item.ports if p.port is not None and p.name in numbers]
+        served = _served(service, item)
         for backend in item.endpoints:
             if (base := _backend(item, backend, found)) is None:
                 continue
             for number, port in served:
                 ports.setdefault(number, []).append(replace(base, port=port))
     return ports
+
+
+def _served(service: Service, item: discovery.EndpointSlice) -> list[tuple[int, int]]:
+    """The service's ports, each with its number at the endpoints, joined by name.
+
+    Service and slices change one after the other: where a port is renamed (so its protocol is changed), Kubernetes'
+    own slices lag behind or come first, and for a moment no name fits. What neither side can place otherwise is joined
+    by the endpoints' number then, else the port would lose all endpoints under load (fault FT27).
+    """
+    numbers = {port.name: port.number for port in service.ports}
+    found = [(numbers[p.name], p.port) for p in item.ports if p.port is not None and p.name in numbers]
+    if item.metadata.labels.get(names.LABEL_SLICE_MANAGER) != names.SLICE_CONTROLLER:
+        return found
+    known = {p.name for p in item.ports}
+    renamed = {port.target or port.number: port.number for port in service.ports if port.name not in known}
+    return found + [
+        (renamed[p.port], p.port)
+        for p in item.ports
+        if p.port in renamed and p.name not in numbers and p.protocol != "UDP"
+    ]
 
 
 def _one_family(slices: Iterable[discovery.EndpointSlice]) -> list[discovery.EndpointSlice]:

@@ -9,6 +9,7 @@ from istiod.mesh import backends, workloads
 from istiod.mesh.endpoint import Endpoint, Health, Workload
 from istiod.mesh.settings import MeshSettings
 from tests.mesh import fleet, world
+from wire import names
 from wire.node import Locality
 
 SETTINGS = MeshSettings()
@@ -325,3 +326,27 @@ def test_a_pod_event_that_means_nothing_touches_nothing() -> None:
     after, touched = backends.update(before, taken, taken.of(*backends.PODS), SETTINGS)
     assert touched == backends.Touched()
     assert after.pods["default", "web-1"] is before.pods["default", "web-1"]
+
+
+@pytest.mark.parametrize(
+    ("manager", "target", "in_slice", "expected"),
+    [
+        (names.SLICE_CONTROLLER, 8080, {"name": "http", "port": 8080}, ["10.1.0.1"]),
+        (names.SLICE_CONTROLLER, 8081, {"name": "http", "port": 8080}, []),
+        (names.SLICE_CONTROLLER, "web", {"name": "http", "port": 8080}, []),
+        (names.SLICE_CONTROLLER, 8080, {"name": "http", "port": 8080, "protocol": "UDP"}, []),
+        ("somebody", 8080, {"name": "http", "port": 8080}, []),
+    ],
+)
+def test_a_renamed_port_keeps_its_endpoints_until_the_slices_follow(
+    manager: str, target: int | str, in_slice: dict[str, Any], expected: list[str]
+) -> None:
+    ports = [{"name": "grpc", "port": 80, "targetPort": target}, {"name": "admin", "port": 81, "targetPort": 9000}]
+    labels = {names.LABEL_SERVICE_NAME: "web", names.LABEL_SLICE_MANAGER: manager}
+    in_slices = [in_slice, {"name": "admin", "port": 9000}]
+    mesh = fleet.Mesh(
+        fleet.kube_service("web", ports=ports),
+        fleet.slice_of("web", fleet.backend("10.1.0.1"), ports=in_slices, labels=labels),
+    )
+    assert addresses(mesh) == expected
+    assert addresses(mesh, 81) == ["10.1.0.1"]
