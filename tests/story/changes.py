@@ -268,7 +268,7 @@ def together(shop: Shop, dice: random.Random) -> Change | None:
     ours = sorted(name for name in shop.named() if name.startswith("pair"))
     shop.turned = dice.random() < 0.5
     if ours:
-        if any("pair" in json.dumps(each) for each in shop.edge):
+        if any("pair" in json.dumps(each) for each in shop.edge) or not set(shop.live()) - set(ours):
             return None
         for name in ours:
             del shop.subsets[name]
@@ -285,7 +285,7 @@ def scale(shop: Shop, dice: random.Random) -> Change | None:
     """More or fewer pods of a version; none only of one that gets no traffic and is not the last."""
     version = dice.choice(VERSIONS)
     used = {shop.subsets[name] for name in shop.named()}
-    others = sum(count for name, count in shop.replicas.items() if name != version)
+    others = any(shop.subsets[name] != version for name in shop.live())
     least = 0 if version not in used and others else 1
     wanted = dice.randint(least, 2)
     if wanted == shop.replicas[version]:

@@ -2,35 +2,38 @@
 
 `python -m tests.story.client` runs in a pod: ``{"ok": {KIND: COUNT}}`` twice a second, ``{"at", "kind", "what"}`` for
 each failure. Nothing is tried again: a kept connection is left when the other side says so (``connection: close``,
-GOAWAY), and a connection of TCP is left after SESSION seconds, which is less than a proxy's drain time, since no proxy
-can say to a client of TCP that it should go.
+GOAWAY). Where a port may be declared opaque a connection is left after SESSION seconds, which is less than a proxy's
+drain time, since no proxy can say over TCP that its client should go.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
+import math
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 
 import grpc
 import grpc.aio
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 from tests.story import load
 
 PAUSE = 0.35
 """Seconds between a worker's answer and its next request: with some twelve workers, 30 requests a second."""
-SESSION = 15.0
-"""Seconds for which a connection of TCP is kept."""
+SESSION = 20.0
+"""Seconds for which a connection is kept that may be one of TCP to the proxy."""
 STREAM = (16, 0.5)
 """Messages of a long call, and seconds between two."""
 LIMIT = 15.0
 _READ = 65_536
+_FRAME, _GOAWAY = 9, 7
+"""HTTP/2: size of a frame's header, and the type that says goodbye."""
 
 
 class BrokenError(Exception):
@@ -43,12 +46,15 @@ class Kept:
 
     host: str
     port: int
+    limit: float = SESSION
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
     since: float = 0.0
 
     async def opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The connection, made if there is none."""
+        """The connection, made if there is none or it is old."""
+        if self.since < time.monotonic() - self.limit:
+            self.close()
         if self.reader is None or self.writer is None:
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
             self.since = time.monotonic()
@@ -85,12 +91,14 @@ class Http2:
         self.kept = kept
         self._authority = f"{kept.host}:{kept.port}"
         self._wire = h2.connection.H2Connection()
+        self._since = 0.0
+        self._buffer = b""
 
     async def get(self) -> str:
         """The status and body of an answer; "" for what is expected."""
-        fresh = self.kept.reader is None
         reader, writer = await self.kept.opened()
-        if fresh:
+        if self.kept.since != self._since:
+            self._since, self._buffer = self.kept.since, b""
             self._wire = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
             self._wire.initiate_connection()
         stream = self._wire.get_next_available_stream_id()
@@ -101,12 +109,24 @@ class Http2:
             writer.write(self._wire.data_to_send())
             if not (data := await reader.read(_READ)):
                 raise BrokenError("connection closed before the answer")
-            for event in self._wire.receive_data(data):
+            for event in self._events(data):
                 self._take(event, found)
         writer.write(self._wire.data_to_send())
         if "last" in found:
             self.kept.close()
         return "" if found.get("status") == "200" and found.get("body") else str(found)
+
+    def _events(self, data: bytes) -> list[h2.events.Event]:
+        """Of bytes; GOAWAY apart, after which the library would take nothing more, though answers may come."""
+        self._buffer += data
+        found: list[h2.events.Event] = []
+        while len(self._buffer) >= (size := _FRAME + int.from_bytes(self._buffer[:3], "big")) and self._buffer:
+            frame, self._buffer = self._buffer[:size], self._buffer[size:]
+            if frame[3] == _GOAWAY:
+                found.append(h2.events.ConnectionTerminated())
+            else:
+                found += self._wire.receive_data(frame)
+        return found
 
     def _take(self, event: h2.events.Event, found: dict[str, str]) -> None:
         if isinstance(event, h2.events.ResponseReceived):
@@ -119,7 +139,7 @@ class Http2:
         elif isinstance(event, h2.events.StreamReset):
             found |= {"over": "reset", "error": str(event.error_code), "last": "reset"}
         elif isinstance(event, h2.events.ConnectionTerminated):
-            found["last"] = str(event.error_code)
+            found["last"] = "goaway"
 
 
 def http2(kept: Kept, *, keep: bool) -> load.Ask:
@@ -143,8 +163,7 @@ def tcp(kept: Kept, *, keep: bool) -> load.Ask:
         line = f"line of {time.monotonic()}\n".encode()
         writer.write(line)
         back = await reader.readline()
-        old = kept.since < time.monotonic() - SESSION
-        if not keep or old:
+        if not keep:
             kept.close()
         return "" if back == line else f"{back!r} in place of {line!r}"
 
@@ -158,7 +177,7 @@ def _checked(ask: load.Ask, kept: Kept) -> load.Ask:
         try:
             async with asyncio.timeout(LIMIT):
                 wrong = await ask()
-        except (OSError, EOFError, TimeoutError, ValueError, BrokenError) as error:
+        except (OSError, EOFError, TimeoutError, ValueError, BrokenError, h2.exceptions.ProtocolError) as error:
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
             kept.close()
@@ -167,10 +186,35 @@ def _checked(ask: load.Ask, kept: Kept) -> load.Ask:
     return checked
 
 
-def unary(channel: grpc.aio.Channel) -> load.Ask:
+@dataclasses.dataclass(slots=True)
+class Channel:
+    """A channel that is kept for a time."""
+
+    host: str
+    port: int
+    limit: float = SESSION
+    since: float = 0.0
+    kept: grpc.aio.Channel | None = None
+
+    async def opened(self) -> grpc.aio.Channel:
+        """The channel, made if there is none or it is old."""
+        if self.kept is None or self.since < time.monotonic() - self.limit:
+            await self.close()
+            self.kept, self.since = grpc_channel(self.host, self.port), time.monotonic()
+        return self.kept
+
+    async def close(self) -> None:
+        """Leave it."""
+        if self.kept is not None:
+            await self.kept.close()
+        self.kept = None
+
+
+def unary(kept: Channel) -> load.Ask:
     """A message that comes back."""
 
     async def ask() -> str:
+        channel = await kept.opened()
         try:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/echo.Echo/Say")
             back = await call(b"hello", timeout=LIMIT)
@@ -185,18 +229,20 @@ def fresh(host: str, port: int) -> load.Ask:
     """A message that comes back, over a channel of its own."""
 
     async def ask() -> str:
-        async with grpc_channel(host, port) as channel:
-            return await unary(channel)()
+        kept = Channel(host, port)
+        answer = await unary(kept)()
+        await kept.close()
+        return answer
 
     return ask
 
 
-def stream(channel: grpc.aio.Channel) -> load.Ask:
+def stream(kept: Channel) -> load.Ask:
     """A call with many answers over a time."""
     count, every = STREAM
 
     async def ask() -> str:
-        seen = 0
+        seen, channel = 0, await kept.opened()
         try:
             metadata = (("x-count", str(count)), ("x-every", str(every)))
             call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/echo.Echo/Often")
@@ -215,24 +261,25 @@ def grpc_channel(host: str, port: int) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(f"{host}:{port}", options=options)
 
 
-@contextlib.asynccontextmanager
-async def asks(host: str, headless: str) -> AsyncIterator[dict[str, load.Ask]]:
-    """All kinds: ports 7001 to 7004 of ``host`` are asked in HTTP/1.1, HTTP/2, gRPC, TCP, and 7006 of ``headless``."""
-    async with grpc_channel(host, 7003) as kept, grpc_channel(host, 7003) as long:
-        yield {
-            "http1": http1(Kept(host, 7001), keep=True),
-            "http1 fresh": http1(Kept(host, 7001), keep=False),
-            "http2": http2(Kept(host, 7002), keep=True),
-            "http2 fresh": http2(Kept(host, 7002), keep=False),
-            "grpc": unary(kept),
-            "grpc fresh": fresh(host, 7003),
-            "grpc stream": stream(long),
-            "tcp": tcp(Kept(host, 7004), keep=True),
-            "tcp fresh": tcp(Kept(host, 7004), keep=False),
-            "delayed": http1(Kept(host, 7001), keep=True, headers="x-delay: yes\r\n"),
-            "headless": http1(Kept(headless, 7006), keep=True),
-            "headless fresh": http1(Kept(headless, 7006), keep=False),
-        }
+def asks(host: str, headless: str) -> dict[str, load.Ask]:
+    """All kinds: ports 7001 to 7004 of ``host`` are asked in HTTP/1.1, HTTP/2, gRPC, TCP, and 7006 of ``headless``.
+
+    Ports 7002 and 7006 are always HTTP to the proxy.
+    """
+    return {
+        "http1": http1(Kept(host, 7001), keep=True),
+        "http1 fresh": http1(Kept(host, 7001), keep=False),
+        "http2": http2(Kept(host, 7002, limit=math.inf), keep=True),
+        "http2 fresh": http2(Kept(host, 7002), keep=False),
+        "grpc": unary(Channel(host, 7003)),
+        "grpc fresh": fresh(host, 7003),
+        "grpc stream": stream(Channel(host, 7003)),
+        "tcp": tcp(Kept(host, 7004), keep=True),
+        "tcp fresh": tcp(Kept(host, 7004), keep=False),
+        "delayed": http1(Kept(host, 7001), keep=True, headers="x-delay: yes\r\n"),
+        "headless": http1(Kept(headless, 7006, limit=math.inf), keep=True),
+        "headless fresh": http1(Kept(headless, 7006), keep=False),
+    }
 
 
 async def tell(running: load.Load) -> None:
@@ -256,8 +303,8 @@ def _print(lines: Iterable[str]) -> None:
 
 async def main() -> None:
     """Ask until the process is ended."""
-    async with asks("echo", "echo-pods") as kinds, asyncio.TaskGroup() as tasks:
-        running = load.Load(kinds, each=1, pause=PAUSE)
+    running = load.Load(asks("echo", "echo-pods"), each=1, pause=PAUSE)
+    async with asyncio.TaskGroup() as tasks:
         tasks.create_task(tell(running))
         tasks.create_task(running.run())
 

@@ -7,6 +7,7 @@ ask for in place. Not drawn, since Istio has no lossless way through them either
 - a protocol that the clients of a port do not speak: HTTP on the port that is asked in TCP, HTTP/1.1 (``http``) on the
   one that is asked in gRPC, whose trailers HTTP/1.1 does not carry; TLS and HTTPS, which tell services apart by SNI;
 - mTLS mode DISABLE while clients may still send mTLS: clients and servers learn of it at different times;
+- connections of HTTP that are older than a drain over a port that was opaque: the proxy can only cut them;
 - the removal of a port or service that is being asked.
 """
 
@@ -21,11 +22,11 @@ from tests.story.changes import Change, Raw, istio, text
 
 ANY = ("http", "http2", "grpc", "tcp", "", "appProtocol http", "appProtocol kubernetes.io/h2c", "appProtocol tcp")
 """How a port may be declared: its name's beginning, or appProtocol; "" says nothing."""
+HTTP = tuple(said for said in ANY if "tcp" not in said)
 OVER_HTTP2 = ("http2", "grpc", "tcp", "", "appProtocol kubernetes.io/h2c", "appProtocol grpc")
 OPAQUE = ("tcp", "", "appProtocol tcp", "redis", "mongo")
-PORTS: Mapping[int, tuple[str, ...]] = {7001: ANY, 7002: ANY, 7003: OVER_HTTP2, 7004: OPAQUE}
+PORTS: Mapping[int, tuple[str, ...]] = {7001: ANY, 7002: HTTP, 7003: OVER_HTTP2, 7004: OPAQUE}
 """Port to what may be declared of it, for what it is asked in."""
-HEADLESS = ("http", "http2", "tcp", "", "appProtocol http")
 STARTED = {7001: "http", 7002: "http2", 7003: "grpc", 7004: "tcp", 7006: "http"}
 IMAGE = "examples.echo"
 BALANCERS = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "PASSTHROUGH")
@@ -135,7 +136,7 @@ Draw = Callable[[Echo, random.Random], Change]
 def protocol(echo: Echo, dice: random.Random) -> Change:
     """A port is declared otherwise (fault FT27)."""
     port = dice.choice([*PORTS, 7006])
-    known = PORTS.get(port, HEADLESS)
+    known = PORTS.get(port, HTTP)
     echo.declared[port] = dice.choice([said for said in known if said != echo.declared[port]])
     name = f"port {port} becomes {echo.declared[port] or 'undeclared'}"
     return Change(name=name, workloads=text([echo.pods() if port == 7006 else echo.service()]))

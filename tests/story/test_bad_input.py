@@ -258,6 +258,8 @@ async def istiod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Isti
         await found.says("istiod: ready")
         yield found
         process.terminate()
+        # Before anything else asks: whoever polls a dead child takes its exit code away from asyncio.
+        await process.wait()
         await reading
     assert process.returncode == 0
     assert not [line for line in found.lines if "Traceback" in line]
