@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import logging
 import pathlib
 import signal
@@ -21,6 +22,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from crds import core
+from crds.meta import Object
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.server import AdsServer, ProxyStatus
@@ -37,6 +40,9 @@ from istiod.watch.files import FileSet
 
 RESTART_DELAY: Final = 1.0
 """Seconds before a part that failed is started again."""
+_SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
+"""What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
+_LAST_PORT: Final = 65_535
 _LOG = logging.getLogger(__name__)
 
 
@@ -78,6 +84,11 @@ def syncz(status: ProxyStatus, moment: float) -> Mapping[str, Any]:
             for t in status.types
         },
     }
+
+
+def shown(item: Object) -> Mapping[str, Any]:
+    """An object as /debug/configz shows it: of a Secret only that it exists, since anybody may ask."""
+    return item.model_dump(mode="json", by_alias=True, exclude=_SECRET if isinstance(item, core.Secret) else None)
 
 
 class ControlPlane:
@@ -125,10 +136,16 @@ class ControlPlane:
 
     def _opened(self) -> None:
         self._pipeline.open()
+        # What was read stays: each full collection would walk a million objects again (a quarter of the CPU of a first
+        # configuration at 1,000 services). What is replaced is still freed, by its reference count.
+        gc.collect()
+        gc.freeze()
         say(f"istiod: ready, {len(tuple(self._store.keys()))} objects")
 
     async def _open_servers(self, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
         settings = self._settings
+        for address in (settings.monitoring_address, settings.ca_address, settings.mtls_address, settings.grpc_address):
+            require_port(address)
         if settings.monitoring_address:
             runner = await debug_server.serve(settings.monitoring_address, self._pages())
             stack.push_async_callback(runner.cleanup)
@@ -149,7 +166,7 @@ class ControlPlane:
             require_free(address)
         ca = keystore.load_or_create(keystore.Folder(pathlib.Path(settings.ca_dir)), settings.trust_domain, now())
         serving = ServingCertificate(ca, now)
-        renewal = tasks.create_task(serving.renew_forever())
+        renewal = tasks.create_task(supervise("renewal of the serving certificate", serving.renew_forever))
         stack.callback(renewal.cancel)
         verifier = tokens.LocalTokenVerifier(public_key(settings.token_key), settings.trust_domain, now)
         service = ca_server.CertificateService(ca, verifier, now)
@@ -164,8 +181,19 @@ class ControlPlane:
             ready=lambda: self._pipeline.ready,
             findings=self._findings.current,
             syncz=lambda: [syncz(status, time.monotonic()) for status in self._ads.status()],
-            configz=lambda: [item.model_dump(mode="json", by_alias=True) for item in self._store.snapshot()],
+            configz=lambda: [shown(item) for item in self._store.snapshot()],
         )
+
+
+def require_port(address: str) -> None:
+    """See that HOST:PORT ends with a port; "" is no server.
+
+    Raises:
+        ValueError: it does not.
+    """
+    port = address.rpartition(":")[2]
+    if address and not (port.isascii() and port.isdecimal() and int(port) <= _LAST_PORT):
+        raise ValueError(f"{address}: {port!r} is no port from 0 to {_LAST_PORT}")
 
 
 def require_free(address: str) -> None:
