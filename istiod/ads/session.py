@@ -104,7 +104,9 @@ class AdsSession:
         for sub in stream.subscriptions.values():
             if sub.flights or any(stream.target.get(sub.type_url, name) is not None for name in sub.overlay):
                 return False
-        return stream.clusters is None or (names.LISTENER in stream.subscriptions and gates.switched(stream))
+        if stream.clusters is None:  # no proxy, or one that came back and withholds CDS while a cluster warms
+            return not (stream.returned and names.ENDPOINT in stream.subscriptions)
+        return names.LISTENER in stream.subscriptions and gates.switched(stream)
 
     def status(self, now: float) -> tuple[status.TypeStatus, ...]:
         """How each type stands, for debug pages."""

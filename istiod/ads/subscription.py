@@ -259,11 +259,16 @@ class Subscription:
         """The client refused this response: the one resource that is to blame, or None while that is unknown.
 
         Envoy applies the good resources of a refused response and says so nowhere, so every name of it becomes unsure
-        and is sent again in halves (DESIGN section 5). What was to be removed is removed.
+        and is sent again in halves (DESIGN section 5). So is what was removed: it is gone, but would come back in the
+        client's list of what it holds.
         """
         self.error = error
         for name in flight.removed:
-            self._has(name, None, target.get(self.type_url, name))
+            was = version(self.overlay.get(name))
+            if flight.items and was and self.covers(name):
+                self.overlay[name] = Unsure(None, frozenset((was,)))
+            else:
+                self._has(name, None, target.get(self.type_url, name))
         items = {name: resource for name, resource in flight.items.items() if self.covers(name)}
         if len(items) == 1:
             return self._blame(*items.popitem(), target)

@@ -44,7 +44,12 @@ def bad(made: Resource) -> bool:
 
 @dataclass
 class Envoy:
-    """One Envoy. ``inbox`` are responses on their way to it, ``outbox`` its requests on their way to us."""
+    """One Envoy. ``inbox`` are responses on their way to it, ``outbox`` its requests on their way to us.
+
+    ``accepted`` are versions of state of the world, by type. ``unsaid`` are (type, name) of which it has, since a
+    refusal, something else than it says after a reconnect: no server can know of those. ``spoiled`` clusters were once
+    refused, ``excused`` ones may vanish at once.
+    """
 
     delta: bool
     now: float = 0.0
@@ -65,13 +70,18 @@ class Envoy:
     cds_open: bool = False
     linger: float = 60.0
     spoiled: set[str] = field(default_factory=set)
+    excused: set[str] = field(default_factory=set)
     refusals: int = 0
     received: int = 0
+    accepted: dict[str, str] = field(default_factory=dict)
+    unsaid: set[tuple[str, str]] = field(default_factory=set)
 
     # Streams
 
     def connect(self) -> None:
         """Begin a stream: everything once more, with what is held (delta)."""
+        if self.delta:
+            self.unsaid |= self._unrecorded()
         self.inbox.clear()
         self.outbox.clear()
         self.withheld.clear()
@@ -84,6 +94,19 @@ class Envoy:
             if type_url in self.asked:
                 self._open(type_url)
 
+    def _unrecorded(self) -> set[tuple[str, str]]:
+        has = {
+            names.CLUSTER: self.clusters | self.warming,
+            names.LISTENER: self.listeners | self.warming_listeners,
+            names.ROUTE: self.routes,
+        }
+        return {
+            (type_url, name)
+            for type_url, applied in has.items()
+            for name, made in applied.items()
+            if self.recorded.get(type_url, {}).get(name) != made.version
+        }
+
     def _open(self, type_url: str) -> None:
         asked = tuple(sorted(self.asked.get(type_url, ())))
         named = type_url in {names.ENDPOINT, names.ROUTE}
@@ -94,7 +117,7 @@ class Envoy:
         if self.delta:
             self._say(Request(type_url=type_url, subscribe=asked, initial=dict(known)))
         else:
-            self._say(Request(type_url=type_url, names=asked))
+            self._say(Request(type_url=type_url, names=asked, version=self.accepted.get(type_url, "")))
 
     def _say(self, request: Request) -> None:
         if request.type_url == names.CLUSTER and self.warming and (request.nonce or self.recorded):
@@ -107,7 +130,10 @@ class Envoy:
         self.nonces[send.type_url] = send.nonce
         if error:
             self.refusals += 1
-        elif self.delta:
+        elif not self.delta:
+            self.accepted[send.type_url] = send.nonce
+        else:
+            self.unsaid -= {(send.type_url, name) for name in (*(r.name for r in send.resources), *send.removed)}
             known = self.recorded.setdefault(send.type_url, {})
             known.update({r.name: r.version for r in send.resources if self._wants(send.type_url, r.name)})
             for name in send.removed:
@@ -156,7 +182,7 @@ class Envoy:
 
     def _take_clusters(self, send: Send) -> None:
         for name in self._gone(send, {*self.clusters, *self.warming}):
-            if name not in self.spoiled:
+            if name not in self.spoiled | self.excused:
                 self._may_go(name)
             self.clusters.pop(name, None)
             self.warming.pop(name, None)
@@ -236,14 +262,17 @@ class Envoy:
             self._ask(names.ROUTE, wanted)
 
     def _drain(self, made: Resource | None) -> None:
-        if made is not None:
+        if made is not None and (names.LISTENER, made.name) not in self.unsaid:
             self.draining.append((made, self.now + DRAIN))
 
     # Traffic
 
     def named_by(self, made: Resource) -> set[str]:
-        """Clusters to which this listener may send a request now."""
-        routes = (self.routes[name].refs[names.CLUSTER] for name in made.refs[names.ROUTE] if name in self.routes)
+        """Clusters to which this listener may send a request now, as far as a server can know."""
+        if (names.LISTENER, made.name) in self.unsaid:
+            return set()
+        known = (name for name in made.refs[names.ROUTE] if (names.ROUTE, name) not in self.unsaid)
+        routes = (self.routes[name].refs[names.CLUSTER] for name in known if name in self.routes)
         return set(made.refs[names.CLUSTER]).union(*routes)
 
     def names_cluster(self, name: str) -> bool:

@@ -56,3 +56,10 @@ def test_a_returning_client_keeps_its_clusters_until_its_listeners_are_known() -
     client = Client(*without("c1"))
     client.ask(C, initial={"c0": model.make(C, "c0", "0").version, "c1": "x"})
     assert client.plan(1000.0) == []
+
+
+def test_a_returning_client_that_withholds_cds_is_not_settled() -> None:
+    client = Client(*basic())
+    assert client.session.settled(), "it asked for nothing"
+    client.ask(E, "c0", "c1", initial={r.name: r.version for r in client.target.of(E)})
+    assert not client.session.settled()
