@@ -27,4 +27,3 @@ class Settings:
     ca_dir: str = ""
     token_key: str = ""
     trust_domain: str = names.DEFAULT_TRUST_DOMAIN
-    dns_names: tuple[str, ...] = ("istiod.istio-system.svc", "istiod.istio-system.svc.cluster.local", "localhost")

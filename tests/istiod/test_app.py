@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from crds.parse import parse
 from istiod import __main__ as program
 from istiod import app
 from istiod.ca import tokens
@@ -75,15 +76,17 @@ async def test_all_servers_answer_until_told_to_stop(tmp_path: Path, capsys: pyt
     ("change", "message"),
     [
         ({"grpc_address": "10.0.0.1:15010"}, "loopback only"),
+        ({"grpc_address": "127.0.0.1:99999"}, "'99999' is no port from 0 to 65535"),
+        ({"monitoring_address": "127.0.0.1:http"}, "'http' is no port"),
         ({"mtls_address": "127.0.0.1:0", "ca_dir": ""}, "need --caDir and --tokenKey"),
         ({"ca_address": "127.0.0.1:0", "token_key": "absent.pem"}, "--tokenKey absent.pem"),
     ],
-    ids=["plaintext for strangers", "no keys", "no such key"],
+    ids=["plaintext for strangers", "no such port", "no number", "no keys", "no such key"],
 )
 async def test_settings_that_cannot_work_are_one_line(tmp_path: Path, change: dict[str, str], message: str) -> None:
     made = with_keys(tmp_path)
     settings = Settings(
-        **{name: getattr(made, name) for name in made.__slots__} | change,  # type: ignore[arg-type]
+        **{name: getattr(made, name) for name in made.__slots__} | change,
     )
     with pytest.raises(app.SettingsError, match=message):
         await app.run(settings)
@@ -95,6 +98,16 @@ async def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
         app.public_key(str(tmp_path / "rsa.pem"))
     with pytest.raises(app.SettingsError, match="--configDir is needed"):
         await app.run(Settings(config_dirs=()))
+
+
+def test_of_a_secret_the_debug_page_shows_only_that_it_exists() -> None:
+    metadata = {"name": "db", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "hunter2"}}
+    document = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": "hunter2"}}
+    item = parse({**document, "data": {"key": "hunter2"}}).object
+    assert item is not None
+    page = app.shown(item)
+    assert page["metadata"]["name"] == "db"
+    assert "hunter2" not in str(page)
 
 
 async def test_a_part_that_fails_starts_again(
