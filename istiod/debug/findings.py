@@ -5,7 +5,7 @@ Sources find what is wrong in one object, the mesh what is wrong between objects
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from crds.diagnostic import Diagnostic, Position
 from crds.key import ConfigKey
@@ -24,9 +24,16 @@ class Findings:
         self._locate = locate
         self._emit = emit
         self._parts: dict[str, tuple[Diagnostic, ...]] = {}
+        self._given: dict[str, tuple[Diagnostic, ...]] = {}
 
-    def replace(self, part: str, found: Iterable[Diagnostic]) -> None:
-        """Take all findings of a part as they are now; emits those that were not there before."""
+    def replace(self, part: str, found: tuple[Diagnostic, ...]) -> None:
+        """Take all findings of a part as they are now; emits those that were not there before.
+
+        The same tuple again costs nothing: the mesh gives it at each push, and placing a finding reads YAML.
+        """
+        if found is self._given.get(part):
+            return
+        self._given[part] = found
         before = set(self._parts.get(part, ()))
         now = tuple(dict.fromkeys(self._placed(diagnostic) for diagnostic in found))
         self._parts[part] = now

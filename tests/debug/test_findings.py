@@ -18,19 +18,33 @@ def test_a_finding_is_said_once_per_change_with_its_line() -> None:
     said: list[str] = []
     findings = Findings(where, said.append)
     bad = error(Code.UNKNOWN_SUBSET, KEY, "spec.http[0]", "no subset v9")
-    findings.replace("mesh", [bad, bad])
-    findings.replace("mesh", [bad])
+    findings.replace("mesh", (bad, bad))
+    findings.replace("mesh", (bad,))
     assert said == ["rules.yaml:7 M0102 VirtualService/default/reviews spec.http[0]: no subset v9"]
-    findings.replace("mesh", [])
+    findings.replace("mesh", ())
     assert findings.current() == ()
-    findings.replace("mesh", [bad])
+    findings.replace("mesh", (bad,))
     assert len(said) == 2
+
+
+def test_findings_that_did_not_change_are_not_placed_again() -> None:
+    asked: list[ConfigKey] = []
+
+    def locate(key: ConfigKey, field: str) -> Position | None:
+        asked.append(key)
+        return where(key, field)
+
+    findings = Findings(locate, lambda _: None)
+    found = (error(Code.UNKNOWN_SUBSET, KEY, "spec.http[0]", "no subset v9"),)
+    findings.replace("mesh", found)
+    findings.replace("mesh", found)
+    assert asked == [KEY]
 
 
 def test_a_finding_without_a_place_stays_as_it_is() -> None:
     said: list[str] = []
     findings = Findings(where, said.append)
-    findings.replace("source", [warning(Code.UNREADABLE, None, "", "no YAML"), error(Code.BAD_VALUE, KEY, "", "bad")])
+    findings.replace("source", (warning(Code.UNREADABLE, None, "", "no YAML"), error(Code.BAD_VALUE, KEY, "", "bad")))
     assert said == ["M0001 - -: no YAML", "M0005 VirtualService/default/reviews -: bad"]
 
 
@@ -38,7 +52,7 @@ async def test_pages_show_readiness_and_findings() -> None:
     state = {"ready": False}
     findings = Findings(where, lambda _: None)
     findings.replace(
-        "mesh", [error(Code.UNKNOWN_SUBSET, KEY, "spec.http[0]", "no subset v9"), error(Code.UNREADABLE, None, "", "x")]
+        "mesh", (error(Code.UNKNOWN_SUBSET, KEY, "spec.http[0]", "no subset v9"), error(Code.UNREADABLE, None, "", "x"))
     )
     sources = server.Sources(
         ready=lambda: state["ready"], findings=findings.current, syncz=lambda: [{"proxy": "a"}], configz=list
