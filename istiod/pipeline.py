@@ -8,7 +8,7 @@ changes leaves time to send (DESIGN section 4). What is sent when is istiod.ads'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,6 +32,10 @@ LONGEST_REST = 0.1
 
 _Targets: TypeAlias = dict[tuple[Scope, View], ResourceSet]
 """Scopes are equal only to themselves."""
+_Differences: TypeAlias = dict[tuple[int, int], Changed]
+"""By the ids of two targets: those before all lived when the push began, those after live in _Targets."""
+_SHOWN = 3
+"""So many failures of one push are raised: most are of one scope, and equal."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +56,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, store: ConfigStore, report: Callable[[Iterable[Diagnostic]], None], clock: Callable[[], float]
+        self, store: ConfigStore, report: Callable[[tuple[Diagnostic, ...]], None], clock: Callable[[], float]
     ) -> None:
         self._store = store
         self._report = report
@@ -83,7 +87,8 @@ class Pipeline:
     def open(self) -> None:
         """All sources have listed: build now, and follow changes from here on."""
         self._opened = True
-        self.push()
+        if self._context is None:  # sources that start again say so again
+            self.push()
 
     def change(self, key: ConfigKey) -> None:
         """Note that an object came, changed or went."""
@@ -104,25 +109,39 @@ class Pipeline:
             await asyncio.sleep(min((self._clock() - started) / 2, LONGEST_REST))
 
     def push(self) -> None:
-        """Build from the store as it is now and tell every proxy whose target changed."""
+        """Build from the store as it is now and tell every proxy whose target changed.
+
+        Raises:
+            ExceptionGroup: targets of some proxies could not be made: a bug. They keep what they had, and all others
+                have been told.
+        """
         self._wake.clear()
         changed = self._waiting.changed if self._waiting else frozenset()
         self._context = mesh.build(self._store.snapshot(), self._context, changed)
         # Only now: a build that failed has to see these changes again.
         self._waiting = None
         self._report(self._context.diagnostics)
-        differences: dict[tuple[int, int], Changed] = {}
+        differences: _Differences = {}
         targets: _Targets = {}
+        failed: list[Exception] = []
         for member in list(self._members.values()):
-            before, after = member.target, self._target(member.proxy, targets)
-            if before is after:
-                continue
-            pair = (id(before), id(after))
-            if pair not in differences:
-                differences[pair] = self._compiler.changed(before, after)
-            member.target = after
-            if differences[pair]:
-                member.on_target(after, differences[pair])
+            try:
+                self._tell(member, targets, differences)
+            except Exception as error:  # noqa: BLE001 (one proxy's must not keep the others from theirs; raised below)
+                failed.append(error)
+        if failed:
+            raise ExceptionGroup(f"{len(failed)} of {len(self._members)} proxies keep their targets", failed[:_SHOWN])
+
+    def _tell(self, member: _Member, targets: _Targets, differences: _Differences) -> None:
+        before, after = member.target, self._target(member.proxy, targets)
+        if before is after:
+            return
+        pair = (id(before), id(after))
+        if pair not in differences:
+            differences[pair] = self._compiler.changed(before, after)
+        member.target = after
+        if differences[pair]:
+            member.on_target(after, differences[pair])
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> Subscription:
         """See istiod.config.protocols.Configuration.

@@ -190,6 +190,32 @@ async def test_an_equal_object_reaches_nobody(world: World) -> None:
     assert told.changes[1] == {names.ROUTE: frozenset({"80"})}
 
 
+async def test_a_proxy_whose_target_cannot_be_made_keeps_nobody_else_from_theirs() -> None:
+    world = World()
+    put(world.store, SHOP)
+    world.pipeline.open()
+    told = Told()
+
+    def broken(_: ResourceSet, changed: Changed | None) -> None:
+        if changed is not None:
+            raise ValueError("a bug")
+
+    for listener in (broken, told, broken):
+        world.pipeline.subscribe(proxy("a"), listener)
+    put(world.store, RULE)
+    with pytest.raises(ExceptionGroup, match="2 of 3 proxies"):
+        world.pipeline.push()
+    assert told.changes == [None, {names.ROUTE: frozenset({"80"})}]
+
+
+async def test_sources_that_list_again_build_nothing_anew(world: World) -> None:
+    put(world.store, SHOP)
+    world.pipeline.open()
+    before = world.pipeline.context
+    world.pipeline.open()
+    assert world.pipeline.context is before
+
+
 async def test_what_is_wrong_with_objects_is_reported(world: World) -> None:
     put(world.store, SHOP)
     put(world.store, RULE.replace("host: web", "host: nobody"))
