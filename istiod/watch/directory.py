@@ -112,8 +112,9 @@ class _Source:
         found = await asyncio.to_thread(tree.scan, roots)
         await self._load({path: stamp for path, stamp in found.items() if self._stamps.get(path) != stamp})
         # Removals last: what moves from one file to another, or is replaced under a new name, must never be missing.
-        for path in [known for known in self._stamps if known not in found and tree.below(known, roots)]:
-            del self._stamps[path]
+        # Of all files that were ever read: after a fault this source is a new one, the files' states are not.
+        for path in [known for known in self._files.paths() if known not in found and tree.below(known, roots)]:
+            self._stamps.pop(path, None)
             self._apply(self._files.drop(path))
         self._tell()
 

@@ -24,9 +24,9 @@ def config_map(name: str, value: str) -> str:
 class Watched:
     """A running watch over some folders, and what it said."""
 
-    def __init__(self, *folders: Path) -> None:
-        self.store = ConfigStore()
-        self.positions = FileSet()
+    def __init__(self, *folders: Path, after: "Watched | None" = None) -> None:
+        self.store: ConfigStore = after.store if after else ConfigStore()
+        self.positions: FileSet = after.positions if after else FileSet()
         self.reports: list[tuple[Diagnostic, ...]] = []
         self._ready = asyncio.Event()
         names = [str(folder) for folder in folders]
@@ -211,3 +211,15 @@ async def test_a_file_without_read_permission_is_reported(watched: Watched, tmp_
     (tmp_path / "first.yaml").chmod(0)
     (tmp_path / "other.yaml").touch(0)
     await watched.until(lambda: Code.UNREADABLE in watched.codes)
+
+
+async def test_a_file_that_went_while_the_watch_was_down_is_gone_after_it(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.yaml").write_text(config_map(name, "1"))
+    fallen = Watched(tmp_path)
+    await fallen.start()
+    await fallen.stop()
+    (tmp_path / "second.yaml").unlink()
+    again = Watched(tmp_path, after=fallen)
+    await again.see(first="1")
+    await again.stop()
