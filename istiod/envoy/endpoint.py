@@ -90,14 +90,6 @@ def _address(endpoint: Endpoint) -> address_pb2.Address:
     )
 
 
-def _address(endpoint: Endpoint) -> address_pb2.Address:
-    if endpoint.address.startswith("/"):
-        return address_pb2.Address(pipe=address_pb2.Pipe(path=endpoint.address))
-    return address_pb2.Address(
-        socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
-    )
-
-
 def _metadata(endpoint: Endpoint) -> base_pb2.Metadata:
     """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket)."""
     workload = endpoint.workload

@@ -55,6 +55,7 @@ _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
+_NO_CAPTURE = "NONE"  # interception mode without iptables
 _POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
 
 
@@ -303,7 +304,14 @@ def _key(context: MeshContext, node: Node, place: Place) -> ScopeKey:
     if node.type is NodeType.SIDECAR:
         chosen = context.model.sidecars.choose(node.namespace, place.labels)
         sidecar = chosen.key if chosen else None
-        return ScopeKey(type=node.type, namespace=node.namespace, matched=matched, sidecar=sidecar)
+        return ScopeKey(
+            type=node.type,
+            namespace=node.namespace,
+            matched=matched,
+            sidecar=sidecar,
+            ipv6=place.ipv6,
+            captured=place.captured,
+        )
     ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
     return ScopeKey(
         type=node.type,
@@ -321,12 +329,14 @@ def _place(node: Node, pod: PodWorkload | None) -> Place:
             labels=frozenset(node.labels.items()),
             ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
             addresses=node.addresses,
+            captured=node.interception_mode != _NO_CAPTURE,
         )
     return Place(
         namespace=node.namespace,
         labels=pod.labels,
         ports={port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp},
         addresses=pod.addresses or node.addresses,
+        captured=node.interception_mode != _NO_CAPTURE,
     )
 
 

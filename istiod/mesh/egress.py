@@ -53,10 +53,13 @@ def sight(model: Model, index: VirtualServiceIndex, key: ScopeKey, recall: Recal
     if key.sidecar is None:
         services = model.registry.visible(key.namespace)
         return Sight(
-            views=(View(services=services, index=index, listener=Egress()),), services=services, settings=model.settings
+            views=(View(services=services, index=index, listener=Egress(binds=not key.captured)),),
+            services=services,
+            settings=model.settings,
         )
     said = model.sidecars.by_key[key.sidecar]
-    views = tuple(_view(model.registry, index, key.namespace, one, recall) for one in said.egress)
+    listeners = (replace(one, binds=bool(one.binds) or not key.captured) for one in said.egress)
+    views = tuple(_view(model.registry, index, key.namespace, one, recall) for one in listeners)
     found = _Union(recall=recall)
     for view in views:
         for service in view.services:

@@ -34,7 +34,9 @@ from wire.node import Locality
 LISTENER = "virtualInbound"
 _INBOUND = "inbound"
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (Istio's listener; iptables brings only this pod's traffic to it)
+_ANY_ADDRESS_IPV6 = "::"
 _LOCALHOST = "127.0.0.1"
+_LOCALHOST_IPV6 = "::1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +65,12 @@ class Shape:
     """Everything of a workload that its inbound configuration depends on: no pod name, no pod IP.
 
     ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted. ``origin`` is the
-    PeerAuthentication behind them.
+    PeerAuthentication behind them. ``ipv6``: without IPv4. ``captured``: iptables bring the traffic.
     """
 
     ports: tuple[InboundPort, ...] = ()
+    ipv6: bool = False
+    captured: bool = True
     mtls: MutualTls = MutualTls.PERMISSIVE
     port_mtls: tuple[tuple[int, MutualTls], ...] = ()
     origin: Origin | None = None
@@ -74,12 +78,18 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A workload as services find it: labels, container ports by name, addresses."""
+    """A workload as services find it: labels, container ports by name, addresses. ``captured``: by iptables."""
 
     namespace: str
     labels: Labels
     ports: Mapping[str, int]
     addresses: tuple[str, ...]
+    captured: bool = True
+
+    @property
+    def ipv6(self) -> bool:
+        """It has no IPv4 address."""
+        return bool(self.addresses) and all(":" in address for address in self.addresses)
 
 
 def shape(model: Model, place: Place) -> Shape:
@@ -89,12 +99,16 @@ def shape(model: Model, place: Place) -> Shape:
     """
     said = model.sidecars.choose(place.namespace, place.labels)
     served = _served(model, place)
-    ports = _ingress(said, served, place) if said and said.ingress else served
+    ports = served if place.captured else {}  # else proxy and app would listen on the same ports
+    if said and said.ingress:
+        ports = _ingress(said, served, place)
     if said:
         ports = {target: replace(port, pool=said.pool_of(target) or port.pool) for target, port in ports.items()}
     verdict = model.peers.of_workload(place.namespace, place.labels)
     return Shape(
         ports=tuple(ports[target] for target in sorted(ports) if target != model.settings.inbound_port),
+        ipv6=place.ipv6,
+        captured=place.captured,
         mtls=verdict.mode,
         port_mtls=verdict.ports,
         origin=verdict.origin,
@@ -114,13 +128,15 @@ def _served(model: Model, place: Place) -> dict[int, InboundPort]:
 
 def _ingress(said: Sidecar, served: Mapping[int, InboundPort], place: Place) -> dict[int, InboundPort]:
     """The ports that a Sidecar names (row J2). What a service says of a port counts for metrics and limits only."""
+    local = _LOCALHOST_IPV6 if place.ipv6 else _LOCALHOST
     nobody = ServiceRef(host=f"{said.key.name}.{said.key.namespace}", name=said.key.name, namespace=said.key.namespace)
     ports: dict[int, InboundPort] = {}
     for one in said.ingress:
         number, known = one.port.number, served.get(one.port.number)
-        own = next(iter(place.addresses), _LOCALHOST)
-        bind = (one.bind or own) if one.binds else ""
-        address = one.address or (own if one.target else _LOCALHOST) if bind else one.address
+        own = next(iter(place.addresses), local)
+        binds = one.binds if one.binds is not None else not place.captured
+        bind = (one.bind or own) if binds else ""
+        address = one.address or (own if one.target else local) if bind else one.address
         port = InboundPort(
             target=number,
             service_port=number,
@@ -186,10 +202,10 @@ def _port(model: Model, service: Service, port: Port, target: int) -> InboundPor
 
 def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     """Listeners and clusters of a shape."""
-    upstreams = [_cluster(port, settings) for port in found.ports]
-    rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, names.INBOUND_BIND_ADDRESS)
+    upstreams = [_cluster(port, settings, ipv6=found.ipv6) for port in found.ports]
+    rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, _source(ipv6=found.ipv6))
     listeners = [
-        _listener(found, settings),
+        *((_listener(found, settings),) if found.captured else ()),
         *(_own_listener(found, port, settings) for port in found.ports if port.bind),
     ]
     return InboundScope(
@@ -198,8 +214,13 @@ def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     )
 
 
-def _cluster(port: InboundPort, settings: MeshSettings) -> Cluster:
-    address = port.address or (_LOCALHOST if settings.inbound is InboundMode.LOCALHOST else "")
+def _source(*, ipv6: bool) -> str:
+    return names.INBOUND_BIND_ADDRESS_IPV6 if ipv6 else names.INBOUND_BIND_ADDRESS
+
+
+def _cluster(port: InboundPort, settings: MeshSettings, *, ipv6: bool) -> Cluster:
+    local = _LOCALHOST_IPV6 if ipv6 else _LOCALHOST
+    address = port.address or (local if settings.inbound is InboundMode.LOCALHOST else "")
     policy = TrafficPolicy(connection_pool=port.pool)
     return Cluster(
         name=cluster_name(_INBOUND, "", "", port.target),
@@ -211,7 +232,7 @@ def _cluster(port: InboundPort, settings: MeshSettings) -> Cluster:
         downstream_protocol=port.protocol is Protocol.UNSUPPORTED,
         policy=clusters.with_times(policy, settings),
         endpoints=(_app(address, port.app_port or port.target),) if address else (),
-        bind_address="" if address else names.INBOUND_BIND_ADDRESS,
+        bind_address="" if address else _source(ipv6=ipv6),
         port_override=0 if address else port.app_port,
     )
 
@@ -247,7 +268,7 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
             all_chains += _chains(found, port)
     whole = Listener(
         name=LISTENER,
-        address=_ANY_ADDRESS,
+        address=_anywhere(found),
         port=settings.inbound_port,
         direction=Direction.INBOUND,
         chains=tuple(all_chains),
@@ -270,7 +291,7 @@ def _own_listener(found: Shape, port: InboundPort, settings: MeshSettings) -> Li
 
 def _chains(found: Shape, port: InboundPort) -> tuple[Chain, ...]:
     mode = dict(found.port_mtls).get(port.target, found.mtls)
-    return inbound_chains.chains(_target(port, port.origin or found.origin), port.protocol, mode)
+    return inbound_chains.chains(_target(port, _anywhere(found), port.origin or found.origin), port.protocol, mode)
 
 
 def _inspecting(listener: Listener, settings: MeshSettings) -> Listener:
@@ -320,8 +341,12 @@ def _rest(origin: Origin | None, port: int) -> Target:
     )
 
 
-def _target(port: InboundPort, origin: Origin | None) -> Target:
-    name = f"{port.bind or _ANY_ADDRESS}_{port.target}"
+def _anywhere(found: Shape) -> str:
+    return _ANY_ADDRESS_IPV6 if found.ipv6 else _ANY_ADDRESS
+
+
+def _target(port: InboundPort, anywhere: str, origin: Origin | None) -> Target:
+    name = f"{port.bind or anywhere}_{port.target}"
     cluster = cluster_name(_INBOUND, "", "", port.target)
     return Target(
         port=port.target,

@@ -44,9 +44,8 @@ def scope(
     upstream = outbound_clusters.of(model, key, sight.services, recall)
     everything = Resolver(settings=sight.settings, port=0, services=_by_host(sight.services), clusters=upstream)
     client = Client(namespace=key.namespace, selectors=frozenset(key.matched))
-    first = outbound_listeners.virtual_outbound(sight.settings)
-    maker = _Maker(model=model, client=client, resolver=everything, recall=recall)
-    listeners, routes = maker.views(first, sight)
+    maker = _Maker(model=model, client=client, resolver=everything, recall=recall, ipv6=key.ipv6)
+    listeners, routes = maker.views(sight, captured=key.captured)
     return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
 
 
@@ -58,16 +57,18 @@ class _Maker:
     client: Client
     resolver: Resolver
     recall: Recall
+    ipv6: bool
 
-    def views(self, first: Listener, sight: Sight) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
+    def views(self, sight: Sight, *, captured: bool) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
         """Listeners and tables by name. What an earlier view has is not given again by a later one."""
-        listeners = {first.name: first}
+        first = outbound_listeners.virtual_outbound(sight.settings, ipv6=self.ipv6)
+        listeners = {first.name: first} if captured else {}
         routes: dict[str, RouteTable] = {}
         for view in sight.views:
             parts = [
                 p
                 for one in view.services
-                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener)
+                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener, ipv6=self.ipv6)
             ]
             builder = outbound_listeners.Builder(
                 index=view.index, client=self.client, resolver=self.resolver, recall=self.recall

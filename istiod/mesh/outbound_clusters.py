@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from istiod.mesh import clusters
 from istiod.mesh.model import Model
 from istiod.mesh.recall import Recall
-from istiod.mesh.scope import Cluster, ScopeKey
+from istiod.mesh.scope import Cluster, Discovery, ScopeKey
 from istiod.mesh.service import Service
+
+_DNS = frozenset({Discovery.STRICT_DNS, Discovery.LOGICAL_DNS})
 
 
 def of(model: Model, key: ScopeKey, services: Iterable[Service], recall: Recall) -> Mapping[str, Cluster]:
@@ -30,7 +33,12 @@ def of(model: Model, key: ScopeKey, services: Iterable[Service], recall: Recall)
             model.declared.leaves.get(host),
             model.peers.of_namespace(service.namespace),
         )
-        make = partial(clusters.service_clusters, model, key.namespace, service, key.type)
-        for cluster in recall.of(("clusters", key.type), inputs, make):
+        make = partial(_of_service, model, key, service)
+        for cluster in recall.of(("clusters", key.type, key.ipv6), inputs, make):
             found.setdefault(cluster.name, cluster)
     return found
+
+
+def _of_service(model: Model, key: ScopeKey, service: Service) -> tuple[Cluster, ...]:
+    found = clusters.service_clusters(model, key.namespace, service, key.type)
+    return tuple(replace(one, ipv6=one.discovery in _DNS) for one in found) if key.ipv6 else found

@@ -24,7 +24,9 @@ from istiod.mesh.sidecars import Egress
 from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
 WILDCARD = "0.0.0.0"  # noqa: S104 (an address of listeners that never bind)
-LOCALHOST = "127.0.0.1"
+WILDCARD_IPV6 = "::"
+_LOCALHOST = "127.0.0.1"
+_LOCALHOST_IPV6 = "::1"
 VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
@@ -56,6 +58,11 @@ class Piece:
         return f"{self.bind}_{self.port.number}"
 
     @property
+    def everywhere(self) -> bool:
+        """It is for any address, unless prefixes say more."""
+        return self.bind in (WILDCARD, WILDCARD_IPV6)
+
+    @property
     def sniffed(self) -> bool:
         """The protocol is not declared."""
         return self.port.protocol is Protocol.UNSUPPORTED
@@ -63,45 +70,46 @@ class Piece:
     @property
     def rds(self) -> str:
         """The route table of its HTTP requests: the port's, or its own where the address is its own."""
-        own = self.sniffed and (self.bind != WILDCARD or self.prefixes)
+        own = self.sniffed and (not self.everywhere or self.prefixes)
         return f"{self.service.host}:{self.port.number}" if own else str(self.port.number)
 
 
-def pieces(model: Model, service: Service, recall: Recall, listener: Egress) -> tuple[Piece, ...]:
+def pieces(model: Model, service: Service, recall: Recall, listener: Egress, *, ipv6: bool) -> tuple[Piece, ...]:
     """The parts that a service has in the listeners of an egress listener. UDP and second names have none."""
     inputs = (service, model.summary(service.host, service.namespace))
-    name = ("pieces", listener.port, listener.bind, listener.binds)
-    return recall.of(name, inputs, lambda: tuple(_pieces(model, service, listener)))
+    name = ("pieces", listener.port, listener.bind, listener.binds, ipv6)
+    return recall.of(name, inputs, lambda: tuple(_pieces(model, service, listener, ipv6=ipv6)))
 
 
-def _pieces(model: Model, service: Service, listener: Egress) -> Iterator[Piece]:
+def _pieces(model: Model, service: Service, listener: Egress, *, ipv6: bool) -> Iterator[Piece]:
     ports = (listener.port,) if listener.port else service.ports
-    bind = listener.bind or (LOCALHOST if listener.binds else "")
+    local, anywhere = (_LOCALHOST_IPV6, WILDCARD_IPV6) if ipv6 else (_LOCALHOST, WILDCARD)
+    bind = listener.bind or (local if listener.binds else "")
     for port in ports if service.resolution is not Resolution.ALIAS else ():
         if port.protocol is Protocol.UDP:
             continue
         if bind or port.protocol.is_http:
-            yield Piece(bind=bind or WILDCARD, service=service, port=port, binds=bool(listener.binds))
+            yield Piece(bind=bind or anywhere, service=service, port=port, binds=bool(listener.binds))
         else:
-            yield from _by_address(model, service, port)
+            yield from _by_address(model, service, port, anywhere)
 
 
-def _by_address(model: Model, service: Service, port: Port) -> Iterator[Piece]:
+def _by_address(model: Model, service: Service, port: Port, anywhere: str) -> Iterator[Piece]:
     """Opaque and undeclared ports: at the service's addresses, at its pods' where it is headless, else anywhere."""
     subnets = tuple(address for address in service.addresses if _is_subnet(address))
     for address in service.addresses:
         if not _is_subnet(address):
             yield Piece(bind=address.partition("/")[0], service=service, port=port)
     if subnets:
-        yield Piece(bind=WILDCARD, service=service, port=port, prefixes=subnets)
+        yield Piece(bind=anywhere, service=service, port=port, prefixes=subnets)
     if service.addresses:
         return
     if service.kubernetes and service.resolution is Resolution.PASSTHROUGH:
         pods = dict(model.summary(service.host, service.namespace).addresses).get(port.number, ())
         if pods:
-            yield Piece(bind=WILDCARD, service=service, port=port, prefixes=tuple(_one(pod) for pod in pods))
+            yield Piece(bind=anywhere, service=service, port=port, prefixes=tuple(_one(pod) for pod in pods))
         return
-    yield Piece(bind=WILDCARD, service=service, port=port)
+    yield Piece(bind=anywhere, service=service, port=port)
 
 
 def _is_subnet(address: str) -> bool:
@@ -113,7 +121,7 @@ def _one(address: str) -> str:
     return f"{address}/128" if ":" in address else f"{address}/32"
 
 
-def virtual_outbound(settings: MeshSettings) -> Listener:
+def virtual_outbound(settings: MeshSettings, *, ipv6: bool) -> Listener:
     """The listener that iptables sends everything to; it hands connections over to the others."""
     hole = Chain(
         name="virtualOutbound-blackhole",
@@ -123,7 +131,7 @@ def virtual_outbound(settings: MeshSettings) -> Listener:
     rest = Chain(name="virtualOutbound-catchall-tcp", tcp=_rest(settings))
     return Listener(
         name=VIRTUAL_OUTBOUND,
-        address=WILDCARD,
+        address=WILDCARD_IPV6 if ipv6 else WILDCARD,
         port=settings.outbound_port,
         direction=Direction.OUTBOUND,
         chains=(hole, rest),
@@ -214,7 +222,7 @@ class Builder:
 def _by_name(piece: Piece) -> bool:
     """Only the server name tells a TLS service from others: it has no address, or a subnet, and no pods of its own."""
     headless = piece.service.kubernetes and piece.service.resolution is Resolution.PASSTHROUGH
-    return piece.bind == WILDCARD and not headless
+    return piece.everywhere and not headless
 
 
 def _cluster(piece: Piece) -> str:
@@ -232,7 +240,7 @@ def _http_chains(group: list[Piece]) -> list[Chain]:
     found: dict[tuple[str, ...], Chain] = {}
     for piece in group:
         if (piece.port.protocol.is_http or piece.sniffed) and piece.prefixes not in found:
-            shared = piece.bind == WILDCARD or piece.sniffed
+            shared = piece.everywhere or piece.sniffed
             match = ChainMatch(
                 prefixes=piece.prefixes,
                 transport_protocol=_RAW if shared else "",
@@ -271,7 +279,7 @@ class _Matched:
 def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
     """Opaque ports that an older service has already at the same address; services come oldest first."""
     owners: dict[tuple[str, int, str], Service] = {}
-    for piece in (piece for service in services for piece in _pieces(model, service, Egress())):
+    for piece in (piece for service in services for piece in _pieces(model, service, Egress(), ipv6=False)):
         if piece.port.protocol.is_http or piece.prefixes:
             continue
         name = piece.service.host if piece.port.protocol.is_tls and _by_name(piece) else ""

@@ -29,7 +29,8 @@ class ScopeKey:
     ``labels`` are the proxy's labels only where a selector-bound object (Sidecar, DestinationRule workloadSelector,
     sourceLabels, Gateway) may look at them; ids of the matching objects stand for them, so that equal answers share.
     ``ports`` matter for routers only: (port, target port) of the Services that send to them. ``sidecar`` is the Sidecar
-    that speaks for the workload; scopes of several share their equal leaves.
+    that speaks for the workload; scopes of several share their equal leaves. ``ipv6``: the workload has no IPv4.
+    ``captured``: iptables bring its traffic (interception mode NONE does not).
     """
 
     type: NodeType
@@ -37,6 +38,8 @@ class ScopeKey:
     matched: tuple[str, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
     sidecar: ConfigKey | None = None
+    ipv6: bool = False
+    captured: bool = True
 
 
 class Discovery(Enum):
@@ -107,8 +110,6 @@ class Cluster:
     endpoints: tuple[Endpoint, ...] = ()
     bind_address: str = ""
     """Source address towards the app (inbound: 127.0.0.6)."""
-    port_override: int = 0
-    """Go to this port of the original destination."""
     port_override: int = 0
     """Go to this port of the original destination."""
     ipv6: bool = False

@@ -35,7 +35,7 @@ class Egress:
 
     ``~namespace`` leaves out what the others let in, ``~`` empties the listener (as recorded from istiod).
     ``port`` is None for all ports of the services, ``bind`` is "" for their own addresses. ``binds``: the app
-    connects to it by its address, nothing is captured; None: as the proxy does it.
+    connects to it by its address, nothing is captured (so it is for every listener where the proxy captures nothing).
     """
 
     hosts: tuple[tuple[str, str], ...] = ((ANY_NAMESPACE, "*"),)

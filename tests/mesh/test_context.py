@@ -147,6 +147,14 @@ def test_a_pod_that_changes_its_labels_changes_its_proxy_only() -> None:
     assert found.scope(CLIENT) is other
 
 
+def test_capture_and_addresses_of_a_proxy_decide_where_it_listens() -> None:
+    found = mesh()
+    assert "virtualOutbound" not in found.scope(fleet.proxy("vm-1", INTERCEPTION_MODE="NONE")).outbound.listeners
+    assert "virtualOutbound" not in found.scope(fleet.proxy("web-2", INTERCEPTION_MODE="NONE")).outbound.listeners
+    vm = dataclasses.replace(CLIENT, node=dataclasses.replace(CLIENT.node, name="vm-2", addresses=("fd00::1",)))
+    assert found.scope(vm).outbound.listeners["virtualOutbound"].address == "::"
+
+
 def test_routers_get_what_their_gateways_say_and_no_inbound() -> None:
     found = mesh()
     scope = found.scope(GATEWAY)

@@ -224,3 +224,35 @@ def test_what_a_sidecar_trims_is_the_same_object_again() -> None:
 
 def egress_all() -> str:
     return world.sidecar("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}", name="other", namespace="other")
+
+
+MESH = (
+    *SHOP,
+    world.entry(
+        "dns", "{hosts: [a.com], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}", namespace="other"
+    ),
+)
+
+
+def test_without_capture_every_listener_binds_locally() -> None:
+    scope = world.build(*MESH).sidecar(captured=False)
+    assert sorted(scope.listeners) == ["127.0.0.1_443", "127.0.0.1_5432", "127.0.0.1_80", "127.0.0.1_8080"]
+    assert all(one.bind for one in scope.listeners.values())
+    assert to(scope.listeners["127.0.0.1_80"].chains[0]) == ["rds:80"]
+
+
+@pytest.mark.parametrize("mode", ["DEFAULT", "IPTABLES", "NONE"])
+def test_without_capture_the_mode_of_a_listener_does_not_matter(mode: str) -> None:
+    said = world.sidecar(f"{{egress: [{{captureMode: {mode}, hosts: ['other/far.*', 'other/*.svc.cluster.local']}}]}}")
+    scope = world.build(*MESH, said).sidecar(captured=False)
+    assert sorted(scope.listeners) == ["127.0.0.1_80"]
+
+
+def test_a_workload_without_ipv4_listens_on_ipv6() -> None:
+    scope = world.build(*MESH).sidecar(ipv6=True)
+    assert sorted(scope.listeners) == ["10.0.0.2_5432", "::_443", "::_80", "::_8080", "virtualOutbound"]
+    assert {scope.listeners[name].address for name in ("::_443", "::_80", "virtualOutbound")} == {"::"}
+    assert chains(scope.listeners["::_443"]) == [((), ("a.com",), ["outbound|443||a.com"])]
+    assert (scope.routes["80"].name, scope.listeners["::_80"].inspect_http) == ("80", True)
+    assert [name for name, one in scope.clusters.items() if one.ipv6] == ["outbound|443||a.com"]
+    assert min(world.build(*MESH).sidecar(ipv6=True, captured=False).listeners) == "::1_443"

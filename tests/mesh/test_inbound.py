@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_the_mesh_may_send_inbound_traffic_to_localhost() -> None:
     assert [(e.address, e.port) for e in own.endpoints] == [("127.0.0.1", 8080)]
 
 
-def sidecar(*ingress: dict[str, object], **more: object) -> str:
+def sidecar(*ingress: Mapping[str, object], **more: object) -> str:
     return fleet.istio("Sidecar", "own", {"ingress": list(ingress), **more})
 
 
@@ -176,6 +177,30 @@ def test_a_port_that_nothing_captures_has_a_listener_of_its_own(
     assert (own.inspect_tls, own.inspect_http) == (True, False)
     assert 9080 not in {one.match.destination_port for one in found.listeners["virtualInbound"].chains}
     assert to(found, 9080) == (Discovery.STATIC, [endpoint], 0, "")
+
+
+def test_a_workload_without_ipv4_is_reached_by_ipv6() -> None:
+    here = place(address="fd00::1")
+    found = build(fleet.kube_service("web"), at=here)
+    whole = found.listeners["virtualInbound"]
+    assert (whole.address, {one.name for one in whole.chains if one.match.destination_port == 8080}) == (
+        "::",
+        {"::_8080"},
+    )
+    assert {one.bind_address for one in found.clusters.values()} == {"::6"}
+    local = build(fleet.kube_service("web"), fleet.mesh_config("inboundTrafficPolicy: {mode: LOCALHOST}"), at=here)
+    assert to(local, 8080) == (Discovery.STATIC, [("::1", 8080)], 0, "")
+    bound = build(sidecar({**HTTP, "captureMode": "NONE"}), at=here)
+    assert bound.listeners["fd00::1_9080"].address == "fd00::1"
+    assert to(bound, 9080) == (Discovery.STATIC, [("::1", 9080)], 0, "")
+
+
+def test_without_capture_only_a_sidecar_opens_ports() -> None:
+    here = replace(place(), captured=False)
+    assert build(fleet.kube_service("web"), at=here).listeners == {}
+    found = build(fleet.kube_service("web"), sidecar({**HTTP, "defaultEndpoint": "127.0.0.1:80"}), at=here)
+    assert list(found.listeners) == ["10.1.0.1_9080"]
+    assert to(found, 9080) == (Discovery.STATIC, [("127.0.0.1", 80)], 0, "")
 
 
 def test_grpc_web_is_bridged_where_the_port_says_so() -> None:
