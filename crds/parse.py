@@ -24,6 +24,12 @@ _MOST_FINDINGS: Final = 50  # of one object: a large file of typing errors must 
 _LONGEST_VALUE: Final = 60
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._~-]{0,251}[A-Za-z0-9])?\Z")  # wider than RFC 1123, as files are
 _UNKNOWN: Final = "extra_forbidden"
+_SHAPES: Final = {
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "mapping_type": "an object",
+    "model_type": "an object",
+}
 _DICT_KEY: Final = "[key]"  # pydantic's last step where the key itself is wrong
 
 Document = Mapping[str, Any]
@@ -174,7 +180,8 @@ def _finding(detail: ErrorDetails, key: ConfigKey | None) -> Diagnostic:
     field = path.join(steps[:-1] if steps and steps[-1] == _DICT_KEY else steps)
     if detail["type"] == _UNKNOWN:
         return diagnostic.warning(Code.UNKNOWN_FIELD, key, field, "unknown field; it has no effect")
-    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    said = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    reason = _SHAPES.get(detail["type"], said)
     given = "" if key is not None and key.kind == "Secret" else f", not {_short(detail['input'])}"
     message = reason if detail["type"] == "value_error" else f"must be {reason}{given}"
     return diagnostic.error(Code.BAD_VALUE, key, field, message)

@@ -10,8 +10,10 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
+from crds.diagnostic import Code, Severity
 from istiod.ca.authority import AuthorityError
-from node import control, home, network
+from istiod.watch import files
+from node import control, home, network, objects
 from node.errors import MeshError
 from node.mesh import Mesh
 from node.options import Options
@@ -19,6 +21,7 @@ from node.store import files_of
 
 _READY_SECONDS = 180.0
 _IS_UP = "is up"
+_OF_THE_NODE = frozenset({Code.UNREADABLE, Code.NOT_AN_OBJECT})  # the mesh has told these already
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     apply = commands.add_parser("apply", help="apply YAML to a mesh that is up")
     apply.add_argument("-f", "--filename", action="append", required=True, metavar="PATH", help="- is standard input")
     delete = commands.add_parser("delete", help="delete an object")
-    delete.add_argument("kind", help="as in YAML, such as VirtualService")
+    delete.add_argument("kind", help="such as VirtualService; kubectl's virtualservice and virtualservices will do")
     delete.add_argument("object")
     delete.add_argument("-n", "--namespace", default="")
     for command, text in (
@@ -51,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("pod", help="NAME, NAMESPACE/NAME or a Deployment's name")
         one.add_argument("-c", "--container", default="")
         if command == "exec":
+            one.usage = "meshnode exec [-h] [-c CONTAINER] pod -- COMMAND [ARG ...]"
             one.add_argument("argv", nargs="+", metavar="ARG")
     return top
 
@@ -77,7 +81,7 @@ async def _up(given: argparse.Namespace) -> int:
     async with Mesh(given.filename, options) as mesh:
         following = [asyncio.create_task(mesh.follow(path)) for path in given.filename]
         try:
-            _say(f"mesh {given.name}: starting {len(mesh.pods())} pods")
+            _say(f"mesh {given.name}: starting")
             stopped = asyncio.create_task(stop.wait())
             ready = asyncio.create_task(_ready(mesh, given))
             await asyncio.wait([stopped, ready], return_when=asyncio.FIRST_COMPLETED)
@@ -161,16 +165,37 @@ async def _status(given: argparse.Namespace) -> int:
 
 
 async def _apply(given: argparse.Namespace) -> int:
-    """Apply files; 1 if a document was bad."""
+    """Apply files and say what was taken and what is wrong; 1 if something has no effect for that.
+
+    What only the whole mesh can show, such as a host that nobody has, is in istiod's log.
+    """
     bad = 0
-    for name in given.filename:
-        texts = [sys.stdin.read()] if name == "-" else [file.read_text() for file in files_of(pathlib.Path(name))]
-        for text in texts:
-            found = await control.ask(given.root / given.name, "apply", text=text)
-            for each, is_error in found:
-                _say(each)
-                bad += is_error
+    for file, text in [each for name in given.filename for each in _texts(name)]:
+        found = await control.ask(given.root / given.name, "apply", text=text, file=file)
+        wrong = [each for each in files.read(file, text.encode(), None).diagnostics if each.code not in _OF_THE_NODE]
+        errors = [each for each in wrong if each.severity is Severity.ERROR]
+        for line in dict.fromkeys([line for line, _ in found] + [str(each) for each in wrong]):
+            _say(line)
+        for key in (objects.key_of(document.raw) for document in objects.read(text, file)[0]):
+            if key not in {each.key for each in errors}:
+                _say(f"{key.kind} {key.name} applied")
+        bad += len(errors) + sum(is_error for _, is_error in found)
     return 1 if bad else 0
+
+
+def _texts(name: str) -> list[tuple[str, str]]:
+    """(file, text) of a file, of those in a folder, or of standard input.
+
+    Raises:
+        OSError: there is no such path.
+        MeshError: it is no UTF-8.
+    """
+    try:
+        if name == "-":
+            return [(name, sys.stdin.read())]
+        return [(str(file), file.read_text(encoding="utf-8")) for file in files_of(pathlib.Path(name))]
+    except UnicodeDecodeError as error:
+        raise MeshError(f"{name}: no UTF-8: {error.reason} at byte {error.start}") from error
 
 
 async def _delete(given: argparse.Namespace) -> int:

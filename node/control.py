@@ -21,8 +21,8 @@ Request = Mapping[str, Any]
 class Mesh(Protocol):
     """What the command line asks of a mesh (node.mesh.Mesh)."""
 
-    async def apply(self, what: str) -> list[Diagnostic]:
-        """Apply YAML."""
+    async def apply(self, what: str, file: str = "-") -> list[Diagnostic]:
+        """Apply YAML; findings name its place by ``file``."""
         ...
 
     async def delete(self, kind: str, name: str, namespace: str = "") -> bool:
@@ -51,7 +51,7 @@ class Mesh(Protocol):
 
 
 async def _apply(mesh: Mesh, request: Request) -> object:
-    found = await mesh.apply(str(request["text"]) + "\n")
+    found = await mesh.apply(str(request["text"]) + "\n", str(request.get("file") or "-"))
     return [(str(each), each.severity is Severity.ERROR) for each in found]
 
 
@@ -123,6 +123,8 @@ async def ask(folder: pathlib.Path, command: str, **arguments: object) -> Any:
     """
     try:
         reader, writer = await asyncio.open_unix_connection(folder / SOCKET, limit=_LIMIT)
+    except PermissionError as error:
+        raise MeshError(f"only root may speak to mesh {folder.name} (try sudo)") from error
     except OSError as error:
         raise MeshError(f"mesh {folder.name} is not up") from error
     try:

@@ -107,10 +107,12 @@ class Controller:
     def find(self, name: str) -> Member:
         """A pod by NAME, NAMESPACE/NAME, or the name of its Deployment (its first pod that is ready).
 
+        kubectl's ``deploy/NAME`` and ``pod/NAME`` are taken too.
+
         Raises:
             MeshError: there is none.
         """
-        space, slash, rest = name.rpartition("/")
+        space, slash, rest = name.removeprefix("deploy/").removeprefix("pod/").rpartition("/")
         found = [
             member
             for (namespace, pod), member in self.members.items()

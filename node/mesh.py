@@ -223,14 +223,16 @@ class Mesh:
         """
         await self.wait(lambda: not unready(self._controller.members.values()), deadline, "all pods ready")
 
-    async def apply(self, what: str | os.PathLike[str]) -> list[Diagnostic]:
+    async def apply(self, what: str | os.PathLike[str], file: str = "-") -> list[Diagnostic]:
         """Apply YAML, given as a text or as the path of a file or folder; what is wrong with it.
+
+        Findings name a text's place by ``file``.
 
         Raises:
             OSError: the path is not there.
         """
         if isinstance(what, str) and "\n" in what:
-            documents, found = objects.read(what, "-", self.options.namespace)
+            documents, found = objects.read(what, file, self.options.namespace)
         else:
             source = pathlib.Path(what)
             stamp = stamp_of(source)
@@ -276,9 +278,10 @@ class Mesh:
                 self._touch()
 
     async def delete(self, kind: str, name: str, namespace: str = "", group: str | None = None) -> bool:
-        """Delete an object by kind and name; False if there is none."""
+        """Delete an object by kind (without a group: as kubectl takes it) and name; False if there is none."""
+        group, kind = objects.kind_of(kind) if group is None else (group, kind)
         space = "" if kind in objects.CLUSTER_SCOPED else namespace or self.options.namespace
-        key = ConfigKey(objects.group_of(kind) if group is None else group, kind, space, name)
+        key = ConfigKey(group, kind, space, name)
         gone = self._store.delete(key)
         self._touch()
         return gone
@@ -315,9 +318,17 @@ class Mesh:
         return code, out.decode(errors="replace"), err.decode(errors="replace")
 
     def logs(self, pod: str, container: str = "") -> str:
-        """What a container has written so far, over all its runs."""
+        """What a container has written so far, over all its runs.
+
+        Raises:
+            MeshError: there is no such pod or container.
+        """
         found = self.pod(pod)
-        path = found.logs / f"{container or found.state.containers[0].name}.log"
+        names = [each.name for each in (*found.state.containers, *found.state.init)]
+        name = container or names[0]
+        if name not in names:
+            raise MeshError(f"pod {pod} has no container {name}; it has {', '.join(names)}")
+        path = found.logs / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     async def kill(self, pod: str, grace: float | None = None) -> str:

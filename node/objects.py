@@ -15,9 +15,9 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from crds import diagnostic
+from crds import diagnostic, registry
 from crds.diagnostic import Code, Diagnostic, Position
-from crds.key import NETWORKING, SECURITY, ConfigKey
+from crds.key import NETWORKING, ConfigKey
 
 Raw = dict[str, Any]
 
@@ -57,13 +57,16 @@ def key_of(raw: Mapping[str, Any]) -> ConfigKey:
     return ConfigKey(group if slash else "", kind, namespace, str(meta.get("name", "")))
 
 
-def group_of(kind: str) -> str:
-    """The API group of a kind, for those who name an object by kind only."""
-    if kind == "Deployment":
-        return "apps"
-    if kind in {"AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"}:
-        return SECURITY
-    return "" if ("", kind) in NODE_KINDS else NETWORKING
+def kind_of(word: str) -> tuple[str, str]:
+    """Group and kind of what users call a kind: as in YAML, or kubectl's singular or plural in any case.
+
+    Of two kinds with one name (Gateway), it is Istio's. An unknown word is taken for a kind of Istio's networking.
+    """
+    wanted = word.lower()
+    for (group, kind), info in registry.KINDS.items():
+        if wanted in {kind.lower(), info.plural}:
+            return group, kind
+    return NETWORKING, word
 
 
 def data_of(raw: Mapping[str, Any]) -> dict[str, str]:

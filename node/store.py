@@ -6,8 +6,10 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-from crds.diagnostic import Diagnostic
+from crds import diagnostic
+from crds.diagnostic import Code, Diagnostic, Position
 from crds.key import ConfigKey
+from crds.parse import DEFAULT_NAMESPACE
 from node import objects, publication
 from node.objects import Document, Raw
 
@@ -74,10 +76,11 @@ def _named(key: ConfigKey) -> Raw:
 def _text(document: Document) -> str:
     """The object's text, at the line where its file has it, so that findings about it name that line.
 
-    An object out of a List, or with a namespace that its text does not say, is written anew.
+    An object out of a List, or with a namespace that neither its text nor istiod's default says, is written anew.
     """
-    said = f"namespace: {objects.key_of(document.raw).namespace}" in document.text
-    if (said or document.raw["kind"] in objects.CLUSTER_SCOPED) and "kind: List" not in document.text:
+    namespace = objects.key_of(document.raw).namespace
+    said = namespace in {"", DEFAULT_NAMESPACE} or f"namespace: {namespace}" in document.text
+    if said and "kind: List" not in document.text:
         return "\n" * (document.position.line - 1) + document.text + "\n"
     return json.dumps(document.raw, indent=1, default=str) + "\n"
 
@@ -92,7 +95,14 @@ def load(paths: Iterable[pathlib.Path], namespace: str) -> tuple[list[Document],
     found: list[Diagnostic] = []
     for path in paths:
         for file in files_of(path):
-            more, wrong = objects.read(file.read_text(), str(file), namespace)
+            try:
+                text = file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                message = f"no UTF-8: {error.reason} at byte {error.start}"
+                finding = diagnostic.error(Code.UNREADABLE, None, "", message)
+                found.append(finding.at(Position(file=str(file), line=1)))
+                continue
+            more, wrong = objects.read(text, str(file), namespace)
             documents += more
             found += wrong
     return documents, found

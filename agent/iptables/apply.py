@@ -22,6 +22,9 @@ VALIDATION_FAILED = 126  # Istio's exit status: CNI's repair controller looks fo
 
 def main(argv: Sequence[str]) -> int:
     """Run istio-iptables. Returns the exit status; messages go to stderr, rules to stdout."""
+    if {"-h", "--help"} & set(argv):
+        sys.stdout.write(f"{flags.usage()}\n")
+        return 0
     try:
         values = flags.read(argv, os.environ)
         options = flags.options(values)

@@ -235,6 +235,20 @@ class Values:
         return tuple(str(each) for each in value) if isinstance(value, tuple) else ()
 
 
+def usage() -> str:
+    """What ``--help`` says: each flag with its short form, its default and its environment variables."""
+    lines = [
+        "usage: pilot-agent istio-iptables [flags]",
+        "",
+        "flags (Istio's; environment variables set their defaults):",
+    ]
+    for flag in FLAGS:
+        name = f"  -{flag.short}, --{flag.name}" if flag.short else f"      --{flag.name}"
+        facts = (f"default {flag.default}" if flag.default else "", " ".join(flag.variables))
+        lines.append(f"{name:46}{'; '.join(filter(None, facts))}".rstrip())
+    return "\n".join(lines)
+
+
 def read(argv: Sequence[str], environment: Mapping[str, str]) -> Values:
     """Arguments over environment over defaults.
 

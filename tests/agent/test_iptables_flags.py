@@ -178,6 +178,14 @@ def test_what_cannot_be_read_of_the_environment_is_named(env: dict[str, str], me
     assert str(caught.value) == message
 
 
+def test_the_usage_names_every_flag_with_its_default_and_variables() -> None:
+    lines = flags.usage().splitlines()
+    assert "  -p, --envoy-port" in flags.usage()
+    [line] = [each for each in lines if "--inbound-capture-port" in each]
+    assert line.split() == ["-z,", "--inbound-capture-port", "default", "15006;", "INBOUND_CAPTURE_PORT"]
+    assert len([each for each in lines if "--" in each]) == len(flags.FLAGS)
+
+
 def test_all_flags_and_variables_of_istio_are_known() -> None:
     file = Path(os.environ.get("CONFORMANCE", "../shared/conformance")) / "iptables" / "flags.json"
     if not file.is_file():

@@ -52,7 +52,8 @@ def test_nulls_are_as_if_they_were_not_there() -> None:
     [
         ({"labels": {"version": 1}}, "metadata.labels.version", "must be a valid string, not 1"),
         ({"labels": {"app.x/y": True}}, 'metadata.labels["app.x/y"]', "not true"),
-        ({"labels": ["a"]}, "metadata.labels", "not a list"),
+        ({"labels": ["a"]}, "metadata.labels", "must be an object, not a list"),
+        ({"ownerReferences": "a"}, "metadata.ownerReferences", "must be a list, not 'a'"),
         ({"annotations": {"a": {}}}, "metadata.annotations.a", "not an object"),
         ({"creationTimestamp": "x" * 100}, "metadata.creationTimestamp", "..."),
     ],

@@ -49,16 +49,20 @@ def test_the_items_of_a_list_are_objects() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "group"),
+    ("word", "group", "kind"),
     [
-        ("Deployment", "apps"),
-        ("Service", ""),
-        ("VirtualService", "networking.istio.io"),
-        ("PeerAuthentication", "security.istio.io"),
+        ("Deployment", "apps", "Deployment"),
+        ("services", "", "Service"),
+        ("VirtualService", "networking.istio.io", "VirtualService"),
+        ("virtualservice", "networking.istio.io", "VirtualService"),
+        ("gateway", "networking.istio.io", "Gateway"),
+        ("PeerAuthentication", "security.istio.io", "PeerAuthentication"),
+        ("telemetries", "telemetry.istio.io", "Telemetry"),
+        ("Unheard", "networking.istio.io", "Unheard"),
     ],
 )
-def test_the_group_of_a_kind_is_known(kind: str, group: str) -> None:
-    assert objects.group_of(kind) == group
+def test_kinds_are_named_as_kubectl_takes_them(word: str, group: str, kind: str) -> None:
+    assert objects.kind_of(word) == (group, kind)
 
 
 def test_data_of_secrets_is_decoded() -> None:

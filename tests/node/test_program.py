@@ -25,6 +25,14 @@ spec:
   terminationGracePeriodSeconds: 1
   containers: [{name: app, image: busybox, command: [sh, -c, "echo hello; exec sleep 1000"]}]
 """
+RULE = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: r}
+spec:
+  http: [{route: [{destination: {host: a}}]}]
+  hosts: a
+"""
 Run = Callable[..., tuple[int, str]]
 
 
@@ -54,7 +62,7 @@ def test_up_work_with_it_and_down(meshnode: Run, tmp_path: pathlib.Path) -> None
         assert meshnode("logs", "a") == (0, "hello\n")
         assert meshnode("exec", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 3") == (3, "out\nerr\n")
         code, out = meshnode("apply", "-f", str(other))
-        assert (code, "M0001" in out) == (1, True)
+        assert (code, f"{other}:" in out, "M0001" in out, "Pod b applied" in out) == (1, True, True, True)
         assert meshnode("kill", "b") == (0, "b\n")
         assert meshnode("delete", "Pod", "a") == (0, "Pod a deleted\n")
         assert meshnode("delete", "Pod", "a") == (1, "Pod a not found\n")
@@ -65,6 +73,27 @@ def test_up_work_with_it_and_down(meshnode: Run, tmp_path: pathlib.Path) -> None
     assert home.namespaces("m") == []
     assert meshnode("down") == (0, "mesh m: is not there\n")
     assert meshnode("status") == (1, "meshnode: mesh m is not up\n")
+
+
+@pytest.mark.root
+def test_apply_says_what_it_took_and_what_is_wrong_where(meshnode: Run, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(SERVER)
+    assert meshnode("up", "--no-control-plane", "-d", "-f", str(file))[0] == 0
+    try:
+        rule = tmp_path / "rule.yaml"
+        rule.write_text(RULE)
+        code, out = meshnode("apply", "-f", str(rule))
+        assert (code, out) == (1, f"{rule}:6 M0005 VirtualService/default/r spec.hosts: must be a list, not 'a'\n")
+        rule.write_text(RULE.replace("hosts: a", "hosts: [a]\n  hots: []"))
+        code, out = meshnode("apply", "-f", str(rule))
+        assert (code, f"{rule}:7 M0004" in out, "VirtualService r applied" in out) == (0, True, True)
+        assert meshnode("delete", "virtualservice", "r") == (0, "virtualservice r deleted\n")
+        rule.write_bytes(b"\xff")
+        assert meshnode("apply", "-f", str(rule)) == (1, f"meshnode: {rule}: no UTF-8: invalid start byte at byte 0\n")
+        assert meshnode("logs", "pod/a", "-c", "z")[1].startswith("meshnode: pod pod/a has no container z; it has ")
+    finally:
+        assert meshnode("down")[0] == 0
 
 
 @pytest.mark.root

@@ -97,6 +97,19 @@ def test_a_namespace_that_the_text_does_not_say_is_written_out(tmp_path: pathlib
     assert yaml.safe_load(file.read_text())["metadata"] == {"name": "reviews", "namespace": "shop"}
 
 
+def test_without_a_namespace_the_text_is_kept_where_istiod_means_the_same(tmp_path: pathlib.Path) -> None:
+    documents, _ = objects.read("\n# why\n" + VIRTUAL_SERVICE.replace("  namespace: demo\n", ""), "f")
+    Store(tmp_path).apply(documents)
+    [file] = tmp_path.iterdir()
+    assert (file.name, file.read_text().splitlines()[6]) == ("VirtualService.default.reviews.yaml", "  name: reviews")
+
+
+def test_a_file_that_is_no_utf_8_is_a_finding(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"a: \xff")
+    documents, [finding] = store.load([tmp_path], "default")
+    assert (documents, str(finding)) == ([], f"{tmp_path}/a.yaml:1 M0001 - -: no UTF-8: invalid start byte at byte 3")
+
+
 def test_files_and_folders_are_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.yaml").write_text(VIRTUAL_SERVICE)
     (tmp_path / "b.txt").write_text("kind: [")
