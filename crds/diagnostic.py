@@ -40,6 +40,7 @@ class Code(Enum):
     PORT_CONFLICT = "M0109"
     INEFFECTIVE = "M0110"  # the object is valid and selects nothing
     DUPLICATE_SUBSET = "M0111"
+    UNKNOWN_CREDENTIAL = "M0112"
     REJECTED_BY_ENVOY = "M0201"
 
 

@@ -16,11 +16,11 @@ from weakref import WeakValueDictionary
 
 from istiod.config.protocols import Changed
 from istiod.config.resource import Resource, ResourceSet
-from istiod.envoy import cluster, listener, route
+from istiod.envoy import cluster, listener, route, secret
 from istiod.envoy.assignments import Assignments, Book, Cell
 from istiod.mesh.endpoint import EndpointTable, View
 from istiod.mesh.route import RouteTable, VirtualHost
-from istiod.mesh.scope import Cluster, Listener, Scope
+from istiod.mesh.scope import Cluster, Credential, Listener, Scope
 from istiod.mesh.settings import MeshSettings
 from wire import names
 
@@ -28,7 +28,7 @@ VIRTUAL_HOST = names.TYPE_PREFIX + "envoy.config.route.v3.VirtualHost"
 """Key of virtual hosts in ``Compiler.compiled``; they are never sent alone."""
 
 _NO_LAYER: Mapping[str, Resource] = {}
-_Leaf: TypeAlias = Cluster | Listener | RouteTable | VirtualHost
+_Leaf: TypeAlias = Cluster | Credential | Listener | RouteTable | VirtualHost
 
 
 class _Entry:
@@ -98,6 +98,8 @@ class Compiler:
             names.LISTENER: (listeners,),
             names.ROUTE: (routes,),
         }
+        if out.secrets:
+            layers[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
         if (own := scope.inbound) is not None:
             own_clusters = self._layer((id(own.clusters), names.CLUSTER), own.clusters, settings, self._cluster)
             own_listeners = self._layer((id(own.listeners), names.LISTENER), own.listeners, settings, self._listener)
@@ -116,7 +118,7 @@ class Compiler:
         Both sets must be this compiler's. Endpoints are looked at only where they may differ.
         """
         found = {}
-        for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE):
+        for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE, names.SECRET):
             if moved := _moved(before.layers.get(type_url, ()), after.layers.get(type_url, ())):
                 found[type_url] = moved
         if moved := self._book.changed(_assignments(before), _assignments(after)):
@@ -172,6 +174,10 @@ class Compiler:
         self.compiled[names.CLUSTER] += 1
         cells = (self._book.cell(leaf.query),) if leaf.query is not None else ()
         return _Entry(leaf, settings, cluster.compile(leaf, settings), cells)
+
+    def _secret(self, leaf: Credential, settings: MeshSettings) -> _Entry:
+        self.compiled[names.SECRET] += 1
+        return _Entry(leaf, settings, secret.compile(leaf))
 
     def _listener(self, leaf: Listener, settings: MeshSettings) -> _Entry:
         self.compiled[names.LISTENER] += 1

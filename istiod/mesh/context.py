@@ -15,7 +15,10 @@ from crds.key import NETWORKING, SECURITY, ConfigKey
 from istiod.config.proxy import Proxy
 from istiod.config.store import ConfigSnapshot, Kind
 from istiod.mesh import (
+    allocation,
     backends,
+    credential_checks,
+    credentials,
     destination_rules,
     endpoints,
     findings,
@@ -32,6 +35,8 @@ from istiod.mesh import (
     workloads,
 )
 from istiod.mesh.backends import Backends, PodName
+from istiod.mesh.credentials import CredentialIndex
+from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable, View
 from istiod.mesh.endpoints import HostName
 from istiod.mesh.findings import Findings
@@ -55,6 +60,7 @@ _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
+_DNS_CAPTURE = "DNS_CAPTURE"  # node metadata: the agent answers the app's DNS queries
 _NO_CAPTURE = "NONE"  # interception mode without iptables
 _POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
 
@@ -101,6 +107,7 @@ def build(
     policies, of_policies = step.policies()
     peers, of_peers = step.peers()
     table, summaries, seen, touched_pods = step.endpoints(found, peers, policies.passing)
+    routes, servers = step.routes()
     model = _model(
         before.model,
         Model(
@@ -111,14 +118,14 @@ def build(
             summaries=summaries,
             declared=found.declared,
             sidecars=step.sidecars(),
+            credentials=step.credentials(servers, policies),
         ),
     )
-    routes, servers = step.routes()
     same = model is before.model and routes is before.virtual_services and servers is before.gateways
     of_cross = before.findings.cross
     if not same:
         checks = virtual_service_checks.findings(model, routes, servers)
-        of_cross = (*findings.cross(snapshot, model), *checks)
+        of_cross = (*findings.cross(snapshot, model), *checks, *credential_checks.findings(model, servers))
     everything = Findings(
         settings=of_settings,
         sources=found.diagnostics,
@@ -164,7 +171,7 @@ def _of_sidecars(
 
 def _model(before: Model, now: Model) -> Model:
     """The model before where all parts are the same objects."""
-    parts = ("settings", "registry", "policies", "peers", "summaries", "declared", "sidecars")
+    parts = ("settings", "registry", "policies", "peers", "summaries", "declared", "sidecars", "credentials")
     return before if all(getattr(before, part) is getattr(now, part) for part in parts) else now
 
 
@@ -222,6 +229,14 @@ class _Step:
             sidecars.build(self.snapshot, self.settings.root_namespace, before) if self.touches(_SIDECARS) else before
         )
 
+    def credentials(self, servers: GatewayIndex, policies: PolicyIndex) -> CredentialIndex:
+        """Secrets that Gateways and DestinationRules name."""
+        before = self.before.model
+        known = servers is self.before.gateways and policies is before.policies
+        if known and not self.touches(credentials.SECRETS):
+            return before.credentials
+        return credentials.build(self.snapshot, credential_checks.named(servers, policies), before.credentials)
+
     def routes(self) -> tuple[VirtualServiceIndex, GatewayIndex]:
         """VirtualServices and Gateways."""
         routes, servers = self.before.virtual_services, self.before.gateways
@@ -277,13 +292,14 @@ class _Step:
 def scope(context: MeshContext, proxy: Proxy) -> Scope:
     """What a proxy gets. Proxies alike share it: the same objects, also across contexts while nothing changed."""
     name = (proxy.node.namespace, proxy.node.name)
-    return context.memo.of_proxy(name, proxy, lambda: _scope(context, proxy.node))
+    return context.memo.of_proxy(name, proxy, lambda: _scope(context, proxy))
 
 
-def _scope(context: MeshContext, node: Node) -> Scope:
-    model, memo = context.model, context.memo
-    place = _place(node, context.backends.pods.get((node.namespace, node.name)))
-    key = _key(context, node, place)
+def _scope(context: MeshContext, proxy: Proxy) -> Scope:
+    model, memo, node = context.model, context.memo, proxy.node
+    pod = context.backends.pods.get((node.namespace, node.name))
+    place = _place(node, pod)
+    key = _key(context, proxy, pod, place)
     if node.type is NodeType.ROUTER:
         return memo.of_parts(model.settings, memo.of_key(key, lambda before: _router(context, key, before)), None)
     shape = inbound.shape(model, place)
@@ -298,8 +314,8 @@ def _router(context: MeshContext, key: ScopeKey, before: OutboundScope | None) -
     return gateways.scope(context.model, context.virtual_services, context.gateways, key, before, context.memo.recall)
 
 
-def _key(context: MeshContext, node: Node, place: Place) -> ScopeKey:
-    labels = dict(place.labels)
+def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:
+    node, labels = proxy.node, dict(place.labels)
     matched = context.virtual_services.matched(labels)
     if node.type is NodeType.SIDECAR:
         chosen = context.model.sidecars.choose(node.namespace, place.labels)
@@ -311,6 +327,7 @@ def _key(context: MeshContext, node: Node, place: Place) -> ScopeKey:
             sidecar=sidecar,
             ipv6=place.ipv6,
             captured=place.captured,
+            allocated=_allocated(node),
         )
     ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
     return ScopeKey(
@@ -318,7 +335,22 @@ def _key(context: MeshContext, node: Node, place: Place) -> ScopeKey:
         namespace=node.namespace,
         matched=(*matched, *context.gateways.matched(labels)),
         ports=tuple(sorted(ports)),
+        credentials=_trusted(proxy, pod),
     )
+
+
+def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
+    """Whether a router may have Secrets of its namespace: its pod exists, and is who the transport proved (row E7).
+
+    Who comes without proof sees the chains and gets no Secret: the ADS server answers no such request.
+    """
+    identity = proxy.peer.identity
+    return identity is None or (pod is not None and pod.identity == str(identity))
+
+
+def _allocated(node: Node) -> allocation.Families:
+    """The families of allocated addresses that a proxy looks for: its own, where it captures DNS."""
+    return allocation.families(node.addresses) if node.metadata.get(_DNS_CAPTURE) == "true" else ()
 
 
 def _place(node: Node, pod: PodWorkload | None) -> Place:

@@ -15,6 +15,7 @@ from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import gateway_tls, protocol
 from istiod.mesh.gateway_tls import Handling, ServerTls
+from istiod.mesh.scope import DownstreamTls
 from istiod.mesh.service import Protocol
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
@@ -43,6 +44,11 @@ class Server:
     def ends_tls(self) -> bool:
         """Whether TLS ends here."""
         return self.tls is not None and self.tls.handling is Handling.TERMINATE
+
+    @property
+    def context(self) -> DownstreamTls | None:
+        """The TLS that ends here, or None."""
+        return self.tls.context if self.tls else None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh import clusters, gateway_chains, leaves, outbound_clusters
 from istiod.mesh.conditions import Client
+from istiod.mesh.credentials import CredentialIndex, Vault
 from istiod.mesh.gateway_chains import Builder, Place
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.gateway_tls import Handling
@@ -42,11 +43,12 @@ def scope(
         recall: what earlier scopes were made from; None: everything is made anew.
     """
     services = model.registry.visible(key.namespace)
-    upstream = outbound_clusters.of(model, key, services, recall or Recall())
+    vault = Vault(index=model.credentials if key.credentials else CredentialIndex(), namespace=key.namespace)
+    upstream = vault.usable(outbound_clusters.of(model, key, services, recall or Recall()))
     client = Client(namespace=key.namespace, gateways=frozenset(), selectors=frozenset(key.matched))
     by_host = {one.host: one for one in services}
     resolver = Resolver(settings=model.settings, port=0, services=by_host, clusters=upstream)
-    places = _places(gateways, key)
+    places = _places(gateways, key, vault)
     by_name: dict[str, Cluster] = {}
     if any(_by_name(server) for servers in places.values() for server in servers):
         by_name = {one.name: one for one in map(clusters.by_server_name, upstream.values()) if one is not None}
@@ -61,14 +63,23 @@ def scope(
             routes.update((table.name, table) for table in builder.tables(place, servers))
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
     needed = {name: one for name, one in {**upstream, **by_name}.items() if name in wanted}
-    return leaves.reuse(OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes), previous)
+    contexts = [
+        *(chain.tls for one in listeners.values() for chain in one.chains),
+        *(one.tls for one in needed.values()),
+    ]
+    secrets = {one.name: one for tls in contexts if tls for one in vault.open(tls) or ()}
+    made = OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes, secrets=secrets)
+    return leaves.reuse(made, previous)
 
 
-def _places(gateways: GatewayIndex, key: ScopeKey) -> Mapping[Place, list[Server]]:
-    """The servers by listener, oldest first; those that cannot share it with the first are left out."""
+def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Place, list[Server]]:
+    """The servers by listener, oldest first; without those whose Secret is missing, or that cannot share it.
+
+    A listener with a Secret that never comes would wait for it as a whole (DESIGN section 4).
+    """
     found: dict[Place, list[Server]] = {}
     for one in gateways.selected(key.matched):
-        for server in one.servers:
+        for server in (s for s in one.servers if s.context is None or vault.open(s.context) is not None):
             for port in _targets(server.port, key.ports):
                 sharing = found.setdefault((server.bind, port), [])
                 if not sharing or _together(sharing[0], server):

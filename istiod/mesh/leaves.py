@@ -25,6 +25,7 @@ def reuse(now: OutboundScope, before: OutboundScope | None) -> OutboundScope:
         clusters=_equal(now.clusters, before.clusters),
         listeners=_equal(now.listeners, before.listeners),
         routes=_equal(tables, before.routes),
+        secrets=_equal(now.secrets, before.secrets),
     )
 
 

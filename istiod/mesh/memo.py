@@ -133,6 +133,7 @@ class Memo:
             clusters=self._all(made.clusters, known.clusters),
             listeners=self._all(made.listeners, known.listeners),
             routes={name: self._table(table, known.routes.get(name)) for name, table in made.routes.items()},
+            secrets=self._all(made.secrets, known.secrets),
         )
 
     def _all(self, leaves: Mapping[str, T], known: Mapping[str, T]) -> Mapping[str, T]:
@@ -152,7 +153,12 @@ class Memo:
 
 def _same(one: OutboundScope, other: OutboundScope) -> bool:
     """Whether two scopes hold the same leaves (which are interned)."""
-    pairs = ((one.clusters, other.clusters), (one.listeners, other.listeners), (one.routes, other.routes))
+    pairs = (
+        (one.clusters, other.clusters),
+        (one.listeners, other.listeners),
+        (one.routes, other.routes),
+        (one.secrets, other.secrets),
+    )
     return all(
         a.keys() == b.keys() and all(leaf is b[name] for name, leaf in a.items())
         for a, b in cast("tuple[tuple[Mapping[str, object], Mapping[str, object]], ...]", pairs)
@@ -164,7 +170,7 @@ def _used(outbound: Iterable[OutboundScope], inbound: Iterable[InboundScope]) ->
     for scope in outbound:
         for table in scope.routes.values():
             used.update((host, host) for host in table.virtual_hosts)
-        for part in (scope.clusters, scope.listeners, scope.routes):
+        for part in (scope.clusters, scope.listeners, scope.routes, scope.secrets):
             used.update((leaf, leaf) for leaf in part.values())
     for own in inbound:
         for leaves in (own.clusters, own.listeners):

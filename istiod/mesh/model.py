@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
@@ -50,6 +51,7 @@ class Model:
     summaries: Mapping[tuple[str, str], Summary] = field(default_factory=dict)
     declared: EndpointTable = field(default_factory=EndpointTable)
     sidecars: SidecarIndex = field(default_factory=SidecarIndex)
+    credentials: CredentialIndex = field(default_factory=CredentialIndex)
 
     def summary(self, host: str, namespace: str) -> Summary:
         """The summary of a host's endpoints; the empty one when it has none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from istiod.mesh import egress, leaves, outbound_clusters, outbound_listeners, route_tables
+from istiod.mesh import allocation, egress, leaves, outbound_clusters, outbound_listeners, route_tables
 from istiod.mesh.conditions import Client
 from istiod.mesh.egress import Sight, View
 from istiod.mesh.http_routes import Resolver
@@ -40,7 +40,7 @@ def scope(
         recall: what earlier scopes were made from; None: everything is made anew.
     """
     recall = recall or Recall()
-    sight = egress.sight(model, index, key, recall)
+    sight = allocation.addressed(egress.sight(model, index, key, recall), key.allocated, recall)
     upstream = outbound_clusters.of(model, key, sight.services, recall)
     everything = Resolver(settings=sight.settings, port=0, services=_by_host(sight.services), clusters=upstream)
     client = Client(namespace=key.namespace, selectors=frozenset(key.matched))

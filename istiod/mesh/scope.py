@@ -40,6 +40,10 @@ class ScopeKey:
     sidecar: ConfigKey | None = None
     ipv6: bool = False
     captured: bool = True
+    allocated: tuple[int, ...] = ()
+    """The IP versions of allocated addresses that the proxy answers DNS queries with."""
+    credentials: bool = False
+    """Whether it may have the Secrets of its namespace (routers)."""
 
 
 class Discovery(Enum):
@@ -163,6 +167,17 @@ class DownstreamTls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A secret of ours, by its SDS name (``kubernetes://NAME``): a certificate with its key, or a root with its CRL."""
+
+    name: str
+    certificate: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+    root: bytes = b""
+    crl: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedCluster:
     """A TCP destination and its share. One that is not ``known`` has no cluster: connections to it are closed."""
 
@@ -240,6 +255,7 @@ class OutboundScope:
     clusters: Mapping[str, Cluster]
     listeners: Mapping[str, Listener]
     routes: Mapping[str, RouteTable]
+    secrets: Mapping[str, Credential] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from istiod.config.resource import EMPTY, ResourceSet
 from istiod.envoy.compiler import VIRTUAL_HOST, Compiler
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.policy import LbAlgorithm, LoadBalancer, LocalityLb, TrafficPolicy
-from istiod.mesh.scope import Cluster, Discovery, Listener, Scope
+from istiod.mesh.scope import Cluster, Credential, Discovery, Listener, Scope
 from tests.envoy import made, oracle, rich
 from wire import names
 
@@ -236,6 +237,28 @@ def test_a_first_target_changes_everything_and_a_gateway_has_no_inbound() -> Non
     assert agree(compiler, EMPTY, EMPTY) == {}
     gateway = compiler.compile(made.scope([REVIEWS]), ENDPOINTS, made.VIEW)
     assert len(gateway.layers[names.CLUSTER]) == 1
+
+
+def test_a_secret_is_compiled_once_and_its_change_is_one() -> None:
+    compiler = Compiler()
+    pair = Credential(name="kubernetes://a", certificate=b"chain", key=b"key")
+    root = Credential(name="kubernetes://a-cacert", root=b"root", crl=b"crl")
+    bare = replace(root, name="kubernetes://b-cacert", crl=b"")
+
+    def target(*secrets: Credential) -> ResourceSet:
+        scope = made.scope([REVIEWS])
+        outbound = replace(scope.outbound, secrets={one.name: one for one in secrets})
+        return compiler.compile(replace(scope, outbound=outbound), ENDPOINTS, made.VIEW)
+
+    first = target(pair, root, bare)
+    assert compiler.compiled[names.SECRET] == 3
+    found = {one.name: made.shown(made.parsed(one, secret_pb2.Secret)) for one in first.of(names.SECRET)}
+    assert found["kubernetes://a"]["tls_certificate"].keys() == {"certificate_chain", "private_key"}
+    assert found["kubernetes://a-cacert"]["validation_context"].keys() == {"trusted_ca", "crl"}
+    assert found["kubernetes://b-cacert"]["validation_context"].keys() == {"trusted_ca"}
+    second = target(replace(pair, key=b"other"), root, bare)
+    assert agree(compiler, first, second) == {names.SECRET: {"kubernetes://a"}}
+    assert compiler.compiled[names.SECRET] == 4
 
 
 @given(st.permutations(rich.clusters()), st.permutations(rich.outbound_listeners()))

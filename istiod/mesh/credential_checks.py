@@ -1,0 +1,50 @@
+"""Which credentials objects name, and which of them are nowhere (features row E7, diagnostic M0112)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crds.diagnostic import Code, Diagnostic, error
+from istiod.mesh import credentials
+from istiod.mesh.destination_rules import PolicyIndex
+from istiod.mesh.gateway_servers import GatewayIndex, Server
+from istiod.mesh.model import Model
+from istiod.mesh.scope import DownstreamTls
+
+
+def named(gateways: GatewayIndex, policies: PolicyIndex) -> frozenset[str]:
+    """The names of all Secrets that Gateways and DestinationRules look for, as they say them."""
+    found: set[str] = set()
+    for context in (server.context for one in gateways.gateways for server in one.servers):
+        if context is not None:
+            found.update(credentials.certificates(context), credentials.roots(context))
+    for home in policies.by_namespace.values():
+        for rule in (rule for rules in home.values() for rule in rules):
+            found.update(policy.tls.credential_name for _, policy in rule.policies if policy.tls)
+    return frozenset(found - {""})
+
+
+def findings(model: Model, gateways: GatewayIndex) -> Iterator[Diagnostic]:
+    """Secrets that cannot be used, and servers of Gateways that have none.
+
+    A Gateway's pods are in the namespaces of the Services that select no more than the Gateway; where there are none,
+    any namespace will do.
+    """
+    yield from model.credentials.findings()
+    for gateway in gateways.gateways:
+        homes = {s.namespace for s in model.registry.services if gateway.selector and gateway.selector <= s.selector}
+        homes = homes or {namespace for namespace, _ in model.credentials.materials}
+        for server in gateway.servers:
+            context = server.context
+            if context is None or not context.credential_name:
+                continue
+            if not any(model.credentials.resolve(home, context) is not None for home in homes):
+                yield _missing(server, context, sorted(homes))
+
+
+def _missing(server: Server, context: DownstreamTls, homes: list[str]) -> Diagnostic:
+    wanted = (*credentials.certificates(context), *credentials.roots(context))
+    names = " and ".join(dict.fromkeys(credentials.bare(name) for name in wanted))
+    where = " or ".join(homes) or "any namespace"
+    message = f"no Secret that can be used has {names} in {where}: the server on port {server.port} is left out"
+    return error(Code.UNKNOWN_CREDENTIAL, server.gateway, "spec.servers", message)

@@ -1,0 +1,204 @@
+"""Secrets that gateways terminate TLS with, or verify others by (features row E7).
+
+Only Secrets that some object names are read. One that cannot be used is as if it were not there, unless its version
+before could: then that one goes on serving, and the finding says so. Who may have it is decided by the scope's key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from crds import core
+from crds.diagnostic import Code, Diagnostic, error
+from istiod.config.store import ConfigSnapshot, Kind
+from istiod.mesh.policy import TlsMode
+from istiod.mesh.scope import Cluster, Credential, DownstreamTls, UpstreamTls
+
+SECRETS: Kind = ("", "Secret")
+CA_SUFFIX = "-cacert"
+SCHEME = "kubernetes://"
+_LEAST_RSA = 2048
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+SecretName = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """A Secret, read: what of it can be used. ``problem`` says why nothing new of it can."""
+
+    item: core.Secret
+    certificate: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+    root: bytes = b""
+    crl: bytes = b""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CredentialIndex:
+    """The Secrets that some object names, by namespace and name."""
+
+    materials: Mapping[SecretName, Material] = field(default_factory=dict)
+
+    def resolve(self, namespace: str, tls: DownstreamTls | UpstreamTls) -> tuple[Credential, ...] | None:
+        """The credentials of a TLS context for a router of ``namespace``; None where one of them is not there."""
+        found = []
+        for name in certificates(tls):
+            own = self._get(namespace, name)
+            if own is None or not own.certificate:
+                return None
+            found.append(Credential(name=SCHEME + bare(name), certificate=own.certificate, key=own.key))
+        for name in roots(tls):
+            own = self._get(namespace, name) or self._get(namespace, name.removesuffix(CA_SUFFIX))
+            if own is None or not own.root:
+                return None
+            found.append(Credential(name=SCHEME + bare(name), root=own.root, crl=own.crl))
+        return tuple(found)
+
+    def findings(self) -> Iterator[Diagnostic]:
+        """Secrets that cannot be used."""
+        for material in self.materials.values():
+            if material.problem:
+                kept = "; its version before goes on serving" if material.certificate or material.root else ""
+                yield error(Code.BAD_VALUE, material.item.key, "data", material.problem + kept)
+
+    def _get(self, namespace: str, name: str) -> Material | None:
+        home, slash, short = bare(name).rpartition("/")
+        return self.materials.get((namespace, short)) if not slash or home == namespace else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vault:
+    """What routers of one namespace find in an index."""
+
+    index: CredentialIndex
+    namespace: str
+
+    def open(self, tls: DownstreamTls | UpstreamTls) -> tuple[Credential, ...] | None:
+        """See CredentialIndex.resolve."""
+        return self.index.resolve(self.namespace, tls)
+
+    def usable(self, clusters: Mapping[str, Cluster]) -> Mapping[str, Cluster]:
+        """The clusters without those whose Secret is missing: they would never be ready."""
+        return {name: one for name, one in clusters.items() if one.tls is None or self.open(one.tls) is not None}
+
+
+def bare(name: str) -> str:
+    """A credential's name without its scheme."""
+    return name.removeprefix(SCHEME)
+
+
+def certificates(tls: DownstreamTls | UpstreamTls) -> tuple[str, ...]:
+    """Names of the Secrets with the context's own certificates."""
+    if not tls.credential_name:
+        return ()
+    if isinstance(tls, DownstreamTls):
+        return (tls.credential_name, *tls.more_credentials)
+    return (tls.credential_name,) if tls.mode is TlsMode.MUTUAL else ()
+
+
+def roots(tls: DownstreamTls | UpstreamTls) -> tuple[str, ...]:
+    """Names of the Secrets with what the other side is verified by."""
+    if not tls.credential_name:
+        return ()
+    if isinstance(tls, DownstreamTls):
+        return ((tls.ca_credential_name or tls.credential_name) + CA_SUFFIX,) if tls.mutual else ()
+    return () if tls.insecure_skip_verify else (tls.credential_name + CA_SUFFIX,)
+
+
+def build(snapshot: ConfigSnapshot, named: frozenset[str], previous: CredentialIndex) -> CredentialIndex:
+    """The index of a snapshot; ``previous`` where no Secret in it differs.
+
+    Args:
+        snapshot: all objects.
+        named: the credentials that objects name, as they name them.
+        previous: the index before.
+    """
+    short = {bare(name).rpartition("/")[2] for name in named}
+    short |= {name.removesuffix(CA_SUFFIX) for name in short} | {name + CA_SUFFIX for name in short}
+    found: dict[SecretName, Material] = {}
+    for key, item in snapshot.of(*SECRETS).items():
+        if key.name in short and isinstance(item, core.Secret):
+            name = (key.namespace, key.name)
+            before = previous.materials.get(name)
+            found[name] = before if before is not None and before.item is item else _read(item, before)
+    same = found.keys() == previous.materials.keys() and all(previous.materials[n] is m for n, m in found.items())
+    return previous if same else CredentialIndex(materials=found)
+
+
+def _read(item: core.Secret, before: Material | None) -> Material:
+    try:
+        return _material(item)
+    except ValueError as problem:
+        reason = str(problem) or "cannot be read"
+        if before is None:
+            return Material(item=item, problem=reason)
+        return replace(before, item=item, problem=reason)
+
+
+def _material(item: core.Secret) -> Material:
+    """The parts of a Secret; kubernetes.io/tls and Istio's older names both.
+
+    Raises:
+        ValueError: something in it is no certificate, no key, or they do not belong together. Says nothing of values.
+    """
+    data = _data(item)
+    certificate, key = _first(data, "cert", "tls.crt"), _first(data, "key", "tls.key")
+    root, crl = _first(data, "cacert", "ca.crt"), _first(data, "crl", "ca.crl")
+    if certificate or key:
+        _check_pair(certificate, key)
+    if root:
+        _certificates(root, "the CA certificate")
+    if crl:
+        _check_crl(crl)
+    return Material(item=item, certificate=certificate, key=key, root=root, crl=crl)
+
+
+def _data(item: core.Secret) -> Mapping[str, bytes]:
+    try:
+        found = {name: base64.b64decode(value, validate=False) for name, value in item.data.items()}
+    except binascii.Error:
+        raise ValueError("data is not base64") from None
+    return {**found, **{name: value.encode() for name, value in item.string_data.items()}}
+
+
+def _first(data: Mapping[str, bytes], *names: str) -> bytes:
+    return next((data[name] for name in names if data.get(name)), b"")
+
+
+def _certificates(text: bytes, what: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(text)
+    except ValueError:
+        raise ValueError(f"{what} is no PEM certificate") from None
+
+
+def _check_crl(text: bytes) -> None:
+    try:
+        x509.load_pem_x509_crl(text)
+    except ValueError:
+        raise ValueError("the CRL is no PEM certificate revocation list") from None
+
+
+def _check_pair(certificate: bytes, key: bytes) -> None:
+    public = _certificates(certificate, "the certificate")[0].public_key()
+    try:
+        private = serialization.load_pem_private_key(key, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("the private key is no PEM key without a password") from None
+    der = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if public.public_bytes(*der) != private.public_key().public_bytes(*der):
+        raise ValueError("the private key is not the certificate's")
+    strong = isinstance(public, rsa.RSAPublicKey) and public.key_size >= _LEAST_RSA
+    if not strong and not (isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, _CURVES)):
+        raise ValueError("Envoy takes RSA keys from 2048 bits and ECDSA keys on P-256, P-384 and P-521")

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from istiod.config.proxy import Peer, Proxy
+from istiod.mesh import credentials
+from istiod.mesh.policy import TlsMode
+from istiod.mesh.scope import DownstreamTls, OutboundScope, UpstreamTls
+from tests.mesh import fleet
+from wire import spiffe
+
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
+START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+PEM = serialization.Encoding.PEM
+
+
+def certificate(key: _Key) -> str:
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    made = x509.CertificateBuilder(NAME, NAME, key.public_key(), 1, START, START + dt.timedelta(days=36500))
+    return made.sign(key, digest).public_bytes(PEM).decode()
+
+
+def text(key: _Key) -> str:
+    plain = serialization.NoEncryption()
+    return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, plain).decode()
+
+
+@lru_cache
+def pair(_index: int = 0) -> tuple[str, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return certificate(key), text(key)
+
+
+@lru_cache
+def revoked() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = x509.CertificateRevocationListBuilder(NAME, START, START + dt.timedelta(days=1)).sign(key, hashes.SHA256())
+    return made.public_bytes(PEM).decode()
+
+
+def secret(name: str = "web-cert", namespace: str = "istio-system", **data: str) -> str:
+    found = data or {"tls.crt": pair()[0], "tls.key": pair()[1], "ca.crt": pair()[0]}
+    encoded = {field: base64.b64encode(value.encode()).decode() for field, value in found.items()}
+    return fleet.dump("v1", "Secret", name, namespace, data=encoded)
+
+
+def gateway(tls: str = "SIMPLE", **more: object) -> str:
+    server = {
+        "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+        "hosts": ["a.example"],
+        "tls": {"mode": tls, "credentialName": "web-cert", **more},
+    }
+    plain = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    return fleet.istio("Gateway", "gw", {"selector": {"app": "gw"}, "servers": [server, plain]})
+
+
+ROUTER = fleet.proxy("gw-1", "istio-system", "router", LABELS={"app": "gw"})
+PORTS = [{"name": "http", "port": 80}, {"name": "https", "port": 443}]
+SERVICE = fleet.kube_service("gw", "istio-system", ports=PORTS)
+POD = fleet.pod("gw-1", "10.1.9.9", "istio-system", account="gw")
+SDS = "kubernetes://web-cert"
+
+
+def outbound(mesh: fleet.Mesh, proxy: Proxy = ROUTER) -> OutboundScope:
+    return mesh.scope(proxy).outbound
+
+
+def test_a_server_with_its_secret_listens_and_brings_it() -> None:
+    found = outbound(fleet.Mesh(SERVICE, gateway("MUTUAL"), secret()))
+    assert sorted(found.listeners) == ["0.0.0.0_443", "0.0.0.0_80"]
+    assert sorted(found.secrets) == [SDS, f"{SDS}-cacert"]
+    own = found.secrets[SDS]
+    assert (own.certificate.decode(), own.key.decode(), own.root) == (*pair(), b"")
+    assert found.secrets[f"{SDS}-cacert"].root.decode() == pair()[0]
+    assert pair()[1] not in repr(own)
+
+
+def test_a_server_without_its_secret_is_left_out_and_comes_with_it() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway())
+    assert sorted(outbound(mesh).listeners) == ["0.0.0.0_80"]
+    assert [(d.code.name, d.field) for d in mesh.context.diagnostics] == [("UNKNOWN_CREDENTIAL", "spec.servers")]
+    assert "web-cert in istio-system" in mesh.context.diagnostics[0].message
+    mesh.apply(secret(namespace="default"))
+    assert sorted(outbound(mesh).listeners) == ["0.0.0.0_80"]
+    assert mesh.context.diagnostics != ()
+    mesh.apply(secret())
+    assert sorted(outbound(mesh).secrets) == [SDS]
+    assert mesh.context.diagnostics == ()
+    mesh.remove(secret())
+    assert outbound(mesh).secrets == {}
+
+
+def test_a_gateway_without_a_service_may_find_its_secret_anywhere() -> None:
+    assert [d.code.name for d in fleet.Mesh(gateway()).context.diagnostics] == ["UNKNOWN_CREDENTIAL"]
+    assert fleet.Mesh(gateway(), secret(namespace="x")).context.diagnostics == ()
+
+
+def test_other_secrets_change_nothing() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway(), secret())
+    model = mesh.context.model
+    mesh.apply(secret("other"), fleet.kube_service("more"))
+    assert mesh.context.model.credentials is model.credentials
+    mesh.apply(secret("another"))
+    assert mesh.context.model.credentials is model.credentials
+
+
+def test_a_router_that_is_not_its_pod_gets_no_secret() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway(), secret(), POD)
+
+    def of(account: str, name: str = "gw-1") -> OutboundScope:
+        proven = Peer(address="10.1.9.9", identity=spiffe.Identity("cluster.local", "istio-system", account))
+        node = fleet.proxy(name, "istio-system", "router", LABELS={"app": "gw"}).node
+        return outbound(mesh, Proxy(peer=proven, node=node))
+
+    assert sorted(of("gw").secrets) == [SDS]
+    assert sorted(of("other").listeners) == ["0.0.0.0_80"]
+    assert of("other").secrets == {}
+    assert of("gw", "made-up").secrets == {}
+
+
+def test_a_secret_that_breaks_goes_on_as_it_was() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway("MUTUAL"), secret())
+    before = outbound(mesh).secrets
+    mesh.apply(secret(**{"tls.crt": pair()[0], "tls.key": pair(1)[1]}))
+    assert outbound(mesh).secrets == before
+    (finding,) = mesh.context.diagnostics
+    assert (finding.code.name, finding.key.name if finding.key else "") == ("BAD_VALUE", "web-cert")
+    assert "its version before goes on serving" in finding.message
+    mesh.apply(secret(**{"tls.crt": pair(1)[0], "tls.key": pair(1)[1], "ca.crt": pair()[0]}))
+    assert outbound(mesh).secrets[SDS].certificate.decode() == pair(1)[0]
+    assert mesh.context.diagnostics == ()
+
+
+RSA = rsa.generate_private_key(65537, 1024)  # noqa: S505 (weak on purpose)
+CURVE = ec.generate_private_key(ec.SECP256K1())
+EDWARDS = ed25519.Ed25519PrivateKey.generate()
+LOCKED = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"tls.crt": "x", "tls.key": pair()[1]}, "the certificate is no PEM"),
+        ({"tls.crt": pair()[0], "tls.key": "x"}, "the private key is no PEM"),
+        ({"tls.crt": pair()[0]}, "the private key is no PEM"),
+        ({"tls.crt": pair()[0], "tls.key": LOCKED.decode()}, "without a password"),
+        ({"cert": pair()[0], "key": pair()[1], "cacert": "x"}, "the CA certificate is no PEM"),
+        ({"cacert": pair()[0], "crl": "x"}, "the CRL is no PEM"),
+        ({"tls.crt": certificate(RSA), "tls.key": text(RSA)}, "RSA keys from 2048 bits"),
+        ({"tls.crt": certificate(CURVE), "tls.key": text(CURVE)}, "P-384"),
+        ({"tls.crt": certificate(EDWARDS), "tls.key": text(EDWARDS)}, "P-384"),
+    ],
+)
+def test_a_secret_that_envoy_would_refuse_is_told_and_not_served(data: dict[str, str], words: str) -> None:
+    mesh = fleet.Mesh(SERVICE, gateway(), secret(**data))
+    assert outbound(mesh).secrets == {}
+    assert any(words in d.message for d in mesh.context.diagnostics)
+    assert not any("PRIVATE" in d.message for d in mesh.context.diagnostics)
+
+
+def test_data_that_is_no_base64_is_told() -> None:
+    broken = fleet.dump("v1", "Secret", "web-cert", "istio-system", data={"tls.crt": "a"})
+    mesh = fleet.Mesh(SERVICE, gateway(), broken)
+    assert any("base64" in d.message for d in mesh.context.diagnostics)
+
+
+def test_roots_come_from_a_secret_of_their_own_or_from_the_certificates() -> None:
+    root = secret("web-cert-cacert", cacert=pair()[0], crl=revoked())
+    own = secret(**{"tls.crt": pair()[0], "tls.key": pair()[1]})
+    mesh = fleet.Mesh(SERVICE, gateway("MUTUAL"), own)
+    assert outbound(mesh).secrets == {}
+    mesh.apply(root)
+    assert outbound(mesh).secrets[f"{SDS}-cacert"].crl.decode() == revoked()
+    named = fleet.Mesh(SERVICE, gateway("OPTIONAL_MUTUAL", caCertCredentialName="clients"), own)
+    assert outbound(named).secrets == {}
+    named.apply(secret("clients", cacert=pair()[0]))
+    assert sorted(outbound(named).secrets) == ["kubernetes://clients-cacert", SDS]
+
+
+def test_names_may_have_a_scheme_and_the_own_namespace() -> None:
+    index = fleet.Mesh(gateway(), secret()).context.model.credentials
+    tls = DownstreamTls(workload=False, mutual=False, alpn=())
+
+    def opens(name: str) -> bool:
+        return index.resolve("istio-system", replace(tls, credential_name=name)) is not None
+
+    assert opens("kubernetes://web-cert")
+    assert opens("kubernetes://istio-system/web-cert")
+    assert not opens("kubernetes://other/web-cert")
+    assert opens("")
+
+
+def test_clients_name_credentials_by_mode() -> None:
+    simple = UpstreamTls(mode=TlsMode.SIMPLE, credential_name="c")
+    mutual = replace(simple, mode=TlsMode.MUTUAL, insecure_skip_verify=True)
+    assert (credentials.certificates(simple), credentials.roots(simple)) == ((), ("c-cacert",))
+    assert (credentials.certificates(mutual), credentials.roots(mutual)) == (("c",), ())
+
+
+def test_a_cluster_of_a_gateway_without_its_secret_is_left_out() -> None:
+    policy = {"tls": {"mode": "SIMPLE", "credentialName": "web-cert"}}
+    rule = fleet.istio("DestinationRule", "web", {"host": "web", "trafficPolicy": policy})
+    to = {"route": [{"destination": {"host": "web"}}]}
+    routes = fleet.istio("VirtualService", "web", {"hosts": ["*.x"], "gateways": ["gw"], "http": [to]})
+    plain = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    door = fleet.istio("Gateway", "gw", {"selector": {"app": "gw"}, "servers": [plain]})
+    mesh = fleet.Mesh(SERVICE, fleet.kube_service("web"), door, routes, rule)
+    name = "outbound|80||web.default.svc.cluster.local"
+    assert name not in outbound(mesh).clusters
+    assert not outbound(mesh).routes["http.80"].virtual_hosts[0].routes[0].destinations[0].destination.known
+    mesh.apply(secret())
+    assert name in outbound(mesh).clusters
+    assert sorted(outbound(mesh).secrets) == [f"{SDS}-cacert"]
