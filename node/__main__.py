@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
-from crds.diagnostic import Code, Severity
+from crds.diagnostic import Code, Diagnostic, Severity
 from istiod.ca.authority import AuthorityError
 from istiod.watch import files
 from node import control, home, network, objects
@@ -173,14 +173,21 @@ async def _apply(given: argparse.Namespace) -> int:
     for file, text in [each for name in given.filename for each in _texts(name)]:
         found = await control.ask(given.root / given.name, "apply", text=text, file=file)
         wrong = [each for each in files.read(file, text.encode(), None).diagnostics if each.code not in _OF_THE_NODE]
-        errors = [each for each in wrong if each.severity is Severity.ERROR]
+        errors = [each for each in wrong if each.severity is Severity.ERROR or each.code is Code.UNKNOWN_KIND]
+        idle = {(each.key.kind, each.key.name) for each in wrong if each.key and _takes_effect_away(each)}
         for line in dict.fromkeys([line for line, _ in found] + [str(each) for each in wrong]):
             _say(line)
         for key in (objects.key_of(document.raw) for document in objects.read(text, file)[0]):
-            if key not in {each.key for each in errors}:
+            if (key.kind, key.name) not in idle:
                 _say(f"{key.kind} {key.name} applied")
         bad += len(errors) + sum(is_error for _, is_error in found)
     return 1 if bad else 0
+
+
+def _takes_effect_away(found: Diagnostic) -> bool:
+    """Whether a finding is one for which the object, or a part of it, is not taken."""
+    whole = found.code is Code.NOT_SUPPORTED and not found.field
+    return whole or found.code is Code.UNKNOWN_KIND or found.severity is Severity.ERROR
 
 
 def _texts(name: str) -> list[tuple[str, str]]:
