@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 import grpc.aio
@@ -14,6 +15,7 @@ import grpc.aio
 from istiod.ads import request
 from istiod.ads.request import Decoded, Request
 from istiod.ads.session import AdsSession, Shared
+from istiod.ads.transport import Sockets
 from istiod.config.protocols import Changed, Configuration
 from istiod.config.proxy import Proxy
 from istiod.config.resource import EMPTY, ResourceSet
@@ -23,6 +25,8 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 Decode = Callable[[bytes], Decoded]
 _LOG = logging.getLogger(__name__)
 
+LEAST_BYTES: Final = 1_024
+"""What a client must take in half of the write deadline, or it counts as one that does not read."""
 REFUSALS = {
     request.MalformedRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     request.OversizedRequestError: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -41,8 +45,8 @@ async def read(context: Context) -> bytes | None:
 class Settings:
     """Seconds: ``first`` is how long a new stream may say nothing, ``write`` how long one response may wait.
 
-    A client that does not read for ``write`` seconds is cut. ``on_ack`` is told each answer of a client that is no
-    refusal: proxy, type URL, the clock's time.
+    A client that takes less than ``LEAST_BYTES`` in half of that is cut; a slow one is not. ``on_ack`` is told each
+    answer of a client that is no refusal: proxy, type URL, the clock's time.
     """
 
     first: float = 20.0
@@ -65,16 +69,20 @@ class Connection:
     it asks the session what to send.
     """
 
-    def __init__(self, context: Context, proxy: Proxy, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, context: Context, proxy: Proxy, settings: Settings, clock: Callable[[], float], sockets: Sockets
+    ) -> None:
         self.proxy = proxy
         self.targets = 0
         self.acked_at: float | None = None
         self._context = context
         self._settings = settings
         self._clock = clock
+        self._sockets = sockets
         self._loop = asyncio.get_running_loop()
         self._awake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._end: Status | None = None
         self.holds = contextlib.ExitStack()
 
@@ -119,11 +127,13 @@ class Connection:
         for send in sends:
             if self._end is not None:
                 return
-            deadline = self._loop.call_later(self._settings.write, self._cut)
+            self._deadline = self._loop.call_later(self._settings.write / 2, self._look)
             try:
                 await self._context.write(send.encode())
+            except grpc.aio.InternalError as gone:  # the client left or was cut; gRPC is about to cancel this task
+                raise asyncio.CancelledError from gone
             finally:
-                deadline.cancel()
+                self._deadline.cancel()
         self._set_timer(None if wake is None else max(0.0, wake - self._clock()))
 
     async def _read(self, decode: Decode) -> None:
@@ -155,12 +165,24 @@ class Connection:
             self._timer.cancel()
         self._timer = None if delay is None else self._loop.call_later(delay, self._awake.set)
 
-    def _cut(self) -> None:
-        """Forget a client that does not read, and tell it so should it ever read again.
+    def _look(self) -> None:
+        """A response waits for half of its time: from here on the client must take some of it."""
+        before = self._sockets.acked(self.proxy.peer.address)
+        self._deadline = self._loop.call_later(self._settings.write / 2, self._judge, before)
 
-        gRPC can neither end an RPC nor send its status while a message waits, and a coroutine that is cancelled there
-        leaves the client with a stream that says nothing any more. A dead client is found by keep-alive.
+    def _judge(self, before: int | None) -> None:
+        after = self._sockets.acked(self.proxy.peer.address)
+        if before is not None and after is not None and after >= before + LEAST_BYTES:
+            self._look()
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Forget a client that does not read, and end its connection: it has no other stream of a proxy.
+
+        Where the connection is not found it is told so should it ever read again; a dead one is found by keep-alive.
         """
-        _LOG.warning("%s has not read for %g s: stream cut", self.proxy.node.id[:200], self._settings.write)
+        _LOG.warning("%s has not read for %g s: cut", self.proxy.node.id[:200], self._settings.write)
         self.end(grpc.StatusCode.UNAVAILABLE, f"nothing was read for {self._settings.write:g} s")
         self.close()
+        self._sockets.cut(self.proxy.peer.address)

@@ -24,6 +24,7 @@ from istiod.ads.connection import REFUSALS, Connection, Context, Decode, Setting
 from istiod.ads.request import MalformedRequestError, Request, claims, decode_delta, decode_sotw
 from istiod.ads.session import Shared
 from istiod.ads.status import TypeStatus
+from istiod.ads.transport import Sockets
 from istiod.config.protocols import Configuration
 from istiod.config.proxy import Proxy
 
@@ -82,6 +83,7 @@ class AdsServer:
         self._authenticator = authenticator or Authenticator()
         self._settings = settings or Settings()
         self._shared = shared or Shared()
+        self._sockets = Sockets()
         self._connections: dict[int, Connection] = {}
         self._server = grpc.aio.server(options=OPTIONS)
         self.add_handler(self._handler())
@@ -157,7 +159,7 @@ class AdsServer:
         if not self._configuration.ready:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane has not read its configuration yet")
         proxy, first = await self._admit(context, decode)
-        connection = Connection(context, proxy, self._settings, self._clock)
+        connection = Connection(context, proxy, self._settings, self._clock, self._sockets)
         connection.subscribe(self._configuration, self._shared, delta=delta)
         self._connections[id(connection)] = connection
         connection.holds.callback(self._connections.pop, id(connection))

@@ -1,0 +1,168 @@
+"""Clients that do not read, read slowly, or never answer: they cost the others nothing (faults FT14 to FT16)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from envoy.service.discovery.v3 import ads_pb2_grpc
+
+from istiod.ads import transport
+from istiod.ads.connection import Settings
+from istiod.ads.server import AdsServer
+from istiod.config.resource import Resource
+from tests.ads import made, stingy
+from tests.ads.real_envoy import until
+from tests.ads.test_server import Call, request
+from wire import names
+
+STUCK = 100
+
+
+def clusters(count: int, timeout: float = 1.0) -> list[Resource]:
+    return [
+        made.cluster(f"outbound|9080||service-{i:05}.demo.svc.cluster.local", timeout=timeout) for i in range(count)
+    ]
+
+
+@contextlib.asynccontextmanager
+async def serving(configuration: made.Fixed, write: float) -> AsyncIterator[tuple[AdsServer, int]]:
+    server = AdsServer(configuration, time.monotonic, settings=Settings(write=write))
+    port = server.add_plaintext("127.0.0.1:0")
+    await server.start()
+    yield server, port
+    await server.stop(0.1)
+
+
+async def ack_all(call: Call, got: list[str]) -> None:
+    """Read and ACK for ever."""
+    await call.write(request())
+    while True:
+        response = await call.read()
+        if response is grpc.aio.EOF:
+            return
+        got.append(response.type_url)
+        answer = request(response.type_url)
+        answer.response_nonce = response.nonce
+        await call.write(answer)
+
+
+async def test_clients_that_answer_pings_and_never_read_are_cut_and_leave_nothing() -> None:
+    configuration = made.Fixed(made.targets(*clusters(2_000)))
+    async with serving(configuration, write=1.0) as (server, port):
+        before = len(asyncio.all_tasks())
+        async with stingy.clients(port, STUCK) as stuck:
+            await until(lambda: len(configuration.listeners) == STUCK, "all are served")
+            async with asyncio.timeout(20):
+                for client in stuck:
+                    await client.lost.wait()
+            await until(lambda: len(asyncio.all_tasks()) == before, "every task of theirs has ended")
+            assert not configuration.listeners
+            assert server.status() == ()
+            assert all(client.taken == 0 for client in stuck)
+
+
+async def test_stuck_clients_cost_the_others_no_response() -> None:
+    configuration = made.Fixed(made.targets(*clusters(500)))
+    async with serving(configuration, write=60.0) as (_, port):
+        got = await followed(configuration, port)
+        async with stingy.clients(port, STUCK):
+            await until(lambda: len(configuration.listeners) == STUCK, "all are served")
+            assert await followed(configuration, port) == got
+
+
+async def followed(configuration: made.Fixed, port: int) -> list[str]:
+    """What a client gets over ten changes, each made when it has ACKed the one before."""
+    got: list[str] = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+        reader = asyncio.create_task(ack_all(call, got))
+        for change in range(1, 11):
+            await until(lambda due=change: len(got) == due, "the change has come")
+            configuration.set(*clusters(500, timeout=1.0 + change))
+        await until(lambda: len(got) == 11, "the last change has come")
+        reader.cancel()
+    return got
+
+
+async def test_a_slow_client_is_not_cut_and_gets_only_the_newest() -> None:
+    configuration = made.Fixed(made.targets(*clusters(200)))
+    async with serving(configuration, write=1.0) as (server, port), stingy.clients(port, 1) as (slow,):
+        await until(lambda: len(configuration.listeners) == 1, "it is served")
+        started = time.monotonic()
+        while not slow.messages():
+            assert not slow.lost.is_set(), f"cut after {slow.taken} bytes"
+            slow.take(2_000)
+            configuration.set(*clusters(200, timeout=2.0 + time.monotonic() - started))
+            await asyncio.sleep(0.1)  # its speed
+        assert time.monotonic() > started + 1.5, "slower than the deadline"
+        (first,) = slow.messages()
+        slow.say(request(names.CLUSTER))
+        slow.take(1 << 20)
+        await until(lambda: len(slow.messages()) == 2, "one more response, however many changes there were")
+        newest = {r.name: r.version for r in configuration.target.of(names.CLUSTER)}
+        assert {r.name: r.version for r in slow.messages()[1].resources} == newest
+        assert first.nonce != slow.messages()[1].nonce
+        assert len(server.status()) == 1
+
+
+async def test_a_client_that_never_answers_gets_one_response_of_a_type_but_for_clusters_that_may_repair_it() -> None:
+    configuration = made.Fixed(made.targets(*clusters(5), made.endpoints("e", 1), made.listener("l", 1, "r")))
+    async with serving(configuration, write=5.0) as (server, port), stingy.clients(port, 1) as (silent,):
+        silent.take(1 << 20)
+        asked = request(names.ENDPOINT)
+        asked.resource_names_subscribe.append("e")
+        silent.say(asked)
+        silent.say(request(names.LISTENER))
+        await until(lambda: len(silent.messages()) == 2, "clusters and endpoints")
+        for change in range(20):
+            configuration.set(*clusters(5, timeout=2.0 + change), made.endpoints("e", 2 + change))
+            await asyncio.sleep(0.01)  # changes in a row
+        await until(lambda: len(silent.messages()) == 3, "clusters once more after two seconds")
+        assert [m.type_url for m in silent.messages()] == [names.CLUSTER, names.ENDPOINT, names.CLUSTER]
+        assert not server.converged()
+
+
+def test_a_connection_is_found_by_its_peer() -> None:
+    sockets = transport.Sockets()
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as server,
+        socket.create_connection(server.getsockname()[:2]) as client,
+        server.accept()[0],
+    ):
+        peer = f"ipv6:%5B::1%5D:{client.getsockname()[1]}"
+        assert sockets.acked(peer) == 0
+        assert not sockets.cut("ipv4:127.0.0.1:1"), "nobody is connected from there"
+        assert sockets.acked("unix:/run/x") is None
+        assert not sockets.cut("unix:/run/x")
+        assert sockets.cut(peer)
+        assert client.recv(1) == b""
+
+
+def test_a_number_that_stands_for_another_file_by_now_is_not_taken(tmp_path: Path) -> None:
+    sockets = transport.Sockets()
+    with (tmp_path / "file").open("w") as file:
+        sockets._known[("10.0.0.1", 7)] = file.fileno()
+        assert sockets.acked("ipv4:10.0.0.1:7") is None
+        assert not sockets.cut("ipv4:10.0.0.1:7")
+
+
+@pytest.mark.parametrize(
+    ("peer", "found"),
+    [
+        ("ipv4:10.1.2.3:40000", ("10.1.2.3", 40000)),
+        ("ipv6:%5B2001:db8::1%5D:40000", ("2001:db8::1", 40000)),
+        ("ipv6:[::ffff:10.1.2.3]:40000", ("10.1.2.3", 40000)),
+        ("unix:", None),
+        ("", None),
+    ],
+)
+def test_peers_are_read_as_grpc_writes_them(peer: str, found: transport.Endpoint | None) -> None:
+    assert transport.endpoint(peer) == found
