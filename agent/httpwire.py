@@ -19,6 +19,7 @@ MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _READ_BYTES: Final = 65_536
 _STATUS_PARTS: Final = 2
+_FORBIDDEN: Final = frozenset("\r\n\0")
 
 
 class HttpError(Exception):
@@ -84,8 +85,8 @@ async def exchange(
         await writer.drain()
         status, fields = await read_head(reader)
         yield _status(status), _body(reader, fields)
-    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        raise HttpError(f"{target}: the connection broke: {error}") from error
+    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise HttpError(f"{target}: the connection broke, or spoke no HTTP: {error}") from error
     finally:
         writer.close()
 
@@ -109,10 +110,13 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
     """First line and header fields (names in lower case) of a request or response.
 
     Raises:
+        HttpError: a line ends otherwise than in HTTP: a field that is passed on could carry others with it.
         asyncio.IncompleteReadError: the stream ended before.
         asyncio.LimitOverrunError: the head is longer than the reader's limit.
     """
     text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    if not _FORBIDDEN.isdisjoint(text.replace("\r\n", "")):
+        raise HttpError("a line of the head holds a control character")
     first, *rest = text.split("\r\n")
     pairs = (line.partition(":") for line in rest if line)
     return first, {name.strip().lower(): value.strip() for name, _, value in pairs}
@@ -127,7 +131,7 @@ def response_head(status: int, content_type: str = "text/plain", length: int | N
 
 def _status(line: str) -> int:
     parts = line.split(" ", _STATUS_PARTS)
-    if len(parts) < _STATUS_PARTS or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+    if len(parts) < _STATUS_PARTS or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
         raise HttpError(f"{line[:40]!r} is no HTTP status line")
     return int(parts[1])
 

@@ -69,8 +69,14 @@ class StatusServer:
             async for part in self._answer(method, path.partition("?")[0], fields, local=local):
                 writer.write(part)
                 await writer.drain()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            _LOG.debug("a client of the status port went away: %s", error)
+        except (
+            OSError,
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            httpwire.HttpError,
+        ) as error:
+            _LOG.debug("a client of the status port went away, or spoke no HTTP: %s", error)
         finally:
             writer.close()
 

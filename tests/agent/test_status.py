@@ -73,9 +73,18 @@ async def test_bodies_by_length_by_chunks_and_to_the_end_are_read() -> None:
 
 async def test_what_is_no_answer_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpwire, "MAX_BODY_BYTES", 10)
-    answers = {"/odd": b"SSH-2.0\r\n\r\n", "/short": b"HTTP/1.1 200 OK\r\n", "/long": ok(b"x" * 11)}
-    async with serving(answers) as server:
-        for path, reason in (("/odd", "no HTTP status line"), ("/short", "connection broke"), ("/long", "longer than")):
+    head = b"HTTP/1.1 200 OK\r\n"
+    answers = {
+        "/odd": (b"SSH-2.0\r\n\r\n", "no HTTP status line"),
+        "/code": (b"HTTP/1.1 \xb2 OK\r\n\r\n", "no HTTP status line"),
+        "/short": (head, "connection broke"),
+        "/long": (ok(b"x" * 11), "longer than"),
+        "/size": (head + b"Content-Length: x\r\n\r\n", "no HTTP"),
+        "/chunk": (head + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", "no HTTP"),
+        "/line": (head + b"A: b\nC: d\r\n\r\n", "control character"),
+    }
+    async with serving({path: answer for path, (answer, _) in answers.items()}) as server:
+        for path, (_, reason) in answers.items():
             with pytest.raises(httpwire.HttpError, match=reason):
                 await fetch(server, path)
     with pytest.raises(httpwire.HttpError, match="cannot reach"):
@@ -253,6 +262,10 @@ async def test_a_client_that_leaves_or_talks_nonsense_harms_nobody() -> None:
         writer.close()
         reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
         writer.write(b"x" * 100_000)
+        assert await reader.read() == b""
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+        writer.write(b"GET /healthz/ready HTTP/1.1\r\nA: b\nC: d\r\n\r\n")
         assert await reader.read() == b""
         writer.close()
         reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
