@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crds.duration import Duration
+from crds.duration import Duration, Timer
 from crds.meta import Bool, Float, Ignored, Int32, Model, Object, UInt32, UInt64, WorkloadSelector
 from crds.virtual_service import PortSelector
 
@@ -110,8 +110,8 @@ class TcpKeepalive(Model):
     """SO_KEEPALIVE settings; absent values are the system's."""
 
     probes: UInt32 = 0
-    time: Duration | None = None
-    interval: Duration | None = None
+    time: Timer | None = None
+    interval: Timer | None = None
 
 
 class TCPSettings(Model):

@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import AfterValidator, PlainSerializer, PlainValidator
 
 _NANOSECONDS: Final = {
     "ns": 1,
@@ -69,3 +69,16 @@ def _validate(value: object) -> timedelta:
 
 Duration = Annotated[timedelta, PlainValidator(_validate), PlainSerializer(text, return_type=str)]
 """A field that holds a duration."""
+
+
+_LONGEST_TIMER: Final = timedelta(seconds=2**31 - 1)
+
+
+def _as_timer(value: timedelta) -> timedelta:
+    if not timedelta() <= value <= _LONGEST_TIMER:
+        raise ValueError(f"{text(value)} is not from 0s to {text(_LONGEST_TIMER)}")
+    return value
+
+
+Timer = Annotated[Duration, AfterValidator(_as_timer)]
+"""A duration that becomes a timer or a count of seconds: none is negative, none longer than 68 years."""

@@ -11,9 +11,9 @@ from typing import Literal
 from pydantic import Field
 
 from crds.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive, TrafficPolicy, ZoneAwareLoadBalancerSetting
-from crds.duration import Duration
+from crds.duration import Duration, Timer
 from crds.gateway import TLSProtocol
-from crds.meta import Bool, Int32, LabelSelector, Model, Opaque, Tree, UInt32
+from crds.meta import Bool, LabelSelector, Model, Opaque, Port, Tree, UInt32
 from crds.proxy_config import ProxyConfig
 from crds.virtual_service import Destination, HTTPRetry
 
@@ -133,11 +133,11 @@ class TLSConfig(Model):
 class MeshConfig(Model):
     """Mesh-wide settings."""
 
-    proxy_listen_port: Int32 = 0
-    proxy_inbound_listen_port: Int32 = 0
-    proxy_http_port: Int32 = 0
-    connect_timeout: Duration | None = None
-    protocol_detection_timeout: Duration | None = None
+    proxy_listen_port: Port = 0
+    proxy_inbound_listen_port: Port = 0
+    proxy_http_port: Port = 0
+    connect_timeout: Timer | None = None
+    protocol_detection_timeout: Timer | None = None
     tcp_keepalive: TcpKeepalive | None = None
     ingress_class: str = ""
     ingress_service: str = ""
@@ -163,7 +163,7 @@ class MeshConfig(Model):
     root_namespace: str = ""
     locality_lb_setting: LocalityLoadBalancerSetting | None = None
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
-    dns_refresh_rate: Duration | None = None
+    dns_refresh_rate: Timer | None = None
     h2_upgrade_policy: Literal["DO_NOT_UPGRADE", "UPGRADE"] = Field(default="DO_NOT_UPGRADE", alias="h2UpgradePolicy")
     inbound_cluster_stat_name: str = ""
     outbound_cluster_stat_name: str = ""

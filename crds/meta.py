@@ -32,6 +32,8 @@ Float = StrictFloat
 UInt32 = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
 UInt64 = Annotated[int, Strict(), Field(ge=0, le=2**64 - 1)]
 Int32 = Annotated[int, Strict(), Field(ge=-(2**31), le=2**31 - 1)]
+Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
+"""A port number; 0 where none is given."""
 Opaque = Any
 """A subtree that is kept as it is and that nothing in the mesh reads field by field."""
 Tree = Mapping[str, Any]

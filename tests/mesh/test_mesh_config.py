@@ -143,3 +143,24 @@ def test_locality_takes_effect_where_it_can(
     rule: LocalityLb | None, mesh: LocalityLb | None, distribution: str, *, ejects: bool, expected: LocalityLb | None
 ) -> None:
     assert locality.effective(rule, mesh, distribution, ejects=ejects) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxyListenPort: -1",
+        "proxyInboundListenPort: 70000",
+        "connectTimeout: -5s",
+        "protocolDetectionTimeout: -1ms",
+        "dnsRefreshRate: 2562047h",
+        "tcpKeepalive: {interval: -1s}",
+        "tcpKeepalive: {time: 2562047h}",
+    ],
+)
+def test_values_that_envoy_cannot_take_leave_the_settings_as_they_were(text: str) -> None:
+    before = MeshSettings(trust_domain="my.org")
+    assert read(text, before) == (before, [("BAD_VALUE", f"data.mesh.{text.partition(':')[0]}{_inner(text)}")])
+
+
+def _inner(text: str) -> str:
+    return "." + text.partition("{")[2].partition(":")[0] if "{" in text else ""
