@@ -101,20 +101,20 @@ def _text(text: str) -> substitution_format_string_pb2.SubstitutionFormatString:
 
 
 def _json(text: str) -> substitution_format_string_pb2.SubstitutionFormatString:
-    fields = struct_pb2.Struct()
-    json_format.ParseDict(_object(text) if text else JSON, fields)
+    fields = _object(text) if text else None
+    if fields is None:
+        fields = json_format.ParseDict(JSON, struct_pb2.Struct())
     return substitution_format_string_pb2.SubstitutionFormatString(
         json_format=fields, formatters=_formatters(text or RULE)
     )
 
 
-def _object(text: str) -> dict[str, object]:
-    """The user's JSON format, or Istio's default where it is no JSON object (as Istio does)."""
+def _object(text: str) -> struct_pb2.Struct | None:
+    """The user's JSON format; None where it is no JSON object that a Struct can hold: Istio's default stands then."""
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError:
-        found = None
-    return found if isinstance(found, dict) else dict(JSON)
+        return json_format.ParseDict(json.loads(text), struct_pb2.Struct())
+    except (ValueError, OverflowError, RecursionError, json_format.ParseError):
+        return None
 
 
 def _formatters(text: str) -> list[extension_pb2.TypedExtensionConfig]:

@@ -49,7 +49,11 @@ def test_json_holds_the_rule_by_default_and_an_own_object_as_it_is() -> None:
     assert logged('{"a": {"b": "%PROTOCOL%"}}', AccessLogEncoding.JSON) == {"json_format": {"a": {"b": "%PROTOCOL%"}}}
 
 
-@pytest.mark.parametrize("text", ["not json", "[1]"])
+@pytest.mark.parametrize(
+    "text",
+    ["not json", "[1]", '{"a":' * 1200, '{"a":' * 120 + "1" + "}" * 120, f'{{"a": {"9" * 400}}}', '{"a": "\\ud800"}'],
+    ids=["no JSON", "no object", "endless", "deep", "huge", "half a character"],
+)
 def test_an_own_format_that_is_no_json_object_gives_the_default(text: str) -> None:
     assert logged(text, AccessLogEncoding.JSON)["json_format"] == logged(encoding=AccessLogEncoding.JSON)["json_format"]
 
