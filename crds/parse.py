@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from crds import checks, diagnostic, path, registry
 from crds.diagnostic import Code, Diagnostic, Severity
-from crds.key import ConfigKey
+from crds.key import SECURITY, ConfigKey
 from crds.meta import Model, Object
 
 DEFAULT_NAMESPACE: Final = "default"
@@ -132,6 +132,10 @@ def _without_model(key: ConfigKey) -> Parsed:
         return Parsed()
     if effect is registry.Effect.NOT_YET:
         message = f"{key.kind} of {key.group} has no effect yet"
+        if key.group == SECURITY:  # whoever writes one counts on it: traffic that it should stop goes on
+            return Parsed(
+                diagnostics=(diagnostic.error(Code.NOT_SUPPORTED, key, "", f"{message}: nothing is refused"),)
+            )
         return Parsed(diagnostics=(diagnostic.warning(Code.NOT_SUPPORTED, key, "", message),))
     message = f"{key.kind} of group {key.group} is not known here"
     return Parsed(diagnostics=(diagnostic.warning(Code.UNKNOWN_KIND, key, "kind", message),))
