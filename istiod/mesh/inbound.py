@@ -19,6 +19,7 @@ from istiod.mesh.scope import (
     Cluster,
     Direction,
     Discovery,
+    DownstreamTls,
     InboundScope,
     Listener,
     ServiceRef,
@@ -45,8 +46,8 @@ class InboundPort:
 
     ``pool`` is what the service's DestinationRule or the Sidecar says of connections: limits hold at the receiving end
     too. ``address`` and ``app_port`` are where the app listens, if not where the connection was sent to: an address or
-    the path of a Unix domain socket. ``bind`` is the address of a listener of its own that clients connect to;
-    ``origin`` is the Sidecar that asks for the port.
+    the path of a Unix domain socket. ``bind`` is the address of a listener of its own that clients connect to,
+    ``tls`` ends TLS for the app where the port has no mesh mTLS; ``origin`` is the Sidecar that asks for the port.
     """
 
     target: int
@@ -57,6 +58,7 @@ class InboundPort:
     address: str = ""
     app_port: int = 0
     bind: str = ""
+    tls: DownstreamTls | None = None
     origin: Origin | None = None
 
 
@@ -146,6 +148,7 @@ def _ingress(said: Sidecar, served: Mapping[int, InboundPort], place: Place) -> 
             address=address,
             app_port=one.target,
             bind=bind,
+            tls=one.tls,
             origin=Origin(key=said.key),
         )
         ports.setdefault(number, port)
@@ -291,7 +294,10 @@ def _own_listener(found: Shape, port: InboundPort, settings: MeshSettings) -> Li
 
 def _chains(found: Shape, port: InboundPort) -> tuple[Chain, ...]:
     mode = dict(found.port_mtls).get(port.target, found.mtls)
-    return inbound_chains.chains(_target(port, _anywhere(found), port.origin or found.origin), port.protocol, mode)
+    target = _target(port, _anywhere(found), port.origin or found.origin)
+    if port.tls is not None and mode is MutualTls.DISABLE:
+        return (inbound_chains.terminating(target, port.protocol, port.tls),)
+    return inbound_chains.chains(target, port.protocol, mode)
 
 
 def _inspecting(listener: Listener, settings: MeshSettings) -> Listener:

@@ -7,7 +7,7 @@ app's own and passed through where the mode allows; plaintext goes to the raw ch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -97,6 +97,13 @@ def chains(target: Target, protocol: Protocol, mode: MutualTls) -> tuple[Chain, 
     ways = _HTTP if protocol.is_http else _SNIFFED if protocol is Protocol.UNSUPPORTED else _TCP
     grpc_web = protocol is Protocol.GRPC_WEB
     return tuple(_chain(target, way, grpc_web=grpc_web) for way in ways[mode])
+
+
+def terminating(target: Target, protocol: Protocol, tls: DownstreamTls) -> Chain:
+    """The chain of a port whose own TLS the proxy ends (row J2); plaintext has none. Clients are no mesh identities."""
+    is_http = protocol.is_http or protocol is Protocol.HTTPS
+    found = _chain(target, _Way(_TLS, (), _Layer.HTTP if is_http else _Layer.TCP, tls), grpc_web=False)
+    return replace(found, http=replace(found.http, mesh_tls=False)) if found.http else found
 
 
 def _chain(target: Target, way: _Way, *, grpc_web: bool) -> Chain:

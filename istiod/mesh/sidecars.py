@@ -15,8 +15,9 @@ from crds import sidecar as api
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import protocol, traffic_policy
+from istiod.mesh import gateway_tls, protocol, traffic_policy
 from istiod.mesh.policy import ConnectionPool
+from istiod.mesh.scope import DownstreamTls
 from istiod.mesh.service import Labels, Port
 from istiod.mesh.settings import OutboundMode
 
@@ -70,6 +71,8 @@ class Ingress:
     address: str = ""
     target: int = 0
     pool: ConnectionPool | None = None
+    tls: DownstreamTls | None = None
+    """TLS that the proxy ends for the app, where the port has no mesh mTLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +141,14 @@ def findings(index: SidecarIndex, workloads: Iterable[tuple[str, Labels]]) -> It
 
 
 def _unsupported(item: api.Sidecar) -> Iterator[Diagnostic]:
-    spec, nothing = item.spec, "is read and has no effect yet"
+    spec = item.spec
     for i, listener in enumerate(spec.egress):
         if listener.bind.startswith(_UNIX):
             message = "Unix domain sockets are not supported here; there is no such listener"
             yield warning(Code.NOT_SUPPORTED, item.key, f"spec.egress[{i}].bind", message)
-    for i, inbound in enumerate(spec.ingress):
-        if inbound.tls is not None:
-            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.ingress[{i}].tls", nothing)
     if spec.outbound_traffic_policy and spec.outbound_traffic_policy.egress_proxy:
-        yield warning(Code.NOT_SUPPORTED, item.key, "spec.outboundTrafficPolicy.egressProxy", nothing)
+        message = "is read and has no effect yet"
+        yield warning(Code.NOT_SUPPORTED, item.key, "spec.outboundTrafficPolicy.egressProxy", message)
 
 
 def _default(home: Iterable[Sidecar]) -> Sidecar | None:
@@ -191,6 +192,7 @@ def _ingress(said: api.IstioIngressListener, port: api.SidecarPort) -> Ingress:
         binds=_binds(said.capture_mode),
         address=address,
         target=target,
+        tls=gateway_tls.read(said.tls, http=True).context if said.tls else None,
         pool=traffic_policy.connection_pool(said.connection_pool) if said.connection_pool else None,
     )
 

@@ -27,13 +27,10 @@ NOT_YET: Final[Mapping[str, str]] = {
     "bookinfo-ratelimit": "EnvoyFilter",
     "dr-proxy-protocol": "tunnel settings of a DestinationRule",
     "envoyfilter": "EnvoyFilter",
-    "gateway-servers": "servers with TLS and with AUTO_PASSTHROUGH",
     "jwt-routing": "RequestAuthentication",
     "ratelimit-local": "EnvoyFilter",
     "se-dns-capture": "addresses that are given to ServiceEntries without any",
     "se-tls-origination": "workloadSelector and credentialName of a DestinationRule",
-    "sidecar-egress": "Sidecar",
-    "svc-ports": "port protocol grpc-web",
 }
 SAMPLE: Final = 8
 SEED: Final = 7

@@ -179,6 +179,28 @@ def test_a_port_that_nothing_captures_has_a_listener_of_its_own(
     assert to(found, 9080) == (Discovery.STATIC, [endpoint], 0, "")
 
 
+@pytest.mark.parametrize(
+    ("mode", "protocol", "expected"),
+    [
+        ("DISABLE", "HTTPS", [("tls", "http", "/cert.pem")]),
+        ("DISABLE", "TLS", [("tls", "tcp", "/cert.pem")]),
+        ("STRICT", "TLS", [("tls", "tcp", "")]),
+    ],
+)
+def test_tls_of_a_sidecars_port_ends_at_the_proxy_unless_there_is_mesh_mtls(
+    mode: str, protocol: str, expected: list[tuple[str, str, str]]
+) -> None:
+    tls = {"mode": "SIMPLE", "serverCertificate": "/cert.pem", "privateKey": "/key.pem"}
+    port = {"port": {"number": 9080, "protocol": protocol}, "tls": tls}
+    found = [one for one in listener(sidecar(port), peer(mode)).chains if one.match.destination_port == 9080]
+    assert [
+        (one.match.transport_protocol, "http" if one.http else "tcp", one.tls.certificate_file)
+        for one in found
+        if one.tls
+    ] == expected
+    assert not any(one.http.mesh_tls for one in found if one.http)
+
+
 def test_a_workload_without_ipv4_is_reached_by_ipv6() -> None:
     here = place(address="fd00::1")
     found = build(fleet.kube_service("web"), at=here)

@@ -89,7 +89,6 @@ def test_what_has_no_effect_is_told() -> None:
         ("INEFFECTIVE", "second", "spec.workloadSelector"),
         ("INEFFECTIVE", "web", "spec.workloadSelector.labels"),
         ("NOT_SUPPORTED", "much", "spec.egress[0].bind"),
-        ("NOT_SUPPORTED", "much", "spec.ingress[0].tls"),
         ("NOT_SUPPORTED", "much", "spec.outboundTrafficPolicy.egressProxy"),
     ]
 
