@@ -31,15 +31,20 @@ class Backends:
     """Slices by the Service that they belong to, pods by name and by address, and who points at a pod.
 
     ``slices`` are ordered by name. ``owners`` is the Service of each slice. ``users`` are the Services whose slices
-    name a pod (by name, or by an address without a target reference).
+    name a pod (by name, or by an address without a target reference). ``by_address`` holds all pods of an address, by
+    name: those on the host's network share it.
     """
 
     localities: Mapping[str, Locality] = field(default_factory=dict)
     slices: Mapping[ServiceName, tuple[discovery.EndpointSlice, ...]] = field(default_factory=dict)
     owners: Mapping[ConfigKey, ServiceName] = field(default_factory=dict)
     pods: Mapping[PodName, PodWorkload] = field(default_factory=dict)
-    by_address: Mapping[str, PodWorkload] = field(default_factory=dict)
+    by_address: Mapping[str, tuple[PodWorkload, ...]] = field(default_factory=dict)
     users: Mapping[PodName | str, frozenset[ServiceName]] = field(default_factory=dict)
+
+    def at(self, address: str) -> PodWorkload | None:
+        """The pod at an address; of several the first by name, whatever came first."""
+        return next(iter(self.by_address.get(address, ())), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,15 +162,16 @@ def _with_pods(
         if new == old:
             continue
         touched.add(name)
-        for address in old.addresses if old else ():
-            if by_address.get(address) == old:
-                del by_address[address]
+        for address in dict.fromkeys(old.addresses if old else ()):
+            if others := tuple(pod for pod in by_address.pop(address) if pod is not old):
+                by_address[address] = others
         if new is None:
             del pods[name]
         else:
             pods[name] = new
-    for name in sorted(touched & pods.keys()):
-        by_address.update(dict.fromkeys(pods[name].addresses, pods[name]))
+    for pod in (pods[name] for name in touched & pods.keys()):
+        for address in dict.fromkeys(pod.addresses):
+            by_address[address] = tuple(sorted((*by_address.get(address, ()), pod), key=_name))
     after = Backends(
         localities=before.localities,
         slices=before.slices,
@@ -175,3 +181,7 @@ def _with_pods(
         users=before.users,
     )
     return after, frozenset(touched)
+
+
+def _name(pod: PodWorkload) -> PodName:
+    return pod.namespace, pod.name

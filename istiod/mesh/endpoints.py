@@ -169,7 +169,7 @@ def _backend(item: discovery.EndpointSlice, backend: discovery.Endpoint, found: 
         return None
     health = _health(backend.conditions)
     address, named = backend.addresses[0], backends.target(item, backend)
-    pod = found.pods.get(named) if named else found.by_address.get(address)
+    pod = found.pods.get(named) if named else found.at(address)
     if pod is not None:
         return _of_pod(pod, address, health)
     if named:

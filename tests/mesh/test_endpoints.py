@@ -54,6 +54,19 @@ def test_an_endpoint_takes_identity_labels_and_place_from_its_pod() -> None:
     )
 
 
+@pytest.mark.parametrize("order", [("agent", "proxy"), ("proxy", "agent")])
+def test_of_pods_that_share_the_nodes_address_the_first_by_name_counts_until_it_goes(order: tuple[str, str]) -> None:
+    mesh = fleet.Mesh(fleet.kube_service("web"), fleet.slice_of("web", fleet.backend("10.1.0.1")))
+    pods = {name: fleet.pod(name, "10.1.0.1", labels={"app": name}) for name in order}
+    for name in order:
+        mesh.apply(pods[name])
+    assert ("app", "agent") in served(mesh)[0].labels
+    mesh.remove(pods["agent"])
+    assert ("app", "proxy") in served(mesh)[0].labels
+    mesh.remove(pods["proxy"])
+    assert served(mesh)[0].workload.name == ""
+
+
 def test_slices_are_merged_without_duplicates_in_a_fixed_order() -> None:
     mesh = fleet.Mesh(
         fleet.kube_service("web"),
