@@ -35,8 +35,13 @@ def _conditions(said: str, default: Retry) -> tuple[str, tuple[int, ...]]:
     if not said:
         return default.retry_on, default.status_codes
     parts = [part.strip() for part in said.split(",")]
-    codes = tuple(int(part) for part in parts if part.isdecimal())
-    policies = [part for part in parts if part and not part.isdecimal()]
+    codes = tuple(int(part) for part in parts if _is_status(part))
+    policies = [part for part in parts if part and not _is_status(part)]
     if codes and _BY_STATUS not in policies:
         policies.append(_BY_STATUS)
     return ",".join(policies), codes
+
+
+def _is_status(part: str) -> bool:
+    """Whether it is a status code; other numbers are no policy that Envoy knows, and so none at all."""
+    return len(part) == len("503") and part.isdecimal()

@@ -89,6 +89,10 @@ def test_status_codes_among_the_policies_stand_apart() -> None:
     assert found == Retry(attempts=1, retry_on="gateway-error,retriable-status-codes", status_codes=(503, 429))
 
 
+def test_a_number_that_is_no_status_code_is_none() -> None:
+    assert retry(attempts=1, retryOn="5xx,4294967296") == Retry(attempts=1, retry_on="5xx,4294967296")
+
+
 def test_asking_for_status_codes_twice_is_asking_once() -> None:
     found = retry(attempts=1, retryOn="retriable-status-codes,503,")
     assert found == Retry(attempts=1, retry_on="retriable-status-codes", status_codes=(503,))
