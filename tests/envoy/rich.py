@@ -391,7 +391,6 @@ def gateway_listener() -> Listener:
 
 
 def scope() -> Scope:
-    """Everything at once: no proxy is sidecar and gateway, but Envoy takes it."""
     own = inbound_listener()
     return made.scope(
         clusters=clusters(),

@@ -4,18 +4,13 @@ import dataclasses
 import random
 from collections.abc import Iterator
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crds.key import ConfigKey
 from istiod.config.proxy import Proxy
-from istiod.config.store import ConfigStore
-from istiod.mesh import context, memo
+from istiod.mesh import context
 from istiod.mesh.context import MeshContext
 from istiod.mesh.endpoint import View
-from istiod.mesh.inbound import Shape
-from istiod.mesh.policy import MutualTls
 from istiod.mesh.scope import Chain, Cluster, Direction, Discovery, InboundScope, OutboundScope, Scope
 from tests.mesh import fleet
 from wire.node import Locality, NodeType
@@ -372,47 +367,3 @@ def test_no_scope_holds_a_pods_name_or_address_except_headless_listeners(texts: 
 
 def cluster(name: str) -> Cluster:
     return Cluster(name=name, discovery=Discovery.STATIC, direction=Direction.OUTBOUND)
-
-
-def test_leaves_that_nobody_uses_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memo, "_SLACK", 0)
-    found = mesh()
-    found.scope(CLIENT)
-    found.scope(GATEWAY)
-    used = len(found.context.memo.leaves)
-    for port in range(81, 90):
-        found.apply(fleet.kube_service("shop", ports=[{"name": "http", "port": port, "targetPort": 8080}]))
-        found.scope(CLIENT)
-    assert len(found.context.memo.leaves) < 3 * used
-
-
-def test_a_full_table_of_proxies_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memo, "_MOST_PROXIES", 1)
-    found = mesh()
-    scope = found.scope(CLIENT)
-    found.scope(GATEWAY)
-    assert len(found.context.memo.proxies) == 1
-    assert found.scope(CLIENT) is scope
-
-
-def test_what_nobody_asked_for_in_a_generation_is_gone() -> None:
-    found = mesh()
-    model = found.context.model
-    first = memo.Memo()
-    one = first.of_shape(Shape(), model.settings, lambda: InboundScope(clusters={}, listeners={}))
-    second = first.next()
-    third = second.next()
-    assert third.of_shape(Shape(), model.settings, lambda: InboundScope(clusters={}, listeners={})) is one
-    used = third.next()
-    used.of_shape(Shape(mtls=MutualTls.STRICT), model.settings, lambda: InboundScope(clusters={}, listeners={}))
-    assert (
-        used.next().of_shape(Shape(), model.settings, lambda: InboundScope(clusters={"c": cluster("c")}, listeners={}))
-        is not one
-    )
-
-
-def test_an_object_that_is_none_of_ours_is_passed_over() -> None:
-    store = ConfigStore()
-    other = fleet.parsed(fleet.dump("v1", "Namespace", "default", ""))
-    store.apply(other)
-    assert context.build(store.snapshot(), None, frozenset({ConfigKey("", "Namespace", "", "x")})).diagnostics == ()
