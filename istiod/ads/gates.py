@@ -70,6 +70,24 @@ def switched(stream: Stream) -> bool:
     )
 
 
+def taken_over(stream: Stream, listeners: Subscription) -> bool:
+    """Whether no listener of the target is still on its way or without its routes, but for what the client refused.
+
+    A service that changes its protocol moves to a listener of another name, which waits for its routes; if the old one
+    left before, connections would pass all rules, and mTLS with them (fault FT27).
+    """
+    routes = stream.subscriptions.get(names.ROUTE)
+    for name in listeners.overlay:
+        if stream.target.get(names.LISTENER, name) is not None and name not in listeners.refused:
+            return False
+    refused = routes.refused.keys() if routes is not None else frozenset[str]()
+    return all(
+        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, frozenset()) - refused, asked=True)
+        for listener in stream.target.of(names.LISTENER)
+        if listener.name not in listeners.refused
+    )
+
+
 def _routes_settled(stream: Stream) -> bool:
     routes = stream.subscriptions.get(names.ROUTE)
     if routes is None:

@@ -16,6 +16,8 @@ from istiod.ads.subscription import NAMED, WHOLE, Subscription
 from istiod.config.resource import Resource
 from wire import names
 
+_REMOVALS = "*"
+"""Under which the removals of a type wait together."""
 _ORDERED = frozenset((names.CLUSTER, names.ENDPOINT, names.LISTENER, names.ROUTE))
 
 
@@ -129,7 +131,7 @@ class _Planner:
         if sub.flights:
             return
         found = wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed)
-        gone = self.gone(sub)
+        gone = self.leaving(sub)
         first = not sub.answered and sub.type_url in WHOLE
         if (gone or first) and self.blocks(sub, "", None):
             return
@@ -148,6 +150,19 @@ class _Planner:
         self.blocked[sub.type_url, name] = since
         self.ask_again(until)
         return True
+
+    def leaving(self, sub: Subscription) -> tuple[str, ...]:
+        """What goes now. Listeners go when those that take their connections over serve, or do not for long."""
+        gone = self.gone(sub)
+        if not gone or sub.type_url != names.LISTENER or gates.taken_over(self.stream, sub):
+            return gone
+        key = (sub.type_url, _REMOVALS)
+        since = self.stream.blocked.get(key, self.now)
+        if self.now >= (until := since + self.stream.timing.hold):
+            return gone
+        self.blocked[key] = since
+        self.ask_again(until)
+        return ()
 
     def gone(self, sub: Subscription) -> tuple[str, ...]:
         """What the client has and the target has not. Endpoints, routes and secrets are never removed by us."""

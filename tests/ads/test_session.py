@@ -194,6 +194,47 @@ def test_a_removed_listener_is_removed_at_once(delta: bool) -> None:  # noqa: FB
     assert (kind, listed, removed) == ("Listener", [], ["l0"])
 
 
+@BOTH
+def test_a_listener_goes_when_the_one_that_takes_over_has_its_routes(delta: bool) -> None:  # noqa: FBT001
+    client = Client(*basic(), delta=delta)
+    client.start()
+    after = (*without("l0"), model.make(R, "r1", "0", ("c0",)), model.make(L, "l1", "0", (), ("r1",)))
+    (lds,) = client.set(*after)
+    assert brief([lds]) == [("Listener", ["l0", "l1"] if not delta else ["l1"], [])]
+    assert client.ack(lds) == [], "the ACK says nothing: it has no routes yet"
+    (rds,) = client.ask(R, "r0", "r1")
+    (removal,) = client.ack(rds, "r0", "r1")
+    assert brief([removal]) == [("Listener", ["l1"] if not delta else [], ["l0"])]
+    client.ack(removal)
+    assert client.session.settled()
+
+
+def test_a_listener_does_not_wait_for_ever_for_one_without_routes() -> None:
+    client = Client(*basic())
+    client.start()
+    (lds,) = client.set(*without("l0"), model.make(L, "l1", "0", (), ("r1",)))
+    assert client.ack(lds) == []
+    assert client.plan(29.0) == []
+    assert brief(client.plan(1.0)) == [("Listener", [], ["l0"])]
+
+
+def test_a_listener_does_not_wait_for_one_that_is_refused() -> None:
+    client = Client(*basic())
+    client.start()
+    (lds,) = client.set(*without("l0"), model.make(L, "l1", model.BAD, (), ("r1",)))
+    assert brief([lds]) == [("Listener", ["l1"], [])]
+    assert brief(client.ack(lds, error="no")) == [("Listener", [], ["l0"])]
+
+
+def test_a_listener_does_not_wait_for_one_whose_routes_are_refused() -> None:
+    client = Client(*basic())
+    client.start()
+    (lds,) = client.set(*without("l0"), model.make(R, "r1", model.BAD), model.make(L, "l1", "0", (), ("r1",)))
+    client.ack(lds)
+    (rds,) = client.ask(R, "r1")
+    assert brief(client.ack(rds, error="no")) == [("Listener", [], ["l0"])]
+
+
 def test_endpoints_that_are_asked_for_and_unknown_are_none() -> None:
     client = Client(*basic())
     client.ask(C)

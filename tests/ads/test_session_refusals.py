@@ -8,7 +8,7 @@ from istiod.ads.request import Request
 from istiod.ads.session import Shared
 from istiod.ads.status import Sync
 from tests.ads import made, model
-from tests.ads.client import C, Client, E, L, basic, brief, replaced, without
+from tests.ads.client import OTHER, C, Client, E, L, basic, brief, replaced, without
 
 BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
 
@@ -110,21 +110,23 @@ def test_a_client_that_never_answers_is_stale_after_a_minute() -> None:
 
 
 def test_a_removal_in_a_refused_response_is_said_again_and_not_taken_for_held() -> None:
-    client = Client(*basic(), model.make(L, "l1", "0"))
+    client = Client(*basic(), model.make(OTHER, "l1", "0"))
     client.start()
-    (lds,) = client.set(*basic(), model.make(L, "l2", model.BAD))
-    assert brief([lds]) == [("Listener", ["l2"], ["l1"])]
+    client.ack(*client.ask(OTHER))
+    (lds,) = client.set(*basic(), model.make(OTHER, "l2", model.BAD))
+    assert brief([lds]) == [("NameTable", ["l2"], ["l1"])]
     (again,) = client.ack(lds, error="no")
-    assert brief([again]) == [("Listener", [], ["l1"])], "Envoy did not note that it is gone"
-    assert client.set(*basic(), model.make(L, "l1", "0")) == []
+    assert brief([again]) == [("NameTable", [], ["l1"])], "Envoy did not note that it is gone"
+    assert client.set(*basic(), model.make(OTHER, "l1", "0")) == []
     (back,) = client.ack(again)
-    assert brief([back]) == [("Listener", ["l1"], [])]
+    assert brief([back]) == [("NameTable", ["l1"], [])]
 
 
 def test_what_comes_back_right_after_a_refused_removal_is_sent_again() -> None:
-    client = Client(*basic(), model.make(L, "l1", "0"))
+    client = Client(*basic(), model.make(OTHER, "l1", "0"))
     client.start()
-    (lds,) = client.set(*basic(), model.make(L, "l2", model.BAD))
-    assert client.set(*basic(), model.make(L, "l1", "0")) == []
+    client.ack(*client.ask(OTHER))
+    (lds,) = client.set(*basic(), model.make(OTHER, "l2", model.BAD))
+    assert client.set(*basic(), model.make(OTHER, "l1", "0")) == []
     (back,) = client.ack(lds, error="no")
-    assert brief([back]) == [("Listener", ["l1"], [])], "the same version, but the client removed it"
+    assert brief([back]) == [("NameTable", ["l1"], [])], "the same version, but the client removed it"
