@@ -2,6 +2,10 @@
 
 Only clusters that follow the downstream's protocol need it; it would break TLS to any other server, so routes without
 such a destination switch it off (design: stock Envoy section 2, proven with real clients).
+
+Only Istio's names are offered, none that the other sidecar would settle on: these choose its chain, and then it looks
+at the first bytes. While a port's declared protocol changes, old routes say what the client speaks and the new cluster
+speaks what is declared; a server that had settled on ``http/1.1`` broke off when HTTP/2 came (fault FT27).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from istiod.envoy import wellknown
 
 NAME = "istio.alpn"
 """Istio's name, which patches of users look for; what it is made of is the type's business."""
-_OFFER = "%CEL(request.protocol == 'HTTP/2' ? 'istio-h2,istio,h2' : 'istio-http/1.1,istio,http/1.1')%"
+_OFFER = "%CEL(request.protocol == 'HTTP/2' ? 'istio-h2,istio' : 'istio-http/1.1,istio')%"
 
 FILTER = hcm_pb2.HttpFilter(
     name=NAME,
