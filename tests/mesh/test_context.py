@@ -11,7 +11,7 @@ from istiod.config.proxy import Proxy
 from istiod.mesh import context
 from istiod.mesh.context import MeshContext
 from istiod.mesh.endpoint import View
-from istiod.mesh.scope import Chain, Cluster, Direction, Discovery, InboundScope, OutboundScope, Scope
+from istiod.mesh.scope import Chain, InboundScope, OutboundScope, Scope
 from tests.mesh import fleet
 from wire.node import Locality, NodeType
 
@@ -363,7 +363,3 @@ def test_no_scope_holds_a_pods_name_or_address_except_headless_listeners(texts: 
 
 
 # What is remembered.
-
-
-def cluster(name: str) -> Cluster:
-    return Cluster(name=name, discovery=Discovery.STATIC, direction=Direction.OUTBOUND)

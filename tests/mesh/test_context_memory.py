@@ -7,10 +7,14 @@ from istiod.config.store import ConfigStore
 from istiod.mesh import context, memo
 from istiod.mesh.inbound import Shape
 from istiod.mesh.policy import MutualTls
-from istiod.mesh.scope import InboundScope
+from istiod.mesh.scope import Cluster, Direction, Discovery, InboundScope
 from tests.mesh import fleet, test_context
 
 CLIENT, GATEWAY, mesh = test_context.CLIENT, test_context.GATEWAY, test_context.mesh
+
+
+def cluster(name: str) -> Cluster:
+    return Cluster(name=name, discovery=Discovery.STATIC, direction=Direction.OUTBOUND)
 
 
 def test_leaves_that_nobody_uses_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,9 +49,7 @@ def test_what_nobody_asked_for_in_a_generation_is_gone() -> None:
     used = third.next()
     used.of_shape(Shape(mtls=MutualTls.STRICT), model.settings, lambda: InboundScope(clusters={}, listeners={}))
     assert (
-        used.next().of_shape(
-            Shape(), model.settings, lambda: InboundScope(clusters={"c": test_context.cluster("c")}, listeners={})
-        )
+        used.next().of_shape(Shape(), model.settings, lambda: InboundScope(clusters={"c": cluster("c")}, listeners={}))
         is not one
     )
 
