@@ -76,12 +76,12 @@ def parse(node_id: str, metadata: Mapping[str, object], locality: Locality = Loc
     the one Envoy reports, else what the label ``istio-locality`` says (region.zone.subzone).
 
     Raises:
-        ValueError: as for parse_id.
+        ValueError: as for parse_id, or id, name, namespace or account hold control characters.
     """
     kind, address, name, id_namespace, domain = parse_id(node_id)
     ips = str(metadata.get("INSTANCE_IPS") or address)
     labels = metadata.get("LABELS")
-    return Node(
+    found = Node(
         id=node_id,
         type=kind,
         addresses=tuple(ip for ip in ips.split(",") if ip),
@@ -99,3 +99,8 @@ def parse(node_id: str, metadata: Mapping[str, object], locality: Locality = Loc
         locality=locality,
         metadata=metadata,
     )
+    # They stand in logs and refusals, a line each
+    for said in (found.id, found.name, found.namespace, found.service_account):
+        if not said.isprintable():
+            raise ValueError(f"{said!r} in the node holds control characters")
+    return found

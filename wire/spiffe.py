@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 _PARTS = 5
+_PART = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+"""What trust domain and path segments consist of (SPIFFE-ID, section 2); nothing is percent-encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ def parse(uri: str) -> Identity:
     """
     scheme, _, rest = uri.partition("://")
     parts = rest.split("/")
-    if scheme != "spiffe" or len(parts) != _PARTS or parts[1] != "ns" or parts[3] != "sa" or not all(parts):
+    known = scheme == "spiffe" and len(parts) == _PARTS and (parts[1], parts[3]) == ("ns", "sa")
+    if not known or not all(_PART.fullmatch(part) for part in parts):
         raise ValueError(f"{uri!r} is not spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT")
     return Identity(parts[0], parts[2], parts[4])

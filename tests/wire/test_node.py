@@ -36,6 +36,22 @@ def test_an_id_of_another_form_is_refused(node_id: str) -> None:
         node.parse(node_id, {})
 
 
+@pytest.mark.parametrize(
+    ("node_id", "metadata"),
+    [
+        ("sidecar~10.0.0.1~a\nb.shop~d", {}),
+        ("sidecar~10.0.0.1~a.shop~d", {"NAMESPACE": "shop\nERROR all is lost"}),
+        ("sidecar~10.0.0.1~a.shop~d", {"SERVICE_ACCOUNT": "\x1b[2J"}),
+        ("sidecar~10.0.0.1~a.shop~d", {"NAME": "a\rb"}),
+    ],
+)
+def test_a_node_that_would_write_lines_of_its_own_into_logs_is_refused(
+    node_id: str, metadata: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match="control characters"):
+        node.parse(node_id, metadata)
+
+
 def test_an_identity_survives_its_uri() -> None:
     identity = spiffe.Identity("cluster.local", "default", "bookinfo-reviews")
     assert spiffe.parse(str(identity)) == identity
@@ -43,7 +59,15 @@ def test_an_identity_survives_its_uri() -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://cluster.local/ns/a/sa/b", "spiffe://cluster.local/ns/a", "spiffe://td/ns//sa/b", "spiffe://td/x/a/sa/b"],
+    [
+        "http://cluster.local/ns/a/sa/b",
+        "spiffe://cluster.local/ns/a",
+        "spiffe://td/ns//sa/b",
+        "spiffe://td/x/a/sa/b",
+        "spiffe://td/ns/a%2Fb/sa/c",
+        "spiffe://td/ns/a/sa/b?c",
+        "spiffe://td/ns/a/sa/b\n",
+    ],
 )
 def test_a_uri_of_another_form_is_no_identity(uri: str) -> None:
     with pytest.raises(ValueError, match="is not spiffe"):
