@@ -26,6 +26,7 @@ from crds import core
 from crds.meta import Object
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
+from istiod.ads.connection import Settings as AdsSettings
 from istiod.ads.server import AdsServer, ProxyStatus
 from istiod.ca import authority, keystore, tokens
 from istiod.ca import server as ca_server
@@ -33,6 +34,7 @@ from istiod.ca.serving import ServingCertificate
 from istiod.config.store import ConfigStore
 from istiod.debug import server as debug_server
 from istiod.debug.findings import Findings
+from istiod.envoy import blame
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
 from istiod.watch import directory
@@ -43,6 +45,10 @@ RESTART_DELAY: Final = 1.0
 _SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
 """What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
 _LAST_PORT: Final = 65_535
+SILENCE: Final = 60.0
+"""Seconds for which the same line is not said again: what comes and goes must not fill the log."""
+REJECTIONS_PERIOD: Final = 1.0
+"""Seconds between two looks at what proxies refuse, while they refuse something."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -68,6 +74,23 @@ async def supervise(name: str, part: Callable[[], Awaitable[None]]) -> None:
 def say(line: str) -> None:
     """One line for the operator, on standard error."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201 (findings are for people and for grep, not log records)
+
+
+class Lines:
+    """Lines for the operator, each at most once in SILENCE seconds (fault FT17)."""
+
+    def __init__(self, emit: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def say(self, line: str) -> None:
+        """Say it, unless it was said just now."""
+        now = self._clock()
+        self._said = {known: at for known, at in self._said.items() if now < at + SILENCE}
+        if line not in self._said:
+            self._said[line] = now
+            self._emit(line)
 
 
 def syncz(status: ProxyStatus, moment: float) -> Mapping[str, Any]:
@@ -98,12 +121,16 @@ class ControlPlane:
         self._settings = settings
         self._files = FileSet()
         self._store = ConfigStore()
-        self._findings = Findings(self._files.position, say)
+        self._findings = Findings(self._files.position, Lines(say, time.monotonic).say)
+        self._refused = asyncio.Event()
         self._pipeline = Pipeline(
             self._store, lambda found: self._findings.replace("mesh", found), clock=time.monotonic
         )
         self._ads = AdsServer(
-            self._pipeline, time.monotonic, authenticator=Authenticator(frozenset((settings.trust_domain,)))
+            self._pipeline,
+            time.monotonic,
+            authenticator=Authenticator(frozenset((settings.trust_domain,))),
+            settings=AdsSettings(on_refusal=self._refused.set),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -120,6 +147,7 @@ class ControlPlane:
             running = [
                 tasks.create_task(supervise("watch", self._watch)),
                 tasks.create_task(supervise("pipeline", self._pipeline.run)),
+                tasks.create_task(supervise("rejections", self._report_rejections)),
             ]
             await stop.wait()
             for task in running:
@@ -133,6 +161,16 @@ class ControlPlane:
             self._opened,
             self._files,
         )
+
+    async def _report_rejections(self) -> None:
+        """Keep the findings about what proxies refuse; looks only while there are any."""
+        await self._refused.wait()
+        self._refused.clear()
+        while rejections := self._ads.rejections():
+            found = [finding for r in rejections for finding in blame.findings(r.resource, r.error)]
+            self._findings.replace("proxies", tuple(found))
+            await asyncio.sleep(REJECTIONS_PERIOD)
+        self._findings.replace("proxies", ())
 
     def _opened(self) -> None:
         self._pipeline.open()

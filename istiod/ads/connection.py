@@ -46,12 +46,14 @@ class Settings:
     """Seconds: ``first`` is how long a new stream may say nothing, ``write`` how long one response may wait.
 
     A client that takes less than ``LEAST_BYTES`` in half of that is cut; a slow one is not. ``on_ack`` is told each
-    answer of a client that is no refusal: proxy, type URL, the clock's time.
+    answer of a client that is no refusal: proxy, type URL, the clock's time; ``on_refusal`` that there was one, which
+    may be one of the many by which the guilty resource is found: see AdsServer.rejections.
     """
 
     first: float = 20.0
     write: float = 20.0
     on_ack: Callable[[Proxy, str, float], None] | None = None
+    on_refusal: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +158,8 @@ class Connection:
             self.acked_at = self._clock()
             if self._settings.on_ack is not None:
                 self._settings.on_ack(self.proxy, asked.type_url, self.acked_at)
-        elif asked.error is not None:
-            _LOG.warning("%s refused %s: %s", self.proxy.node.id[:200], asked.type_url, asked.error)
+        elif asked.error is not None and self._settings.on_refusal is not None:
+            self._settings.on_refusal()
         self._awake.set()
 
     def _set_timer(self, delay: float | None) -> None:

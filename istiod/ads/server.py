@@ -21,6 +21,7 @@ import grpc.aio
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import REFUSALS, Connection, Context, Decode, Settings, read
+from istiod.ads.quarantine import Rejection
 from istiod.ads.request import MalformedRequestError, Request, claims, decode_delta, decode_sotw
 from istiod.ads.session import Shared
 from istiod.ads.status import TypeStatus
@@ -139,6 +140,14 @@ class AdsServer:
     def converged(self) -> bool:
         """Whether every connected proxy has ACKed all of its newest target."""
         return all(connection.session.settled() for connection in self._connections.values())
+
+    def rejections(self) -> tuple[Rejection, ...]:
+        """What proxies refused of what they should have now, each resource once."""
+        sessions = [connection.session for connection in self._connections.values()]
+        own = (rejection for session in sessions for rejection in session.rejections())
+        kept = (r for r in self._shared.quarantine.rejections() if any(s.wants(r.resource) for s in sessions))
+        found = {(r.resource.type_url, r.resource.name, r.resource.version): r for r in (*own, *kept)}
+        return tuple(found.values())
 
     def _handler(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(

@@ -7,12 +7,12 @@ transport drive the same machine. Imports nothing of the compiler: resources are
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from istiod.ads import gates, plan, status, subscription
-from istiod.ads.quarantine import Quarantine
+from istiod.ads.quarantine import Quarantine, Rejection
 from istiod.ads.request import OversizedRequestError, Request
 from istiod.ads.send import Send
 from istiod.ads.stream import Stream, Timing, warming
@@ -112,6 +112,19 @@ class AdsSession:
         """How each type stands, for debug pages."""
         return status.of(self._stream, now)
 
+    def rejections(self) -> Iterator[Rejection]:
+        """What this client will not take of its target, until that changes."""
+        for sub in self._stream.subscriptions.values():
+            for name, version in sub.refused.items():
+                found = self._stream.target.get(sub.type_url, name)
+                if found is not None and found.version == version:
+                    yield Rejection(resource=found, error=sub.reasons[name])
+
+    def wants(self, resource: Resource) -> bool:
+        """Whether this very resource is in the target."""
+        found = self._stream.target.get(resource.type_url, resource.name)
+        return found is not None and found.version == resource.version
+
     def accepted(self, resource: Resource) -> bool:
         """Whether this client serves this very resource."""
         sub = self._stream.subscriptions.get(resource.type_url)
@@ -153,7 +166,7 @@ class AdsSession:
         if blamed is None or any(other.accepted(blamed) for other in self._shared.sessions):
             return
         held = sub.held(blamed.name, self._stream.target)
-        self._shared.quarantine.refuse(blamed, subscription.last_good(held))
+        self._shared.quarantine.refuse(blamed, subscription.last_good(held), error)
 
     def _interest(self, sub: Subscription, request: Request, *, first: bool) -> None:
         """Follow a delta client's subscriptions."""

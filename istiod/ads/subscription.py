@@ -91,8 +91,8 @@ class Subscription:
 
     The client holds ``overlay[name]`` if there is such an entry, else exactly what the target has. ``owed`` are names
     to send even if nothing changed. ``retry`` are groups of names to send apart, since a response with all of them was
-    refused. ``refused`` are versions that this client will not take, by name. ``denied`` are names asked for that do
-    not exist, and were answered so.
+    refused. ``refused`` are versions that this client will not take, by name, and ``reasons`` its words. ``denied``
+    are names asked for that do not exist, and were answered so.
     """
 
     type_url: str
@@ -104,6 +104,7 @@ class Subscription:
     owed: frozenset[str] = _NONE
     retry: tuple[tuple[str, ...], ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     denied: frozenset[str] = _NONE
     answered: bool = False
     sent: str = ""
@@ -146,6 +147,7 @@ class Subscription:
         held = self.overlay.setdefault(name, before)
         if after is None or self.refused.get(name, after.version) != after.version:
             self.refused.pop(name, None)
+            self.reasons.pop(name, None)
         if self.flight_of(name) is None and self._settled(name, held, after):
             del self.overlay[name]
 
@@ -208,6 +210,7 @@ class Subscription:
             for name in dropped:
                 self.overlay.pop(name, None)
                 self.refused.pop(name, None)
+                self.reasons.pop(name, None)
 
     # What the client answers
 
@@ -288,6 +291,7 @@ class Subscription:
             held = Unsure(held.last, others) if others else held.last
         self.overlay[name] = held
         self.refused[name] = resource.version
+        self.reasons[name] = self.error
         return resource
 
 

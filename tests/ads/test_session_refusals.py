@@ -130,3 +130,20 @@ def test_what_comes_back_right_after_a_refused_removal_is_sent_again() -> None:
     assert client.set(*basic(), model.make(OTHER, "l1", "0")) == []
     (back,) = client.ack(lds, error="no")
     assert brief([back]) == [("NameTable", ["l1"], [])], "the same version, but the client removed it"
+
+
+def test_what_a_client_refuses_is_listed_with_its_words_until_the_target_changes() -> None:
+    shared = Shared()
+    client, other = Client(*basic(), shared=shared), Client(*basic(), shared=shared)
+    client.start()
+    other.start()
+    bad = model.make(L, "l2", model.BAD)
+    (lds,) = client.set(*basic(), bad)
+    assert client.ack(lds, error="no such filter") == []
+    (found,) = client.session.rejections()
+    assert (found.resource, found.error) == (bad, "no such filter")
+    assert [r.resource for r in shared.quarantine.rejections()] == [bad]
+    assert client.session.wants(bad)
+    assert not other.session.wants(bad)
+    assert client.set(*basic(), model.make(L, "l2", "1")) != []
+    assert list(client.session.rejections()) == []

@@ -7,14 +7,19 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import grpc
+import grpc.aio
 import pytest
 from cryptography.hazmat.primitives import serialization
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from crds.parse import parse
 from istiod import __main__ as program
 from istiod import app
 from istiod.ca import tokens
 from istiod.settings import Settings
+from tests.ads.real_envoy import until
+from wire import names
 
 SERVICE = """
 apiVersion: v1
@@ -22,6 +27,14 @@ kind: Service
 metadata: {name: web, namespace: shop}
 spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}
 """
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: web, namespace: shop}}
+spec: {{host: web, trafficPolicy: {{connectionPool: {{tcp: {{connectTimeout: {}}}}}}}}}
+"""
+BAD = "outbound|80||web.shop.svc.cluster.local"
+Call = grpc.aio.StreamStreamCall[discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse]
 
 
 def free_address() -> str:
@@ -143,3 +156,75 @@ def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1() -> None:
     run = subprocess.run([sys.executable, "-m", "istiod", "discovery"], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr.strip() == "istiod: --configDir is needed: a folder of YAML is the only source yet"
+
+
+async def finding(session: aiohttp.ClientSession, url: str, code: str) -> list[dict[str, str]]:
+    async with session.get(f"{url}/debug/diagnosticsz") as answer:
+        return [found for found in await answer.json() if found["code"] == code]
+
+
+async def test_what_a_proxy_refuses_is_a_finding_on_its_object_until_it_is_repaired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = with_keys(tmp_path, grpc_address=free_address())
+    rule = tmp_path / "config" / "web.yaml"
+    rule.write_text(SERVICE + "---\n" + RULE.format("1s"))
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.ControlPlane(settings).run(stop))
+    url = f"http://{settings.monitoring_address}"
+    async with aiohttp.ClientSession() as session, grpc.aio.insecure_channel(settings.grpc_address) as channel:
+        await until(lambda: ready(session, url), "it serves")
+        call = await asking(channel)
+        brought: list[str] = []
+        while brought != [BAD]:
+            response = await call.read()
+            brought = [resource.name for resource in response.resources]
+            await call.write(answer_to(response, error="no such thing" if BAD in brought else ""))
+        await until(lambda: has(session, url, 1), "the finding is there")
+        (found,) = await finding(session, url, "M0201")
+        assert found["object"] == "DestinationRule/shop/web"
+        assert found["message"].endswith(f"Envoy refuses Cluster {BAD}: no such thing")
+        rule.write_text(SERVICE + "---\n" + RULE.format("2s"))
+        await until(lambda: has(session, url, 0), "it is gone with its cause")
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert capsys.readouterr().err.count("M0201") == 1
+
+
+async def has(session: aiohttp.ClientSession, url: str, count: int) -> bool:
+    return len(await finding(session, url, "M0201")) == count
+
+
+async def ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(f"{url}/ready") as answer:
+            return answer.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
+
+
+async def asking(channel: grpc.aio.Channel) -> Call:
+    """A stream that has asked for clusters."""
+    asked = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER)
+    asked.node.id = "sidecar~10.0.0.1~app.shop~shop.svc.cluster.local"
+    call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+    await call.write(asked)
+    return call
+
+
+def answer_to(response: discovery_pb2.DeltaDiscoveryResponse, error: str) -> discovery_pb2.DeltaDiscoveryRequest:
+    said = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+    if error:
+        said.error_detail.message = error
+    return said
+
+
+def test_a_line_is_said_once_a_minute() -> None:
+    now = 0.0
+    said: list[str] = []
+    lines = app.Lines(said.append, lambda: now)
+    for now in (0.0, 30.0, 59.0, 61.0):
+        lines.say("same")
+        lines.say(f"other {now}")
+    assert said.count("same") == 2
+    assert len(said) == 6
