@@ -37,7 +37,12 @@ _QUANTITY: Final = re.compile(r"\d+(\.\d+)?([mkMGTPE]|[KMGTPE]i)?")
 
 def port(value: str) -> bool:
     """A port number."""
-    return value.isdecimal() and 0 < int(value) <= _MAX_PORT
+    return _count(value) and 0 < int(value) <= _MAX_PORT
+
+
+def _count(value: str) -> bool:
+    """A number of seconds or tries; Python itself refuses to read thousands of digits."""
+    return re.fullmatch(r"[0-9]{1,9}", value) is not None
 
 
 def ports(value: str) -> bool:
@@ -96,9 +101,9 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{SIDECAR}proxyMemory": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 128Mi"),
     f"{SIDECAR}proxyMemoryLimit": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 1Gi"),
     STATUS_PORT: (port, "a port"),
-    f"{READINESS}initialDelaySeconds": (str.isdecimal, "a number of seconds"),
-    f"{READINESS}periodSeconds": (str.isdecimal, "a number of seconds"),
-    f"{READINESS}failureThreshold": (str.isdecimal, "a number"),
+    f"{READINESS}initialDelaySeconds": (_count, "a number of seconds"),
+    f"{READINESS}periodSeconds": (_count, "a number of seconds"),
+    f"{READINESS}failureThreshold": (_count, "a number"),
     USER_VOLUME: (lambda value: _objects(value) is not None, "a JSON object of volumes by name"),
     USER_MOUNT: (lambda value: _objects(value) is not None, "a JSON object of mounts by volume name"),
     MERGE_METRICS: (_one_of("true", "false"), "true or false"),

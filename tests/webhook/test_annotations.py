@@ -23,6 +23,8 @@ from webhook import inject
         ("sidecar.istio.io/userVolume", "[", "'[' is not a JSON object of volumes by name"),
         ("sidecar.istio.io/userVolumeMount", '{"a":1}', "'{\"a\":1}' is not a JSON object of mounts by volume name"),
         ("status.sidecar.istio.io/port", "0", "'0' is not a port"),
+        ("status.sidecar.istio.io/port", "9" * 5000, "'9999"),
+        ("readiness.status.sidecar.istio.io/periodSeconds", "9" * 5000, "'9999"),
         ("inject.istio.io/templates", "sidecar,spire", "no template 'spire'; there are sidecar and gateway"),
         ("proxy.istio.io/config", "- 1", "is a ProxyConfig, so it must be an object"),
         ("proxy.istio.io/config", "{", "no YAML: "),
