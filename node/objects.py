@@ -36,6 +36,7 @@ NODE_KINDS = frozenset(
     }
 )
 _SEPARATOR = re.compile(r"^---(?:\s.*)?$")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._~-]{0,251}[A-Za-z0-9])?")  # names become names of folders and files
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -152,7 +153,7 @@ def read(text: str, file: str, namespace: str = "default") -> tuple[list[Documen
             if raw is None:
                 continue
             if not _is_object(raw):
-                message = "no apiVersion, kind and metadata.name"
+                message = "no apiVersion, kind and metadata.name as Kubernetes has them"
                 found.append(diagnostic.error(Code.NOT_AN_OBJECT, None, "", message).at(position))
                 continue
             documents.append(Document(raw=_with_namespace(raw, namespace), text=piece, position=position))
@@ -164,7 +165,10 @@ def _is_object(raw: object) -> TypeGuard[Raw]:
     if not isinstance(raw, dict) or not raw.get("apiVersion") or not raw.get("kind"):
         return False
     meta = raw.get("metadata")
-    return isinstance(meta, dict) and bool(meta.get("name"))
+    if not isinstance(meta, dict):
+        return False
+    given = (raw["kind"], meta.get("name") or "", meta.get("namespace") or "default")
+    return all(_NAME.fullmatch(str(name)) for name in given)
 
 
 def copied(raw: Mapping[str, Any]) -> Raw:

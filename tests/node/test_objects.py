@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from crds.diagnostic import Code
@@ -40,6 +42,16 @@ def test_a_bad_document_costs_only_itself() -> None:
         (Code.NOT_AN_OBJECT, 13),
         (Code.NOT_AN_OBJECT, 16),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "namespace"),
+    [("Pod", "../../etc", "d"), ("Pod", "a", "../.."), ("Pod/..", "a", "d"), ("Pod", "", "d"), ("Pod", ".", "d")],
+)
+def test_a_name_that_leads_out_of_our_folder_is_none(kind: str, name: str, namespace: str) -> None:
+    text = json.dumps({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}})
+    documents, found = objects.read(text, "a.yaml")
+    assert (documents, [each.code for each in found]) == ([], [Code.NOT_AN_OBJECT])
 
 
 def test_the_items_of_a_list_are_objects() -> None:
