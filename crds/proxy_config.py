@@ -55,13 +55,6 @@ class HeaderSwitch(Model):
     value: str = ""
 
 
-class ForwardedClientCert(Model):
-    """The x-forwarded-client-cert header towards the app."""
-
-    forward_client_cert_details: str = ""
-    set_current_client_cert_details: Tree | None = None
-
-
 class MetadataExchangeHeaders(Model):
     """When peer metadata headers are sent."""
 

@@ -21,7 +21,6 @@ from node.errors import CommandError, MeshError
 from node.services import DNS_ADDRESS, SERVICE_NETWORK
 
 NODE_ADDRESS = "10.244.0.1"
-POD_NETWORK = "10.244"
 FOLDER = pathlib.Path("/run/netns")
 _NEWNET = 0x40000000
 _PACKAGES = {"ip": "iproute2", "nft": "nftables", "iptables": "iptables", "iptables-restore": "iptables"}

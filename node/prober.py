@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from node.network import Inside
-from node.probes import Action, Exec, HttpGet, Probe, TcpSocket, Verdict
+from node.probes import Action, HttpGet, Probe, TcpSocket, Verdict
 
 _EAGER = 0.2  # seconds between questions to a container that has not answered well yet
 _OK = range(200, 400)
@@ -117,8 +117,3 @@ async def alive(question: Ask, probe: Probe) -> None:
         if not verdict.value:
             return
         await asyncio.sleep(probe.period)
-
-
-def is_command(action: Action) -> bool:
-    """Whether the question is a command to run in the container."""
-    return isinstance(action, Exec)
