@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -25,9 +26,16 @@ from crds.virtual_service import (
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"})
 _CLAIM_HEADER: Final = "@request.auth.claims"
+_COMMAND: Final = re.compile(
+    r"(?:(?:UPSTREAM|DOWNSTREAM|REQUESTED|REQUEST|RESPONSE|CONNECTION|ROUTE|VIRTUAL|VIRTUAL_CLUSTER|START|EMIT|COMMON|"
+    r"CLUSTER|FILTER|DYNAMIC|PER|STREAM|TRACE|UNIQUE|QUERY|LOCAL|CUSTOM|ACCESS_LOG|SPAN|BYTES|UPSTREAM_PEER|TLS_JA3|"
+    r"TLS|HEADERS|METADATA|ENVIRONMENT|PROTOCOL|DURATION|HOSTNAME|REQ|RESP|TRAILER|PATH|GRPC|BACKEND|CEL)"
+    r"(?:_[A-Z0-9_]+)*)(?:\(.*\))?(?::\d+)?\Z"
+)
+"""How a variable of Envoy looks; its own word on the whole name comes later."""
 _LARGE_BODY: Final = 100 * 1024
 _LARGEST_BODY: Final = 1024 * 1024
-_REDIRECTS: Final = range(300, 400)
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 _STATUSES: Final = range(200, 600)
 
 
@@ -108,7 +116,15 @@ def _redirect(found: Findings, field: str, redirect: HTTPRedirect, matches: Sequ
     if redirect.prefix_rewrite and any(match.uri is None or match.uri.prefix is None for match in matches):
         found.error(f"{field}.prefixRewrite", "needs a prefix in every match of the uri")
     if redirect.redirect_code and redirect.redirect_code not in _REDIRECTS:
-        found.error(f"{field}.redirectCode", f"{redirect.redirect_code} is no redirect: 300 to 399")
+        known = ", ".join(map(str, _REDIRECTS))
+        found.error(f"{field}.redirectCode", f"{redirect.redirect_code} is none of {known}, which Envoy can answer")
+    for name, value in (
+        ("uri", redirect.uri),
+        ("prefixRewrite", redirect.prefix_rewrite or ""),
+        ("authority", redirect.authority),
+        ("scheme", redirect.scheme),
+    ):
+        found.check(f"{field}.{name}", values.line(value))
     if redirect.port is not None and redirect.derive_port is not None:
         found.error(f"{field}.derivePort", "excludes port")
 
@@ -132,6 +148,8 @@ def _direct_response(found: Findings, field: str, response: HTTPDirectResponse) 
 
 def _rewrite(found: Findings, field: str, rewrite: HTTPRewrite) -> None:
     regex = rewrite.uri_regex_rewrite
+    found.check(f"{field}.authority", values.line(rewrite.authority))
+    found.check(f"{field}.uri", values.line(rewrite.uri))
     if rewrite.uri and regex is not None:
         found.error(f"{field}.uriRegexRewrite", "excludes uri")
     if not (rewrite.uri or regex is not None or rewrite.authority):
@@ -139,6 +157,7 @@ def _rewrite(found: Findings, field: str, rewrite: HTTPRewrite) -> None:
     if regex is not None:
         if not regex.match or not regex.rewrite:
             found.error(f"{field}.uriRegexRewrite", "match and rewrite must both be given", Code.MISSING_FIELD)
+        found.check(f"{field}.uriRegexRewrite.rewrite", values.line(regex.rewrite))
         string_match.regex(found, f"{field}.uriRegexRewrite.match", regex.match)
 
 
@@ -167,16 +186,21 @@ def _operations(found: Findings, field: str, operations: HeaderOperations | None
     for verb, names in (("set", operations.set), ("add", operations.add), ("remove", operations.remove)):
         if "" in names:
             found.error(f"{field}.{verb}", "a header's name must not be empty")
+        for name in names:
+            found.check(f"{field}.{verb}", values.line(name))
     for verb, fields in (("set", operations.set), ("add", operations.add)):
         for name, value in fields.items():
             found.check(path.child(f"{field}.{verb}", name), header_value(value))
 
 
 def header_value(value: str) -> str | None:
-    """Envoy reads %NAME% in a header's value as a variable, and %% as a percent sign."""
+    """One line; Envoy reads %NAME% in it as a variable, and %% as a percent sign."""
     if value.count("%") % 2:
         return f"{value!r} has a % that is not closed; write %% for a percent sign"
-    return None
+    for name in value.split("%")[1::2]:
+        if name and not _COMMAND.match(name):
+            return f"%{name}% is no variable of Envoy; write %% for a percent sign"
+    return values.line(value)
 
 
 def _authority(found: Findings, field: str, route: HTTPRoute) -> None:

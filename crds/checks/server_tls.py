@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crds.checks import values
 from crds.checks.findings import Findings
 from crds.gateway import ServerTLSSettings, TLSCertificate
 
@@ -19,6 +20,10 @@ def check(found: Findings, field: str, tls: ServerTLSSettings) -> None:
     elif tls.server_certificate or tls.private_key or tls.credential_name or tls.ca_certificates:
         found.warning(field, f"{tls.mode} uses no certificates")
     _order(found, field, tls)
+    for index, text in enumerate(tls.verify_certificate_spki):
+        found.check(f"{field}.verifyCertificateSpki[{index}]", values.spki(text))
+    for index, text in enumerate(tls.verify_certificate_hash):
+        found.check(f"{field}.verifyCertificateHash[{index}]", values.fingerprint(text))
 
 
 def _order(found: Findings, field: str, tls: ServerTLSSettings) -> None:

@@ -10,6 +10,7 @@ from crds.checks.findings import Findings
 from crds.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntrySpec
 
 _UNIX: Final = "unix://"
+_TLS: Final = frozenset({"TLS", "HTTPS"})
 _DNS: Final = frozenset({"DNS", "DNS_ROUND_ROBIN"})
 _DYNAMIC_PROTOCOLS: Final = frozenset({"HTTP", "HTTPS", "TLS", "GRPC", "HTTP2"})
 
@@ -34,6 +35,8 @@ def _hosts(spec: ServiceEntrySpec, found: Findings) -> None:
     for index, host in enumerate(spec.hosts):
         problem = "host * would take all traffic" if host == "*" else values.wildcard_domain(host)
         found.check(f"spec.hosts[{index}]", problem)
+        if problem is None and values.dotted_wildcard(host) and any(p.protocol.upper() in _TLS for p in spec.ports):
+            found.error(f"spec.hosts[{index}]", f"{host}: for TLS ports * must be a whole first label")
 
 
 def _ports(spec: ServiceEntrySpec, found: Findings) -> None:

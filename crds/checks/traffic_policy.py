@@ -12,6 +12,7 @@ from crds.destination_rule import (
     ConnectionPoolSettings,
     ConsistentHashLB,
     DestinationRule,
+    HTTPCookie,
     HTTPSettings,
     LoadBalancerSettings,
     LocalityLoadBalancerSetting,
@@ -22,6 +23,7 @@ from crds.destination_rule import (
 )
 from crds.diagnostic import Code
 
+_LARGEST_RING: Final = 8 * 1024 * 1024
 _LARGEST_TABLE: Final = 5_000_011  # Envoy's limit of a Maglev table
 
 
@@ -89,6 +91,9 @@ def _balancing(found: Findings, field: str, settings: LoadBalancerSettings) -> N
         _locality(found, f"{field}.localityLbSetting", settings.locality_lb_setting)
     if settings.warmup is not None and settings.warmup.duration is None:
         found.missing(f"{field}.warmup.duration")
+    if settings.warmup is not None:
+        found.check(f"{field}.warmup.duration", values.duration(settings.warmup.duration))
+        found.check(f"{field}.warmup.minimumPercent", values.percent(settings.warmup.minimum_percent or 0))
 
 
 def _locality(found: Findings, field: str, settings: LocalityLoadBalancerSetting) -> None:
@@ -100,19 +105,32 @@ def _locality(found: Findings, field: str, settings: LocalityLoadBalancerSetting
 
 
 def _hash(found: Findings, field: str, settings: ConsistentHashLB) -> None:
-    cookie = settings.http_cookie
-    if cookie is not None:
-        if not cookie.name:
-            found.missing(f"{field}.httpCookie.name")
-        for index, attribute in enumerate(cookie.attributes):
-            if not attribute.name:
-                found.missing(f"{field}.httpCookie.attributes[{index}].name")
+    found.check(f"{field}.httpHeaderName", values.line(settings.http_header_name or ""))
+    if settings.http_cookie is not None:
+        _cookie(found, f"{field}.httpCookie", settings.http_cookie)
+    sizes = {"minimumRingSize": settings.minimum_ring_size}
+    if settings.ring_hash is not None:
+        sizes["ringHash.minimumRingSize"] = settings.ring_hash.minimum_ring_size
+    for name, size in sizes.items():
+        if size > _LARGEST_RING:
+            found.error(f"{field}.{name}", f"{size} is more than {_LARGEST_RING}, the most that Envoy takes")
     if settings.minimum_ring_size:
         found.warning(f"{field}.minimumRingSize", "is deprecated; use ringHash")
     if settings.maglev is not None and settings.maglev.table_size:
         size = settings.maglev.table_size
         if size > _LARGEST_TABLE or not _is_prime(size):
             found.error(f"{field}.maglev.tableSize", f"{size} is no prime number up to {_LARGEST_TABLE}")
+
+
+def _cookie(found: Findings, field: str, cookie: HTTPCookie) -> None:
+    if not cookie.name:
+        found.missing(f"{field}.name")
+    for name, value in (("name", cookie.name), ("path", cookie.path)):
+        found.check(f"{field}.{name}", values.line(value))
+    for index, attribute in enumerate(cookie.attributes):
+        if not attribute.name:
+            found.missing(f"{field}.attributes[{index}].name")
+        found.check(f"{field}.attributes[{index}]", values.line(attribute.name + attribute.value))
 
 
 def _is_prime(number: int) -> bool:
@@ -181,6 +199,7 @@ def _tls(found: Findings, field: str, settings: ClientTLSSettings) -> None:
         "credentialName": settings.credential_name if settings.mode == "SIMPLE" else "",
         "subjectAltNames": settings.subject_alt_names,
     }
+    found.check(f"{field}.sni", values.line(settings.sni))
     if settings.insecure_skip_verify and settings.mode in {"SIMPLE", "MUTUAL"}:
         for name in [name for name, value in given.items() if value]:
             found.error(f"{field}.{name}", "excludes insecureSkipVerify")

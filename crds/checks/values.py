@@ -18,6 +18,10 @@ _LONGEST_DOMAIN: Final = 255
 _LONGEST_REGEX: Final = 1024  # hostile-input SEC35
 _REGEX_MEMORY: Final = 1 << 20  # bytes: bounds the program that RE2 makes of a pattern
 _HIGHEST_PORT: Final = 65535
+_BREAK: Final = re.compile(r"[\x00\r\n]")
+_LONGEST_DURATION: Final = timedelta(days=36_500)  # Envoy counts nanoseconds in 63 bits: 292 years
+_SPKI: Final = re.compile(r"[A-Za-z0-9+/]{43}=\Z")
+_HASH: Final = re.compile(r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}\Z")
 ZERO: Final = timedelta()
 HUNDRED: Final = 100
 _SMALLEST_PERCENT: Final = 0.0001
@@ -109,7 +113,24 @@ def duration(value: timedelta | None, least: timedelta = timedelta(milliseconds=
         return None
     if value < least:
         return f"must be at least {least.total_seconds():g}s"
+    if value > _LONGEST_DURATION:
+        return "must be at most 100 years"
     return "must be whole milliseconds" if value.microseconds % 1000 else None
+
+
+def line(text: str) -> str | None:
+    """Text that stands in one line of HTTP, as header values, paths and authorities do."""
+    return f"{text!r} has a line break or a NUL in it" if _BREAK.search(text) else None
+
+
+def spki(text: str) -> str | None:
+    """A SHA-256 of a public key in base64, as ``verifyCertificateSpki`` has it."""
+    return None if _SPKI.match(text) else f"{text!r} is no SHA-256 in base64"
+
+
+def fingerprint(text: str) -> str | None:
+    """A SHA-256 of a certificate in hex, with or without colons."""
+    return None if _HASH.match(text) else f"{text!r} is no SHA-256 in hex"
 
 
 def _length(name: str) -> str | None:

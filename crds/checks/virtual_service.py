@@ -132,7 +132,7 @@ def _tls(found: Findings, field: str, route: TLSRoute, hosts: Sequence[str]) -> 
             found.missing(f"{place}.sniHosts")
         for number, name in enumerate(match.sni_hosts):
             at = f"{place}.sniHosts[{number}]"
-            found.check(at, values.wildcard_domain(name))
+            found.check(at, None if name == "*" else values.dotted_wildcard(name))
             if not any(covers(host, name) for host in hosts):
                 found.warning(at, f"{name} is covered by none of spec.hosts")
     _required(found, field, route.route)

@@ -96,6 +96,10 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         ),
         ("hosts: [a.b], exportTo: ['~', ns]", ["exportTo"]),
         (
+            "hosts: ['*-a.b', '*.b'], ports: [{number: 1, name: a, protocol: TLS}]",
+            ["hosts[0]"],
+        ),
+        (
             "hosts: [a.b], resolution: NONE, workloadSelector: {labels: {a: '*'}}, endpoints: [{address: 1.1.1.1}]",
             ["endpoints", "?workloadSelector", "workloadSelector.labels.a", "endpoints"],
         ),

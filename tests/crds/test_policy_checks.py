@@ -27,6 +27,16 @@ def _found(parsed: Parsed) -> list[str]:
 
 
 POLICIES = [
+    ("loadBalancer: {warmup: {duration: 1s, minimumPercent: 101}}", ["loadBalancer.warmup.minimumPercent"]),
+    ("loadBalancer: {warmup: {duration: 4000000000s}}", ["loadBalancer.warmup.duration"]),
+    (
+        "loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 8388609}}}",
+        ["loadBalancer.consistentHash.ringHash.minimumRingSize"],
+    ),
+    (
+        'loadBalancer: {consistentHash: {httpCookie: {name: "a\\nb", attributes: [{name: a, value: "a\\nb"}]}}}',
+        ["loadBalancer.consistentHash.httpCookie.name", "loadBalancer.consistentHash.httpCookie.attributes[0]"],
+    ),
     ("loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}", ["loadBalancer.consistentHash"]),
     ("loadBalancer: {consistentHash: {httpCookie: {attributes: [{name: a}, {}]}, minimumRingSize: 3, maglev: {tableSize: 9}}}", [
         "loadBalancer.consistentHash.httpCookie.name", "loadBalancer.consistentHash.httpCookie.attributes[1].name",
@@ -57,6 +67,11 @@ POLICIES = [
     ("tls: {mode: MUTUAL, privateKey: c}", ["tls.clientCertificate"]),
 ]  # fmt: skip
 SERVER_TLS = [
+    (
+        "HTTPS",
+        "mode: ISTIO_MUTUAL, verifyCertificateSpki: [x], verifyCertificateHash: [y]",
+        ["tls.verifyCertificateSpki[0]", "tls.verifyCertificateHash[0]"],
+    ),
     ("HTTPS", None, ["tls"]),
     ("HTTP", "httpsRedirect: true", []),
     ("HTTPS", "mode: SIMPLE, credentialName: a, httpsRedirect: true", ["?tls.httpsRedirect"]),
