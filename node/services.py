@@ -145,10 +145,22 @@ def slices(service: Raw, pods: Iterable[Backend]) -> list[Raw]:
     return [_slice(service, ports, groups[ports]) for ports in sorted(groups)] or [_slice(service, (), [])]
 
 
+def _named_targets(service: Raw) -> dict[str, str]:
+    """Port name -> targetPort, where that is a name."""
+    ports = (service.get("spec") or {}).get("ports") or ()
+    return {str(p.get("name") or ""): p["targetPort"] for p in ports if isinstance(p.get("targetPort"), str)}
+
+
 def _slice(service: Raw, ports: tuple[tuple[str, int, str, str], ...], endpoints: list[Raw]) -> Raw:
-    """One EndpointSlice; its name does not change with its endpoints."""
+    """One EndpointSlice.
+
+    Its name does not change with its endpoints, nor with what the Service calls its ports: a slice is updated in place,
+    as in Kubernetes, and never missing. What tells slices of a Service apart are the numbers behind named targets.
+    """
     key = key_of(service)
-    suffix = hashlib.sha256(repr((key, ports)).encode()).hexdigest()[:5] if ports else "none"
+    named = _named_targets(service)
+    numbers = sorted((named[name], number) for name, number, *_ in ports if name in named)
+    suffix = hashlib.sha256(repr((key, numbers)).encode()).hexdigest()[:5] if ports else "none"
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

@@ -84,6 +84,16 @@ def test_pods_with_other_numbers_for_a_port_name_get_a_slice_of_their_own() -> N
     assert found[0]["metadata"]["name"] != found[1]["metadata"]["name"]
 
 
+def test_a_slice_keeps_its_name_when_ports_are_renamed_added_and_removed() -> None:
+    ports = (
+        [{"name": "http", "port": 80, "targetPort": "web"}],
+        [{"name": "tcp", "port": 80, "targetPort": "web"}],
+        [{"name": "tcp", "port": 80, "targetPort": "web"}, {"name": "more", "port": 81, "targetPort": 81}],
+    )
+    found = [services.slices(service(ports=each), [backend(1)]) for each in ports]
+    assert len({raw["metadata"]["name"] for slices in found for raw in slices}) == 1
+
+
 def test_a_service_without_pods_has_an_empty_slice_and_one_without_selector_none() -> None:
     assert [s["endpoints"] for s in services.slices(service(), [])] == [[]]
     assert services.slices(service(selector={}), [backend(2)]) == []
