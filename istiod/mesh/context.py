@@ -62,6 +62,7 @@ _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
 _DNS_CAPTURE = "DNS_CAPTURE"  # node metadata: the agent answers the app's DNS queries
 _NO_CAPTURE = "NONE"  # interception mode without iptables
+_LAST_PORT = 65_535
 _POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
 
 
@@ -374,7 +375,8 @@ def _place(node: Node, pod: PodWorkload | None) -> Place:
 
 def _said_ports(said: Any) -> Iterator[tuple[str, int]]:
     for port in said if isinstance(said, list) else ():
-        if isinstance(port, dict) and isinstance(number := port.get("containerPort"), int | float):
+        number = port.get("containerPort") if isinstance(port, dict) else None
+        if isinstance(number, int | float) and 0 < number <= _LAST_PORT:  # the proxy's own word
             yield str(port.get("name")), int(number)
 
 

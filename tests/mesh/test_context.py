@@ -131,6 +131,9 @@ def test_labels_and_ports_come_from_the_pod_and_else_from_the_proxy() -> None:
     assert declared(fleet.proxy("named-1", LABELS={"app": "x"})) == ["inbound|9090||"]
     assert declared(fleet.proxy("absent-1", LABELS={"app": "named"}, POD_PORTS=ports)) == ["inbound|9191||"]
     assert declared(fleet.proxy("absent-2", LABELS={"app": "named"}, POD_PORTS="x")) == []
+    for number in (0, -1, 65_536, 1e20, float("nan"), "80"):
+        said = [{"name": "http", "containerPort": number}]
+        assert declared(fleet.proxy("absent-3", LABELS={"app": "named"}, POD_PORTS=said)) == []
 
 
 def test_a_pod_that_changes_its_labels_changes_its_proxy_only() -> None:
