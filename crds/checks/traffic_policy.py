@@ -199,7 +199,7 @@ def _tls(found: Findings, field: str, settings: ClientTLSSettings) -> None:
         "credentialName": settings.credential_name if settings.mode == "SIMPLE" else "",
         "subjectAltNames": settings.subject_alt_names,
     }
-    found.check(f"{field}.sni", values.line(settings.sni))
+    found.check(f"{field}.sni", values.server_name(settings.sni))
     if settings.insecure_skip_verify and settings.mode in {"SIMPLE", "MUTUAL"}:
         for name in [name for name, value in given.items() if value]:
             found.error(f"{field}.{name}", "excludes insecureSkipVerify")

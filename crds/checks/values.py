@@ -123,6 +123,12 @@ def line(text: str) -> str | None:
     return f"{text!r} has a line break or a NUL in it" if _BREAK.search(text) else None
 
 
+def server_name(text: str) -> str | None:
+    """A name that TLS asks for; "" is none."""
+    too_long = len(text.encode()) > _LONGEST_DOMAIN
+    return f"server name is longer than {_LONGEST_DOMAIN} bytes" if too_long else line(text)
+
+
 def spki(text: str) -> str | None:
     """A SHA-256 of a public key in base64, as ``verifyCertificateSpki`` has it."""
     return None if _SPKI.match(text) else f"{text!r} is no SHA-256 in base64"

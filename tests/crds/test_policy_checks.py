@@ -28,6 +28,7 @@ def _found(parsed: Parsed) -> list[str]:
 
 POLICIES = [
     ("loadBalancer: {warmup: {duration: 1s, minimumPercent: 101}}", ["loadBalancer.warmup.minimumPercent"]),
+    (f"tls: {{mode: SIMPLE, sni: {'a' * 256}}}", ["tls.sni"]),
     ("loadBalancer: {warmup: {duration: 4000000000s}}", ["loadBalancer.warmup.duration"]),
     (
         "loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 8388609}}}",
