@@ -132,7 +132,7 @@ def test_labels_and_ports_come_from_the_pod_and_else_from_the_proxy() -> None:
     assert declared(fleet.proxy("absent-1", LABELS={"app": "named"}, POD_PORTS=ports)) == ["inbound|9191||"]
     assert declared(fleet.proxy("absent-2", LABELS={"app": "named"}, POD_PORTS="x")) == []
     for number in (0, -1, 65_536, 1e20, float("nan"), "80"):
-        said = [{"name": "http", "containerPort": number}]
+        said = [{"name": "main", "containerPort": number}]
         assert declared(fleet.proxy("absent-3", LABELS={"app": "named"}, POD_PORTS=said)) == []
 
 
