@@ -33,6 +33,7 @@ _COMMAND: Final = re.compile(
     r"(?:_[A-Z0-9_]+)*)(?:\(.*\))?(?::\d+)?\Z"
 )
 """How a variable of Envoy looks; its own word on the whole name comes later."""
+_LONGEST_NAME: Final = 1024  # of query parameters, in Envoy
 _LARGE_BODY: Final = 100 * 1024
 _LARGEST_BODY: Final = 1024 * 1024
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -106,6 +107,9 @@ def _conditions(found: Findings, field: str, conditions: Mapping[str, StringMatc
     for name, condition in conditions.items():
         if not name:
             found.error(field, "a name must not be empty")
+        if len(name.encode()) > _LONGEST_NAME:
+            found.error(field, f"a name is longer than {_LONGEST_NAME} bytes")
+        found.check(field, values.line(name))
         if not (field.endswith("withoutHeaders") and condition.regex == string_match.ANY):
             string_match.check(found, path.child(field, name), condition)
 
