@@ -7,6 +7,7 @@ ask for in place. Not drawn, since Istio has no lossless way through them either
 - a protocol that the clients of a port do not speak: HTTP on the port that is asked in TCP, HTTP/1.1 (``http``) on the
   one that is asked in gRPC, whose trailers HTTP/1.1 does not carry; TLS and HTTPS, which tell services apart by SNI;
 - mTLS mode DISABLE while clients may still send mTLS: clients and servers learn of it at different times;
+- h2UpgradePolicy UPGRADE for the port that is asked in TCP: it says that HTTP is spoken there, whatever is declared;
 - connections of HTTP that are older than a drain over a port that was opaque: the proxy can only cut them;
 - the removal of a port or service that is being asked.
 """
@@ -22,6 +23,7 @@ from tests.story.changes import Change, Raw, istio, text
 
 ANY = ("http", "http2", "grpc", "tcp", "", "appProtocol http", "appProtocol kubernetes.io/h2c", "appProtocol tcp")
 """How a port may be declared: its name's beginning, or appProtocol; "" says nothing."""
+TCP = 7004
 HTTP = tuple(said for said in ANY if "tcp" not in said)
 OVER_HTTP2 = ("http2", "grpc", "tcp", "", "appProtocol kubernetes.io/h2c", "appProtocol grpc")
 OPAQUE = ("tcp", "", "appProtocol tcp", "redis", "mongo")
@@ -32,12 +34,11 @@ IMAGE = "examples.echo"
 BALANCERS = ("ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "PASSTHROUGH")
 POOLS: tuple[Raw, ...] = (
     {"tcp": {"maxConnections": 1000, "connectTimeout": "4s"}},
-    {"http": {"h2UpgradePolicy": "UPGRADE"}},
     {"http": {"useClientProtocol": True}},
     {"http": {"maxRequestsPerConnection": 3}},
     {"http": {"idleTimeout": "20s", "http2MaxRequests": 1000}},
 )
-DISTRIBUTION = [{"from": "*", "to": {"*": 100}}]
+UPGRADE: Raw = {"http": {"h2UpgradePolicy": "UPGRADE"}}
 
 
 @dataclass(slots=True)
@@ -190,8 +191,9 @@ def policy(echo: Echo, dice: random.Random) -> Change:
 
 def policy_of_port(echo: Echo, dice: random.Random) -> Change:
     """One port's policy differs from the others', or no longer."""
-    settings: Raw = dice.choice(({"tls": {"mode": "ISTIO_MUTUAL"}}, {"connectionPool": dice.choice(POOLS)}))
     port = dice.choice(list(PORTS))
+    pool = dice.choice((*POOLS, UPGRADE, UPGRADE) if port != TCP else POOLS)
+    settings: Raw = dice.choice(({"tls": {"mode": "ISTIO_MUTUAL"}}, {"connectionPool": pool}))
     echo.at_port = {} if echo.at_port else {"port": {"number": port}, **settings}
     return Change(name=f"policy of a port: {echo.at_port}", files={"echo.yaml": echo.config()})
 
