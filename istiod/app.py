@@ -15,14 +15,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from crds import core
+from crds import core, diagnostic
+from crds.diagnostic import Code, Diagnostic
 from crds.meta import Object
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
@@ -35,6 +36,7 @@ from istiod.config.store import ConfigStore
 from istiod.debug import server as debug_server
 from istiod.debug.findings import Findings
 from istiod.envoy import blame
+from istiod.mesh import mesh_config
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
 from istiod.watch import directory
@@ -124,7 +126,9 @@ class ControlPlane:
         self._findings = Findings(self._files.position, Lines(say, time.monotonic).say)
         self._refused = asyncio.Event()
         self._pipeline = Pipeline(
-            self._store, lambda found: self._findings.replace("mesh", found), clock=time.monotonic
+            self._store,
+            lambda found: self._findings.replace("mesh", (*found, *self._of_trust_domain())),
+            clock=time.monotonic,
         )
         self._ads = AdsServer(
             self._pipeline,
@@ -152,6 +156,15 @@ class ControlPlane:
             await stop.wait()
             for task in running:
                 task.cancel()
+
+    def _of_trust_domain(self) -> Iterator[Diagnostic]:
+        """A finding where the mesh's settings name another trust domain than the CA issues identities of."""
+        issued, context = self._settings.trust_domain, self._pipeline.context
+        if context is None or not self._settings.mtls_address:
+            return
+        if (named := context.model.settings.trust_domain) != issued:
+            message = f"trustDomain {named} is not {issued}, which the CA issues (--trustDomain): mTLS fails"
+            yield diagnostic.error(Code.BAD_VALUE, mesh_config.KEY, mesh_config.FIELD, message)
 
     async def _watch(self) -> None:
         await directory.watch(

@@ -14,12 +14,13 @@ from typing import TypeAlias
 
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
-from istiod.config.protocols import Changed, OnTarget, Subscription
+from istiod.config.protocols import Changed, OnTarget, RefusedError, Subscription
 from istiod.config.proxy import Proxy
 from istiod.config.push import PushRequest
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.envoy.compiler import Compiler
+from istiod.mesh import claims
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
 from istiod.mesh.endpoint import View
@@ -148,7 +149,10 @@ class Pipeline:
 
         Raises:
             RuntimeError: called before ``ready``.
+            RefusedError: the proxy claims to be a pod of another service account.
         """
+        if self._context is not None and (reason := claims.refusal(self._context, proxy)):
+            raise RefusedError(reason)
         member = _Member(proxy, on_target, self._target(proxy, {}), lambda: None)
         self._members[id(member)] = member
         member.close = lambda: self._leave(member)

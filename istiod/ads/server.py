@@ -26,7 +26,7 @@ from istiod.ads.request import MalformedRequestError, Request, claims, decode_de
 from istiod.ads.session import Shared
 from istiod.ads.status import TypeStatus
 from istiod.ads.transport import Sockets
-from istiod.config.protocols import Configuration
+from istiod.config.protocols import Configuration, RefusedError
 from istiod.config.proxy import Proxy
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -169,7 +169,11 @@ class AdsServer:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane has not read its configuration yet")
         proxy, first = await self._admit(context, decode)
         connection = Connection(context, proxy, self._settings, self._clock, self._sockets)
-        connection.subscribe(self._configuration, self._shared, delta=delta)
+        try:
+            connection.subscribe(self._configuration, self._shared, delta=delta)
+        except RefusedError as refusal:
+            _LOG.warning("refused a stream of %s: %s", context.peer(), refusal)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(refusal))
         self._connections[id(connection)] = connection
         connection.holds.callback(self._connections.pop, id(connection))
         self._end_with_certificate(context, connection)

@@ -16,6 +16,10 @@ OnTarget = Callable[[ResourceSet, Changed | None], None]
 """Told each new target of a proxy; None for the second argument means: anything may have changed."""
 
 
+class RefusedError(Exception):
+    """The proxy may not have configuration; the message says why."""
+
+
 class Subscription(Protocol):
     """A proxy's place in the pipeline, from connect to disconnect."""
 
@@ -33,7 +37,11 @@ class Configuration(Protocol):
         ...
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> Subscription:
-        """Give the proxy its target, now (before returning) and at each change, in the event loop's thread."""
+        """Give the proxy its target, now (before returning) and at each change, in the event loop's thread.
+
+        Raises:
+            RefusedError: the proxy is not what it claims to be.
+        """
         ...
 
 

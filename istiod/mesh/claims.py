@@ -1,0 +1,24 @@
+"""Whether a proxy is the pod that it says it is, as far as the mesh knows pods (DESIGN section 7, features row D10).
+
+The transport has proved namespace and service account; whose pod of that account it is comes from the node id alone. A
+pod that the mesh knows has to have the proved account. A pod that it does not know is taken at its word.
+"""
+
+from __future__ import annotations
+
+from istiod.config.proxy import Proxy
+from istiod.mesh.context import MeshContext
+from wire import spiffe
+
+
+def refusal(context: MeshContext, proxy: Proxy) -> str:
+    """Why the proxy may not be served, naming both accounts; "" if it may, and always without a proved identity."""
+    proved = proxy.peer.identity
+    name = (proxy.node.namespace, proxy.node.name)
+    pod = context.backends.pods.get(name)
+    if proved is None or pod is None:
+        return ""
+    account = spiffe.parse(pod.identity).service_account
+    if account == proved.service_account:
+        return ""
+    return f"pod {'/'.join(name)} runs as service account {account}, the certificate is of {proved}"

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import yaml
+
+from crds.parse import parse
+from istiod import app
+from istiod.config.protocols import RefusedError
+from istiod.config.proxy import Peer, Proxy
+from istiod.config.store import ConfigStore
+from istiod.mesh import claims, context
+from istiod.pipeline import Pipeline
+from istiod.settings import Settings
+from wire import node
+from wire.spiffe import Identity
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: payments-abc, namespace: shop}
+spec: {serviceAccountName: payments, containers: [{name: app, image: x}]}
+status: {podIP: 10.244.0.9}
+"""
+
+
+def store() -> ConfigStore:
+    made = ConfigStore()
+    found = parse(yaml.safe_load(POD)).object
+    assert found is not None
+    made.apply(found)
+    return made
+
+
+def proxy(account: str | None, pod: str = "payments-abc") -> Proxy:
+    identity = Identity("cluster.local", "shop", account) if account else None
+    said = node.parse(f"sidecar~10.244.0.9~{pod}.shop~shop.svc.cluster.local", {"NAMESPACE": "shop"})
+    return Proxy(peer=Peer(address="ipv4:127.0.0.1:1", identity=identity), node=said)
+
+
+def test_a_pod_is_only_who_has_its_account() -> None:
+    mesh = context.build(store().snapshot())
+    assert claims.refusal(mesh, proxy("payments")) == ""
+    assert claims.refusal(mesh, proxy("weak")) == (
+        "pod shop/payments-abc runs as service account payments,"
+        " the certificate is of spiffe://cluster.local/ns/shop/sa/weak"
+    )
+
+
+@pytest.mark.parametrize(("account", "pod"), [("weak", "unknown"), (None, "payments-abc")])
+def test_an_unknown_pod_and_a_plaintext_peer_are_taken_at_their_word(account: str | None, pod: str) -> None:
+    assert claims.refusal(context.build(store().snapshot()), proxy(account, pod)) == ""
+
+
+async def test_who_claims_the_pod_of_another_account_gets_no_configuration() -> None:
+    pipeline = Pipeline(store(), lambda _: None, time.monotonic)
+    pipeline.open()
+    with pytest.raises(RefusedError, match="runs as service account payments"):
+        pipeline.subscribe(proxy("weak"), lambda _target, _changed: None)
+
+
+async def test_a_trust_domain_that_the_ca_does_not_issue_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    plane = app.ControlPlane(Settings(config_dirs=(".",), mtls_address="127.0.0.1:0"))
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"},
+        "data": {"mesh": "trustDomain: my.org"},
+    }
+    found = parse(config).object
+    assert found is not None
+    plane._store.apply(found)
+    plane._opened()
+    said = capsys.readouterr().err
+    assert "M0005 ConfigMap/istio-system/istio data.mesh: trustDomain my.org is not cluster.local" in said
