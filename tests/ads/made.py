@@ -15,7 +15,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 
 from istiod.config import resource
-from istiod.config.protocols import Changed, OnTarget
+from istiod.config.protocols import Changed, OnTarget, RefusedError
 from istiod.config.proxy import Proxy
 from istiod.config.resource import EMPTY, Resource, ResourceSet
 from wire import names
@@ -49,8 +49,11 @@ class Fixed:
         self.listeners: list[OnTarget] = []
         self.proxies: list[Proxy] = []
         self.closed = 0
+        self.refuses = ""
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> _Place:
+        if self.refuses:
+            raise RefusedError(self.refuses)
         self.proxies.append(proxy)
         self.listeners.append(on_target)
         on_target(self.target, None)

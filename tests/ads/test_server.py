@@ -98,6 +98,14 @@ async def test_a_response_on_the_wire_is_what_envoys_api_says(served: Served) ->
         assert not served.server.converged()
 
 
+async def test_whom_the_configuration_refuses_is_told_why(served: Served) -> None:
+    served.configuration.refuses = "the pod is another's"
+    async with served.stream() as call:
+        await call.write(request())
+        assert await refusal(call) == (grpc.StatusCode.PERMISSION_DENIED, "the pod is another's")
+    assert served.server.status() == ()
+
+
 async def test_a_client_that_leaves_is_forgotten(served: Served) -> None:
     async with served.stream() as call:
         await call.write(request())
