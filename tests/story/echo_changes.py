@@ -7,6 +7,9 @@ ask for in place. Not drawn, since Istio has no lossless way through them either
 - a protocol that the clients of a port do not speak: HTTP on the port that is asked in TCP, HTTP/1.1 (``http``) on the
   one that is asked in gRPC, whose trailers HTTP/1.1 does not carry; TLS and HTTPS, which tell services apart by SNI;
 - mTLS mode DISABLE while clients may still send mTLS: clients and servers learn of it at different times;
+- a port that turns from HTTP to opaque while another service's HTTP keeps the port's route table: an idle connection of
+  HTTP/2 on the draining listener is told to leave with its next answer, and that request meets the table without the
+  host (docs/limits.md);
 - h2UpgradePolicy UPGRADE for the port that is asked in TCP: it says that HTTP is spoken there, whatever is declared;
 - connections of HTTP that are older than a drain over a port that was opaque: the proxy can only cut them;
 - the removal of a port or service that is being asked.
@@ -24,6 +27,8 @@ from tests.story.changes import Change, Raw, istio, text
 ANY = ("http", "http2", "grpc", "tcp", "", "appProtocol http", "appProtocol kubernetes.io/h2c", "appProtocol tcp")
 """How a port may be declared: its name's beginning, or appProtocol; "" says nothing."""
 TCP = 7004
+TURNING = frozenset({7001, 7003})
+"""Ports that turn from HTTP to opaque and back."""
 HTTP = tuple(said for said in ANY if "tcp" not in said)
 OVER_HTTP2 = ("http2", "grpc", "tcp", "", "appProtocol kubernetes.io/h2c", "appProtocol grpc")
 OPAQUE = ("tcp", "", "appProtocol tcp", "redis", "mongo")
@@ -207,7 +212,8 @@ def further(echo: Echo, dice: random.Random) -> Change:
         del echo.services[name]
         files = {"echo.yaml": echo.config()} if name in had else {}
         return Change(name=f"Service {name} goes", files=files, gone=(("Service", name),))
-    port, said = dice.choice((*PORTS, 7006)), dice.choice(ANY)
+    port = dice.choice((*PORTS, 7006))
+    said = dice.choice(OPAQUE[:1] if port in TURNING else ANY)
     echo.services[name] = (port, said)
     files = {}
     if dice.random() < 0.5:
@@ -223,8 +229,9 @@ def entry(echo: Echo, dice: random.Random) -> Change:
     if name in echo.entries:
         del echo.entries[name]
         return Change(name=f"{name} goes", files={"around.yaml": echo.around()})
-    said = dice.choice(("HTTP", "HTTP2", "GRPC", "TCP", "TLS"))
-    port = {"number": dice.choice((*PORTS, 7006)), "name": said.lower(), "protocol": said}
+    number = dice.choice((*PORTS, 7006))
+    said = dice.choice(("TCP", "TLS") if number in TURNING else ("HTTP", "HTTP2", "GRPC", "TCP", "TLS"))
+    port = {"number": number, "name": said.lower(), "protocol": said}
     spec: Raw = {"hosts": [f"{name}.example.com"], "ports": [port], "resolution": "STATIC"}
     spec["endpoints"] = [{"address": "192.0.2.1"}]
     if dice.random() < 0.5:
