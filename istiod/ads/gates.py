@@ -6,15 +6,16 @@ of CDS without end can deadlock: hence two gates, each with a way around it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from istiod.ads import subscription
+from istiod.ads import subscription, wanted
 from istiod.ads.stream import Stream
 from istiod.ads.subscription import Subscription
 from istiod.config.resource import Resource
 from wire import names
 
+_NONE: Final[frozenset[str]] = frozenset()
 LINGER_SHARE: Final = 10
 """Lingering clusters may be one in so many of those held ..."""
 LINGER_LEAST: Final = 200
@@ -61,41 +62,61 @@ def switched(stream: Stream) -> bool:
     listeners = stream.subscriptions.get(names.LISTENER)
     if listeners is None:
         return not stream.returned
-    if listeners.overlay or listeners.flights or not listeners.answered:
+    if listeners.flights or not listeners.answered or not _settled(stream, listeners, leaving=False):
         return False
-    return _routes_settled(stream) and all(
-        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, ()), asked=True)
+    routes = stream.subscriptions.get(names.ROUTE)
+    if routes is not None and (routes.flights or not _settled(stream, routes, leaving=True)):
+        return False
+    return all(
+        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - _kept_back(stream, routes), asked=True)
         and _has_all(stream, names.SECRET, listener.refs.get(names.SECRET, ()), asked=False)
         for listener in stream.target.of(names.LISTENER)
+        if listener.name not in listeners.overlay
     )
 
 
 def taken_over(stream: Stream, listeners: Subscription) -> bool:
-    """Whether no listener of the target is still on its way or without its routes, but for what the client refused.
+    """Whether no listener of the target is still on its way or without its routes, but for what is kept back.
 
     A service that changes its protocol moves to a listener of another name, which waits for its routes; if the old one
     left before, connections would pass all rules, and mTLS with them (fault FT27).
     """
-    routes = stream.subscriptions.get(names.ROUTE)
+    out = _kept_back(stream, listeners)
     for name in listeners.overlay:
-        if stream.target.get(names.LISTENER, name) is not None and name not in listeners.refused:
+        if stream.target.get(names.LISTENER, name) is not None and name not in out:
             return False
-    refused = routes.refused.keys() if routes is not None else frozenset[str]()
+    missing = _kept_back(stream, stream.subscriptions.get(names.ROUTE))
     return all(
-        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, frozenset()) - refused, asked=True)
+        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - missing, asked=True)
         for listener in stream.target.of(names.LISTENER)
-        if listener.name not in listeners.refused
+        if listener.name not in out
     )
 
 
-def _routes_settled(stream: Stream) -> bool:
-    routes = stream.subscriptions.get(names.ROUTE)
-    if routes is None:
-        return True
-    return not routes.flights and all(stream.target.get(names.ROUTE, name) is None for name in routes.overlay)
+def _kept_back(stream: Stream, sub: Subscription | None) -> frozenset[str]:
+    """Names of the target that the client will not get as they are."""
+    if sub is None or not (sub.refused or len(stream.quarantine)):
+        return _NONE
+    found = (stream.target.get(sub.type_url, name) for name in sub.overlay)
+    return frozenset(r.name for r in found if r is not None and wanted.kept_back(stream, sub, r))
 
 
-def _has_all(stream: Stream, type_url: str, wanted: frozenset[str] | tuple[str, ...], *, asked: bool) -> bool:
+def _settled(stream: Stream, sub: Subscription, *, leaving: bool) -> bool:
+    """Whether the client has the target, but for what is kept back and of which it has nothing, or what we know.
+
+    What it serves instead is looked at (see _served); a version whose bytes we never saw may name any cluster.
+    ``leaving``: names that the target has not may stay.
+    """
+    out = _kept_back(stream, sub)
+    for name, held in sub.overlay.items():
+        if leaving and stream.target.get(sub.type_url, name) is None:
+            continue
+        if name not in out or not (held is None or isinstance(held, Resource)):
+            return False
+    return True
+
+
+def _has_all(stream: Stream, type_url: str, these: frozenset[str] | tuple[str, ...], *, asked: bool) -> bool:
     """Whether the client has all these names.
 
     Without ``asked`` only those count that the target has: the others come from elsewhere, such as the workload's own
@@ -105,7 +126,7 @@ def _has_all(stream: Stream, type_url: str, wanted: frozenset[str] | tuple[str, 
     return all(
         (sub is not None and name in sub.names and name not in sub.overlay and sub.flight_of(name) is None)
         or not (asked or stream.target.get(type_url, name) is not None)
-        for name in wanted
+        for name in these
     )
 
 
@@ -127,14 +148,21 @@ def _served(stream: Stream) -> set[str]:
 
     A new listener may take up a route that only draining ones used: with it what was on its way out serves again.
     """
-    found: set[str] = set()
-    for type_url in (names.LISTENER, names.ROUTE):
-        sub = stream.subscriptions.get(type_url)
-        for name, held in sub.overlay.items() if sub is not None else ():
-            last = subscription.last_good(held)
-            if last is not None and stream.target.get(type_url, name) is not None:
-                found |= last.refs.get(names.CLUSTER, frozenset())
-    return found
+    old = [*_old(stream, names.LISTENER), *_old(stream, names.ROUTE)]
+    routes = stream.subscriptions.get(names.ROUTE)
+    if routes is not None:
+        named = set[str]().union(*(listener.refs.get(names.ROUTE, _NONE) for listener in old))
+        old += filter(None, (subscription.last_good(routes.overlay.get(name)) for name in named))
+    return set[str]().union(*(resource.refs.get(names.CLUSTER, _NONE) for resource in old))
+
+
+def _old(stream: Stream, type_url: str) -> Iterator[Resource]:
+    """What the client serves under names of the target that are to change."""
+    sub = stream.subscriptions.get(type_url)
+    for name, held in sub.overlay.items() if sub is not None else ():
+        last = subscription.last_good(held)
+        if last is not None and stream.target.get(type_url, name) is not None:
+            yield last
 
 
 def linger(stream: Stream, clusters: Subscription, now: float) -> Mapping[str, float | None]:

@@ -24,7 +24,7 @@ def wanted(stream: Stream, sub: Subscription, name: str) -> Resource | None:
     held = sub.held(name, stream.target)
     if found is None:
         return _missing(sub, name, held)
-    if sub.refused.get(name) != found.version and not _withheld(stream, found, held):
+    if not kept_back(stream, sub, found):
         return found
     last = subscription.last_good(held)
     if last is not None:
@@ -41,8 +41,11 @@ def _substitute(stream: Stream, found: Resource) -> Resource | None:
     return last if all(stream.target.get(t, name) is not None for t, name in named) else None
 
 
-def _withheld(stream: Stream, found: Resource, held: Held) -> bool:
-    return stream.quarantine.holds(found) and subscription.version(held) != found.version
+def kept_back(stream: Stream, sub: Subscription, found: Resource) -> bool:
+    """Whether this resource of the target is not for this client: it refused it, or another one did."""
+    if sub.refused.get(found.name) == found.version:
+        return True
+    return stream.quarantine.holds(found) and subscription.version(sub.held(found.name, stream.target)) != found.version
 
 
 def _missing(sub: Subscription, name: str, held: Held) -> Resource | None:

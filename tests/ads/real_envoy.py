@@ -109,6 +109,14 @@ class RunningEnvoy:
         except aiohttp.ClientError as error:
             return type(error).__name__
 
+    async def total(self, suffix: str) -> int:
+        """The sum of all counters whose names end so."""
+        lines = (await self.admin(f"/stats?filter={suffix}$")).splitlines()
+        return sum(int(line.rpartition(":")[2]) for line in lines)
+
+    async def answers_ok(self, port: int) -> bool:
+        return not (await self.get(port)).startswith(("status", "Client"))
+
     async def answers(self, port: int, text: str) -> bool:
         return await self.get(port) == text
 

@@ -8,7 +8,7 @@ from istiod.ads.request import Request
 from istiod.ads.session import Shared
 from istiod.ads.status import Sync
 from tests.ads import made, model
-from tests.ads.client import OTHER, C, Client, E, L, basic, brief, replaced, without
+from tests.ads.client import OTHER, C, Client, E, L, R, basic, brief, replaced, without
 
 BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
 
@@ -147,3 +147,23 @@ def test_what_a_client_refuses_is_listed_with_its_words_until_the_target_changes
     assert not other.session.wants(bad)
     assert client.set(*basic(), model.make(L, "l2", "1")) != []
     assert list(client.session.rejections()) == []
+
+
+def test_clusters_leave_although_a_listener_is_kept_back_that_another_client_refused() -> None:
+    shared = Shared()
+    client, other = Client(*basic(), shared=shared), Client(*basic(), shared=shared)
+    client.start()
+    other.start()
+    bad = model.make(L, "l2", model.BAD)
+    (lds,) = client.set(*basic(), bad)
+    client.ack(lds, error="no")
+    assert other.set(*without("c1"), bad) == [], "neither the refused listener nor, yet, the removal"
+    assert brief(other.plan(60.0)) == [("Cluster", [], ["c1"])]
+
+
+def test_clusters_stay_that_the_last_good_version_of_a_refused_listener_leads_to() -> None:
+    client = Client(*basic(), model.make(R, "r1", "0", ("c1",)), model.make(L, "l1", "0", (), ("r1",)))
+    client.start()
+    for send in client.set(*without("c1"), model.make(L, "l1", model.BAD, ("c0",), ("r0",))):
+        client.ack(send, error="no")
+    assert client.plan(300.0) == [], "its old route leads to c1, and neither is in the target"

@@ -37,8 +37,10 @@ async def serving(configuration: made.Fixed, write: float) -> AsyncIterator[tupl
     server = AdsServer(configuration, time.monotonic, settings=Settings(write=write))
     port = server.add_plaintext("127.0.0.1:0")
     await server.start()
-    yield server, port
-    await server.stop(0.1)
+    try:
+        yield server, port
+    finally:
+        await server.stop(0.1)
 
 
 async def ack_all(call: Call, got: list[str]) -> None:
@@ -59,7 +61,7 @@ async def test_clients_that_answer_pings_and_never_read_are_cut_and_leave_nothin
     async with serving(configuration, write=1.0) as (server, port):
         before = len(asyncio.all_tasks())
         async with stingy.clients(port, STUCK) as stuck:
-            await until(lambda: len(configuration.listeners) == STUCK, "all are served")
+            await until(lambda: len(configuration.proxies) == STUCK, "all are served")
             async with asyncio.timeout(20):
                 for client in stuck:
                     await client.lost.wait()
