@@ -68,12 +68,13 @@ class Builder:
         every = (chain for server in servers for chain in self._of(place, server))
         return tuple(chain for wanted in every if (chain := taken.add(wanted)) is not None)
 
-    def tables(self, place: Place, servers: Iterable[Server]) -> Iterator[RouteTable]:
-        """The route tables of the HTTP and HTTPS servers that share a listener."""
+    def tables(self, place: Place, servers: Iterable[Server], chains: Iterable[Chain]) -> Iterator[RouteTable]:
+        """The route tables that the chains of a listener name, each of its HTTP or HTTPS servers."""
+        named = {chain.http.rds for chain in chains if chain.http}
         groups: dict[str, list[Server]] = {}
         for server in servers:
-            if server.http:
-                groups.setdefault(table_name(server, place), []).append(server)
+            if server.http and (name := table_name(server, place)) in named:
+                groups.setdefault(name, []).append(server)
         for name, group in groups.items():
             yield gateway_routes.table(name, group, self.index, self.client, self.resolver)
 

@@ -60,7 +60,7 @@ def scope(
         if chains:
             listener = _listener(place, chains)
             listeners[listener.name] = listener
-            routes.update((table.name, table) for table in builder.tables(place, servers))
+            routes.update((table.name, table) for table in builder.tables(place, servers, chains))
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
     needed = {name: one for name, one in {**upstream, **by_name}.items() if name in wanted}
     contexts = [

@@ -320,6 +320,13 @@ def test_a_server_name_is_given_once_and_the_younger_server_told() -> None:
     assert ("DUPLICATE_HOST", "young", "spec.servers") in world.build(*texts).told()
 
 
+def test_a_server_without_a_name_left_has_no_table() -> None:
+    young = world.gateway("young", f"{{{INGRESS}, servers: [{server('a.example', 'mode: ISTIO_MUTUAL')}]}}")
+    old = world.gateway("gw", f"{{{INGRESS}, servers: [{server('a.example', f'mode: SIMPLE, {FILES}')}]}}")
+    _, scope = at_443(old, young)
+    assert sorted(scope.routes) == ["https.443.https.gw.default"]
+
+
 def test_plain_and_secure_servers_do_not_share_a_port() -> None:
     plain = "{port: {number: 443, name: p, protocol: HTTP}, hosts: ['*']}"
     chains, _ = at_443(gateway("'*'", f"{server('a', 'mode: ISTIO_MUTUAL')}, {plain}"))
