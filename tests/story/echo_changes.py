@@ -7,6 +7,8 @@ ask for in place. Not drawn, since Istio has no lossless way through them either
 - a protocol that the clients of a port do not speak: HTTP on the port that is asked in TCP, HTTP/1.1 (``http``) on the
   one that is asked in gRPC, whose trailers HTTP/1.1 does not carry; TLS and HTTPS, which tell services apart by SNI;
 - mTLS mode DISABLE while clients may still send mTLS: clients and servers learn of it at different times;
+- a port that turns from opaque to HTTP/2 while it is asked in HTTP/1.1: its cluster settles on HTTP/2 with the server
+  for a moment before the listener of TCP goes;
 - a port that turns from HTTP to opaque while another service's HTTP keeps the port's route table: an idle connection of
   HTTP/2 on the draining listener is told to leave with its next answer, and that request meets the table without the
   host (docs/limits.md);
@@ -143,7 +145,10 @@ def protocol(echo: Echo, dice: random.Random) -> Change:
     """A port is declared otherwise (fault FT27)."""
     port = dice.choice([*PORTS, 7006])
     known = PORTS.get(port, HTTP)
-    echo.declared[port] = dice.choice([said for said in known if said != echo.declared[port]])
+    before = echo.declared[port]
+    if port == 7001 and before in OPAQUE:
+        known = tuple(said for said in known if said not in OVER_HTTP2 or said in OPAQUE)
+    echo.declared[port] = dice.choice([said for said in known if said != before])
     name = f"port {port} becomes {echo.declared[port] or 'undeclared'}"
     return Change(name=name, workloads=text([echo.pods() if port == 7006 else echo.service()]))
 
