@@ -23,7 +23,7 @@ from tests.ads.real_envoy import until
 from tests.ads.test_server import Call, request
 from wire import names
 
-STUCK = 100
+STUCK = pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.long)])
 
 
 def clusters(count: int, timeout: float = 1.0) -> list[Resource]:
@@ -56,12 +56,13 @@ async def ack_all(call: Call, got: list[str]) -> None:
         await call.write(answer)
 
 
-async def test_clients_that_answer_pings_and_never_read_are_cut_and_leave_nothing() -> None:
+@STUCK
+async def test_clients_that_answer_pings_and_never_read_are_cut_and_leave_nothing(count: int) -> None:
     configuration = made.Fixed(made.targets(*clusters(2_000)))
     async with serving(configuration, write=1.0) as (server, port):
         before = len(asyncio.all_tasks())
-        async with stingy.clients(port, STUCK) as stuck:
-            await until(lambda: len(configuration.proxies) == STUCK, "all are served")
+        async with stingy.clients(port, count) as stuck:
+            await until(lambda: len(configuration.proxies) == count, "all are served")
             async with asyncio.timeout(20):
                 for client in stuck:
                     await client.lost.wait()
@@ -71,12 +72,13 @@ async def test_clients_that_answer_pings_and_never_read_are_cut_and_leave_nothin
             assert all(client.taken == 0 for client in stuck)
 
 
-async def test_stuck_clients_cost_the_others_no_response() -> None:
+@STUCK
+async def test_stuck_clients_cost_the_others_no_response(count: int) -> None:
     configuration = made.Fixed(made.targets(*clusters(500)))
     async with serving(configuration, write=60.0) as (_, port):
         got = await followed(configuration, port)
-        async with stingy.clients(port, STUCK):
-            await until(lambda: len(configuration.listeners) == STUCK, "all are served")
+        async with stingy.clients(port, count):
+            await until(lambda: len(configuration.listeners) == count, "all are served")
             assert await followed(configuration, port) == got
 
 

@@ -45,7 +45,7 @@ def istiod(folder: Path) -> Iterator[str]:
 
 
 def dumped(address: str, node_id: str, metadata: Mapping[str, Any]) -> Iterable[Message]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while True:
         try:
             return [
