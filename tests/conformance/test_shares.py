@@ -29,7 +29,6 @@ NOT_YET: Final[Mapping[str, str]] = {
     "envoyfilter": "EnvoyFilter",
     "jwt-routing": "RequestAuthentication",
     "ratelimit-local": "EnvoyFilter",
-    "se-dns-capture": "addresses that are given to ServiceEntries without any",
     "se-tls-origination": "workloadSelector and credentialName of a DestinationRule",
 }
 SAMPLE: Final = 8
