@@ -12,7 +12,8 @@ ask for in place. Not drawn, since Istio has no lossless way through them either
 - a port that turns from HTTP to opaque while another service's HTTP keeps the port's route table: an idle connection of
   HTTP/2 on the draining listener is told to leave with its next answer, and that request meets the table without the
   host (docs/limits.md);
-- h2UpgradePolicy UPGRADE for the port that is asked in TCP: it says that HTTP is spoken there, whatever is declared;
+- h2UpgradePolicy UPGRADE for a port that is asked in TCP or turns opaque: it says that HTTP is spoken there, whatever is
+  declared;
 - connections of HTTP that are older than a drain over a port that was opaque: the proxy can only cut them;
 - the removal of a port or service that is being asked.
 """
@@ -202,7 +203,7 @@ def policy(echo: Echo, dice: random.Random) -> Change:
 def policy_of_port(echo: Echo, dice: random.Random) -> Change:
     """One port's policy differs from the others', or no longer."""
     port = dice.choice(list(PORTS))
-    pool = dice.choice((*POOLS, UPGRADE, UPGRADE) if port != TCP else POOLS)
+    pool = dice.choice(POOLS if port == TCP or port in TURNING else (*POOLS, UPGRADE, UPGRADE))
     settings: Raw = dice.choice(({"tls": {"mode": "ISTIO_MUTUAL"}}, {"connectionPool": pool}))
     echo.at_port = {} if echo.at_port else {"port": {"number": port}, **settings}
     return Change(name=f"policy of a port: {echo.at_port}", files={"echo.yaml": echo.config()})
