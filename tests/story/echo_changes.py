@@ -12,8 +12,8 @@ ask for in place. Not drawn, since Istio has no lossless way through them either
 - a port that turns from HTTP to opaque while another service's HTTP keeps the port's route table: an idle connection of
   HTTP/2 on the draining listener is told to leave with its next answer, and that request meets the table without the
   host (docs/limits.md);
-- h2UpgradePolicy UPGRADE for a port that is asked in TCP or turns opaque: it says that HTTP is spoken there, whatever is
-  declared;
+- h2UpgradePolicy UPGRADE for a port that is asked in TCP or turns opaque: it says that HTTP is spoken there, whatever
+  is declared;
 - connections of HTTP that are older than a drain over a port that was opaque: the proxy can only cut them;
 - the removal of a port or service that is being asked.
 """
