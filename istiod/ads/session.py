@@ -115,10 +115,12 @@ class AdsSession:
     def rejections(self) -> Iterator[Rejection]:
         """What this client will not take of its target, until that changes."""
         for sub in self._stream.subscriptions.values():
-            for name, version in sub.refused.items():
-                found = self._stream.target.get(sub.type_url, name)
-                if found is not None and found.version == version:
-                    yield Rejection(resource=found, error=sub.reasons[name])
+            wanted = ((self._stream.target.get(sub.type_url, name), name) for name in sub.refused)
+            yield from (
+                Rejection(resource=found, error=sub.reasons[name])
+                for found, name in wanted
+                if found is not None and found.version == sub.refused[name]
+            )
 
     def wants(self, resource: Resource) -> bool:
         """Whether this very resource is in the target."""
