@@ -12,6 +12,9 @@ if ! python3 -c 'import ensurepip' 2>/dev/null; then
     apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null
 fi
 [ -x .venv/bin/python ] || python3 -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+# The lock is whole, so nothing is resolved: pip before 23.3 would look for the newest release of what is asked for with an
+# extra, and refuse it for want of a hash.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+.venv/bin/python -m pip --disable-pip-version-check check >/dev/null
 # The project's own programs (istiod, pilot-agent, meshnode), from this checkout.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
