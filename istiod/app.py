@@ -95,13 +95,16 @@ class Lines:
             self._emit(line)
 
 
-def syncz(status: ProxyStatus, moment: float) -> Mapping[str, Any]:
-    """A connected proxy as /debug/syncz shows it. ``acked`` is the age in seconds of its newest ACK at ``moment``."""
+def syncz(status: ProxyStatus, moment: float, *, pending: bool) -> Mapping[str, Any]:
+    """A connected proxy as /debug/syncz shows it. ``acked`` is the age in seconds of its newest ACK at ``moment``.
+
+    Nobody is settled while something is ``pending``: what /debug/configz shows and all have settled on is what serves.
+    """
     return {
         "proxy": f"{status.proxy.node.name}.{status.proxy.node.namespace}",
         "node": status.proxy.node.id,
         "identity": str(status.proxy.peer.identity) if status.proxy.peer.identity else None,
-        "settled": status.settled,
+        "settled": status.settled and not pending,
         "target": status.target,
         "acked": None if status.acked_at is None else round(moment - status.acked_at, 4),
         "types": {
@@ -227,11 +230,15 @@ class ControlPlane:
         if settings.mtls_address:
             self._ads.add_mtls(settings.mtls_address, serving.credentials(client_certificates=True))
 
+    def _syncz(self) -> list[Mapping[str, Any]]:
+        moment, pending = time.monotonic(), self._pipeline.pending
+        return [syncz(status, moment, pending=pending) for status in self._ads.status()]
+
     def _pages(self) -> debug_server.Sources:
         return debug_server.Sources(
             ready=lambda: self._pipeline.ready,
             findings=self._findings.current,
-            syncz=lambda: [syncz(status, time.monotonic()) for status in self._ads.status()],
+            syncz=self._syncz,
             configz=lambda: [shown(item) for item in self._store.snapshot()],
         )
 

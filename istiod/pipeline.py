@@ -81,6 +81,11 @@ class Pipeline:
         return self._context
 
     @property
+    def pending(self) -> bool:
+        """Whether something changed that no target holds yet."""
+        return self._waiting is not None
+
+    @property
     def compiled(self) -> Mapping[str, int]:
         """Generator calls so far, by type URL (and VIRTUAL_HOST), for tests and metrics."""
         return self._compiler.compiled

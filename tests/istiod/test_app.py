@@ -16,10 +16,12 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from crds.parse import parse
 from istiod import __main__ as program
 from istiod import app
+from istiod.ads.server import ProxyStatus
 from istiod.ca import tokens
+from istiod.config.proxy import Peer, Proxy
 from istiod.settings import Settings
 from tests.ads.real_envoy import until
-from wire import names
+from wire import names, node
 
 SERVICE = """
 apiVersion: v1
@@ -217,6 +219,14 @@ def answer_to(response: discovery_pb2.DeltaDiscoveryResponse, error: str) -> dis
     if error:
         said.error_detail.message = error
     return said
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_nobody_is_settled_while_a_change_waits_to_be_pushed(pending: bool) -> None:  # noqa: FBT001 (a case)
+    claims = node.parse("sidecar~10.244.0.77~web.shop~shop.svc.cluster.local", {"NAMESPACE": "shop"})
+    proxy = Proxy(peer=Peer(address="ipv4:127.0.0.1:1", identity=None), node=claims)
+    status = ProxyStatus(proxy=proxy, types=(), target=1, settled=True, acked_at=1.0)
+    assert app.syncz(status, 3.0, pending=pending)["settled"] is not pending
 
 
 def test_a_line_is_said_once_a_minute() -> None:

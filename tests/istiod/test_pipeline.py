@@ -136,7 +136,9 @@ async def test_an_endpoint_change_says_which_endpoints_and_nothing_else(world: W
     world.pipeline.subscribe(proxy("a"), told)
     assert told.targets[0].get(names.ENDPOINT, WEB) is not None
     put(world.store, MORE)
+    assert world.pipeline.pending
     await until(told, 2)
+    assert not world.pipeline.pending
     assert told.changes[1] == {names.ENDPOINT: frozenset({WEB})}
     assert told.targets[1].layers[names.CLUSTER] == told.targets[0].layers[names.CLUSTER]
 
