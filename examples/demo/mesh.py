@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import pathlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +41,29 @@ class BookInfo:
 
     async def proxies(self) -> list[dict[str, Any]]:
         """What /debug/syncz says: each connected proxy, its target number, whether it has ACKed all of it, and when."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.debug}/debug/syncz") as response:
+        return await self._page("syncz")
+
+    async def _page(self, name: str) -> list[dict[str, Any]]:
+        async with aiohttp.ClientSession() as session, session.get(f"{self.debug}/debug/{name}") as response:
             found: list[dict[str, Any]] = await response.json()
             return found
+
+    async def told(self) -> None:
+        """Wait until every proxy knows which pods are ready: a pod is ready a moment before the others hear of it.
+
+        Raises:
+            TimeoutError: not within PATIENCE seconds.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if await self._all_told():
+                    return
+                await asyncio.sleep(0.02)
+
+    async def _all_told(self) -> bool:
+        published = (json.loads(file.read_text()) for file in self.mesh.runtime.glob("EndpointSlice.*"))
+        known = (each for each in await self._page("configz") if each["kind"] == "EndpointSlice")
+        return serving(published) == serving(known) and all(proxy["settled"] for proxy in await self.proxies())
 
     async def converge(self, change: str | pathlib.Path) -> float:
         """Apply a change of configuration; the seconds from its file's change to the last ACK of any proxy.
@@ -63,6 +84,17 @@ class BookInfo:
                 await asyncio.sleep(0.02)
 
 
+def serving(slices: Iterable[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """Namespace, name and address of each endpoint that is ready."""
+    return {
+        (each["metadata"]["namespace"], each["metadata"]["name"], address)
+        for each in slices
+        for endpoint in each["endpoints"]
+        if endpoint["conditions"]["ready"]
+        for address in endpoint["addresses"]
+    }
+
+
 @contextlib.asynccontextmanager
 async def bookinfo(port: int = 0, name: str = "") -> AsyncIterator[BookInfo]:
     """Bring BookInfo up; its gateway answers on this port of the loopback (0: a free one).
@@ -75,4 +107,6 @@ async def bookinfo(port: int = 0, name: str = "") -> AsyncIterator[BookInfo]:
         gateway = await mesh.forward_gateway(port)
         debug = await mesh.forward("istiod", names.DEBUG_PORT, namespace=names.ROOT_NAMESPACE)
         async with traffic.Client(f"http://127.0.0.1:{gateway}") as client:
-            yield BookInfo(mesh=mesh, client=client, debug=f"http://127.0.0.1:{debug}")
+            found = BookInfo(mesh=mesh, client=client, debug=f"http://127.0.0.1:{debug}")
+            await found.told()
+            yield found

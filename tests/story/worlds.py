@@ -33,7 +33,9 @@ async def world(files: Iterable[Path | str], options: Options | None = None) -> 
         gateway = await mesh.forward_gateway()
         debug = await mesh.forward("istiod", names.DEBUG_PORT, namespace=names.ROOT_NAMESPACE)
         async with traffic.Client(f"http://127.0.0.1:{gateway}") as client:
-            yield BookInfo(mesh=mesh, client=client, debug=f"http://127.0.0.1:{debug}")
+            found = BookInfo(mesh=mesh, client=client, debug=f"http://127.0.0.1:{debug}")
+            await found.told()
+            yield found
 
 
 def runs_here() -> str:
