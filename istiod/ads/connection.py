@@ -144,6 +144,8 @@ class Connection:
                 self._take(decode(raw).request)
         except tuple(REFUSALS) as refusal:
             self.end(REFUSALS[type(refusal)], str(refusal))
+        except grpc.aio.BaseError:
+            self.end(grpc.StatusCode.UNAVAILABLE, "the server has stopped")
         except Exception:
             _LOG.exception("stream of %s ends", self.proxy.node.id[:200])
             self.end(grpc.StatusCode.INTERNAL, "a fault of the control plane")

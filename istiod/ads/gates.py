@@ -33,17 +33,25 @@ def closed(stream: Stream, now: float) -> bool:
 def names_missing_cluster(stream: Stream, resource: Resource) -> bool:
     """Whether a listener or route names a cluster of the target that the client does not surely have.
 
-    Of a client that came back and withholds CDS nothing is sure.
+    Of a client that came back and withholds CDS only those are sure whose endpoints it brought: they were warm once.
     """
     clusters = stream.clusters
     if clusters is None:
-        return stream.returned and bool(resource.refs.get(names.CLUSTER))
+        return stream.returned and not all(_was_warm(stream, name) for name in resource.refs.get(names.CLUSTER, ()))
     if not clusters.overlay:
         return False
     return any(
         _missing(clusters, name) and stream.target.get(names.CLUSTER, name) is not None
         for name in resource.refs.get(names.CLUSTER, ())
     )
+
+
+def _was_warm(stream: Stream, name: str) -> bool:
+    cluster, endpoints = stream.target.get(names.CLUSTER, name), stream.subscriptions.get(names.ENDPOINT)
+    if cluster is None or endpoints is None:
+        return False
+    asked = cluster.refs.get(names.ENDPOINT) or {name}
+    return all(one in endpoints.names and endpoints.held(one, stream.target) is not None for one in asked)
 
 
 def _missing(clusters: Subscription, name: str) -> bool:
@@ -166,14 +174,15 @@ def _old(stream: Stream, type_url: str) -> Iterator[Resource]:
 
 
 def linger(stream: Stream, clusters: Subscription, now: float) -> Mapping[str, float | None]:
-    """When each leaving cluster goes; None until gate B."""
+    """When each leaving cluster goes; None until gate B, and while something that serves leads to it."""
     found = leaving(stream, clusters)
     if not found:
         return {}
     again = _served(stream)
     due = {name: None if name in again else stream.linger.get(name) for name in found}
-    if None in due.values() and switched(stream):
-        due = {name: now + stream.timing.linger if at is None else at for name, at in due.items()}
+    if any(at is None and name not in again for name, at in due.items()) and switched(stream):
+        start = now + stream.timing.linger
+        due = {name: start if at is None and name not in again else at for name, at in due.items()}
     return _capped(due, stream, now)
 
 

@@ -262,8 +262,8 @@ class Subscription:
         """The client refused this response: the one resource that is to blame, or None while that is unknown.
 
         Envoy applies the good resources of a refused response and says so nowhere, so every name of it becomes unsure
-        and is sent again in halves (DESIGN section 5). So is what was removed: it is gone, but would come back in the
-        client's list of what it holds.
+        and is sent again in two parts (DESIGN section 5). So is what was removed: it is gone, but would come back in
+        the client's list of what it holds.
         """
         self.error = error
         for name in flight.removed:
@@ -279,9 +279,7 @@ class Subscription:
             held = self.held(name, target)
             before = held if isinstance(held, Unsure) else Unsure(held, _NONE)
             self.overlay[name] = Unsure(before.last, before.versions | {resource.version})
-        order = list(items)
-        halves = (tuple(order[: len(order) // 2]), tuple(order[len(order) // 2 :]))
-        self.retry = (*(half for half in halves if half), *self.retry)
+        self.retry = (*(part for part in _parts(tuple(items), error) if part), *self.retry)
         return None
 
     def _blame(self, name: str, resource: Resource, target: ResourceSet) -> Resource:
@@ -293,6 +291,19 @@ class Subscription:
         self.refused[name] = resource.version
         self.reasons[name] = self.error
         return resource
+
+
+def _parts(order: tuple[str, ...], error: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What to send apart after a refusal: those that the client's words name from the others, else two halves.
+
+    Envoy says ``Error adding/updating listener(s) NAME: ...`` with a line for each. In state of the world a half would
+    remove the other half from a client that came back, so the words matter there.
+    """
+    words = f" {' '.join(error.split())}"
+    named = tuple(name for name in order if f" {name}: " in words)
+    if named and len(named) < len(order):
+        return tuple(name for name in order if name not in named), named
+    return order[: len(order) // 2], order[len(order) // 2 :]
 
 
 def differing(type_url: str, before: ResourceSet, after: ResourceSet) -> Iterator[str]:

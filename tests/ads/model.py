@@ -68,6 +68,7 @@ class Envoy:
     outbox: deque[tuple[float, Request]] = field(default_factory=deque)
     named: dict[str, float] = field(default_factory=dict)
     cds_open: bool = False
+    names_guilty: bool = True
     linger: float = 60.0
     spoiled: set[str] = field(default_factory=set)
     excused: set[str] = field(default_factory=set)
@@ -126,7 +127,9 @@ class Envoy:
             self.outbox.append((self.now, request))
 
     def _answer(self, send: Send, errors: list[str]) -> None:
-        error = "; ".join(errors) if errors else None
+        error = None
+        if errors:
+            error = "\n".join(f"{name}: refused" for name in errors) if self.names_guilty else "refused"
         self.nonces[send.type_url] = send.nonce
         if error:
             self.refusals += 1

@@ -106,8 +106,6 @@ class Ground:
                 found.append(made.listener(f"l{at}", self.ports[at], chance.choice(("r0", "r1"))))
         if chance.random() < 0.2:
             found.append(without_chains("bad", self.ports[3]))
-        if chance.random() < 0.1:
-            found.append(made.cluster("bad", timeout=-1.0))
         return found
 
 
@@ -147,19 +145,30 @@ class Sequence:
     async def _event(self, chance: random.Random) -> None:
         event = chance.choices(("change", "cut", "replace"), (6, 2, 2))[0]
         if event == "change":
-            self.configuration.set(*self.same(self.ground.draw(chance)))
+            self.configuration.set(*self.same(self._draw(chance)))
             return
         await self._calm()
+        streams = set(self.server._connections)
         if event == "replace":
-            before = self.server
+            before, streams = self.server, set()
             now = [r for t in self.configuration.target.layers for r in self.configuration.target.of(t)]
             other = self.delta and chance.random() < 0.5
-            await self.start_server(self.ground.draw(chance) if other else now)
+            await self.start_server(self._draw(chance) if other else now)
             await before.stop(0.1)
         self.link.cut()
         if not self.delta:  # what vanishes before its first answers vanishes at once (docs/limits.md)
-            await until(lambda: bool(self.server.status()), "it is back")
-            await self._calm()
+            await until(lambda: self._is_back(streams), "it is back")
+
+    def _is_back(self, before: set[int]) -> bool:
+        now = self.server._connections.keys()
+        return bool(now) and not now & before and self._all_is_said()
+
+    def _draw(self, chance: random.Random) -> list[Resource]:
+        """A target. A cluster whose refusal names nobody is for delta only (docs/limits.md)."""
+        found = self.ground.draw(chance)
+        if chance.random() < 0.1 and self.delta:
+            found.append(made.cluster("bad", timeout=-1.0))
+        return found
 
     async def _calm(self) -> None:
         """Wait while a refusal is under way: what Envoy has of it is not said after a reconnect."""
@@ -179,6 +188,11 @@ class Sequence:
         return all(
             names.ROUTE in stream.subscriptions
             and not any(sub.flights or sub.retry for sub in stream.subscriptions.values())
+            and not any(
+                name != "bad" and stream.target.get(sub.type_url, name) is not None
+                for sub in stream.subscriptions.values()
+                for name in sub.overlay
+            )
             for stream in streams
         )
 
@@ -196,7 +210,7 @@ class Sequence:
         try:
             async with http.get(url) as response:
                 if response.status != 200:
-                    self.failures.append(f"{response.status} {await response.text()}")
+                    self.failures.append(f"{time.monotonic():.2f} {response.status} {await response.text()}")
         except aiohttp.ClientError as error:
             if strict:  # a kept connection may close between two requests
                 self.failures.append(repr(error))
@@ -244,7 +258,7 @@ async def dumped(envoy: RunningEnvoy) -> Dump:
     """What Envoy serves. Whatever is still warming stands under a name of its own."""
     dump = json.loads(await envoy.admin("/config_dump?include_eds"))
     clusters, listeners, routes, endpoints = (
-        next(c for c in dump["configs"] if c["@type"].endswith(f".{kind}ConfigDump"))
+        next((c for c in dump["configs"] if c["@type"].endswith(f".{kind}ConfigDump")), {})
         for kind in ("Clusters", "Listeners", "Routes", "Endpoints")
     )
     return {

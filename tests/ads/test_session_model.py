@@ -190,9 +190,10 @@ class Refusing(Streams):
 
     delta = True
 
-    @initialize(wanted=target_sets(ANY))
-    def start(self, wanted: ResourceSet) -> None:
+    @initialize(wanted=target_sets(ANY), names_guilty=st.booleans())
+    def start(self, wanted: ResourceSet, names_guilty: bool) -> None:  # noqa: FBT001 (drawn)
         self._start(wanted)
+        self.envoy.names_guilty = names_guilty
 
     @rule(wanted=target_sets(ANY), told=st.booleans())
     def change(self, wanted: ResourceSet, told: bool) -> None:  # noqa: FBT001 (drawn)

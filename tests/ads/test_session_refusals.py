@@ -167,3 +167,16 @@ def test_clusters_stay_that_the_last_good_version_of_a_refused_listener_leads_to
     for send in client.set(*without("c1"), model.make(L, "l1", model.BAD, ("c0",), ("r0",))):
         client.ack(send, error="no")
     assert client.plan(300.0) == [], "its old route leads to c1, and neither is in the target"
+    assert client.session.wake is None, "nothing will be due before something is said"
+
+
+def test_resources_that_the_client_names_are_sent_apart_from_the_others() -> None:
+    client = Client(*basic())
+    client.start()
+    new = [model.make(L, f"n{i}", model.BAD if i == 2 else "0", ("c0",)) for i in range(4)]
+    (lds,) = client.set(*basic(), *new)
+    (others,) = client.ack(lds, error="Error adding/updating listener(s) n2: error adding listener:\nno such filter")
+    assert made.named(others.resources) == ["n0", "n1", "n3"]
+    (guilty,) = client.ack(others)
+    assert made.named(guilty.resources) == ["n2"]
+    assert client.ack(guilty, error="Error adding/updating listener(s) n2: no") == []

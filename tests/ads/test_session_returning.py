@@ -63,3 +63,14 @@ def test_a_returning_client_that_withholds_cds_is_not_settled() -> None:
     assert client.session.settled(), "it asked for nothing"
     client.ask(E, "c0", "c1", initial={r.name: r.version for r in client.target.of(E)})
     assert not client.session.settled()
+
+
+def test_routes_of_a_client_that_withholds_cds_move_to_clusters_that_were_warm_once() -> None:
+    client = Client(*basic(), model.make(R, "r1", "0", ("c1",)), model.make(R, "r2", "0", ("gone",)))
+    assert client.ask(E, "c0", "c1", "old", initial={"c0": "0", "old": "0"}) == []
+    held = dict.fromkeys(("r0", "r1", "r2"), "old")
+    assert client.ask(R, *held, initial=held) == []
+    (eds,) = client.plan(0.2)
+    assert made.named(eds.resources) == ["c0", "c1"]
+    (rds,) = client.plan(4.8)
+    assert made.named(rds.resources) == ["r0"], "c1 may be warming for the first time, and gone is unknown"
