@@ -78,6 +78,7 @@ class Compiler:
         self._settings: MeshSettings | None = None
         self._memo: WeakValueDictionary[tuple[int, int], _Entry] = WeakValueDictionary()
         self._layers: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
+        self._sources: WeakValueDictionary[int, _Layer] = WeakValueDictionary()
         self._sets: WeakValueDictionary[Hashable, ResourceSet] = WeakValueDictionary()
         self._assignments: WeakValueDictionary[Hashable, Assignments] = WeakValueDictionary()
         self._book = Book(self.compiled)
@@ -145,22 +146,29 @@ class Compiler:
         settings: MeshSettings,
         make: Callable[[Any, MeshSettings], _Entry],
     ) -> _Layer:
-        before = self._layers.get(key)
+        known = self._sources.get(id(source))  # keys share what they get
+        if known is None or known.source is not source or known.settings is not settings:
+            known = self._sources[id(source)] = self._changed_layer(self._layers.get(key), source, settings, make)
+        self._layers[key] = known
+        return known
+
+    def _changed_layer(
+        self,
+        before: _Layer | None,
+        source: Mapping[str, Any],
+        settings: MeshSettings,
+        make: Callable[[Any, MeshSettings], _Entry],
+    ) -> _Layer:
         if before is None or before.settings is not settings:
             made = _layer_of({name: self._entry(source[name], settings, make) for name in sorted(source)})
             made.source, made.settings = source, settings
-        elif before.source is source:
+            return made
+        old = before.source
+        fresh = {name: leaf for name, leaf in source.items() if old.get(name) is not leaf}
+        if not fresh and len(source) == len(old):
+            before.source = source
             return before
-        else:
-            old = before.source
-            fresh = {name: leaf for name, leaf in source.items() if old.get(name) is not leaf}
-            if not fresh and len(source) == len(old):
-                before.source = source
-                return before
-            pins = {name: self._entry(leaf, settings, make) for name, leaf in fresh.items()}
-            made = before.patched(source, pins)
-        self._layers[key] = made
-        return made
+        return before.patched(source, {name: self._entry(leaf, settings, make) for name, leaf in fresh.items()})
 
     def _entry(self, leaf: _Leaf, settings: MeshSettings, make: Callable[[Any, MeshSettings], _Entry]) -> _Entry:
         key = (id(leaf), id(settings))
@@ -185,7 +193,10 @@ class Compiler:
 
     def _table(self, leaf: RouteTable, settings: MeshSettings) -> _Entry:
         self.compiled[names.ROUTE] += 1
-        hosts = tuple(self._entry(host, settings, self._virtual_host) for host in leaf.virtual_hosts)
+        known, of = self._memo.get, id(settings)  # most of a thousand virtual hosts are known
+        hosts = tuple(
+            known((id(host), of)) or self._entry(host, settings, self._virtual_host) for host in leaf.virtual_hosts
+        )
         return _Entry(leaf, settings, route.table(leaf, [host.made for host in hosts]), hosts)
 
     def _virtual_host(self, leaf: VirtualHost, settings: MeshSettings) -> _Entry:

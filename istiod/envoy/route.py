@@ -46,9 +46,7 @@ def table(source: RouteTable, frames: Iterable[Frame]) -> Resource:
     """The resource of a route table from the frames of its virtual hosts, in order; version = digest of digests."""
     parts = list(frames)
     head = wellknown.encode(_head(source))
-    digest = hashlib.blake2b(head, digest_size=8)
-    for part in parts:
-        digest.update(part.digest)
+    digest = hashlib.blake2b(b"".join((head, *(part.digest for part in parts))), digest_size=8)
     return resource.make(
         source.name,
         names.ROUTE,

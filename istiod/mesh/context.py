@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from crds.diagnostic import Diagnostic
@@ -45,7 +46,7 @@ from istiod.mesh.inbound import Place
 from istiod.mesh.memo import Memo
 from istiod.mesh.model import Model, Summary
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
-from istiod.mesh.scope import OutboundScope, Scope, ScopeKey
+from istiod.mesh.scope import Scope, ScopeKey
 from istiod.mesh.service import Labels
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
@@ -302,17 +303,15 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     place = _place(node, pod)
     key = _key(context, proxy, pod, place)
     if node.type is NodeType.ROUTER:
-        return memo.of_parts(model.settings, memo.of_key(key, lambda before: _router(context, key, before)), None)
-    shape = inbound.shape(model, place)
+        router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
+        return memo.of_parts(model.settings, memo.of_key(key, router), None)
+    known = (node, pod, *inbound.inputs(model, node.namespace))
+    shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place))
     return memo.of_parts(
         model.settings,
-        memo.of_key(key, lambda before: outbound.scope(model, context.virtual_services, key, before, memo.recall)),
+        memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall)),
         memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings)),
     )
-
-
-def _router(context: MeshContext, key: ScopeKey, before: OutboundScope | None) -> OutboundScope:
-    return gateways.scope(context.model, context.virtual_services, context.gateways, key, before, context.memo.recall)
 
 
 def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:

@@ -100,7 +100,9 @@ class PolicyIndex:
         return self._in(home, service.host, lambda rule: exported(rule.export_to, client))
 
     def _in(self, home: str, host: str, usable: Callable[[HostPolicy], bool]) -> HostPolicy | None:
-        rules = self.by_namespace.get(home, {})
+        rules = self.by_namespace.get(home)
+        if not rules:
+            return None
         if (exact := next(filter(usable, rules.get(host, ())), None)) is not None:
             return exact
         patterns = (p for p in self.patterns.get(home, ()) if hosts.matches(p, host))

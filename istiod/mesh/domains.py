@@ -20,10 +20,19 @@ def of_host(host: str, namespace: str, dns_domain: str) -> Names:
     suffix = f".svc.{dns_domain}"
     if not host.endswith(suffix):
         return (host, f"{host}.")
-    short = host.removesuffix(suffix)
-    name, dot, home = short.rpartition(".")
-    own = (name,) if dot and home == namespace else ()
-    return (host, f"{host}.", *own, short, f"{short}.svc")
+    name, home = short(host, dns_domain)
+    own = (name,) if home and home == namespace else ()
+    within = host.removesuffix(suffix)
+    return (host, f"{host}.", *own, within, f"{within}.svc")
+
+
+def short(host: str, dns_domain: str) -> tuple[str, str]:
+    """A host's shortest name and the namespace whose clients may use it; ("", "") where there is none."""
+    suffix = f".svc.{dns_domain}"
+    if host.startswith("*") or not host.endswith(suffix):
+        return "", ""
+    name, _, home = host.removesuffix(suffix).rpartition(".")
+    return (name, home) if name else ("", "")
 
 
 def of_service(service: Service, namespace: str, dns_domain: str) -> Names:

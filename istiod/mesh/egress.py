@@ -51,7 +51,7 @@ class Sight:
 def sight(model: Model, index: VirtualServiceIndex, key: ScopeKey, recall: Recall) -> Sight:
     """What sidecars of a key see."""
     if key.sidecar is None:
-        services = model.registry.visible(key.namespace)
+        services = visible(model.registry, key.namespace, recall)
         return Sight(
             views=(View(services=services, index=index, listener=Egress(binds=not key.captured)),),
             services=services,
@@ -73,6 +73,11 @@ def sight(model: Model, index: VirtualServiceIndex, key: ScopeKey, recall: Recal
     )
 
 
+def visible(known: Registry, namespace: str, recall: Recall) -> tuple[Service, ...]:
+    """Registry.visible, remembered: the same object while the registry is the same."""
+    return recall.of_many(("visible", namespace), (known,), lambda: known.visible(namespace))
+
+
 def _settings(settings: MeshSettings, said: Sidecar, recall: Recall) -> MeshSettings:
     """The mesh's settings with the Sidecar's word on unknown hosts."""
     mode = said.outbound
@@ -84,22 +89,22 @@ def _settings(settings: MeshSettings, said: Sidecar, recall: Recall) -> MeshSett
 def _view(known: Registry, index: VirtualServiceIndex, namespace: str, listener: Egress, recall: Recall) -> View:
     seen, hidden = listener.patterns(namespace)
     everything = seen == _EVERYTHING and not hidden
-    services = known.visible(namespace) if everything else _chosen(known, namespace, seen, hidden)
+    services = visible(known, namespace, recall) if everything else _chosen(known, namespace, seen, hidden)
     trimmed = (_with_port(one, listener, recall) for one in services)
     return View(
-        services=tuple(one for one in trimmed if one is not None),
+        services=services if listener.port is None else tuple(one for one in trimmed if one is not None),
         index=index if everything else index.importing(partial(_imported, seen, hidden)),
         listener=listener,
     )
 
 
-def _chosen(known: Registry, namespace: str, seen: Patterns, hidden: Patterns) -> Iterable[Service]:
+def _chosen(known: Registry, namespace: str, seen: Patterns, hidden: Patterns) -> tuple[Service, ...]:
     """The services that a listener names, one per host (Istio: selectServices)."""
     by_host: dict[str, list[Service]] = {}
     for service in sorted(_named(known, namespace, seen), key=registry.age):
         if not _holds(hidden, service.namespace, partial(hosts.matches, host=service.host)):
             by_host.setdefault(service.host, []).append(service)
-    return sorted((registry.preferred(found, namespace) for found in by_host.values()), key=registry.age)
+    return tuple(sorted((registry.preferred(found, namespace) for found in by_host.values()), key=registry.age))
 
 
 _EVERYTHING: Patterns = {sidecars.ANY_NAMESPACE: (_EVERY_HOST,)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import clusters, gateway_chains, leaves, outbound_clusters
+from istiod.mesh import clusters, egress, gateway_chains, leaves, outbound_clusters, perspective
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
 from istiod.mesh.gateway_chains import Builder, Place
@@ -42,9 +42,11 @@ def scope(
         previous: the scope of the same key before; leaves equal to its leaves are the same objects.
         recall: what earlier scopes were made from; None: everything is made anew.
     """
-    services = model.registry.visible(key.namespace)
+    recall = recall or Recall()
+    services = egress.visible(model.registry, key.namespace, recall)
     vault = Vault(index=model.credentials if key.credentials else CredentialIndex(), namespace=key.namespace)
-    upstream = vault.usable(outbound_clusters.of(model, key, services, recall or Recall()))
+    sees = perspective.of(model, index, key.namespace, recall)
+    upstream = vault.usable(outbound_clusters.of(model, key, sees, services, recall))
     client = Client(namespace=key.namespace, gateways=frozenset(), selectors=frozenset(key.matched))
     by_host = {one.host: one for one in services}
     resolver = Resolver(settings=model.settings, port=0, services=by_host, clusters=upstream)
@@ -69,7 +71,7 @@ def scope(
     ]
     secrets = {one.name: one for tls in contexts if tls for one in vault.open(tls) or ()}
     made = OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes, secrets=secrets)
-    return leaves.reuse(made, previous)
+    return leaves.reuse(made, previous, recall)
 
 
 def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Place, list[Server]]:

@@ -94,6 +94,12 @@ class Place:
         return bool(self.addresses) and all(":" in address for address in self.addresses)
 
 
+def inputs(model: Model, namespace: str) -> tuple[object, ...]:
+    """What of the mesh the shapes of a namespace's workloads depend on (for Recall)."""
+    home = model.registry.in_namespace(namespace)
+    return (home, model.settings, model.summaries, model.declared, model.policies, model.sidecars, model.peers)
+
+
 def shape(model: Model, place: Place) -> Shape:
     """The shape of a workload: its ports, and the mTLS modes that hold.
 

@@ -9,28 +9,37 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable, VirtualHost
 from istiod.mesh.scope import OutboundScope
 
 T = TypeVar("T")
 
 
-def reuse(now: OutboundScope, before: OutboundScope | None) -> OutboundScope:
-    """The scope with the leaves of ``before`` where they are equal."""
+def reuse(now: OutboundScope, before: OutboundScope | None, recall: Recall) -> OutboundScope:
+    """The scope with the leaves of ``before`` where they are equal; the mappings too, where all are."""
     if before is None:
         return now
-    tables = {name: _table(one, before.routes.get(name)) for name, one in now.routes.items()}
     return replace(
         now,
-        clusters=_equal(now.clusters, before.clusters),
-        listeners=_equal(now.listeners, before.listeners),
-        routes=_equal(tables, before.routes),
-        secrets=_equal(now.secrets, before.secrets),
+        clusters=_equal(now.clusters, before.clusters, recall),
+        listeners=_equal(now.listeners, before.listeners, recall),
+        routes=_equal(
+            {name: _table(one, before.routes.get(name)) for name, one in now.routes.items()}, before.routes, recall
+        ),
+        secrets=_equal(now.secrets, before.secrets, recall),
     )
 
 
-def _equal(now: Mapping[str, T], before: Mapping[str, T]) -> Mapping[str, T]:
-    return {name: _known(one, before.get(name)) for name, one in now.items()}
+def _equal(now: Mapping[str, T], before: Mapping[str, T], recall: Recall) -> Mapping[str, T]:
+    """Scopes of many keys share mappings, so what was found for one is remembered for the others."""
+    return now if now is before else recall.of_many("equal", (now, before), lambda: _compared(now, before))
+
+
+def _compared(now: Mapping[str, T], before: Mapping[str, T]) -> Mapping[str, T]:
+    found = {name: _known(one, before.get(name)) for name, one in now.items()}
+    same = len(found) == len(before) and all(before.get(name) is one for name, one in found.items())
+    return before if same else found
 
 
 def _known(now: T, before: T | None) -> T:

@@ -17,6 +17,7 @@ from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import InboundScope, OutboundScope, Scope, ScopeKey
 from istiod.mesh.settings import MeshSettings
+from wire.node import NodeType
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -30,6 +31,10 @@ PROXY, OUTBOUND, INBOUND, COMPARED = "proxy", "outbound", "inbound", "compared"
 _MOST_PROXIES = 50_000
 """Remembered proxies; those that left are not told apart, so the table starts anew when it is full."""
 _SLACK = 10_000
+_NOTHING = OutboundScope(
+    key=ScopeKey(type=NodeType.SIDECAR, namespace=""), clusters={}, listeners={}, routes={}, secrets={}
+)
+"""What a key without a scope before had: the same mappings for all, so that they share what is made of equals."""
 
 
 class _Generations(Generic[K, V]):
@@ -52,31 +57,37 @@ class _Generations(Generic[K, V]):
 class Memo:
     """Scopes of one model, and those of the model before (``known``), whose leaves are reused.
 
-    ``leaves`` maps each leaf to the object that stands for all its equals. ``built`` counts what was worked out since
-    the first model: outbound and inbound scopes, scopes of proxies, and comparisons of two scopes.
+    ``leaves`` maps each leaf to the object that stands for all its equals, ``by_id`` that object to itself: it is found
+    without hashing it. A table stands under its name and the ids of its virtual hosts. ``mapped`` holds what was
+    interned for this model: scopes share mappings. ``built`` counts what was worked out since the first model: outbound
+    and inbound scopes, scopes of proxies, and comparisons of two scopes.
     """
 
     outbound: dict[ScopeKey, OutboundScope] = field(default_factory=dict)
     known: Mapping[ScopeKey, OutboundScope] = field(default_factory=dict)
-    inbound: _Generations[tuple[Shape, MeshSettings], InboundScope] = field(default_factory=_Generations)
+    inbound: _Generations[tuple[Shape, int], tuple[MeshSettings, InboundScope]] = field(default_factory=_Generations)
     scopes: _Generations[tuple[int, int, int], Scope] = field(default_factory=_Generations)
     proxies: dict[PodName, tuple[Proxy, Scope]] = field(default_factory=dict)
     leaves: dict[object, object] = field(default_factory=dict)
+    by_id: dict[int, object] = field(default_factory=dict)
     swept: int = 0
+    mapped: dict[tuple[int, int], tuple[object, object, object]] = field(default_factory=dict)
     recall: Recall = field(default_factory=Recall)
     built: Counter[str] = field(default_factory=Counter)
 
     def next(self) -> Memo:
         """The memo of another model: outbound scopes are made again, out of the leaves that there are."""
-        leaves, swept = self.leaves, self.swept
+        leaves, by_id, swept = self.leaves, self.by_id, self.swept
         if len(leaves) > 2 * swept + _SLACK:
-            leaves = _used(self.outbound.values(), self.inbound.now.values())
+            leaves = _used(self.outbound.values(), (own for _, own in self.inbound.now.values()))
+            by_id = {id(leaf): leaf for leaf in leaves.values()}
             swept = len(leaves)
         return Memo(
             known=self.outbound or self.known,
             inbound=_Generations(self.inbound.now or self.inbound.before),
             scopes=_Generations(self.scopes.now or self.scopes.before),
             leaves=leaves,
+            by_id=by_id,
             swept=swept,
             recall=self.recall.next(),
             built=self.built,
@@ -107,18 +118,22 @@ class Memo:
             self.built[OUTBOUND] += 1
             made = self._intern(make(before), before)
             self.built[COMPARED] += before is not None
-            self.outbound[key] = before if before is not None and _same(made, before) else made
+            self.outbound[key] = before if before is not None and _same_scope(made, before) else made
         return self.outbound[key]
 
     def of_shape(self, shape: Shape, settings: MeshSettings, make: Callable[[], InboundScope]) -> InboundScope:
         """The inbound scope of a shape."""
 
-        def interned() -> InboundScope:
+        def interned() -> tuple[MeshSettings, InboundScope]:
             self.built[INBOUND] += 1
             made = make()
-            return InboundScope(clusters=self._all(made.clusters, {}), listeners=self._all(made.listeners, {}))
+            scope = InboundScope(
+                clusters=self._all(made.clusters, _NOTHING.clusters),
+                listeners=self._all(made.listeners, _NOTHING.listeners),
+            )
+            return settings, scope  # the settings too: while they live, nothing else has their id
 
-        return self.inbound.get((shape, settings), interned)
+        return self.inbound.get((shape, id(settings)), interned)[1]
 
     def of_parts(self, settings: MeshSettings, outbound: OutboundScope, inbound: InboundScope | None) -> Scope:
         """The scope made of these records; ids are safe as keys, since the scope keeps its parts alive."""
@@ -127,41 +142,58 @@ class Memo:
 
     def _intern(self, made: OutboundScope, before: OutboundScope | None) -> OutboundScope:
         """The scope out of interned leaves; those that it shares with the scope before are that already."""
-        known = before or OutboundScope(key=made.key, clusters={}, listeners={}, routes={})
+        known = before or _NOTHING
         return OutboundScope(
             key=made.key,
             clusters=self._all(made.clusters, known.clusters),
             listeners=self._all(made.listeners, known.listeners),
-            routes={name: self._table(table, known.routes.get(name)) for name, table in made.routes.items()},
+            routes=self._all(made.routes, known.routes),
             secrets=self._all(made.secrets, known.secrets),
         )
 
     def _all(self, leaves: Mapping[str, T], known: Mapping[str, T]) -> Mapping[str, T]:
-        return {name: leaf if known.get(name) is leaf else self._one(leaf) for name, leaf in leaves.items()}
+        """The mapping out of interned leaves: ``known`` itself where all of it is the same."""
+        if leaves is known:
+            return known
+        pair = (id(leaves), id(known))
+        if pair not in self.mapped:
+            made = {name: leaf if known.get(name) is leaf else self._leaf(leaf) for name, leaf in leaves.items()}
+            self.mapped[pair] = (leaves, known, known if _same(made, known) else made)
+        return cast("Mapping[str, T]", self.mapped[pair][2])
 
-    def _table(self, table: RouteTable, known: RouteTable | None) -> RouteTable:
-        if table is known:
-            return table
-        ids = {id(host) for host in known.virtual_hosts} if known else ()
-        hosts = tuple(host if id(host) in ids else self._one(host) for host in table.virtual_hosts)
-        return self._one(replace(table, virtual_hosts=hosts))
+    def _leaf(self, leaf: T) -> T:
+        return cast("T", self._table(leaf)) if isinstance(leaf, RouteTable) else self._one(leaf)
+
+    def _table(self, table: RouteTable) -> RouteTable:
+        hosts = tuple(map(self._one, table.virtual_hosts))
+        made = replace(table, virtual_hosts=hosts)
+        return self._known(_table_key(made), made)
 
     def _one(self, leaf: T) -> T:
-        found: T = self.leaves.setdefault(leaf, leaf)  # type: ignore[assignment]  # a leaf's equal is of its type
+        return leaf if self.by_id.get(id(leaf)) is leaf else self._known(leaf, leaf)
+
+    def _known(self, key: object, leaf: T) -> T:
+        found: T = self.leaves.setdefault(key, leaf)  # type: ignore[assignment]  # a leaf's equal is of its type
+        self.by_id[id(found)] = found
         return found
 
 
-def _same(one: OutboundScope, other: OutboundScope) -> bool:
+def _table_key(table: RouteTable) -> tuple[object, ...]:
+    """Two tables of the same virtual hosts are equal; hashing a thousand of them would cost more than all else."""
+    return (table.name, *map(id, table.virtual_hosts))
+
+
+def _same(made: Mapping[str, object], known: Mapping[str, object]) -> bool:
+    return made is known or (len(made) == len(known) and all(known.get(name) is leaf for name, leaf in made.items()))
+
+
+def _same_scope(one: OutboundScope, other: OutboundScope) -> bool:
     """Whether two scopes hold the same leaves (which are interned)."""
-    pairs = (
-        (one.clusters, other.clusters),
-        (one.listeners, other.listeners),
-        (one.routes, other.routes),
-        (one.secrets, other.secrets),
-    )
-    return all(
-        a.keys() == b.keys() and all(leaf is b[name] for name, leaf in a.items())
-        for a, b in cast("tuple[tuple[Mapping[str, object], Mapping[str, object]], ...]", pairs)
+    return (
+        _same(one.clusters, other.clusters)
+        and _same(one.listeners, other.listeners)
+        and _same(one.routes, other.routes)
+        and _same(one.secrets, other.secrets)
     )
 
 
@@ -170,7 +202,8 @@ def _used(outbound: Iterable[OutboundScope], inbound: Iterable[InboundScope]) ->
     for scope in outbound:
         for table in scope.routes.values():
             used.update((host, host) for host in table.virtual_hosts)
-        for part in (scope.clusters, scope.listeners, scope.routes, scope.secrets):
+            used[_table_key(table)] = table
+        for part in (scope.clusters, scope.listeners, scope.secrets):
             used.update((leaf, leaf) for leaf in part.values())
     for own in inbound:
         for leaves in (own.clusters, own.listeners):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from istiod.mesh import allocation, egress, leaves, outbound_clusters, outbound_listeners, route_tables
+from istiod.mesh import allocation, egress, leaves, outbound_clusters, outbound_listeners, perspective, route_tables
 from istiod.mesh.conditions import Client
 from istiod.mesh.egress import Sight, View
 from istiod.mesh.http_routes import Resolver
@@ -41,20 +41,40 @@ def scope(
     """
     recall = recall or Recall()
     sight = allocation.addressed(egress.sight(model, index, key, recall), key.allocated, recall)
-    upstream = outbound_clusters.of(model, key, sight.services, recall)
-    everything = Resolver(settings=sight.settings, port=0, services=_by_host(sight.services), clusters=upstream)
-    client = Client(namespace=key.namespace, selectors=frozenset(key.matched))
-    maker = _Maker(model=model, client=client, resolver=everything, recall=recall, ipv6=key.ipv6)
+    sees = perspective.of(model, index, key.namespace, recall)
+    upstream = outbound_clusters.of(model, key, sees, sight.services, recall)
+    known = recall.of_many("by host", (sight.services,), lambda: {one.host: one for one in sight.services})
+    maker = _Maker(
+        model=model,
+        client=Client(namespace=sees, selectors=frozenset(key.matched)),
+        namespace=key.namespace,
+        resolver=Resolver(settings=sight.settings, port=0, services=known, clusters=upstream),
+        recall=recall,
+        ipv6=key.ipv6,
+    )
     listeners, routes = maker.views(sight, captured=key.captured)
-    return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
+    made = OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes)
+    return leaves.reuse(made, previous, recall)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Front:
+    """The listeners of a view, and the part that stands for each of their route tables."""
+
+    listeners: tuple[Listener, ...]
+    owners: Mapping[str, Piece]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Maker:
-    """Makes listeners and tables of one scope, view by view. ``resolver`` knows all services, its port is moot."""
+    """Makes listeners and tables of one scope, view by view. ``resolver`` knows all services, its port is moot.
+
+    ``client`` sees rules as perspective.of says; ``namespace`` is its own, which short names belong to.
+    """
 
     model: Model
     client: Client
+    namespace: str
     resolver: Resolver
     recall: Recall
     ipv6: bool
@@ -65,39 +85,59 @@ class _Maker:
         listeners = {first.name: first} if captured else {}
         routes: dict[str, RouteTable] = {}
         for view in sight.views:
-            parts = [
-                p
-                for one in view.services
-                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener, ipv6=self.ipv6)
-            ]
-            builder = outbound_listeners.Builder(
-                index=view.index, client=self.client, resolver=self.resolver, recall=self.recall
-            )
-            wanted: set[str] = set()
-            for one in builder.listeners(part for part in parts if part.name not in listeners):
-                listeners[one.name] = one
-                wanted.update(chain.http.rds for chain in one.chains if chain.http)
-            owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted and piece.rds not in routes}
-            routes.update(self._tables(view, owners))
+            front = self._front(view, frozenset(listeners))
+            listeners.update((one.name, one) for one in front.listeners)
+            owners = {rds: piece for rds, piece in front.owners.items() if rds not in routes}
+            routes.update(self._tables(view, front.owners if len(owners) == len(front.owners) else owners))
         return listeners, routes
+
+    def _front(self, view: View, taken: frozenset[str]) -> _Front:
+        """The listeners of a view but for names that are taken."""
+        said = view.listener
+        parts = self.recall.of_many(
+            ("parts", said.port, said.bind, said.binds, self.ipv6),
+            (view.services, self.model.summaries),
+            lambda: self._parts(view),
+        )
+        known = self.resolver
+        inputs = (parts, view.index, known.services, known.clusters, known.settings)
+        return self.recall.of_many(("front", self.client, taken), inputs, lambda: self._made(view, parts, taken))
+
+    def _parts(self, view: View) -> tuple[Piece, ...]:
+        return tuple(
+            part
+            for one in view.services
+            for part in outbound_listeners.pieces(self.model, one, self.recall, view.listener, ipv6=self.ipv6)
+        )
+
+    def _made(self, view: View, parts: tuple[Piece, ...], taken: frozenset[str]) -> _Front:
+        builder = outbound_listeners.Builder(
+            index=view.index, client=self.client, resolver=self.resolver, recall=self.recall
+        )
+        listeners = tuple(builder.listeners(part for part in parts if part.name not in taken))
+        wanted = {chain.http.rds for one in listeners for chain in one.chains if chain.http}
+        owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted}
+        return _Front(listeners=listeners, owners=owners)
 
     def _tables(self, view: View, owners: Mapping[str, Piece]) -> Iterator[tuple[str, RouteTable]]:
         tables = route_tables.Builder(
             index=view.index,
             client=self.client,
+            namespace=self.namespace,
             recall=self.recall,
             settings=self.resolver.settings,
-            aliases=tuple(one for one in view.services if route_tables.is_alias(one)),
+            aliases=self.recall.of_many("aliases", (view.services,), lambda: _aliases(view.services)),
         )
-        sharing = {
-            number: replace(self.resolver, port=number, services=found)
-            for number, found in _by_port(view.services).items()
-        }
-        for rds, piece in owners.items():
-            if view.is_proxy:
-                yield rds, tables.proxy_table(rds, sharing.values())
-            else:
-                yield rds, tables.table(piece, sharing[piece.port.number])
+        ports = self.recall.of_many("by port", (view.services,), lambda: _by_port(view.services))
+        sharing = {number: replace(self.resolver, port=number, services=found) for number, found in ports.items()}
+        if view.is_proxy:
+            yield from ((rds, tables.proxy_table(rds, sharing.values())) for rds in owners)
+        else:
+            yield from tables.tables(owners, sharing, self.resolver.clusters)
+
+
+def _aliases(services: Iterable[Service]) -> tuple[Service, ...]:
+    return tuple(one for one in services if route_tables.is_alias(one))
 
 
 def _by_port(services: Iterable[Service]) -> Mapping[int, Mapping[str, Service]]:
@@ -106,7 +146,3 @@ def _by_port(services: Iterable[Service]) -> Mapping[int, Mapping[str, Service]]
         for port in one.ports:
             sharing.setdefault(port.number, {})[one.host] = one
     return sharing
-
-
-def _by_host(services: Iterable[Service]) -> dict[str, Service]:
-    return {one.host: one for one in services}

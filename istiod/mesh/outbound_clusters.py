@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -15,30 +15,52 @@ from istiod.mesh.service import Service
 _DNS = frozenset({Discovery.STRICT_DNS, Discovery.LOGICAL_DNS})
 
 
-def of(model: Model, key: ScopeKey, services: Iterable[Service], recall: Recall) -> Mapping[str, Cluster]:
+def of(
+    model: Model, key: ScopeKey, namespace: str, services: tuple[Service, ...], recall: Recall
+) -> Mapping[str, Cluster]:
     """The clusters of these services as clients of a key see them, by name, with those that are always there.
 
-    What a service's clusters depend on is stated here once: the mesh's settings, the service, the policy that speaks
-    for it, what is known of its endpoints, and the mTLS mode of its namespace.
+    The same object for all keys that see the same.
+
+    Args:
+        model: the mesh.
+        key: whose clusters.
+        namespace: with whose eyes rules are seen (perspective.of).
+        services: those that need clusters, one per host.
+        recall: what earlier clusters were made from.
     """
-    bare = partial(clusters.outbound_clusters, model, key.namespace, (), key.type)
-    found = dict(recall.of(("always", key.type), (model.settings,), bare))
+    name = ("clusters", namespace, key.type.value, key.ipv6)
+    inputs = (model.settings, services, model.policies, model.summaries, model.declared, model.peers)
+    return recall.of_many(name, inputs, lambda: dict(_all(model, key, namespace, services, recall)))
+
+
+def _all(
+    model: Model, key: ScopeKey, namespace: str, services: Iterable[Service], recall: Recall
+) -> Iterator[tuple[str, Cluster]]:
+    """What a service's clusters depend on is stated here once.
+
+    It is the mesh's settings, the service, the policy that speaks for it, what is known of its endpoints, and the mTLS
+    mode of its namespace.
+    """
+    name, settings = ("clusters of a service", key.type.value, key.ipv6), model.settings
+    bare = partial(clusters.outbound_clusters, model, namespace, (), key.type)
+    yield from recall.of(("always", key.type.value), (settings,), bare).items()
+    homes = {service.namespace for service in services}
+    modes = {home: model.peers.of_namespace(home) for home in homes}
     for service in services:
         host = (service.host, service.namespace)
         inputs = (
-            model.settings,
+            settings,
             service,
-            model.policies.lookup(service, key.namespace),
-            model.summary(*host),
+            model.policies.lookup(service, namespace),
+            model.summaries.get(host),
             model.declared.leaves.get(host),
-            model.peers.of_namespace(service.namespace),
+            modes[service.namespace],
         )
-        make = partial(_of_service, model, key, service)
-        for cluster in recall.of(("clusters", key.type, key.ipv6), inputs, make):
-            found.setdefault(cluster.name, cluster)
-    return found
+        make = partial(_of_service, model, key, namespace, service)
+        yield from ((cluster.name, cluster) for cluster in recall.of(name, inputs, make))
 
 
-def _of_service(model: Model, key: ScopeKey, service: Service) -> tuple[Cluster, ...]:
-    found = clusters.service_clusters(model, key.namespace, service, key.type)
+def _of_service(model: Model, key: ScopeKey, namespace: str, service: Service) -> tuple[Cluster, ...]:
+    found = clusters.service_clusters(model, namespace, service, key.type)
     return tuple(replace(one, ipv6=one.discovery in _DNS) for one in found) if key.ipv6 else found

@@ -169,11 +169,12 @@ class Builder:
         resolver = replace(self.resolver, port=port)
         inputs = (
             *group,
-            *(self.resolver.clusters.get(_cluster(piece)) for piece in group),
+            *(self.resolver.clusters.get(_cluster(piece)) for piece in group if not piece.port.protocol.is_http),
             *resolver.inputs(one for _, rules in ruled for one in rules),
         )
-        name = ("listener", self.client, bind, port)
-        return self.recall.of(name, inputs, lambda: self._listener(bind, ruled, resolver))
+        client = self.client if any(rules for _, rules in ruled) else None
+        keep = self.recall.of if len(group) == 1 else self.recall.of_many
+        return keep(("listener", client, bind, port), inputs, lambda: self._listener(bind, ruled, resolver))
 
     def _rules(self, piece: Piece) -> Rules:
         if piece.port.protocol.is_http:

@@ -7,21 +7,47 @@ inputs alive, so that an id cannot come to mean another object. Forgetting every
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
 Inputs = tuple[object, ...]
 
+SLACK: Final = 20_000
+"""So many values may come on top of twice as many as the last sweep left."""
+
+
+class _Entry:
+    __slots__ = ("generation", "inputs", "value")
+
+    def __init__(self, inputs: Inputs, value: Any, generation: int) -> None:
+        self.inputs = inputs
+        self.value = value
+        self.generation = generation
+
 
 class Recall:
-    """Values by name and inputs, for two generations: what one did not ask for, the next has forgotten."""
+    """Values by name and inputs.
 
-    __slots__ = ("_before", "_now")
+    What is made of one host (``of``) is small and stays until there is much of it: it may be right again later, and is
+    not asked for while that stands which was made of it. What is made of many hosts (``of_many``) is large and goes
+    when a model did not ask for it.
+    """
+
+    __slots__ = ("_asked", "_generation", "_large", "_small", "_swept_at", "_swept_size")
 
     def __init__(self) -> None:
-        self._before: dict[tuple[object, ...], tuple[Inputs, Any]] = {}
-        self._now: dict[tuple[object, ...], tuple[Inputs, Any]] = {}
+        self._small: dict[tuple[object, ...], _Entry] = {}
+        self._large: dict[tuple[object, ...], _Entry] = {}
+        self._generation = 0
+        self._asked = False
+        self._swept_at = -1
+        self._swept_size = 0
+
+    @property
+    def size(self) -> int:
+        """How many values are remembered."""
+        return len(self._small) + len(self._large)
 
     def of(self, name: Hashable, inputs: Inputs, make: Callable[[], T]) -> T:
         """The value of these inputs: the one made before, else what ``make`` gives now.
@@ -31,16 +57,30 @@ class Recall:
             inputs: everything else that the value depends on; counts by identity.
             make: called without arguments when there is no such value yet.
         """
+        return self._of(self._small, name, inputs, make)
+
+    def of_many(self, name: Hashable, inputs: Inputs, make: Callable[[], T]) -> T:
+        """As ``of``, for large values."""
+        return self._of(self._large, name, inputs, make)
+
+    def _of(self, known: dict[tuple[object, ...], _Entry], name: Hashable, inputs: Inputs, make: Callable[[], T]) -> T:
         key = (name, *map(id, inputs))
-        entry = self._now.get(key) or self._before.get(key)
+        entry = known.get(key)
         if entry is None:
-            entry = (inputs, make())
-        self._now[key] = entry
-        value: T = entry[1]
+            entry = known[key] = _Entry(inputs, make(), self._generation)
+        entry.generation = self._generation
+        self._asked = True
+        value: T = entry.value
         return value
 
     def next(self) -> Recall:
-        """The memory for the next model; an unused one passes on what it was given."""
-        found = Recall()
-        found._before = self._now or self._before
-        return found
+        """The memory for the next model, without what is not worth keeping; unused, it is what it was."""
+        if not self._asked:
+            return self
+        self._large = {key: one for key, one in self._large.items() if one.generation == self._generation}
+        if len(self._small) > 2 * self._swept_size + SLACK:
+            self._small = {key: one for key, one in self._small.items() if one.generation > self._swept_at}
+            self._swept_at, self._swept_size = self._generation, len(self._small)
+        self._generation += 1
+        self._asked = False
+        return self

@@ -6,6 +6,7 @@ rivals is here. Endpoints are elsewhere (endpoints.py), policies too.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -59,8 +60,12 @@ class Registry:
         return next((s for s in self.by_host.get(host, ()) if s.namespace == namespace), None)
 
     def visible(self, namespace: str) -> tuple[Service, ...]:
-        """The services that proxies of ``namespace`` know, one per host, in the fixed order."""
-        return tuple(s for s in self.services if self.find(s.host, namespace) is s)
+        """The services that proxies of ``namespace`` know, one per host, in the fixed order.
+
+        The same object for all namespaces that know every service.
+        """
+        found = tuple(s for s in self.services if self.find(s.host, namespace) is s)
+        return self.services if len(found) == len(self.services) else found
 
     def find(self, host: str, namespace: str) -> Service | None:
         """The service that ``host`` means as seen from ``namespace``.
@@ -95,12 +100,19 @@ def build(services: Iterable[Service], previous: Registry | None = None) -> tupl
     for service in ordered:
         by_host.setdefault(service.host, []).append(service)
         by_namespace.setdefault(service.namespace, []).append(service)
+    before = previous or Registry()
     registry = Registry(
         services=ordered,
         by_host={host: tuple(found) for host, found in by_host.items()},
-        by_namespace={namespace: tuple(found) for namespace, found in by_namespace.items()},
+        by_namespace={home: _kept(tuple(found), before.by_namespace.get(home)) for home, found in by_namespace.items()},
     )
     return registry, tuple(findings)
+
+
+def _kept(found: tuple[Service, ...], before: tuple[Service, ...] | None) -> tuple[Service, ...]:
+    """The tuple before where it holds the same objects."""
+    same = before is not None and len(found) == len(before) and all(map(operator.is_, found, before))
+    return before if before is not None and same else found
 
 
 def _merged(older: Service, younger: Service) -> Service | None:

@@ -5,8 +5,9 @@ A table is a function of its own services and of the VirtualServices for them; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 from istiod.mesh import clusters, domains
 from istiod.mesh.conditions import Client
@@ -14,6 +15,7 @@ from istiod.mesh.http_routes import Resolver
 from istiod.mesh.outbound_listeners import Piece
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import ANY, Destination, DirectResponse, Route, RouteTable, VirtualHost, WeightedDestination
+from istiod.mesh.scope import Cluster
 from istiod.mesh.service import Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
 from istiod.mesh.virtual_hosts import HTTP_PORT, Candidate, Finder
@@ -22,6 +24,8 @@ from istiod.mesh.virtual_services import VirtualServiceIndex
 EVERY_DOMAIN = "*"
 _Spelling = Callable[[domains.Names, int], domains.Names]
 _BAD_GATEWAY = 502
+_NOWHERE = ""
+"""The namespace of clients that no short name belongs to."""
 
 _ALLOW_ANY = VirtualHost(
     name="allow_any",
@@ -46,24 +50,95 @@ _BLOCK_ALL = VirtualHost(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Base:
+    """A port's table as clients see it that live with none of its services: own short names are missing.
+
+    ``places`` is where a virtual host stands, by name; ``short`` are domains without a dot.
+    """
+
+    table: RouteTable
+    places: Mapping[str, int]
+    short: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builder:
-    """Makes the route tables of one scope. ``aliases`` are ExternalName Services."""
+    """Makes the route tables of one scope. ``aliases`` are ExternalName Services.
+
+    ``client`` sees rules as perspective.of says; ``namespace`` is its own.
+    """
 
     index: VirtualServiceIndex
     client: Client
+    namespace: str
     recall: Recall
     settings: MeshSettings
     aliases: tuple[Service, ...]
 
-    def table(self, piece: Piece, resolver: Resolver) -> RouteTable:
-        """The table that the HTTP requests of a listener's part go to; the resolver's services share its port."""
-        finder = Finder(index=self.index, client=self.client, resolver=resolver, recall=self.recall)
-        if piece.rds == str(resolver.port):
-            hosts = tuple(self._of_port(finder))
-        else:
-            hosts = (self._host(finder.of_service(piece.service), resolver.port, (EVERY_DOMAIN,)),)
-        return self.recall.of(piece.rds, hosts, lambda: RouteTable(name=piece.rds, virtual_hosts=hosts))
+    def tables(
+        self, owners: Mapping[str, Piece], sharing: Mapping[int, Resolver], upstream: Mapping[str, Cluster]
+    ) -> Iterator[tuple[str, RouteTable]]:
+        """The tables that the HTTP requests of listeners' parts go to, by name.
+
+        Args:
+            owners: name -> the part that the table is for.
+            sharing: port -> who resolves destinations there: its services share the port.
+            upstream: the scope's clusters.
+        """
+        bases = self.recall.of_many(
+            ("tables", self.client),
+            (owners, self.index, self.aliases, self.settings, upstream),
+            lambda: {rds: self._base(piece, sharing[piece.port.number]) for rds, piece in owners.items()},
+        )
+        for rds, base in bases.items():
+            if isinstance(base, RouteTable):
+                yield rds, base
+            else:
+                resolver = sharing[owners[rds].port.number]
+                inputs = (base, self.aliases, resolver.services)
+                make = partial(self._local, base, resolver)
+                yield rds, self.recall.of_many(("table", self.client, self.namespace), inputs, make)
+
+    def _base(self, piece: Piece, resolver: Resolver) -> _Base | RouteTable:
+        """What the tables of all namespaces are made from; a service's own table is the same for all."""
+        finder = self._finder(resolver)
+        if piece.rds != str(resolver.port):
+            return self._table(
+                piece.rds, [self._host(finder.of_service(piece.service), resolver.port, (EVERY_DOMAIN,))]
+            )
+        table = self._table(piece.rds, self._of_port(finder, _NOWHERE))
+        return self.recall.of_many("base", (table,), lambda: _base_of(table))
+
+    def _local(self, base: _Base, resolver: Resolver) -> RouteTable:
+        """The table with the short names of the client's own services, as if all had been given out together."""
+        dns_domain, found = self.settings.dns_domain, resolver.services
+        homes = self.recall.of_many(("homes", dns_domain), (found,), lambda: _homes(found, dns_domain))
+        places = [(base.places.get(f"{host}:{resolver.port}"), name) for host, name in homes.get(self.namespace, ())]
+        own = {place: name for place, name in places if place is not None}
+        lends = any(domains.short(alias.host, dns_domain)[1] == self.namespace for alias in self.aliases)
+        if lends or not base.short.isdisjoint(own.values()) or any("." in name for name in own.values()):
+            return self._table(base.table.name, self._of_port(self._finder(resolver), self.namespace))
+        if not own:
+            return base.table
+        hosts = list(base.table.virtual_hosts)
+        for place, name in own.items():
+            hosts[place] = self._renamed(hosts[place], name)
+        return self._table(base.table.name, hosts)
+
+    def _renamed(self, host: VirtualHost, name: str) -> VirtualHost:
+        """The virtual host of a service that its own namespace's clients also know by a short name."""
+        full = host.name.rpartition(":")[0]
+        at = sum(domain in (full, f"{full}.") for domain in host.domains)
+        given = (*host.domains[:at], name, *host.domains[at:])
+        return self.recall.of("short name", (host,), lambda: replace(host, domains=given))
+
+    def _table(self, name: str, hosts: Iterable[VirtualHost]) -> RouteTable:
+        found = tuple(hosts)
+        return self.recall.of_many(("hosts", name), found, lambda: RouteTable(name=name, virtual_hosts=found))
+
+    def _finder(self, resolver: Resolver) -> Finder:
+        return Finder(index=self.index, client=self.client, resolver=resolver, recall=self.recall)
 
     def proxy_table(self, name: str, resolvers: Iterable[Resolver]) -> RouteTable:
         """The table of an HTTP proxy: the services of all ports (one resolver each), told apart by the port asked for.
@@ -72,15 +147,14 @@ class Builder:
         """
         hosts: list[VirtualHost] = []
         for resolver in resolvers:
-            finder = Finder(index=self.index, client=self.client, resolver=resolver, recall=self.recall)
-            hosts += self._hosts(finder, self._candidates(finder), _qualified)
-        hosts += _rest(hosts, self.settings)
-        return self.recall.of(name, tuple(hosts), lambda: RouteTable(name=name, virtual_hosts=tuple(hosts)))
+            finder = self._finder(resolver)
+            hosts += self._hosts(finder, self._candidates(finder), _qualified, self.namespace)
+        return self._table(name, [*hosts, *_rest(hosts, self.settings)])
 
-    def _of_port(self, finder: Finder) -> list[VirtualHost]:
+    def _of_port(self, finder: Finder, namespace: str) -> list[VirtualHost]:
         """All HTTP and undeclared services of a port, hosts of rules, and what happens to all others."""
         candidates = [*finder.of_hosts(frozenset(finder.resolver.services)), *self._candidates(finder)]
-        hosts = list(self._hosts(finder, candidates, _plain))
+        hosts = list(self._hosts(finder, candidates, _plain, namespace))
         return [*hosts, *_rest(hosts, self.settings)]
 
     def _candidates(self, finder: Finder) -> list[Candidate]:
@@ -92,8 +166,10 @@ class Builder:
             *finder.of_aliases(filter(is_alias, here)),
         ]
 
-    def _hosts(self, finder: Finder, candidates: list[Candidate], spell: _Spelling) -> Iterator[VirtualHost]:
-        """The candidates with the domains that are left to them.
+    def _hosts(
+        self, finder: Finder, candidates: list[Candidate], spell: _Spelling, namespace: str
+    ) -> Iterator[VirtualHost]:
+        """The candidates with the domains that are left to them, as clients of a namespace spell them.
 
         Second names are names of the service that they stand for, unless a VirtualService speaks for them.
         """
@@ -104,12 +180,12 @@ class Builder:
             lent[alias.external_name] = (*lent.get(alias.external_name, ()), alias)
         ledger = domains.Ledger(frozenset(one.host.lower() for one in candidates))
         for candidate in sorted(candidates, key=lambda one: not one.ruled):
-            names = self._names(candidate, lent.get(candidate.host, ()), resolver.settings.dns_domain)
+            names = self._names(candidate, lent.get(candidate.host, ()), namespace)
             if given := ledger.give(names, candidate.host.lower()):
                 yield self._host(candidate, resolver.port, spell(given, resolver.port))
 
-    def _names(self, candidate: Candidate, lent: tuple[Service, ...], dns_domain: str) -> tuple[str, ...]:
-        service, namespace = candidate.service, self.client.namespace
+    def _names(self, candidate: Candidate, lent: tuple[Service, ...], namespace: str) -> tuple[str, ...]:
+        service, dns_domain = candidate.service, self.settings.dns_domain
         if service is None:
             return (candidate.host,)
         return self.recall.of(
@@ -128,6 +204,24 @@ class Builder:
             (candidate.routes,),
             lambda: VirtualHost(name=name, domains=given, routes=candidate.routes),
         )
+
+
+def _base_of(table: RouteTable) -> _Base:
+    return _Base(
+        table=table,
+        places={host.name: place for place, host in enumerate(table.virtual_hosts)},
+        short=frozenset(d.lower() for host in table.virtual_hosts for d in host.domains if "." not in d),
+    )
+
+
+def _homes(hosts: Iterable[str], dns_domain: str) -> Mapping[str, list[tuple[str, str]]]:
+    """Hosts with their short names, by the namespace in which these count."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for host in hosts:
+        name, home = domains.short(host, dns_domain)
+        if home:
+            found.setdefault(home, []).append((host, name))
+    return found
 
 
 def _rest(hosts: Iterable[VirtualHost], settings: MeshSettings) -> Iterator[VirtualHost]:

@@ -44,7 +44,8 @@ class Finder:
         rules = self.index.for_sidecar(service.host, self.client.namespace)
         own = clusters.cluster_name(clusters.OUTBOUND, "", service.host, self.resolver.port)
         inputs = (service, self.resolver.clusters.get(own), *self.resolver.inputs(rules))
-        return self.recall.of(self._name("service"), inputs, lambda: self._of_service(service, rules))
+        name = self._name("service") if rules else ("service", self.resolver.port)
+        return self.recall.of(name, inputs, lambda: self._of_service(service, rules))
 
     def _of_service(self, service: Service, rules: tuple[VirtualService, ...]) -> Candidate:
         ruled = self._first(rules)

@@ -103,6 +103,7 @@ def _meet(one: VirtualService, other: VirtualService) -> bool:
 def _unserved(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
     """Hosts for sidecars that no service has: such a rule works on port 80 only."""
     for host in rules.hosts if conditions.MESH in rules.gateways else ():
-        if not any(hosts.matches(host, name) for name in model.registry.by_host):
+        known = model.registry.by_host
+        if host not in known and not (hosts.is_wildcard(host) and any(hosts.matches(host, name) for name in known)):
             message = f"no service has the host {host}: its rules serve requests to port 80 only"
             yield warning(Code.UNKNOWN_HOST, rules.key, "spec.hosts", message)

@@ -54,6 +54,13 @@ class VirtualService:
         for l4 in (*self.tls, *self.tcp):
             yield from (m.source.selector for m in l4.matches if m.source.selector)
 
+    def source_namespaces(self) -> Iterator[str]:
+        """Namespaces that its rules tell from others."""
+        for rule in self.http:
+            yield from (c.source.namespace for c in rule.conditions if c.source.namespace)
+        for l4 in (*self.tls, *self.tcp):
+            yield from (m.source.namespace for m in l4.matches if m.source.namespace)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class VirtualServiceIndex:
@@ -86,9 +93,11 @@ class VirtualServiceIndex:
         The most specific host wins, then the oldest object. Later ones matter only where the first has no rule for a
         protocol or a client (Istio: one without routes for the listener is passed over).
         """
-        patterns = (host, *(p for p in self.wildcards if p != host and hosts.matches(p, host)))
+        patterns = [p for p in self.wildcards if p != host and hosts.matches(p, host)] if self.wildcards else ()
+        if not patterns and host not in self.by_host:
+            return ()
         found: dict[ConfigKey, VirtualService] = {}
-        for pattern in patterns:
+        for pattern in (host, *patterns):
             for one in self.by_host.get(pattern, ()):
                 if self._visible(one, namespace):
                     found.setdefault(one.key, one)

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from crds.meta import Object
+from istiod.mesh import recall as recalling
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import Retry
 from istiod.mesh.scope import OutboundScope
@@ -31,20 +32,36 @@ def test_a_value_is_made_once_for_the_same_inputs() -> None:
     assert recall.of("x", (thing, None), object) is not first
 
 
-def test_the_next_generation_keeps_what_this_one_used() -> None:
+def test_of_what_is_large_the_next_generation_keeps_what_this_one_used() -> None:
+    recall, kept, lost = Recall(), Thing(), Thing()
+    first, other = recall.of_many("x", (kept,), object), recall.of_many("x", (lost,), object)
+    recall = recall.next()
+    assert recall.of_many("x", (kept,), object) is first
+    recall = recall.next()
+    assert recall.of_many("x", (kept,), object) is first
+    assert recall.of_many("x", (lost,), object) is not other
+
+
+def test_what_is_small_stays_until_there_is_much_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalling, "SLACK", 1)
     recall, kept, lost = Recall(), Thing(), Thing()
     first, other = recall.of("x", (kept,), object), recall.of("x", (lost,), object)
-    second = recall.next()
-    assert second.of("x", (kept,), object) is first
-    third = second.next()
-    assert third.of("x", (kept,), object) is first
-    assert third.of("x", (lost,), object) is not other
+    recall = recall.next()
+    assert recall.size == 2, "more than the slack, but all of it is new"
+    assert recall.of("x", (kept,), object) is first
+    recall = recall.next()
+    recall.of("y", (kept,), object)
+    for name in range(3):
+        recall.of(name, (kept,), object)
+    recall = recall.next()
+    assert recall.of("x", (kept,), object) is first
+    assert recall.of("x", (lost,), object) is not other
 
 
 def test_a_generation_that_was_not_used_passes_everything_on() -> None:
     recall, thing = Recall(), Thing()
-    first = recall.of("x", (thing,), object)
-    assert recall.next().next().of("x", (thing,), object) is first
+    first = recall.of_many("x", (thing,), object)
+    assert recall.next().next().of_many("x", (thing,), object) is first
 
 
 DETAILS = world.service("details", "http:80", "tcp:9000", ip="10.0.0.1")

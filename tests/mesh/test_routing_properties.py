@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crds.meta import Object
 from istiod.config.store import ConfigStore
+from istiod.mesh import perspective, route_tables
 from istiod.mesh.recall import Recall
 from istiod.mesh.scope import ChainMatch, Listener, OutboundScope
 from tests.mesh import world
@@ -43,6 +45,7 @@ MATCHES = st.sampled_from(
         {"sourceLabels": {"app": "web"}},
         {"gateways": ["gw"]},
         {"port": 80},
+        {"sourceNamespace": "other"},
     ]
 )
 
@@ -58,7 +61,13 @@ def services(draw: st.DrawFn) -> str:
 def entries(draw: st.DrawFn) -> str:
     spec = {
         "hosts": draw(
-            st.lists(st.sampled_from(["x.example", "y.example", "*.example", "a.other"]), min_size=1, unique=True)
+            st.lists(
+                st.sampled_from(
+                    ["x.example", "y.example", "*.example", "a.other", "a.b.other.svc.cluster.local", "a", "b.default"]
+                ),
+                min_size=1,
+                unique=True,
+            )
         ),
         "addresses": draw(PREFIXES),
         "ports": [{"name": "p", "number": draw(st.sampled_from([80, 81, 9000])), "protocol": draw(PROTOCOLS)}],
@@ -102,6 +111,27 @@ def virtual_services(draw: st.DrawFn) -> str:
     return world.rules(draw(NAMES), yaml.safe_dump(spec), namespace=draw(NAMESPACES), created=draw(CREATED))
 
 
+@st.composite
+def destination_rules(draw: st.DrawFn) -> str:
+    spec = {
+        "host": draw(HOSTS),
+        "exportTo": draw(st.sampled_from([[], [], ["."], ["other"], ["*"]])),
+        "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": draw(st.integers(1, 9))}}},
+        "subsets": [{"name": "v1", "labels": {"version": draw(st.sampled_from(["v1", "v2"]))}}],
+    }
+    namespace = draw(st.sampled_from(["default", "other", "istio-system"]))
+    return world.rules(draw(NAMES), yaml.safe_dump(spec), namespace=namespace).replace(
+        "kind: VirtualService", "kind: DestinationRule"
+    )
+
+
+@st.composite
+def aliases(draw: st.DrawFn) -> str:
+    document = yaml.safe_load(world.service(draw(st.sampled_from(["c", "d"])), "http:80", namespace=draw(NAMESPACES)))
+    document["spec"] |= {"type": "ExternalName", "externalName": draw(st.sampled_from(["a.default.svc.cluster.local"]))}
+    return yaml.safe_dump(document)
+
+
 MODES = st.sampled_from(["PASSTHROUGH", "AUTO_PASSTHROUGH", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"])
 
 
@@ -127,6 +157,8 @@ def meshes(draw: st.DrawFn) -> list[Object]:
         draw(st.lists(entries(), max_size=2)),
         draw(st.lists(virtual_services(), max_size=3)),
         draw(st.lists(gateways(), max_size=2)),
+        draw(st.lists(destination_rules(), max_size=2)),
+        draw(st.lists(aliases(), max_size=1)),
     )
     texts = [world.subsets("a", "v1"), *(text for group in several for text in group)]
     found = (world.read(yaml.safe_load(text)) for text in texts)
@@ -144,6 +176,8 @@ def scopes(mesh: world.World, recall: Recall | None = None) -> list[OutboundScop
     return [
         mesh.sidecar("default", recall=recall),
         mesh.sidecar("other", {"app": "web"}, recall=recall),
+        mesh.sidecar("third", recall=recall),
+        mesh.sidecar("istio-system", recall=recall),
         mesh.router(labels={}, ports=((80, 8080),), recall=recall),
         mesh.router("other", labels={}, ports=(), recall=recall),
     ]
@@ -173,6 +207,28 @@ def test_what_is_remembered_changes_no_answer(first: list[Object], more: list[Ob
     after = built(then, before)
     expected = [content(scope) for scope in scopes(built(then))]
     assert [content(scope) for scope in scopes(after, recall.next())] == expected
+
+
+def each_for_itself(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is made for several namespaces: each sees rules itself, and gives all domains of its tables out anew."""
+    patch.setattr(perspective, "of", lambda _model, _index, namespace, _recall: namespace)
+    patch.setattr(
+        route_tables.Builder,
+        "_local",
+        lambda self, base, resolver: self._table(
+            base.table.name, self._of_port(self._finder(resolver), self.namespace)
+        ),
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(meshes())
+def test_what_namespaces_share_is_what_each_would_get_for_itself(objects: list[Object]) -> None:
+    mesh = built(objects)
+    shared = [content(scope) for scope in scopes(mesh, Recall())]
+    with pytest.MonkeyPatch.context() as patch:
+        each_for_itself(patch)
+        assert [content(scope) for scope in scopes(mesh)] == shared
 
 
 @settings(max_examples=100, deadline=None)
