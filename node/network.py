@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from node.errors import CommandError, MeshError
@@ -71,6 +71,11 @@ def _enter(path: pathlib.Path) -> None:
             raise MeshError(f"enter {path.name}: {os.strerror(number)}")
 
 
+def _close(made: Future[socket.socket]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result().close()
+
+
 class Inside:
     """A thread that lives in a network namespace: sockets that it makes stay there, whoever uses them."""
 
@@ -90,7 +95,12 @@ class Inside:
             made.settimeout(0)
             return made
 
-        return await self.call(make)
+        making = self._pool.submit(make)
+        try:
+            return await asyncio.wrap_future(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_close)  # the thread may have made it all the same
+            raise
 
     async def connect(self, address: str, port: int) -> socket.socket:
         """A TCP connection from inside.
