@@ -50,6 +50,8 @@ class Registry:
     services: tuple[Service, ...] = ()
     by_host: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     by_namespace: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
+    open: bool = False
+    """Every namespace knows every service, and no host is claimed twice."""
 
     def in_namespace(self, namespace: str) -> tuple[Service, ...]:
         """The services that a namespace defines, in the fixed order."""
@@ -64,6 +66,8 @@ class Registry:
 
         The same object for all namespaces that know every service.
         """
+        if self.open:
+            return self.services
         found = tuple(s for s in self.services if self.find(s.host, namespace) is s)
         return self.services if len(found) == len(self.services) else found
 
@@ -105,6 +109,7 @@ def build(services: Iterable[Service], previous: Registry | None = None) -> tupl
         services=ordered,
         by_host={host: tuple(found) for host, found in by_host.items()},
         by_namespace={home: _kept(tuple(found), before.by_namespace.get(home)) for home, found in by_namespace.items()},
+        open=all(len(found) == 1 and EVERYWHERE in found[0].export_to for found in by_host.values()),
     )
     return registry, tuple(findings)
 
