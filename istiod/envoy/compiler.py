@@ -70,6 +70,30 @@ class _Layer(dict[str, Resource]):
         return made
 
 
+class _Fixed(dict[str, tuple[_Layer, ...]]):
+    """What no endpoint event changes of a scope's resources: its layers by type URL, and the clusters' cells.
+
+    ``scope`` is the newest of those that these are the layers of, kept so that its id means it.
+    """
+
+    __slots__ = ("__weakref__", "cells", "scope")
+
+    scope: Scope
+    cells: Mapping[str, Cell]
+
+
+_NOTHING = _Fixed()
+
+
+class _Layers(dict[str, tuple[Mapping[str, Resource], ...]]):
+    """All layers of a set, of which ``fixed`` are those without the endpoints'."""
+
+    __slots__ = ("assigned", "fixed")
+
+    fixed: _Fixed
+    assigned: Assignments
+
+
 class Compiler:
     """Makes ResourceSets. ``compiled`` counts generator calls by type URL, for tests and metrics."""
 
@@ -78,6 +102,8 @@ class Compiler:
         self._settings: MeshSettings | None = None
         self._memo: WeakValueDictionary[tuple[int, int], _Entry] = WeakValueDictionary()
         self._layers: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
+        self._scopes: WeakValueDictionary[int, _Fixed] = WeakValueDictionary()
+        self._fixed: WeakValueDictionary[Hashable, _Fixed] = WeakValueDictionary()
         self._sets: WeakValueDictionary[Hashable, ResourceSet] = WeakValueDictionary()
         self._assignments: WeakValueDictionary[Hashable, Assignments] = WeakValueDictionary()
         self._book = Book(self.compiled)
@@ -88,28 +114,36 @@ class Compiler:
         The same object comes back while scope, endpoints and view are the same and somebody holds the set. Endpoint
         resources are made when they are first read.
         """
+        fixed = self._scopes.get(id(scope))
+        if fixed is None or fixed.scope is not scope:
+            fixed = self._scopes[id(scope)] = self._fix(scope)
+        assigned = self._assigned(fixed.cells, endpoints, view)
+        key = (id(fixed), id(assigned))
+        found = self._sets.get(key)
+        if found is None:
+            layers = _Layers(fixed)
+            layers[names.ENDPOINT] = (assigned,)
+            layers.fixed, layers.assigned = fixed, assigned
+            found = self._sets[key] = ResourceSet(layers=layers)
+        return found
+
+    def _fix(self, scope: Scope) -> _Fixed:
         settings = self._known(scope.settings)
         out, key = scope.outbound, scope.outbound.key
         clusters = self._layer((key, names.CLUSTER), out.clusters, settings, self._cluster)
         listeners = self._layer((key, names.LISTENER), out.listeners, settings, self._listener)
-        routes = self._layer((key, names.ROUTE), out.routes, settings, self._table)
-        layers: dict[str, tuple[_Layer, ...]] = {
-            names.CLUSTER: (clusters,),
-            names.LISTENER: (listeners,),
-            names.ROUTE: (routes,),
-        }
+        made = _Fixed()
+        made.cells = clusters.cells
+        made[names.CLUSTER], made[names.LISTENER] = (clusters,), (listeners,)
+        made[names.ROUTE] = (self._layer((key, names.ROUTE), out.routes, settings, self._table),)
         if out.secrets:
-            layers[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
+            made[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
         if (own := scope.inbound) is not None:
             own_clusters = self._layer((id(own.clusters), names.CLUSTER), own.clusters, settings, self._cluster)
             own_listeners = self._layer((id(own.listeners), names.LISTENER), own.listeners, settings, self._listener)
-            layers[names.CLUSTER] = (clusters, own_clusters)
-            layers[names.LISTENER] = (listeners, own_listeners)
-        identity = (*(id(layer) for parts in layers.values() for layer in parts), id(endpoints), view)
-        found = self._sets.get(identity)
-        if found is None:
-            found = ResourceSet(layers={**layers, names.ENDPOINT: (self._assigned(clusters.cells, endpoints, view),)})
-            self._sets[identity] = found
+            made[names.CLUSTER], made[names.LISTENER] = (clusters, own_clusters), (listeners, own_listeners)
+        found = self._fixed.setdefault(tuple(id(layer) for parts in made.values() for layer in parts), made)
+        found.scope = scope
         return found
 
     def changed(self, before: ResourceSet, after: ResourceSet) -> Changed:
@@ -118,10 +152,12 @@ class Compiler:
         Both sets must be this compiler's. Endpoints are looked at only where they may differ.
         """
         found = {}
-        for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE, names.SECRET):
-            if moved := _moved(before.layers.get(type_url, ()), after.layers.get(type_url, ())):
-                found[type_url] = moved
-        if moved := self._book.changed(_assignments(before), _assignments(after)):
+        (old, were), (new, are) = _parts(before), _parts(after)
+        if old is not new:
+            for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE, names.SECRET):
+                if moved := _moved(old.get(type_url, ()), new.get(type_url, ())):
+                    found[type_url] = moved
+        if moved := self._book.changed(were, are):
             found[names.ENDPOINT] = moved
         return found
 
@@ -204,8 +240,10 @@ def _cells(pins: dict[str, _Entry]) -> dict[str, Cell]:
     return {name: part for name, entry in pins.items() for part in entry.parts if isinstance(part, Cell)}
 
 
-def _assignments(resources: ResourceSet) -> Assignments | None:
-    return next((layer for layer in resources.layers.get(names.ENDPOINT, ()) if isinstance(layer, Assignments)), None)
+def _parts(resources: ResourceSet) -> tuple[_Fixed, Assignments | None]:
+    """A set of this module taken apart; any other is the empty one."""
+    layers = resources.layers
+    return (layers.fixed, layers.assigned) if isinstance(layers, _Layers) else (_NOTHING, None)
 
 
 def _moved(before: tuple[Mapping[str, Resource], ...], after: tuple[Mapping[str, Resource], ...]) -> frozenset[str]:
