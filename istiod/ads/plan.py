@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from istiod.ads import gates, wanted
+from istiod.ads.bundle import Bundle
 from istiod.ads.stream import Draft, Stream
 from istiod.ads.subscription import NAMED, WHOLE, Subscription
 from istiod.config.resource import Resource
@@ -74,7 +75,7 @@ class _Planner:
             return
         self.linger = gates.linger(self.stream, sub, self.now)
         gone = (*self.due(sub), *wanted.denied(self.stream, sub))
-        found, retry = wanted.apart(sub, wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed))
+        found, retry = wanted.apart(sub, wanted.due(self.stream, sub))
         if sub.answered and not found and not gone:
             return
         self.closed |= bool(found) and not retry
@@ -99,11 +100,13 @@ class _Planner:
         if self.collecting():
             self.ask_again(self.stream.started + self.stream.timing.collect)
             return
-        warms = (draft.warms & sub.names for draft in self.drafts)
-        found, retry = wanted.owed(self.stream, sub, sub.owed.union(*warms)), False
+        found: Mapping[str, Resource] = {}
+        retry = False
         if not sub.flights:
-            pending, retry = wanted.apart(sub, wanted.pending(self.stream, sub))
-            found |= pending
+            found, retry = wanted.apart(sub, wanted.pending(self.stream, sub))
+        if not isinstance(found, Bundle):  # which has all names asked for
+            warms = (draft.warms & sub.names for draft in self.drafts)
+            found = {**wanted.owed(self.stream, sub, sub.owed.union(*warms)), **found}
         if found:
             self.draft(sub, found, (), retry=retry)
 
@@ -117,7 +120,7 @@ class _Planner:
         """Types that wait for nothing: secrets, and what other clients ask."""
         if sub.flights:
             return
-        found, retry = wanted.apart(sub, wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed))
+        found, retry = wanted.apart(sub, wanted.due(self.stream, sub))
         gone = self.gone(sub)
         if found or gone or (sub.wildcard and not sub.answered):
             self.draft(sub, found, gone, retry=retry)
@@ -130,12 +133,13 @@ class _Planner:
         """Listeners, and routes of the names asked for, as soon as the clusters that they name are there."""
         if sub.flights:
             return
-        found = wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed)
+        found = wanted.due(self.stream, sub)
         gone = self.leaving(sub)
         first = not sub.answered and sub.type_url in WHOLE
         if (gone or first) and self.blocks(sub, "", None):
             return
-        free, retry = wanted.apart(sub, {n: r for n, r in found.items() if not self.blocks(sub, n, r)})
+        waiting = {name for name, resource in found.items() if self.blocks(sub, name, resource)}
+        free, retry = wanted.apart(sub, {n: found[n] for n in found if n not in waiting} if waiting else found)
         if free or gone or (first and not found):
             self.draft(sub, free, gone, retry=retry)
 
@@ -172,7 +176,7 @@ class _Planner:
         gone = (n for n, held in sub.overlay.items() if held is not None and target.get(sub.type_url, n) is None)
         return (*gone, *wanted.denied(self.stream, sub))
 
-    def draft(self, sub: Subscription, items: dict[str, Resource], gone: tuple[str, ...], *, retry: bool) -> None:
+    def draft(self, sub: Subscription, items: Mapping[str, Resource], gone: tuple[str, ...], *, retry: bool) -> None:
         """Put a response together."""
         body = tuple(items.values())
         if not self.stream.delta and (sub.wildcard or sub.type_url in WHOLE):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from istiod.ads import gates, plan, status, subscription
+from istiod.ads.bundle import Bundles
 from istiod.ads.quarantine import Quarantine, Rejection
 from istiod.ads.request import OversizedRequestError, Request
 from istiod.ads.send import Send
@@ -31,6 +32,7 @@ class Shared:
     timing: Timing = _TIMING
     quarantine: Quarantine = field(default_factory=Quarantine)
     pool: NamePool = field(default_factory=NamePool)
+    bundles: Bundles = field(default_factory=Bundles)
     sessions: weakref.WeakSet[AdsSession] = field(default_factory=weakref.WeakSet)
 
 
@@ -50,6 +52,7 @@ class AdsSession:
             timing=shared.timing,
             quarantine=shared.quarantine,
             pool=shared.pool,
+            bundles=shared.bundles,
             target=target,
             started=now,
         )
@@ -173,18 +176,20 @@ class AdsSession:
     def _interest(self, sub: Subscription, request: Request, *, first: bool) -> None:
         """Follow a delta client's subscriptions."""
         target = self._stream.target
-        asked = tuple(name for name in request.subscribe if name != WILDCARD)
+        asked = request.subscribe
+        if WILDCARD in asked:
+            asked = tuple(name for name in asked if name != WILDCARD)
         if WILDCARD in request.subscribe or (first and not asked and sub.type_url not in NAMED):
             sub.ask_all(target, request.initial)
         if WILDCARD in request.unsubscribe:
-            sub.wildcard = False
-        fresh = frozenset(asked) - sub.names
+            sub.narrow()
+        before = sub.names
         if asked:
             sub.ask(asked, target, request.initial)
+            if sub.type_url == names.ENDPOINT and (waiting := warming(self._stream)):
+                sub.owed |= (waiting & sub.names) - before
         if request.unsubscribe:
             sub.forget(request.unsubscribe)
-        if fresh and sub.type_url == names.ENDPOINT:
-            sub.owed |= fresh & warming(self._stream)
 
     def _names(self, sub: Subscription, listed: tuple[str, ...], *, first: bool) -> bool:
         """Follow a state-of-the-world client's list of names. False: nothing new in it."""
@@ -192,7 +197,7 @@ class AdsSession:
         if WILDCARD in listed or (not asked and (first or sub.wildcard) and sub.type_url not in NAMED):
             sub.ask_all(self._stream.target, {})
         elif asked:
-            sub.wildcard = False
+            sub.narrow()
         if asked == sub.names:
             return first
         sub.forget(sub.names - asked)
