@@ -37,23 +37,21 @@ _NOTHING = Plan(drafts=(), linger=MappingProxyType({}), blocked=MappingProxyType
 
 def plan(stream: Stream, now: float) -> Plan:
     """The next responses of this stream."""
-    if all(sub.idle for sub in stream.subscriptions.values()):
+    busy = {type_url: sub for type_url, sub in stream.subscriptions.items() if not sub.idle}
+    if not busy:
         return _NOTHING
     planner = _Planner(stream, now)
-    planner.add_and_remove()
-    planner.endpoints()
-    for sub in stream.subscriptions.values():
-        if sub.type_url not in _ORDERED and not sub.idle:
-            planner.plain(sub)
-    for type_url in planner.order():
-        switching = stream.subscriptions.get(type_url)
-        if switching is not None and not switching.idle:
-            planner.switch(switching)
+    if names.ENDPOINT in busy and len(busy) == 1:  # most changes by far, and outside of all gates
+        planner.endpoints()
+    else:
+        planner.all(busy)
     return Plan(drafts=tuple(planner.drafts), linger=planner.linger, blocked=planner.blocked, wake=planner.wake)
 
 
 class _Planner:
     """One evaluation: the state that it reads, the answer as it grows."""
+
+    __slots__ = ("blocked", "closed", "drafts", "linger", "now", "stream", "wake")
 
     def __init__(self, stream: Stream, now: float) -> None:
         self.stream = stream
@@ -62,7 +60,19 @@ class _Planner:
         self.linger: Mapping[str, float | None] = {}
         self.blocked: dict[tuple[str, str], float] = {}
         self.wake: float | None = None
-        self.closed = gates.closed(stream, now)
+        self.closed = False
+
+    def all(self, busy: Mapping[str, Subscription]) -> None:
+        """Every type, in order; only of ``busy`` ones there is something to say."""
+        self.closed = gates.closed(self.stream, self.now)
+        self.add_and_remove()
+        self.endpoints()
+        for type_url, sub in busy.items():
+            if type_url not in _ORDERED:
+                self.plain(sub)
+        for type_url in self.order():
+            if type_url in busy:
+                self.switch(busy[type_url])
 
     def ask_again(self, at: float) -> None:
         """Something may be due then."""

@@ -6,6 +6,7 @@ No protobuf object is made: the fields are written here, by number, from Envoy's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
@@ -24,6 +25,11 @@ _DELTA_FRAME: Final = attrgetter("delta_frame")
 """Thousands of frames per response: without a step of Python for each."""
 
 
+@lru_cache(maxsize=64)
+def _typed(type_url: str) -> bytes:
+    return delimited(_TYPE_URL, type_url.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Send:
     """One response. ``removed`` is told by delta only; state of the world tells it by leaving out."""
@@ -37,7 +43,7 @@ class Send:
     def encode(self) -> bytes:
         """A DeltaDiscoveryResponse or DiscoveryResponse."""
         nonce = self.nonce.encode()
-        tail = delimited(_TYPE_URL, self.type_url.encode()) + delimited(_NONCE, nonce) + delimited(_VERSION, nonce)
+        tail = _typed(self.type_url) + delimited(_NONCE, nonce) + delimited(_VERSION, nonce)
         if not self.delta:
             return b"".join([*map(_ANY_FRAME, self.resources), tail])
         removed = (delimited(_REMOVED, name.encode()) for name in self.removed)

@@ -62,12 +62,11 @@ class AdsSession:
 
     def retarget(self, target: ResourceSet, changed: Mapping[str, frozenset[str]] | None) -> None:
         """A new target in place of the one before; ``changed`` as in istiod.config.protocols.OnTarget."""
-        before, self._stream.target = self._stream.target, target
-        for sub in self._stream.subscriptions.values():
-            if changed is None:
-                sub.retarget(before, target, None)
-            elif sub.type_url in changed:
-                sub.retarget(before, target, changed[sub.type_url])
+        stream = self._stream
+        before, stream.target = stream.target, target
+        for type_url in stream.subscriptions if changed is None else changed:
+            if (sub := stream.subscriptions.get(type_url)) is not None:
+                sub.retarget(before, target, None if changed is None else changed[type_url])
 
     def request(self, request: Request) -> None:
         """Whatever the client said.
@@ -82,17 +81,20 @@ class AdsSession:
             sub = self._subscribe(request)
         landed = self._answer(sub, request)
         if request.names is None:
-            self._interest(sub, request, first=first)
+            if first or request.subscribe or request.unsubscribe:
+                self._interest(sub, request, first=first)
         elif not self._names(sub, request.names, first=first) and not landed and request.nonce:
             self._asked_again(sub)
 
     def plan(self, now: float) -> tuple[Send, ...]:
         """What to send now, noted as sent."""
         stream = self._stream
-        look = self._withheld(now)
+        look = self._withheld(now) if stream.returned else None
         made = plan.plan(stream, now)
         stream.linger, stream.blocked = made.linger, made.blocked
-        self.wake = min((at for at in (look, made.wake) if at is not None), default=None)
+        if look is None or (made.wake is not None and made.wake < look):
+            look = made.wake
+        self.wake = look
         sends = []
         for draft in made.drafts:
             self._counter += 1
@@ -100,6 +102,14 @@ class AdsSession:
             stream.subscriptions[draft.type_url].launch(draft.flight(nonce, now))
             sends.append(Send(draft.type_url, draft.body, draft.removed, nonce, stream.delta))
         return tuple(sends)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether ``plan`` has nothing to do, however late it is: so after most ACKs."""
+        stream = self._stream
+        if self.wake is not None or stream.linger or stream.blocked or (stream.returned and stream.clusters is None):
+            return False
+        return all(sub.idle for sub in stream.subscriptions.values())
 
     def settled(self) -> bool:
         """Whether the client has ACKed all of the target, and nothing older serves."""
