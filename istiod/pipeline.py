@@ -23,18 +23,14 @@ from istiod.envoy.compiler import Compiler
 from istiod.mesh import claims
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
-from istiod.mesh.endpoint import View
-from istiod.mesh.scope import Scope
 
 GATHER = 0.005
 """Seconds from the first change of a quiet time to its push."""
 LONGEST_REST = 0.1
 
 
-_Targets: TypeAlias = dict[tuple[Scope, View], ResourceSet]
-"""Scopes are equal only to themselves."""
 _Differences: TypeAlias = dict[tuple[int, int], Changed]
-"""By the ids of two targets: those before all lived when the push began, those after live in _Targets."""
+"""By the ids of two targets: those before all lived when the push began, those after live in the members."""
 _SHOWN = 3
 """So many failures of one push are raised: most are of one scope, and equal."""
 
@@ -128,26 +124,26 @@ class Pipeline:
         self._waiting = None
         self._report(self._context.diagnostics)
         differences: _Differences = {}
-        targets: _Targets = {}
         failed: list[Exception] = []
         for member in list(self._members.values()):
             try:
-                self._tell(member, targets, differences)
+                self._tell(member, differences)
             except Exception as error:  # noqa: BLE001 (one proxy's must not keep the others from theirs; raised below)
                 failed.append(error)
         if failed:
             raise ExceptionGroup(f"{len(failed)} of {len(self._members)} proxies keep their targets", failed[:_SHOWN])
 
-    def _tell(self, member: _Member, targets: _Targets, differences: _Differences) -> None:
-        before, after = member.target, self._target(member.proxy, targets)
+    def _tell(self, member: _Member, differences: _Differences) -> None:
+        before, after = member.target, self._target(member.proxy)
         if before is after:
             return
         pair = (id(before), id(after))
-        if pair not in differences:
-            differences[pair] = self._compiler.changed(before, after)
+        changed = differences.get(pair)
+        if changed is None:
+            changed = differences[pair] = self._compiler.changed(before, after)
         member.target = after
-        if differences[pair]:
-            member.on_target(after, differences[pair])
+        if changed:
+            member.on_target(after, changed)
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> Subscription:
         """See istiod.config.protocols.Configuration.
@@ -158,7 +154,7 @@ class Pipeline:
         """
         if self._context is not None and (reason := claims.refusal(self._context, proxy)):
             raise RefusedError(reason)
-        member = _Member(proxy, on_target, self._target(proxy, {}), lambda: None)
+        member = _Member(proxy, on_target, self._target(proxy), lambda: None)
         self._members[id(member)] = member
         member.close = lambda: self._leave(member)
         on_target(member.target, None)
@@ -167,13 +163,9 @@ class Pipeline:
     def _leave(self, member: _Member) -> None:
         self._members.pop(id(member), None)
 
-    def _target(self, proxy: Proxy, known: _Targets) -> ResourceSet:
-        """What a proxy should have; ``known`` are the targets of this push, which proxies of a scope and view share."""
+    def _target(self, proxy: Proxy) -> ResourceSet:
+        """What a proxy should have; proxies of a scope and view share it."""
         context = self._context
         if context is None:
             raise RuntimeError("asked for a target before the sources have listed")
-        scope, view = mesh.scope(context, proxy), mesh.view(context, proxy)
-        found = known.get((scope, view))
-        if found is None:
-            found = known[scope, view] = self._compiler.compile(scope, context.endpoints, view)
-        return found
+        return self._compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))

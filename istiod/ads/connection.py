@@ -84,7 +84,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._awake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._writing: float | None = None
         self._end: Status | None = None
         self.holds = contextlib.ExitStack()
 
@@ -109,6 +110,8 @@ class Connection:
     def close(self) -> None:
         """Give back what the stream holds, at its end or when it is cut."""
         self._set_timer(None)
+        if self._watch is not None:
+            self._watch.cancel()
         self.holds.close()
 
     def end(self, code: grpc.StatusCode, details: str) -> None:
@@ -129,13 +132,15 @@ class Connection:
         for send in sends:
             if self._end is not None:
                 return
-            self._deadline = self._loop.call_later(self._settings.write / 2, self._look)
+            self._writing = self._loop.time()
+            if self._watch is None:
+                self._look_after(self._writing)
             try:
                 await self._context.write(send.encode())
             except grpc.aio.InternalError as gone:  # the client left or was cut; gRPC is about to cancel this task
                 raise asyncio.CancelledError from gone
             finally:
-                self._deadline.cancel()
+                self._writing = None
         self._set_timer(None if wake is None else max(0.0, wake - self._clock()))
 
     async def _read(self, decode: Decode) -> None:
@@ -162,22 +167,42 @@ class Connection:
                 self._settings.on_ack(self.proxy, asked.type_url, self.acked_at)
         elif asked.error is not None and self._settings.on_refusal is not None:
             self._settings.on_refusal()
-        self._awake.set()
+        if not self.session.quiet:
+            self._awake.set()
 
     def _set_timer(self, delay: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if delay is None else self._loop.call_later(delay, self._awake.set)
 
-    def _look(self) -> None:
-        """A response waits for half of its time: from here on the client must take some of it."""
-        before = self._sockets.acked(self.proxy.peer.address)
-        self._deadline = self._loop.call_later(self._settings.write / 2, self._judge, before)
+    def _look_after(self, since: float) -> None:
+        """Look when a response that is being written since then (the loop's time) has waited for half of its time.
 
-    def _judge(self, before: int | None) -> None:
+        One timer looks after all responses of that time: one for each would cost more than most responses do.
+        """
+        self._watch = self._loop.call_at(since + self._settings.write / 2, self._look, since)
+
+    def _look(self, since: float) -> None:
+        """If it still waits, the client must take some of it from here on."""
+        if self._writing == since:
+            before = self._sockets.acked(self.proxy.peer.address)
+            self._watch = self._loop.call_later(self._settings.write / 2, self._judge, since, before)
+        else:
+            self._look_on()
+
+    def _look_on(self) -> None:
+        """Look after the response that is being written now, if any."""
+        self._watch = None
+        if self._writing is not None:
+            self._look_after(self._writing)
+
+    def _judge(self, since: float, before: int | None) -> None:
+        if self._writing != since:
+            self._look_on()
+            return
         after = self._sockets.acked(self.proxy.peer.address)
         if before is not None and after is not None and after >= before + LEAST_BYTES:
-            self._look()
+            self._look(since)
         else:
             self._cut()
 

@@ -140,7 +140,9 @@ def _has_all(stream: Stream, type_url: str, these: frozenset[str] | tuple[str, .
 
 def leaving(stream: Stream, clusters: Subscription) -> list[str]:
     """Clusters that the client has, or may have, and the target has not."""
-    found = []
+    found: list[str] = []
+    if clusters.blank:
+        return found
     known = stream.target.finder(names.CLUSTER)
     for name, held in clusters.overlay.items():
         if known(name) is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from istiod.ads import gates, wanted
+from istiod.ads.bundle import Bundle
 from istiod.ads.stream import Draft, Stream
 from istiod.ads.subscription import NAMED, WHOLE, Subscription
 from istiod.config.resource import Resource
@@ -36,23 +37,21 @@ _NOTHING = Plan(drafts=(), linger=MappingProxyType({}), blocked=MappingProxyType
 
 def plan(stream: Stream, now: float) -> Plan:
     """The next responses of this stream."""
-    if all(sub.idle for sub in stream.subscriptions.values()):
+    busy = {type_url: sub for type_url, sub in stream.subscriptions.items() if not sub.idle}
+    if not busy:
         return _NOTHING
     planner = _Planner(stream, now)
-    planner.add_and_remove()
-    planner.endpoints()
-    for sub in stream.subscriptions.values():
-        if sub.type_url not in _ORDERED and not sub.idle:
-            planner.plain(sub)
-    for type_url in planner.order():
-        switching = stream.subscriptions.get(type_url)
-        if switching is not None and not switching.idle:
-            planner.switch(switching)
+    if names.ENDPOINT in busy and len(busy) == 1:  # most changes by far, and outside of all gates
+        planner.endpoints()
+    else:
+        planner.all(busy)
     return Plan(drafts=tuple(planner.drafts), linger=planner.linger, blocked=planner.blocked, wake=planner.wake)
 
 
 class _Planner:
     """One evaluation: the state that it reads, the answer as it grows."""
+
+    __slots__ = ("blocked", "closed", "drafts", "linger", "now", "stream", "wake")
 
     def __init__(self, stream: Stream, now: float) -> None:
         self.stream = stream
@@ -61,7 +60,19 @@ class _Planner:
         self.linger: Mapping[str, float | None] = {}
         self.blocked: dict[tuple[str, str], float] = {}
         self.wake: float | None = None
-        self.closed = gates.closed(stream, now)
+        self.closed = False
+
+    def all(self, busy: Mapping[str, Subscription]) -> None:
+        """Every type, in order; only of ``busy`` ones there is something to say."""
+        self.closed = gates.closed(self.stream, self.now)
+        self.add_and_remove()
+        self.endpoints()
+        for type_url, sub in busy.items():
+            if type_url not in _ORDERED:
+                self.plain(sub)
+        for type_url in self.order():
+            if type_url in busy:
+                self.switch(busy[type_url])
 
     def ask_again(self, at: float) -> None:
         """Something may be due then."""
@@ -74,7 +85,7 @@ class _Planner:
             return
         self.linger = gates.linger(self.stream, sub, self.now)
         gone = (*self.due(sub), *wanted.denied(self.stream, sub))
-        found, retry = wanted.apart(sub, wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed))
+        found, retry = wanted.apart(sub, wanted.due(self.stream, sub))
         if sub.answered and not found and not gone:
             return
         self.closed |= bool(found) and not retry
@@ -99,11 +110,13 @@ class _Planner:
         if self.collecting():
             self.ask_again(self.stream.started + self.stream.timing.collect)
             return
-        warms = (draft.warms & sub.names for draft in self.drafts)
-        found, retry = wanted.owed(self.stream, sub, sub.owed.union(*warms)), False
+        found: Mapping[str, Resource] = {}
+        retry = False
         if not sub.flights:
-            pending, retry = wanted.apart(sub, wanted.pending(self.stream, sub))
-            found |= pending
+            found, retry = wanted.apart(sub, wanted.pending(self.stream, sub))
+        if not isinstance(found, Bundle):  # which has all names asked for
+            warms = (draft.warms & sub.names for draft in self.drafts)
+            found = {**wanted.owed(self.stream, sub, sub.owed.union(*warms)), **found}
         if found:
             self.draft(sub, found, (), retry=retry)
 
@@ -117,7 +130,7 @@ class _Planner:
         """Types that wait for nothing: secrets, and what other clients ask."""
         if sub.flights:
             return
-        found, retry = wanted.apart(sub, wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed))
+        found, retry = wanted.apart(sub, wanted.due(self.stream, sub))
         gone = self.gone(sub)
         if found or gone or (sub.wildcard and not sub.answered):
             self.draft(sub, found, gone, retry=retry)
@@ -130,12 +143,13 @@ class _Planner:
         """Listeners, and routes of the names asked for, as soon as the clusters that they name are there."""
         if sub.flights:
             return
-        found = wanted.pending(self.stream, sub) | wanted.owed(self.stream, sub, sub.owed)
+        found = wanted.due(self.stream, sub)
         gone = self.leaving(sub)
         first = not sub.answered and sub.type_url in WHOLE
         if (gone or first) and self.blocks(sub, "", None):
             return
-        free, retry = wanted.apart(sub, {n: r for n, r in found.items() if not self.blocks(sub, n, r)})
+        waiting = {name for name, resource in found.items() if self.blocks(sub, name, resource)}
+        free, retry = wanted.apart(sub, {n: found[n] for n in found if n not in waiting} if waiting else found)
         if free or gone or (first and not found):
             self.draft(sub, free, gone, retry=retry)
 
@@ -172,7 +186,7 @@ class _Planner:
         gone = (n for n, held in sub.overlay.items() if held is not None and target.get(sub.type_url, n) is None)
         return (*gone, *wanted.denied(self.stream, sub))
 
-    def draft(self, sub: Subscription, items: dict[str, Resource], gone: tuple[str, ...], *, retry: bool) -> None:
+    def draft(self, sub: Subscription, items: Mapping[str, Resource], gone: tuple[str, ...], *, retry: bool) -> None:
         """Put a response together."""
         body = tuple(items.values())
         if not self.stream.delta and (sub.wildcard or sub.type_url in WHOLE):

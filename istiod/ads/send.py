@@ -6,6 +6,8 @@ No protobuf object is made: the fields are written here, by number, from Envoy's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from istiod.config.resource import Resource, delimited
@@ -18,6 +20,14 @@ _NONCE: Final = b"\x2a"
 """Field 5 of both."""
 _REMOVED: Final = b"\x32"
 """removed_resources of delta: field 6."""
+_ANY_FRAME: Final = attrgetter("any_frame")
+_DELTA_FRAME: Final = attrgetter("delta_frame")
+"""Thousands of frames per response: without a step of Python for each."""
+
+
+@lru_cache(maxsize=64)
+def _typed(type_url: str) -> bytes:
+    return delimited(_TYPE_URL, type_url.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +43,8 @@ class Send:
     def encode(self) -> bytes:
         """A DeltaDiscoveryResponse or DiscoveryResponse."""
         nonce = self.nonce.encode()
-        tail = delimited(_TYPE_URL, self.type_url.encode()) + delimited(_NONCE, nonce) + delimited(_VERSION, nonce)
+        tail = _typed(self.type_url) + delimited(_NONCE, nonce) + delimited(_VERSION, nonce)
         if not self.delta:
-            return b"".join([*(r.any_frame for r in self.resources), tail])
+            return b"".join([*map(_ANY_FRAME, self.resources), tail])
         removed = (delimited(_REMOVED, name.encode()) for name in self.removed)
-        return b"".join([*(r.delta_frame for r in self.resources), *removed, tail])
+        return b"".join([*map(_DELTA_FRAME, self.resources), *removed, tail])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from istiod.ads import gates, plan, status, subscription
+from istiod.ads.bundle import Bundles
 from istiod.ads.quarantine import Quarantine, Rejection
 from istiod.ads.request import OversizedRequestError, Request
 from istiod.ads.send import Send
@@ -31,6 +32,7 @@ class Shared:
     timing: Timing = _TIMING
     quarantine: Quarantine = field(default_factory=Quarantine)
     pool: NamePool = field(default_factory=NamePool)
+    bundles: Bundles = field(default_factory=Bundles)
     sessions: weakref.WeakSet[AdsSession] = field(default_factory=weakref.WeakSet)
 
 
@@ -50,6 +52,7 @@ class AdsSession:
             timing=shared.timing,
             quarantine=shared.quarantine,
             pool=shared.pool,
+            bundles=shared.bundles,
             target=target,
             started=now,
         )
@@ -59,12 +62,11 @@ class AdsSession:
 
     def retarget(self, target: ResourceSet, changed: Mapping[str, frozenset[str]] | None) -> None:
         """A new target in place of the one before; ``changed`` as in istiod.config.protocols.OnTarget."""
-        before, self._stream.target = self._stream.target, target
-        for sub in self._stream.subscriptions.values():
-            if changed is None:
-                sub.retarget(before, target, None)
-            elif sub.type_url in changed:
-                sub.retarget(before, target, changed[sub.type_url])
+        stream = self._stream
+        before, stream.target = stream.target, target
+        for type_url in stream.subscriptions if changed is None else changed:
+            if (sub := stream.subscriptions.get(type_url)) is not None:
+                sub.retarget(before, target, None if changed is None else changed[type_url])
 
     def request(self, request: Request) -> None:
         """Whatever the client said.
@@ -79,17 +81,20 @@ class AdsSession:
             sub = self._subscribe(request)
         landed = self._answer(sub, request)
         if request.names is None:
-            self._interest(sub, request, first=first)
+            if first or request.subscribe or request.unsubscribe:
+                self._interest(sub, request, first=first)
         elif not self._names(sub, request.names, first=first) and not landed and request.nonce:
             self._asked_again(sub)
 
     def plan(self, now: float) -> tuple[Send, ...]:
         """What to send now, noted as sent."""
         stream = self._stream
-        look = self._withheld(now)
+        look = self._withheld(now) if stream.returned else None
         made = plan.plan(stream, now)
         stream.linger, stream.blocked = made.linger, made.blocked
-        self.wake = min((at for at in (look, made.wake) if at is not None), default=None)
+        if look is None or (made.wake is not None and made.wake < look):
+            look = made.wake
+        self.wake = look
         sends = []
         for draft in made.drafts:
             self._counter += 1
@@ -97,6 +102,14 @@ class AdsSession:
             stream.subscriptions[draft.type_url].launch(draft.flight(nonce, now))
             sends.append(Send(draft.type_url, draft.body, draft.removed, nonce, stream.delta))
         return tuple(sends)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether ``plan`` has nothing to do, however late it is: so after most ACKs."""
+        stream = self._stream
+        if self.wake is not None or stream.linger or stream.blocked or (stream.returned and stream.clusters is None):
+            return False
+        return all(sub.idle for sub in stream.subscriptions.values())
 
     def settled(self) -> bool:
         """Whether the client has ACKed all of the target, and nothing older serves."""
@@ -173,18 +186,20 @@ class AdsSession:
     def _interest(self, sub: Subscription, request: Request, *, first: bool) -> None:
         """Follow a delta client's subscriptions."""
         target = self._stream.target
-        asked = tuple(name for name in request.subscribe if name != WILDCARD)
+        asked = request.subscribe
+        if WILDCARD in asked:
+            asked = tuple(name for name in asked if name != WILDCARD)
         if WILDCARD in request.subscribe or (first and not asked and sub.type_url not in NAMED):
             sub.ask_all(target, request.initial)
         if WILDCARD in request.unsubscribe:
-            sub.wildcard = False
-        fresh = frozenset(asked) - sub.names
+            sub.narrow()
+        before = sub.names
         if asked:
             sub.ask(asked, target, request.initial)
+            if sub.type_url == names.ENDPOINT and (waiting := warming(self._stream)):
+                sub.owed |= (waiting & sub.names) - before
         if request.unsubscribe:
             sub.forget(request.unsubscribe)
-        if fresh and sub.type_url == names.ENDPOINT:
-            sub.owed |= fresh & warming(self._stream)
 
     def _names(self, sub: Subscription, listed: tuple[str, ...], *, first: bool) -> bool:
         """Follow a state-of-the-world client's list of names. False: nothing new in it."""
@@ -192,7 +207,7 @@ class AdsSession:
         if WILDCARD in listed or (not asked and (first or sub.wildcard) and sub.type_url not in NAMED):
             sub.ask_all(self._stream.target, {})
         elif asked:
-            sub.wildcard = False
+            sub.narrow()
         if asked == sub.names:
             return first
         sub.forget(sub.names - asked)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from istiod.ads.bundle import Bundles
 from istiod.ads.quarantine import Quarantine
 from istiod.ads.subscription import Flight, NamePool, Subscription
 from istiod.config.resource import Resource, ResourceSet
@@ -44,6 +45,7 @@ class Stream:
     timing: Timing
     quarantine: Quarantine
     pool: NamePool
+    bundles: Bundles
     target: ResourceSet
     started: float
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
@@ -76,14 +78,6 @@ class Draft:
         """This response on its way."""
         removed = frozenset(self.removed)
         return Flight(nonce=nonce, items=self.items, removed=removed, at=now, retry=self.retry, warms=self.warms)
-
-
-def endpoints_of(clusters: Iterable[Resource]) -> frozenset[str]:
-    """The names under which these clusters' endpoints would be asked for, if they are EDS clusters."""
-    found: set[str] = set()
-    for cluster in clusters:
-        found |= cluster.refs.get(names.ENDPOINT) or {cluster.name}
-    return frozenset(found)
 
 
 def warming(stream: Stream) -> frozenset[str]:

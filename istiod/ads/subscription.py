@@ -9,8 +9,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
+from istiod.ads.bundle import Bundle
 from istiod.ads.request import OversizedRequestError
 from istiod.config.resource import Resource, ResourceSet
 from wire import names as wire_names
@@ -92,7 +94,9 @@ class Subscription:
     The client holds ``overlay[name]`` if there is such an entry, else exactly what the target has. ``owed`` are names
     to send even if nothing changed. ``retry`` are groups of names to send apart, since a response with all of them was
     refused. ``refused`` are versions that this client will not take, by name, and ``reasons`` its words. ``denied``
-    are names asked for that do not exist, and were answered so.
+    are names asked for that do not exist, and were answered so. ``blank``: the client has nothing of what it asked for
+    first, so the overlay has no other entries than None, and just under the names asked for: all of the target's or
+    ``names``. Then nobody needs to look at the entries.
     """
 
     type_url: str
@@ -106,6 +110,7 @@ class Subscription:
     refused: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     denied: frozenset[str] = _NONE
+    blank: bool = False
     answered: bool = False
     sent: str = ""
     acked: str = ""
@@ -144,6 +149,7 @@ class Subscription:
     def _follow(self, name: str, before: Resource | None, after: Resource | None) -> None:
         if before is after:
             return
+        self.blank = False
         held = self.overlay.setdefault(name, before)
         if after is None or self.refused.get(name, after.version) != after.version:
             self.refused.pop(name, None)
@@ -162,17 +168,27 @@ class Subscription:
         """Become a wildcard subscription of a client that brings ``initial``."""
         if self.wildcard:
             return
-        known = frozenset(self.names)
+        known = self.names
         self.wildcard = True
-        if not initial:
+        self.blank = not (known or initial or self.overlay or self.flights)
+        if self.blank:
+            self.overlay = dict.fromkeys(chain.from_iterable(target.layers.get(self.type_url, ())))
+        elif initial:
+            self._learn_all(target, initial, known)
+        else:
             self.overlay.update(dict.fromkeys(r.name for r in target.of(self.type_url) if r.name not in known))
-            return
+
+    def _learn_all(self, target: ResourceSet, initial: Mapping[str, str], known: frozenset[str]) -> None:
         for resource in target.of(self.type_url):
             if resource.name not in known:
                 self._learn(resource.name, resource, initial.get(resource.name))
         for name in initial:
             if name not in known and target.get(self.type_url, name) is None:
                 self._learn(name, None, initial[name])
+
+    def narrow(self) -> None:
+        """Be no wildcard subscription any more."""
+        self.wildcard = self.blank = False
 
     def ask(self, asked: Iterable[str], target: ResourceSet, initial: Mapping[str, str]) -> None:
         """Add names. One that is asked for again is owed an answer, even if nothing changed.
@@ -181,6 +197,7 @@ class Subscription:
             OversizedRequestError: the stream asks for more names than any mesh has.
         """
         asked = tuple(asked)
+        self.blank = not (self.names or self.wildcard or initial or self.overlay or self.flights)
         again = self.names.intersection(asked)
         if self.wildcard or self.overlay:
             again |= {name for name in asked if self.held(name, target) is not None}
@@ -189,6 +206,9 @@ class Subscription:
             raise OversizedRequestError(f"{len(self.names)} names on one stream; the limit is {MAX_SUBSCRIBED}")
         self.owed |= again
         self.denied -= again
+        if self.blank:
+            self.overlay = dict.fromkeys(self.names)  # the shared strings, not this request's own
+            return
         if not initial:
             self.overlay.update(dict.fromkeys(name for name in asked if name not in again))
             return
@@ -207,6 +227,7 @@ class Subscription:
         self.owed -= dropped
         self.denied -= dropped
         if not self.wildcard:
+            self.blank = self.blank and not dropped
             for name in dropped:
                 self.overlay.pop(name, None)
                 self.refused.pop(name, None)
@@ -219,14 +240,21 @@ class Subscription:
         self.flights = (*self.flights, flight)
         self.sent = flight.nonce
         self.answered = True
-        self.owed -= flight.items.keys()
-        self.denied = (self.denied | flight.removed & self.names) - flight.items.keys()
+        if self.owed:
+            self.owed = self.owed.difference(flight.items)
+        if self.denied or flight.removed:
+            self.denied = (self.denied | flight.removed & self.names).difference(flight.items)
         if flight.retry:
             first = next((i for i, group in enumerate(self.retry) if flight.items.keys() & set(group)), -1)
             self.retry = self.retry[first + 1 :]
 
     def land(self, nonce: str, *, in_order: bool) -> tuple[Flight, ...]:
         """Take the answered response out of the air, and with ``in_order`` those before it, which it supersedes."""
+        if not (self.flights and nonce):
+            return ()
+        if self.flights[0].nonce == nonce and len(self.flights) == 1:
+            only, self.flights = self.flights, ()
+            return only
         at = next((i for i, flight in enumerate(self.flights) if flight.nonce == nonce), None)
         if at is None:
             return ()
@@ -237,6 +265,10 @@ class Subscription:
     def accept(self, flight: Flight, target: ResourceSet) -> None:
         """The client has what this response brought."""
         self.acked = flight.nonce
+        if self.blank and not self.flights and isinstance(flight.items, Bundle):
+            self.overlay, self.blank, self.error = {}, False, self.error if self.refused else ""
+            return
+        self.blank = False
         wanted = target.finder(self.type_url)
         under_way = bool(self.flights)
         for name, resource in flight.items.items():
@@ -247,7 +279,8 @@ class Subscription:
                 self._has(name, resource, found)
         for name in flight.removed:
             self._has(name, None, target.get(self.type_url, name))
-        self.retry = tuple(group for group in self.retry if any(name in self.overlay for name in group))
+        if self.retry:
+            self.retry = tuple(group for group in self.retry if any(name in self.overlay for name in group))
         if not self.overlay:
             self.overlay.clear()  # gives the table of a first configuration back
             self.error = "" if not self.refused else self.error
@@ -265,7 +298,7 @@ class Subscription:
         and is sent again in two parts (DESIGN section 5). So is what was removed: it is gone, but would come back in
         the client's list of what it holds.
         """
-        self.error = error
+        self.error, self.blank = error, False
         for name in flight.removed:
             was = version(self.overlay.get(name))
             if flight.items and was and self.covers(name):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from istiod.ads import subscription
-from istiod.ads.stream import Stream, endpoints_of
+from istiod.ads.bundle import Bundle, endpoints_of
+from istiod.ads.stream import Stream
 from istiod.ads.subscription import Held, Subscription
 from istiod.config import resource
 from istiod.config.resource import Resource
@@ -58,10 +61,21 @@ def _missing(sub: Subscription, name: str, held: Held) -> Resource | None:
     return None
 
 
-def pending(stream: Stream, sub: Subscription) -> dict[str, Resource]:
+def due(stream: Stream, sub: Subscription) -> Mapping[str, Resource]:
+    """What is pending, and what is owed, by name."""
+    found = pending(stream, sub)
+    if not sub.owed or isinstance(found, Bundle):  # which has all names asked for
+        return found
+    return {**found, **owed(stream, sub, sub.owed)}
+
+
+def pending(stream: Stream, sub: Subscription) -> Mapping[str, Resource]:
     """What differs from what the client has and from what is under way, by name."""
-    if not (sub.flights or sub.refused or len(stream.quarantine)):
-        return _unsent(stream, sub)
+    if not (sub.refused or len(stream.quarantine)):
+        if sub.blank and sub.flights and isinstance(sub.flights[-1].items, Bundle):
+            return {}
+        if not sub.flights:
+            return (_everything(stream, sub) if sub.blank else None) or _unsent(stream, sub)
     found: dict[str, Resource] = {}
     for name, held in sub.overlay.items():
         want = wanted(stream, sub, name)
@@ -72,6 +86,11 @@ def pending(stream: Stream, sub: Subscription) -> dict[str, Resource]:
         if subscription.version(has) != want.version:
             found[name] = want
     return found
+
+
+def _everything(stream: Stream, sub: Subscription) -> Bundle | None:
+    """``pending`` of a client that has nothing, without a look at each name; None if some have to be looked at."""
+    return stream.bundles.of(stream.target, sub.type_url, None if sub.wildcard else sub.names)
 
 
 def _unsent(stream: Stream, sub: Subscription) -> dict[str, Resource]:
@@ -103,7 +122,7 @@ def denied(stream: Stream, sub: Subscription) -> tuple[str, ...]:
     return tuple(name for name in unknown if stream.target.get(sub.type_url, name) is None)
 
 
-def apart(sub: Subscription, found: dict[str, Resource]) -> tuple[dict[str, Resource], bool]:
+def apart(sub: Subscription, found: Mapping[str, Resource]) -> tuple[Mapping[str, Resource], bool]:
     """The next part of a response that was refused, if one is outstanding, else all; and which of the two it is."""
     for group in sub.retry:
         part = {name: found[name] for name in group if name in found}
@@ -112,7 +131,9 @@ def apart(sub: Subscription, found: dict[str, Resource]) -> tuple[dict[str, Reso
     return found, False
 
 
-def whole(stream: Stream, sub: Subscription, items: dict[str, Resource], gone: tuple[str, ...]) -> tuple[Resource, ...]:
+def whole(
+    stream: Stream, sub: Subscription, items: Mapping[str, Resource], gone: tuple[str, ...]
+) -> tuple[Resource, ...]:
     """A state-of-the-world body: the items, and under all other names what the client has (it would be removed)."""
     if not sub.overlay and not sub.flights and sub.wildcard:
         return tuple(stream.target.of(sub.type_url))
@@ -126,15 +147,17 @@ def whole(stream: Stream, sub: Subscription, items: dict[str, Resource], gone: t
     return tuple(body.values())
 
 
-def untried(sub: Subscription, body: tuple[Resource, ...], items: dict[str, Resource]) -> dict[str, Resource]:
+def untried(sub: Subscription, body: tuple[Resource, ...], items: Mapping[str, Resource]) -> Mapping[str, Resource]:
     """The items, and what else of the body is under way: if it is refused, any of them may be to blame."""
     if not sub.flights:
         return items
     return {r.name: r for r in body if r.name in items or any(r.name in f.items for f in sub.flights)}
 
 
-def warms(sub: Subscription, body: tuple[Resource, ...], items: dict[str, Resource]) -> frozenset[str]:
+def warms(sub: Subscription, body: tuple[Resource, ...], items: Mapping[str, Resource]) -> frozenset[str]:
     """Names of endpoints that the client's clusters wait for after this response: of all that may be new to it."""
+    if isinstance(items, Bundle) and len(items) == len(body):
+        return items.warms
     unsure = (r for r in body if r.name not in items and isinstance(sub.overlay.get(r.name), subscription.Unsure))
     return endpoints_of((*items.values(), *unsure))
 

@@ -17,6 +17,7 @@ _TAG_FIELD_1 = b"\x0a"
 _TAG_FIELD_2 = b"\x12"
 _TAG_FIELD_3 = b"\x1a"
 _MORE = 0x80
+_SHORT = [bytes((length,)) for length in range(_MORE)]
 
 
 def varint(value: int) -> bytes:
@@ -31,6 +32,8 @@ def varint(value: int) -> bytes:
 
 def delimited(tag: bytes, body: bytes) -> bytes:
     """A length-delimited field."""
+    if len(body) < _MORE:
+        return tag + _SHORT[len(body)] + body
     return tag + varint(len(body)) + body
 
 

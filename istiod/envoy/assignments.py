@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary, ref
 
 from istiod.config.resource import Resource
 from istiod.envoy import endpoint
@@ -67,15 +67,16 @@ def relevant(query: Query, view: View) -> View | None:
 class Assignments(Mapping[str, Resource]):
     """The endpoint layer of one scope's clusters, one view and one state of the endpoints. Immutable.
 
-    Remembers what was asked for, since all proxies that share it ask for the same.
+    Remembers what was asked for, and what differs from those before, since all proxies that share it ask for the same.
     """
 
-    __slots__ = ("__weakref__", "_asked", "cells", "table", "view")
+    __slots__ = ("__weakref__", "_asked", "cells", "since", "table", "view")
 
     def __init__(self, cells: Mapping[str, Cell], table: EndpointTable, view: View) -> None:
         self.cells = cells
         self.table = table
         self.view = view
+        self.since: tuple[ref[Assignments], frozenset[str]] | None = None
         self._asked: dict[str, Resource] = {}
 
     def __getitem__(self, name: str) -> Resource:
@@ -122,9 +123,15 @@ class Book:
         return found
 
     def changed(self, before: Assignments | None, after: Assignments | None) -> frozenset[str]:
-        """Names whose assignment came, went or has another version. Work: for hosts and clusters that differ only."""
+        """Names whose assignment came, went or has another version; worked out once for all proxies that share both."""
         if before is None or after is None:
             return frozenset(before or after or ())
+        if after.since is None or after.since[0]() is not before:
+            after.since = (ref(before), self._compared(before, after))
+        return after.since[1]
+
+    def _compared(self, before: Assignments, after: Assignments) -> frozenset[str]:
+        """Work: for hosts and clusters that differ only."""
         suspects = set() if before.view == after.view else set(after)
         if before.cells is not after.cells:
             suspects |= {name for name, cell in after.cells.items() if before.cells.get(name) is not cell}

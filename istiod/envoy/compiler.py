@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from itertools import zip_longest
 from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from istiod.config.protocols import Changed
 from istiod.config.resource import Resource, ResourceSet
@@ -27,7 +27,6 @@ from wire import names
 VIRTUAL_HOST = names.TYPE_PREFIX + "envoy.config.route.v3.VirtualHost"
 """Key of virtual hosts in ``Compiler.compiled``; they are never sent alone."""
 
-_NO_LAYER: Mapping[str, Resource] = {}
 _Leaf: TypeAlias = Cluster | Credential | Listener | RouteTable | VirtualHost
 
 
@@ -46,12 +45,21 @@ class _Entry:
 class _Layer(dict[str, Resource]):
     """Resources by name, sorted, with the leaves they came from and what keeps their memo entries alive."""
 
-    __slots__ = ("__weakref__", "cells", "pins", "settings", "source")
+    __slots__ = ("__weakref__", "cells", "pins", "settings", "since", "source")
 
     source: Mapping[str, Any]
     settings: MeshSettings
     pins: dict[str, _Entry]
     cells: dict[str, Cell]
+    since: tuple[ref[_Layer], frozenset[str]]
+
+    def moved_since(self, before: _Layer) -> frozenset[str]:
+        """Names whose resource is not that of ``before``; worked out once for all proxies that share both."""
+        known = getattr(self, "since", None)
+        if known is None or known[0]() is not before:
+            moved = frozenset(name for name, made in self.items() if not _same(before.get(name), made))
+            self.since = known = (ref(before), moved | (before.keys() - self.keys()))
+        return known[1]
 
     def patched(self, source: Mapping[str, Any], fresh: dict[str, _Entry]) -> _Layer:
         """The layer of ``source``, which differs from this one's by the entries in ``fresh`` and by names gone."""
@@ -70,6 +78,30 @@ class _Layer(dict[str, Resource]):
         return made
 
 
+class _Fixed(dict[str, tuple[_Layer, ...]]):
+    """What no endpoint event changes of a scope's resources: its layers by type URL, and the clusters' cells.
+
+    ``scope`` is the newest of those that these are the layers of, kept so that its id means it.
+    """
+
+    __slots__ = ("__weakref__", "cells", "scope")
+
+    scope: Scope
+    cells: Mapping[str, Cell]
+
+
+_NOTHING = _Fixed()
+
+
+class _Layers(dict[str, tuple[Mapping[str, Resource], ...]]):
+    """All layers of a set, of which ``fixed`` are those without the endpoints'."""
+
+    __slots__ = ("assigned", "fixed")
+
+    fixed: _Fixed
+    assigned: Assignments
+
+
 class Compiler:
     """Makes ResourceSets. ``compiled`` counts generator calls by type URL, for tests and metrics."""
 
@@ -79,6 +111,8 @@ class Compiler:
         self._memo: WeakValueDictionary[tuple[int, int], _Entry] = WeakValueDictionary()
         self._layers: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
         self._sources: WeakValueDictionary[int, _Layer] = WeakValueDictionary()
+        self._scopes: WeakValueDictionary[int, _Fixed] = WeakValueDictionary()
+        self._fixed: WeakValueDictionary[Hashable, _Fixed] = WeakValueDictionary()
         self._sets: WeakValueDictionary[Hashable, ResourceSet] = WeakValueDictionary()
         self._assignments: WeakValueDictionary[Hashable, Assignments] = WeakValueDictionary()
         self._book = Book(self.compiled)
@@ -89,28 +123,36 @@ class Compiler:
         The same object comes back while scope, endpoints and view are the same and somebody holds the set. Endpoint
         resources are made when they are first read.
         """
+        fixed = self._scopes.get(id(scope))
+        if fixed is None or fixed.scope is not scope:
+            fixed = self._scopes[id(scope)] = self._fix(scope)
+        assigned = self._assigned(fixed.cells, endpoints, view)
+        key = (id(fixed), id(assigned))
+        found = self._sets.get(key)
+        if found is None:
+            layers = _Layers(fixed)
+            layers[names.ENDPOINT] = (assigned,)
+            layers.fixed, layers.assigned = fixed, assigned
+            found = self._sets[key] = ResourceSet(layers=layers)
+        return found
+
+    def _fix(self, scope: Scope) -> _Fixed:
         settings = self._known(scope.settings)
         out, key = scope.outbound, scope.outbound.key
         clusters = self._layer((key, names.CLUSTER), out.clusters, settings, self._cluster)
         listeners = self._layer((key, names.LISTENER), out.listeners, settings, self._listener)
-        routes = self._layer((key, names.ROUTE), out.routes, settings, self._table)
-        layers: dict[str, tuple[_Layer, ...]] = {
-            names.CLUSTER: (clusters,),
-            names.LISTENER: (listeners,),
-            names.ROUTE: (routes,),
-        }
+        made = _Fixed()
+        made.cells = clusters.cells
+        made[names.CLUSTER], made[names.LISTENER] = (clusters,), (listeners,)
+        made[names.ROUTE] = (self._layer((key, names.ROUTE), out.routes, settings, self._table),)
         if out.secrets:
-            layers[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
+            made[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
         if (own := scope.inbound) is not None:
             own_clusters = self._layer((id(own.clusters), names.CLUSTER), own.clusters, settings, self._cluster)
             own_listeners = self._layer((id(own.listeners), names.LISTENER), own.listeners, settings, self._listener)
-            layers[names.CLUSTER] = (clusters, own_clusters)
-            layers[names.LISTENER] = (listeners, own_listeners)
-        identity = (*(id(layer) for parts in layers.values() for layer in parts), id(endpoints), view)
-        found = self._sets.get(identity)
-        if found is None:
-            found = ResourceSet(layers={**layers, names.ENDPOINT: (self._assigned(clusters.cells, endpoints, view),)})
-            self._sets[identity] = found
+            made[names.CLUSTER], made[names.LISTENER] = (clusters, own_clusters), (listeners, own_listeners)
+        found = self._fixed.setdefault(tuple(id(layer) for parts in made.values() for layer in parts), made)
+        found.scope = scope
         return found
 
     def changed(self, before: ResourceSet, after: ResourceSet) -> Changed:
@@ -119,10 +161,12 @@ class Compiler:
         Both sets must be this compiler's. Endpoints are looked at only where they may differ.
         """
         found = {}
-        for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE, names.SECRET):
-            if moved := _moved(before.layers.get(type_url, ()), after.layers.get(type_url, ())):
-                found[type_url] = moved
-        if moved := self._book.changed(_assignments(before), _assignments(after)):
+        (old, were), (new, are) = _parts(before), _parts(after)
+        if old is not new:
+            for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE, names.SECRET):
+                if moved := _moved(old.get(type_url, ()), new.get(type_url, ())):
+                    found[type_url] = moved
+        if moved := self._book.changed(were, are):
             found[names.ENDPOINT] = moved
         return found
 
@@ -215,18 +259,16 @@ def _cells(pins: dict[str, _Entry]) -> dict[str, Cell]:
     return {name: part for name, entry in pins.items() for part in entry.parts if isinstance(part, Cell)}
 
 
-def _assignments(resources: ResourceSet) -> Assignments | None:
-    return next((layer for layer in resources.layers.get(names.ENDPOINT, ()) if isinstance(layer, Assignments)), None)
+def _parts(resources: ResourceSet) -> tuple[_Fixed, Assignments | None]:
+    """A set of this module taken apart; any other is the empty one."""
+    layers = resources.layers
+    return (layers.fixed, layers.assigned) if isinstance(layers, _Layers) else (_NOTHING, None)
 
 
-def _moved(before: tuple[Mapping[str, Resource], ...], after: tuple[Mapping[str, Resource], ...]) -> frozenset[str]:
+def _moved(before: tuple[_Layer, ...], after: tuple[_Layer, ...]) -> frozenset[str]:
     """Names whose resource differs between layers that stand at the same place."""
-    found: set[str] = set()
-    for old, new in zip_longest(before, after, fillvalue=_NO_LAYER):
-        if old is not new:
-            found.update(name for name, made in new.items() if not _same(old.get(name), made))
-            found.update(old.keys() - new.keys())
-    return frozenset(found)
+    pairs = [(old, new) for old, new in zip_longest(before, after, fillvalue=_Layer()) if old is not new]
+    return frozenset[str]().union(*(new.moved_since(old) for old, new in pairs))
 
 
 def _same(old: Resource | None, new: Resource) -> bool:

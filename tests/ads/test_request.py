@@ -1,0 +1,48 @@
+"""Requests from bytes: the short way for plain ACKs says what the long one says."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
+from hypothesis import strategies as st
+
+from istiod.ads import request
+from istiod.ads.request import MalformedRequestError, Request
+from wire import names
+
+TYPES = st.sampled_from([names.CLUSTER, names.ENDPOINT, names.TYPE_PREFIX + "x"])
+NONCES = st.one_of(st.sampled_from(["", "1", "ff", "7" * 126, "7" * 127, "7" * 128, "7" * 300]), st.text(max_size=5))
+
+
+@hypothesis.given(TYPES, NONCES, st.lists(st.text(max_size=3), max_size=2), st.booleans())
+def test_a_delta_request_says_what_its_message_says(
+    type_url: str,
+    nonce: str,
+    subscribe: list[str],
+    refused: bool,  # noqa: FBT001
+) -> None:
+    message = discovery_pb2.DeltaDiscoveryRequest(
+        type_url=type_url, response_nonce=nonce, resource_names_subscribe=subscribe
+    )
+    if refused:
+        message.error_detail.CopyFrom(status_pb2.Status(message="no"))
+    assert request.decode_delta(message.SerializeToString()) == request.Decoded(
+        Request(type_url=type_url, nonce=nonce, subscribe=tuple(subscribe), error="no" if refused else None), None
+    )
+
+
+def test_every_piece_of_an_ack_is_told_as_the_long_way_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ack = discovery_pb2.DeltaDiscoveryRequest(type_url=names.ENDPOINT, response_nonce="1f").SerializeToString()
+    pieces = [ack[:end] for end in range(len(ack) + 1)] + [ack + b"\x32", ack + ack, ack[:-3] + b"\x03" + ack[-2:]]
+    short = [_told(piece) for piece in pieces]
+    monkeypatch.setattr(request, "_ACKS", {})
+    assert [_told(piece) for piece in pieces] == short
+
+
+def _told(raw: bytes) -> Request | type[Exception]:
+    try:
+        return request.decode_delta(raw).request
+    except (MalformedRequestError, request.ForeignTypeError) as error:
+        return type(error)
