@@ -294,3 +294,20 @@ def test_an_ack_of_state_of_the_world_covers_those_before() -> None:
     assert made.named(second.resources) == ["c0", "c1", "c2", "c3"]
     client.ack(second)
     assert not client.session._stream.subscriptions[C].flights
+
+
+def test_a_session_is_quiet_when_nothing_is_left_to_do_at_any_time() -> None:
+    client = Client(*basic())
+    client.session.request(Request(type_url=C))
+    assert not client.session.quiet
+    client.start()
+    assert client.session.quiet
+    client.set(*without("c1"))
+    assert not client.session.quiet  # a cluster lingers
+    assert client.session.wake is not None
+
+
+def test_a_returned_client_that_withholds_clusters_is_not_quiet() -> None:
+    client = Client(*basic())
+    client.ask(E, "c0", initial={"c0": client.target.get(E, "c0").version})  # type: ignore[union-attr]
+    assert not client.session.quiet
