@@ -108,10 +108,11 @@ def contents(case: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def node(case: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Node id and metadata of a case's proxy."""
+    """Node id and metadata of a case's proxy: of several addresses the id has the first, metadata have all."""
     proxy = case["proxy"]
     node_id = f"{proxy['type']}~{proxy['ip_addresses'][0]}~{proxy['id']}~{proxy['dns_domain']}"
-    return node_id, proxy["metadata"] or {}
+    addresses = ",".join(proxy["ip_addresses"])
+    return node_id, {"INSTANCE_IPS": addresses, **(proxy["metadata"] or {})}
 
 
 def _dump(given: Any) -> dict[str, list[dict[str, Any]]]:

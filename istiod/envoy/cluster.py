@@ -15,6 +15,7 @@ from google.protobuf import struct_pb2
 from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import endpoint, hcm, http_options, policy, tls, wellknown
+from istiod.mesh.families import Families
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef
 from istiod.mesh.settings import MeshSettings
@@ -27,6 +28,11 @@ _TYPES = {
     Discovery.STRICT_DNS: _Cluster.STRICT_DNS,
     Discovery.LOGICAL_DNS: _Cluster.LOGICAL_DNS,
     Discovery.ORIGINAL_DST: _Cluster.ORIGINAL_DST,
+}
+_LOOKUPS = {
+    Families.IPV4: _Cluster.V4_ONLY,
+    Families.IPV6: _Cluster.V6_ONLY,
+    Families.DUAL: _Cluster.ALL,  # Envoy tries both (happy eyeballs)
 }
 _DNS = (Discovery.STRICT_DNS, Discovery.LOGICAL_DNS)
 _DNS_JITTER = wellknown.duration(timedelta(milliseconds=100))
@@ -65,10 +71,11 @@ def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:
         found.typed_extension_protocol_options[http_options.NAME].CopyFrom(options)
     _discover(found, cluster, settings)
     _secure(found, cluster, settings)
-    if cluster.bind_address:
-        found.upstream_bind_config.source_address.CopyFrom(
-            address_pb2.SocketAddress(address=cluster.bind_address, port_value=0)
-        )
+    if cluster.bind_addresses:
+        first, *more = (address_pb2.SocketAddress(address=one, port_value=0) for one in cluster.bind_addresses)
+        found.upstream_bind_config.source_address.CopyFrom(first)
+        for extra in more:
+            found.upstream_bind_config.extra_source_addresses.add(address=extra)
     return found
 
 
@@ -79,7 +86,7 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
     elif cluster.endpoints:
         found.load_assignment.CopyFrom(endpoint.inline(cluster.name, cluster.endpoints))
     if cluster.discovery in _DNS:
-        found.dns_lookup_family = _Cluster.V6_ONLY if cluster.ipv6 else _Cluster.V4_ONLY
+        found.dns_lookup_family = _LOOKUPS[cluster.families]
         found.dns_refresh_rate.CopyFrom(wellknown.duration(settings.dns_refresh_rate))
         found.dns_jitter.CopyFrom(_DNS_JITTER)
         found.respect_dns_ttl = True

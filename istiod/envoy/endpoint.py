@@ -74,7 +74,13 @@ def _group(group: Group) -> bytes:
 def _frame(endpoint: Endpoint) -> bytes:
     """An endpoint as a frame of its group. Kept: of a large service most stay as they are when one comes or goes."""
     message = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint)),
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=_address(endpoint),
+            additional_addresses=[
+                endpoint_components_pb2.Endpoint.AdditionalAddress(address=_socket(one, endpoint.port))
+                for one in endpoint.additional
+            ],
+        ),
         health_status=_HEALTH[endpoint.health],
         load_balancing_weight=wellknown.uint32(locality.weight(endpoint)),
         metadata=_metadata(endpoint),
@@ -85,9 +91,11 @@ def _frame(endpoint: Endpoint) -> bytes:
 def _address(endpoint: Endpoint) -> address_pb2.Address:
     if endpoint.address.startswith("/"):
         return address_pb2.Address(pipe=address_pb2.Pipe(path=endpoint.address))
-    return address_pb2.Address(
-        socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
-    )
+    return _socket(endpoint.address, endpoint.port)
+
+
+def _socket(address: str, port: int) -> address_pb2.Address:
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
 
 
 def _metadata(endpoint: Endpoint) -> base_pb2.Metadata:

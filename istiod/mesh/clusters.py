@@ -87,7 +87,9 @@ def by_server_name(whole: Cluster) -> Cluster | None:
     )
 
 
-def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_address: str = "") -> Cluster:
+def passthrough(
+    name: str, settings: MeshSettings, direction: Direction, bind_addresses: tuple[str, ...] = ()
+) -> Cluster:
     """A cluster that goes where the client wanted to go; unused connections end early (Istio: 5 minutes)."""
     timed = with_times(_DEFAULT, settings)
     return Cluster(
@@ -96,7 +98,7 @@ def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_ad
         direction=direction,
         downstream_protocol=True,
         policy=replace(timed, connection_pool=replace(timed.connection_pool, http_idle_timeout=_PASSTHROUGH_IDLE)),
-        bind_address=bind_address,
+        bind_addresses=bind_addresses,
     )
 
 

@@ -60,7 +60,6 @@ _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
-_DNS_CAPTURE = "DNS_CAPTURE"  # node metadata: the agent answers the app's DNS queries
 _NO_CAPTURE = "NONE"  # interception mode without iptables
 _LAST_PORT = 65_535
 _POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
@@ -326,9 +325,9 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
             namespace=node.namespace,
             matched=matched,
             sidecar=sidecar,
-            ipv6=place.ipv6,
+            families=place.families,
             captured=place.captured,
-            allocated=_allocated(node),
+            allocated=allocation.wanted(node),
         )
     ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
     return ScopeKey(
@@ -336,6 +335,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
         namespace=node.namespace,
         matched=(*matched, *context.gateways.matched(labels)),
         ports=tuple(sorted(ports)),
+        families=place.families,
         credentials=_trusted(proxy, pod),
     )
 
@@ -347,11 +347,6 @@ def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
     """
     identity = proxy.peer.identity
     return identity is None or (pod is not None and pod.identity == str(identity))
-
-
-def _allocated(node: Node) -> allocation.Families:
-    """The families of allocated addresses that a proxy looks for: its own, where it captures DNS."""
-    return allocation.families(node.addresses) if node.metadata.get(_DNS_CAPTURE) == "true" else ()
 
 
 def _place(node: Node, pod: PodWorkload | None) -> Place:

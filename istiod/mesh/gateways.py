@@ -12,6 +12,7 @@ from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh import clusters, gateway_chains, leaves, outbound_clusters
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
+from istiod.mesh.families import Families
 from istiod.mesh.gateway_chains import Builder, Place
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.gateway_tls import Handling
@@ -52,13 +53,19 @@ def scope(
     by_name: dict[str, Cluster] = {}
     if any(_by_name(server) for servers in places.values() for server in servers):
         by_name = {one.name: one for one in map(clusters.by_server_name, upstream.values()) if one is not None}
-    builder = Builder(index=index, client=client, resolver=resolver, by_name=tuple(by_name.values()))
+    builder = Builder(
+        index=index,
+        client=client,
+        resolver=resolver,
+        by_name=tuple(by_name.values()),
+        wildcard=key.families.wildcards[0],
+    )
     listeners: dict[str, Listener] = {}
     routes: dict[str, RouteTable] = {}
     for place, servers in places.items():
         chains = builder.chains(place, servers)
         if chains:
-            listener = _listener(place, chains)
+            listener = _listener(place, chains, key.families)
             listeners[listener.name] = listener
             routes.update((table.name, table) for table in builder.tables(place, servers, chains))
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
@@ -103,11 +110,12 @@ def _by_name(server: Server) -> bool:
     return server.tls is not None and server.tls.handling is Handling.AUTO_PASSTHROUGH
 
 
-def _listener(place: Place, chains: tuple[Chain, ...]) -> Listener:
-    address = place[0] or gateway_chains.WILDCARD
+def _listener(place: Place, chains: tuple[Chain, ...], spoken: Families) -> Listener:
+    address, *more = (place[0],) if place[0] else spoken.wildcards
     return Listener(
         name=f"{address}_{place[1]}",
         address=address,
+        additional_addresses=tuple(more),
         port=place[1],
         direction=Direction.GATEWAY,
         chains=chains,

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from istiod.config.origin import Origin
-from istiod.mesh import clusters, inbound_chains
+from istiod.mesh import clusters, families, inbound_chains
 from istiod.mesh.clusters import INBOUND_PASSTHROUGH, cluster_name
 from istiod.mesh.endpoint import Endpoint, Health, Workload
+from istiod.mesh.families import Families
 from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
@@ -29,15 +30,10 @@ from istiod.mesh.scope import (
 from istiod.mesh.service import Labels, Port, Protocol, Service
 from istiod.mesh.settings import InboundMode, MeshSettings
 from istiod.mesh.sidecars import Sidecar
-from wire import names
 from wire.node import Locality
 
 LISTENER = "virtualInbound"
 _INBOUND = "inbound"
-_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (Istio's listener; iptables brings only this pod's traffic to it)
-_ANY_ADDRESS_IPV6 = "::"
-_LOCALHOST = "127.0.0.1"
-_LOCALHOST_IPV6 = "::1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +63,11 @@ class Shape:
     """Everything of a workload that its inbound configuration depends on: no pod name, no pod IP.
 
     ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted. ``origin`` is the
-    PeerAuthentication behind them. ``ipv6``: without IPv4. ``captured``: iptables bring the traffic.
+    PeerAuthentication behind them. ``captured``: iptables bring the traffic.
     """
 
     ports: tuple[InboundPort, ...] = ()
-    ipv6: bool = False
+    families: Families = Families.IPV4
     captured: bool = True
     mtls: MutualTls = MutualTls.PERMISSIVE
     port_mtls: tuple[tuple[int, MutualTls], ...] = ()
@@ -89,9 +85,9 @@ class Place:
     captured: bool = True
 
     @property
-    def ipv6(self) -> bool:
-        """It has no IPv4 address."""
-        return bool(self.addresses) and all(":" in address for address in self.addresses)
+    def families(self) -> Families:
+        """The IP versions that it speaks."""
+        return families.of(self.addresses)
 
 
 def shape(model: Model, place: Place) -> Shape:
@@ -109,7 +105,7 @@ def shape(model: Model, place: Place) -> Shape:
     verdict = model.peers.of_workload(place.namespace, place.labels)
     return Shape(
         ports=tuple(ports[target] for target in sorted(ports) if target != model.settings.inbound_port),
-        ipv6=place.ipv6,
+        families=place.families,
         captured=place.captured,
         mtls=verdict.mode,
         port_mtls=verdict.ports,
@@ -130,7 +126,7 @@ def _served(model: Model, place: Place) -> dict[int, InboundPort]:
 
 def _ingress(said: Sidecar, served: Mapping[int, InboundPort], place: Place) -> dict[int, InboundPort]:
     """The ports that a Sidecar names (row J2). What a service says of a port counts for metrics and limits only."""
-    local = _LOCALHOST_IPV6 if place.ipv6 else _LOCALHOST
+    local = place.families.loopbacks[0]
     nobody = ServiceRef(host=f"{said.key.name}.{said.key.namespace}", name=said.key.name, namespace=said.key.namespace)
     ports: dict[int, InboundPort] = {}
     for one in said.ingress:
@@ -205,8 +201,8 @@ def _port(model: Model, service: Service, port: Port, target: int) -> InboundPor
 
 def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     """Listeners and clusters of a shape."""
-    upstreams = [_cluster(port, settings, ipv6=found.ipv6) for port in found.ports]
-    rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, _source(ipv6=found.ipv6))
+    upstreams = [_cluster(port, settings, found.families) for port in found.ports]
+    rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, found.families.inbound_sources)
     listeners = [
         *((_listener(found, settings),) if found.captured else ()),
         *(_own_listener(found, port, settings) for port in found.ports if port.bind),
@@ -217,13 +213,8 @@ def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     )
 
 
-def _source(*, ipv6: bool) -> str:
-    return names.INBOUND_BIND_ADDRESS_IPV6 if ipv6 else names.INBOUND_BIND_ADDRESS
-
-
-def _cluster(port: InboundPort, settings: MeshSettings, *, ipv6: bool) -> Cluster:
-    local = _LOCALHOST_IPV6 if ipv6 else _LOCALHOST
-    address = port.address or (local if settings.inbound is InboundMode.LOCALHOST else "")
+def _cluster(port: InboundPort, settings: MeshSettings, spoken: Families) -> Cluster:
+    address = port.address or (spoken.loopbacks[0] if settings.inbound is InboundMode.LOCALHOST else "")
     policy = TrafficPolicy(connection_pool=port.pool)
     return Cluster(
         name=cluster_name(_INBOUND, "", "", port.target),
@@ -235,7 +226,7 @@ def _cluster(port: InboundPort, settings: MeshSettings, *, ipv6: bool) -> Cluste
         downstream_protocol=port.protocol is Protocol.UNSUPPORTED,
         policy=clusters.with_times(policy, settings),
         endpoints=(_app(address, port.app_port or port.target),) if address else (),
-        bind_address="" if address else _source(ipv6=ipv6),
+        bind_addresses=() if address else spoken.inbound_sources,
         port_override=0 if address else port.app_port,
     )
 
@@ -272,6 +263,7 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
     whole = Listener(
         name=LISTENER,
         address=_anywhere(found),
+        additional_addresses=found.families.wildcards[1:],
         port=settings.inbound_port,
         direction=Direction.INBOUND,
         chains=tuple(all_chains),
@@ -348,7 +340,7 @@ def _rest(origin: Origin | None, port: int) -> Target:
 
 
 def _anywhere(found: Shape) -> str:
-    return _ANY_ADDRESS_IPV6 if found.ipv6 else _ANY_ADDRESS
+    return found.families.wildcards[0]
 
 
 def _target(port: InboundPort, anywhere: str, origin: Origin | None) -> Target:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from istiod.mesh import allocation, egress, leaves, outbound_clusters, outbound_listeners, route_tables
 from istiod.mesh.conditions import Client
 from istiod.mesh.egress import Sight, View
+from istiod.mesh.families import Families
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
 from istiod.mesh.outbound_listeners import Piece
@@ -44,7 +45,7 @@ def scope(
     upstream = outbound_clusters.of(model, key, sight.services, recall)
     everything = Resolver(settings=sight.settings, port=0, services=_by_host(sight.services), clusters=upstream)
     client = Client(namespace=key.namespace, selectors=frozenset(key.matched))
-    maker = _Maker(model=model, client=client, resolver=everything, recall=recall, ipv6=key.ipv6)
+    maker = _Maker(model=model, client=client, resolver=everything, recall=recall, families=key.families)
     listeners, routes = maker.views(sight, captured=key.captured)
     return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
 
@@ -57,25 +58,27 @@ class _Maker:
     client: Client
     resolver: Resolver
     recall: Recall
-    ipv6: bool
+    families: Families
 
     def views(self, sight: Sight, *, captured: bool) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
         """Listeners and tables by name. What an earlier view has is not given again by a later one."""
-        first = outbound_listeners.virtual_outbound(sight.settings, ipv6=self.ipv6)
+        first = outbound_listeners.virtual_outbound(sight.settings, self.families)
         listeners = {first.name: first} if captured else {}
+        held = set(first.places) if captured else set()
         routes: dict[str, RouteTable] = {}
         for view in sight.views:
             parts = [
                 p
                 for one in view.services
-                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener, ipv6=self.ipv6)
+                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener, self.families)
             ]
             builder = outbound_listeners.Builder(
                 index=view.index, client=self.client, resolver=self.resolver, recall=self.recall
             )
             wanted: set[str] = set()
-            for one in builder.listeners(part for part in parts if part.name not in listeners):
+            for one in builder.listeners(parts, frozenset(held)):
                 listeners[one.name] = one
+                held.update(one.places)
                 wanted.update(chain.http.rds for chain in one.chains if chain.http)
             owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted and piece.rds not in routes}
             routes.update(self._tables(view, owners))

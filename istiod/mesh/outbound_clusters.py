@@ -34,11 +34,11 @@ def of(model: Model, key: ScopeKey, services: Iterable[Service], recall: Recall)
             model.peers.of_namespace(service.namespace),
         )
         make = partial(_of_service, model, key, service)
-        for cluster in recall.of(("clusters", key.type, key.ipv6), inputs, make):
+        for cluster in recall.of(("clusters", key.type, key.families), inputs, make):
             found.setdefault(cluster.name, cluster)
     return found
 
 
 def _of_service(model: Model, key: ScopeKey, service: Service) -> tuple[Cluster, ...]:
     found = clusters.service_clusters(model, key.namespace, service, key.type)
-    return tuple(replace(one, ipv6=one.discovery in _DNS) for one in found) if key.ipv6 else found
+    return tuple(replace(one, families=key.families) if one.discovery in _DNS else one for one in found)

@@ -50,7 +50,7 @@ def test_blackhole_is_for_all_and_passthrough_for_sidecars() -> None:
     assert list(found) == ["BlackHoleCluster", "PassthroughCluster"]
     assert found["BlackHoleCluster"].discovery is Discovery.STATIC
     rest = found["PassthroughCluster"]
-    assert (rest.discovery, rest.downstream_protocol, rest.bind_address) == (Discovery.ORIGINAL_DST, True, "")
+    assert (rest.discovery, rest.downstream_protocol, rest.bind_addresses) == (Discovery.ORIGINAL_DST, True, ())
     assert list(build(proxy=NodeType.ROUTER)) == ["BlackHoleCluster"]
 
 
