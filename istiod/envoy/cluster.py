@@ -83,6 +83,8 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
     if cluster.discovery is Discovery.EDS and cluster.query is not None:
         found.eds_cluster_config.service_name = cluster.query.name
         found.eds_cluster_config.eds_config.CopyFrom(hcm.ADS)
+    elif cluster.endpoints and cluster.direction is Direction.INBOUND:
+        found.load_assignment.CopyFrom(endpoint.app(cluster.name, cluster.endpoints[0]))
     elif cluster.endpoints:
         found.load_assignment.CopyFrom(endpoint.inline(cluster.name, cluster.endpoints))
     if cluster.discovery in _DNS:

@@ -47,6 +47,13 @@ def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoad
     return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, locality.groups(endpoints)))
 
 
+def app(name: str, endpoint: Endpoint) -> endpoint_pb2.ClusterLoadAssignment:
+    """The only endpoint of an inbound cluster, the workload's own app: nothing has to be weighed or told of it."""
+    one = endpoint_components_pb2.LbEndpoint(endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint)))
+    group = endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[one])
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group])
+
+
 def _chosen(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> list[Endpoint]:
     """The endpoints that carry the query's labels, have mesh mTLS or are on the view's node, where it asks for that."""
     found = [one for one in endpoints if query.labels <= one.labels and (one.tls or not query.mesh_tls)]

@@ -287,6 +287,18 @@ def test_inbound_traffic_goes_on_to_its_address_from_the_bind_address() -> None:
     assert "cleanup_interval" not in shown(replace(leaf, port=0))
 
 
+def test_the_app_itself_is_the_only_endpoint_of_an_inbound_cluster() -> None:
+    app = made.endpoint("127.0.0.1", tls=False)
+    leaf = Cluster(name="inbound|80||", discovery=Discovery.STATIC, direction=Direction.INBOUND, endpoints=(app,))
+    found = shown(leaf)
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": 9080}}
+    assert found["load_assignment"] == {
+        "cluster_name": "inbound|80||",
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    }
+    assert "lb_policy" not in found
+
+
 def test_the_app_may_listen_on_another_port_of_that_address() -> None:
     leaf = Cluster(
         name="inbound|9080||", discovery=Discovery.ORIGINAL_DST, direction=Direction.INBOUND, port_override=8080
