@@ -60,7 +60,7 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
         found = previous.registry
     return Sources(
         registry=found,
-        declared=_declared(read, previous.declared),
+        declared=_declared(read, found, previous.declared),
         diagnostics=(*findings, *(d for one in read.values() for d in _unsupported(one.item))),
         read=read,
         settings=settings,
@@ -75,14 +75,17 @@ def _convert(item: Object, settings: MeshSettings) -> Converted:
     return Converted(item=item, services=(services.service(cast("core.Service", item), settings),))
 
 
-def _declared(read: Mapping[ConfigKey, Converted], previous: EndpointTable) -> EndpointTable:
-    """Endpoints by host and namespace; of several entries the first by name counts for a port."""
+def _declared(read: Mapping[ConfigKey, Converted], known: Registry, previous: EndpointTable) -> EndpointTable:
+    """Endpoints by host and namespace: those of all entries that share the host (registry.agree), in order of names."""
     ports: dict[tuple[str, str], dict[int, tuple[Endpoint, ...]]] = {}
     for key in sorted(read):
-        for host, endpoints in read[key].declared:
+        for service, (host, endpoints) in zip(read[key].services, read[key].declared, strict=False):
+            speaker = known.get(host, key.namespace)
+            if speaker is None or not registry.agree(speaker, service):
+                continue
             own = ports.setdefault((host, key.namespace), {})
             for number, found in endpoints.items():
-                own.setdefault(number, found)
+                own[number] = (*own.get(number, ()), *found)
     leaves: dict[tuple[str, str], EndpointLeaf] = {}
     for name, own in ports.items():
         old = previous.leaves.get(name)

@@ -202,6 +202,29 @@ def test_a_rule_decides_tls_before_auto_mtls() -> None:
     assert tls(mode="SIMPLE", insecureSkipVerify=True) == UpstreamTls(mode=TlsMode.SIMPLE, insecure_skip_verify=True)
 
 
+@pytest.mark.parametrize(
+    ("mode", "own", "expected"),
+    [
+        ("ISTIO_MUTUAL", {}, ("se-top", "spiffe://cluster.local/ns/default/sa/vm")),
+        ("MUTUAL", {}, ("se-top", "spiffe://cluster.local/ns/default/sa/vm")),
+        ("SIMPLE", {"subjectAltNames": ["rule"]}, ("rule",)),
+    ],
+)
+def test_an_entry_may_say_whom_to_expect(mode: str, own: dict[str, object], expected: tuple[str, ...]) -> None:
+    said = {
+        "hosts": ["a.com"],
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+        "resolution": "STATIC",
+        "endpoints": [{"address": "10.9.9.9", "serviceAccount": "vm"}],
+        "subjectAltNames": ["se-top"],
+    }
+    policy = {"tls": {"mode": mode, "clientCertificate": "/c", "privateKey": "/k", **own}}
+    ruled = fleet.istio("DestinationRule", "r", {"host": "a.com", "trafficPolicy": policy})
+    found = build(fleet.istio("ServiceEntry", "a", said), ruled)["outbound|80||a.com"].tls
+    assert found is not None
+    assert found.subject_alt_names == expected
+
+
 def test_credentials_by_name_are_for_routers() -> None:
     assert tls(mode="SIMPLE", credentialName="c") is None
     assert tls(NodeType.ROUTER, mode="SIMPLE", credentialName="c") == UpstreamTls(
