@@ -66,7 +66,9 @@ _GATEWAY = _Manager(
 _DIRECTIONS = {Direction.OUTBOUND: _OUTBOUND, Direction.INBOUND: _INBOUND, Direction.GATEWAY: _GATEWAY}
 
 
-def network_filter(http: Http, direction: Direction, settings: MeshSettings) -> listener_components_pb2.Filter:
+def network_filter(
+    http: Http, direction: Direction, settings: MeshSettings, *, http10: bool = False
+) -> listener_components_pb2.Filter:
     """The connection manager of one chain."""
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
     found.MergeFrom(_COMMON)
@@ -74,6 +76,8 @@ def network_filter(http: Http, direction: Direction, settings: MeshSettings) -> 
     if http.grpc_web:
         found.ClearField("http_filters")
         found.http_filters.extend((grpc_web.FILTER, *_DIRECTIONS[direction].http_filters))
+    if http10:
+        found.http_protocol_options.accept_http_10 = True
     _normalize(found, settings.path_normalization)
     found.access_log.extend(access_log.requests(settings))
     if settings.enable_tracing:

@@ -114,7 +114,7 @@ def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener
         if listener.direction is not Direction.INBOUND:  # as Istio: strangers get 15 s, the mesh has no limit
             found.transport_socket_connect_timeout.CopyFrom(_HANDSHAKE)
     if chain.http is not None:
-        found.filters.append(hcm.network_filter(chain.http, listener.direction, settings))
+        found.filters.append(hcm.network_filter(chain.http, listener.direction, settings, http10=listener.http10))
     if chain.tcp is not None:
         found.filters.append(_tcp_proxy(chain.tcp, settings))
     return found

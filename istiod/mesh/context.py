@@ -7,7 +7,7 @@ gateways. Compiling scopes is istiod.envoy's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crds.diagnostic import Diagnostic
@@ -24,6 +24,7 @@ from istiod.mesh import (
     findings,
     gateway_servers,
     gateways,
+    http_proxy,
     inbound,
     mesh_config,
     outbound,
@@ -60,6 +61,8 @@ _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
+_HTTP10 = "HTTP10"  # node metadata: the proxy takes HTTP/1.0
+_ON = ("1", "true")
 _NO_CAPTURE = "NONE"  # interception mode without iptables
 _LAST_PORT = 65_535
 _POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
@@ -327,6 +330,8 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
             sidecar=sidecar,
             families=place.families,
             captured=place.captured,
+            http_proxy=http_proxy.port(node, context.model.settings.http_proxy_port),
+            http10=place.http10,
             allocated=allocation.wanted(node),
         )
     ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
@@ -336,6 +341,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
         matched=(*matched, *context.gateways.matched(labels)),
         ports=tuple(sorted(ports)),
         families=place.families,
+        http10=place.http10,
         credentials=_trusted(proxy, pod),
     )
 
@@ -351,21 +357,18 @@ def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
 
 def _place(node: Node, pod: PodWorkload | None) -> Place:
     """The workload of a proxy: its pod's word where there is a pod, else what the proxy says of itself."""
-    if pod is None:
-        return Place(
-            namespace=node.namespace,
-            labels=frozenset(node.labels.items()),
-            ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
-            addresses=node.addresses,
-            captured=node.interception_mode != _NO_CAPTURE,
-        )
-    return Place(
+    said = Place(
         namespace=node.namespace,
-        labels=pod.labels,
-        ports={port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp},
-        addresses=pod.addresses or node.addresses,
+        labels=frozenset(node.labels.items()),
+        ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
+        addresses=node.addresses,
         captured=node.interception_mode != _NO_CAPTURE,
+        http10=str(node.metadata.get(_HTTP10)) in _ON,
     )
+    if pod is None:
+        return said
+    ports = {port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp}
+    return replace(said, labels=pod.labels, ports=ports, addresses=pod.addresses or node.addresses)
 
 
 def _said_ports(said: Any) -> Iterator[tuple[str, int]]:

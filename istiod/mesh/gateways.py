@@ -12,7 +12,6 @@ from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh import clusters, gateway_chains, leaves, outbound_clusters
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
-from istiod.mesh.families import Families
 from istiod.mesh.gateway_chains import Builder, Place
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.gateway_tls import Handling
@@ -65,7 +64,7 @@ def scope(
     for place, servers in places.items():
         chains = builder.chains(place, servers)
         if chains:
-            listener = _listener(place, chains, key.families)
+            listener = _listener(place, chains, key)
             listeners[listener.name] = listener
             routes.update((table.name, table) for table in builder.tables(place, servers, chains))
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
@@ -110,14 +109,15 @@ def _by_name(server: Server) -> bool:
     return server.tls is not None and server.tls.handling is Handling.AUTO_PASSTHROUGH
 
 
-def _listener(place: Place, chains: tuple[Chain, ...], spoken: Families) -> Listener:
-    address, *more = (place[0],) if place[0] else spoken.wildcards
+def _listener(place: Place, chains: tuple[Chain, ...], key: ScopeKey) -> Listener:
+    address, *more = (place[0],) if place[0] else key.families.wildcards
     return Listener(
         name=f"{address}_{place[1]}",
         address=address,
         additional_addresses=tuple(more),
         port=place[1],
         direction=Direction.GATEWAY,
+        http10=key.http10,
         chains=chains,
         inspect_tls=any(chain.tls or chain.match.server_names for chain in chains),
     )

@@ -63,12 +63,15 @@ class Shape:
     """Everything of a workload that its inbound configuration depends on: no pod name, no pod IP.
 
     ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted. ``origin`` is the
-    PeerAuthentication behind them. ``captured``: iptables bring the traffic.
+    PeerAuthentication behind them. ``captured``: iptables bring the traffic. ``http10``: HTTP/1.0 is taken, too.
+    ``retry`` is the mesh's word on inbound retries; None: Istio's.
     """
 
     ports: tuple[InboundPort, ...] = ()
     families: Families = Families.IPV4
     captured: bool = True
+    http10: bool = False
+    retry: Retry | None = None
     mtls: MutualTls = MutualTls.PERMISSIVE
     port_mtls: tuple[tuple[int, MutualTls], ...] = ()
     origin: Origin | None = None
@@ -83,6 +86,7 @@ class Place:
     ports: Mapping[str, int]
     addresses: tuple[str, ...]
     captured: bool = True
+    http10: bool = False
 
     @property
     def families(self) -> Families:
@@ -107,6 +111,8 @@ def shape(model: Model, place: Place) -> Shape:
         ports=tuple(ports[target] for target in sorted(ports) if target != model.settings.inbound_port),
         families=place.families,
         captured=place.captured,
+        http10=place.http10,
+        retry=model.settings.inbound_retry,
         mtls=verdict.mode,
         port_mtls=verdict.ports,
         origin=verdict.origin,
@@ -251,12 +257,12 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
     """The listener that iptables sends everything to."""
     all_chains = [
         _blackhole(settings),
-        *inbound_chains.chains(_rest(found.origin, 0), Protocol.UNSUPPORTED, found.mtls),
+        *inbound_chains.chains(_rest(found, 0), Protocol.UNSUPPORTED, found.mtls),
     ]
     declared = {port.target for port in found.ports}
     for target, mode in found.port_mtls:
         if target not in declared:
-            all_chains += inbound_chains.chains(_rest(found.origin, target), Protocol.UNSUPPORTED, mode)
+            all_chains += inbound_chains.chains(_rest(found, target), Protocol.UNSUPPORTED, mode)
     for port in found.ports:
         if not port.bind:
             all_chains += _chains(found, port)
@@ -268,6 +274,7 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
         direction=Direction.INBOUND,
         chains=tuple(all_chains),
         use_original_dst=True,
+        http10=found.http10,
     )
     return _inspecting(whole, settings)
 
@@ -280,13 +287,14 @@ def _own_listener(found: Shape, port: InboundPort, settings: MeshSettings) -> Li
         port=port.target,
         direction=Direction.INBOUND,
         chains=_chains(found, port),
+        http10=found.http10,
     )
     return _inspecting(own, settings)
 
 
 def _chains(found: Shape, port: InboundPort) -> tuple[Chain, ...]:
     mode = dict(found.port_mtls).get(port.target, found.mtls)
-    target = _target(port, _anywhere(found), port.origin or found.origin)
+    target = _target(found, port)
     if port.tls is not None and mode is MutualTls.DISABLE:
         return (inbound_chains.terminating(target, port.protocol, port.tls),)
     return inbound_chains.chains(target, port.protocol, mode)
@@ -326,7 +334,7 @@ def _blackhole(settings: MeshSettings) -> Chain:
     )
 
 
-def _rest(origin: Origin | None, port: int) -> Target:
+def _rest(found: Shape, port: int) -> Target:
     """Ports that no service declares: all of them (0), or one that has an mTLS mode of its own."""
     return Target(
         port=port,
@@ -334,8 +342,8 @@ def _rest(origin: Origin | None, port: int) -> Target:
         tcp_name=LISTENER,
         http_stats=INBOUND_PASSTHROUGH,
         cluster=INBOUND_PASSTHROUGH,
-        routes=_routes(INBOUND_PASSTHROUGH, INBOUND_PASSTHROUGH, "", 0),
-        origin=origin,
+        routes=_routes(INBOUND_PASSTHROUGH, "", 0, found.retry),
+        origin=found.origin,
     )
 
 
@@ -343,8 +351,8 @@ def _anywhere(found: Shape) -> str:
     return found.families.wildcards[0]
 
 
-def _target(port: InboundPort, anywhere: str, origin: Origin | None) -> Target:
-    name = f"{port.bind or anywhere}_{port.target}"
+def _target(found: Shape, port: InboundPort) -> Target:
+    name = f"{port.bind or _anywhere(found)}_{port.target}"
     cluster = cluster_name(_INBOUND, "", "", port.target)
     return Target(
         port=port.target,
@@ -352,8 +360,13 @@ def _target(port: InboundPort, anywhere: str, origin: Origin | None) -> Target:
         tcp_name=name,
         http_stats=f"{_INBOUND}_{name}",
         cluster=cluster,
-        routes=_routes(cluster, cluster, port.service.host, port.service_port, grpc=port.protocol in _GRPC),
-        origin=origin,
+        routes=_routes(
+            cluster,
+            port.service.host,
+            port.service_port,
+            _NO_RETRY if port.protocol in _GRPC else found.retry,
+        ),
+        origin=port.origin or found.origin,
     )
 
 
@@ -362,15 +375,15 @@ _NO_RETRY = Retry(attempts=0, retry_on="")
 _GRPC = (Protocol.GRPC, Protocol.GRPC_WEB)
 
 
-def _routes(name: str, cluster: str, host: str, port: int, *, grpc: bool = False) -> RouteTable:
+def _routes(cluster: str, host: str, port: int, retry: Retry | None) -> RouteTable:
     route = Route(
         name="default",
         match=ANY,
         origin=None,
         destinations=(WeightedDestination(destination=Destination(cluster=cluster, host=host, port=port), weight=100),),
         operation=f"{host}:{port}/*",
-        retry=_NO_RETRY if grpc else None,
+        retry=retry,
         inbound=True,
     )
     only = VirtualHost(name=f"{_INBOUND}|http|{port}", domains=("*",), routes=(route,), include_attempt_count=False)
-    return RouteTable(name=name, virtual_hosts=(only,))
+    return RouteTable(name=cluster, virtual_hosts=(only,))

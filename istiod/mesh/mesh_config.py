@@ -12,8 +12,10 @@ from dataclasses import replace
 from crds import core, mesh_config, parse, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
+from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import locality, retries, traffic_policy
+from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 from wire import names
 
@@ -21,7 +23,6 @@ KEY = ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")
 FIELD = "data.mesh"
 _DEFAULT = MeshSettings()
 _UNSUPPORTED = (
-    "proxy_http_port",
     "ingress_class",
     "ingress_service",
     "ingress_selector",
@@ -78,6 +79,7 @@ def settings(config: mesh_config.MeshConfig) -> MeshSettings:
         connect_timeout=config.connect_timeout or _DEFAULT.connect_timeout,
         protocol_detection_timeout=_DEFAULT.protocol_detection_timeout if detection is None else detection,
         tcp_keepalive=traffic_policy.keepalive(config.tcp_keepalive),
+        http_proxy_port=config.proxy_http_port,
         dns_refresh_rate=config.dns_refresh_rate or _DEFAULT.dns_refresh_rate,
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
     )
@@ -120,12 +122,17 @@ def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshS
         found,
         default_retry=retries.convert(config.default_http_retry_policy, DEFAULT_RETRY)
         or replace(DEFAULT_RETRY, attempts=0),
+        inbound_retry=_inbound_retry(config.default_inbound_http_retry_policy),
         locality_lb=_DEFAULT.locality_lb if local is None else locality.setting(local),
         path_normalization=_path_normalization(paths),
         min_tls_version=_DEFAULT.min_tls_version
         if tls is None or tls.min_protocol_version == "TLS_AUTO"
         else tls.min_protocol_version,
     )
+
+
+def _inbound_retry(said: HTTPRetry | None) -> Retry | None:
+    return None if said is None else retries.convert(said, DEFAULT_RETRY) or replace(DEFAULT_RETRY, attempts=0)
 
 
 def _path_normalization(said: mesh_config.PathNormalization | None) -> str:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from istiod.mesh import allocation, egress, leaves, outbound_clusters, outbound_listeners, route_tables
+from istiod.mesh import allocation, egress, http_proxy, leaves, outbound_clusters, outbound_listeners, route_tables
 from istiod.mesh.conditions import Client
 from istiod.mesh.egress import Sight, View
-from istiod.mesh.families import Families
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
 from istiod.mesh.outbound_listeners import Piece
@@ -45,8 +44,8 @@ def scope(
     upstream = outbound_clusters.of(model, key, sight.services, recall)
     everything = Resolver(settings=sight.settings, port=0, services=_by_host(sight.services), clusters=upstream)
     client = Client(namespace=key.namespace, selectors=frozenset(key.matched))
-    maker = _Maker(model=model, client=client, resolver=everything, recall=recall, families=key.families)
-    listeners, routes = maker.views(sight, captured=key.captured)
+    maker = _Maker(model=model, client=client, resolver=everything, recall=recall, key=key)
+    listeners, routes = maker.views(sight)
     return leaves.reuse(OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes), previous)
 
 
@@ -58,22 +57,26 @@ class _Maker:
     client: Client
     resolver: Resolver
     recall: Recall
-    families: Families
+    key: ScopeKey
 
-    def views(self, sight: Sight, *, captured: bool) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
+    def views(self, sight: Sight) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
         """Listeners and tables by name. What an earlier view has is not given again by a later one."""
-        first = outbound_listeners.virtual_outbound(sight.settings, self.families)
-        listeners = {first.name: first} if captured else {}
-        held = set(first.places) if captured else set()
+        first = outbound_listeners.virtual_outbound(sight.settings, self.key.families)
+        listeners = {first.name: first} if self.key.captured else {}
+        held = set(first.places) if self.key.captured else set()
         routes: dict[str, RouteTable] = {}
         for view in sight.views:
             parts = [
                 p
                 for one in view.services
-                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener, self.families)
+                for p in outbound_listeners.pieces(self.model, one, self.recall, view.listener, self.key.families)
             ]
             builder = outbound_listeners.Builder(
-                index=view.index, client=self.client, resolver=self.resolver, recall=self.recall
+                index=view.index,
+                client=self.client,
+                resolver=self.resolver,
+                recall=self.recall,
+                http10=self.key.http10,
             )
             wanted: set[str] = set()
             for one in builder.listeners(parts, frozenset(held)):
@@ -82,6 +85,11 @@ class _Maker:
                 wanted.update(chain.http.rds for chain in one.chains if chain.http)
             owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted and piece.rds not in routes}
             routes.update(self._tables(view, owners))
+        if self.key.http_proxy:
+            one = replace(http_proxy.listener(self.key.http_proxy, self.key.families), http10=self.key.http10)
+            if held.isdisjoint(one.places):
+                listeners[one.name] = one
+                routes[http_proxy.TABLE] = http_proxy.table(sight, self.client, self.resolver, self.recall)
         return listeners, routes
 
     def _tables(self, view: View, owners: Mapping[str, Piece]) -> Iterator[tuple[str, RouteTable]]:

@@ -163,6 +163,7 @@ class Builder:
     client: Client
     resolver: Resolver
     recall: Recall
+    http10: bool = False
 
     def listeners(self, parts: Iterable[Piece], held: Container[Place]) -> Iterator[Listener]:
         """One listener for each address and port that has parts, and is not held; parts come oldest first."""
@@ -200,7 +201,7 @@ class Builder:
             *(self.resolver.clusters.get(_cluster(piece)) for piece in group),
             *resolver.inputs(one for _, rules in ruled for one in rules),
         )
-        name = ("listener", self.client, bind, port)
+        name = ("listener", self.client, bind, port, self.http10)
         return self.recall.of(name, inputs, lambda: self._listener(bind, ruled, resolver))
 
     def _rules(self, piece: Piece) -> Rules:
@@ -228,6 +229,7 @@ class Builder:
             port=resolver.port,
             direction=Direction.OUTBOUND,
             bind=group[0][0].binds,
+            http10=self.http10,
             chains=tuple(matching or plain[:1]),
             default_chain=default if matching else None,
             inspect_http=any(chain.match.application_protocols for chain in matching),

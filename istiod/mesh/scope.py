@@ -41,6 +41,10 @@ class ScopeKey:
     sidecar: ConfigKey | None = None
     families: Families = Families.IPV4
     captured: bool = True
+    http_proxy: int = 0
+    """The port that apps may name as their HTTP proxy; 0: none."""
+    http10: bool = False
+    """It takes HTTP/1.0 (node metadata HTTP10)."""
     allocated: tuple[int, ...] = ()
     """The IP versions of allocated addresses that the proxy answers DNS queries with."""
     credentials: bool = False
@@ -246,6 +250,8 @@ class Listener:
     detection_timeout: timedelta | None = None
     """How long inspectors may wait; None: the listener has none. 0 is for ever (Istio's default)."""
     continue_on_timeout: bool = True
+    http10: bool = False
+    """HTTP/1.0 is taken, too."""
     additional_addresses: tuple[str, ...] = ()
 
     @property

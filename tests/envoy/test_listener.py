@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from istiod.envoy import listener
@@ -172,6 +173,17 @@ def test_filters_stand_in_istios_order() -> None:
 def test_a_stat_prefix_ends_where_istios_tags_end_it() -> None:
     assert manager()["stat_prefix"] == "outbound_0.0.0.0_80;"
     assert manager(replace(HTTP, stat_prefix="x;"))["stat_prefix"] == "x;"
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_http_1_0_is_taken_where_the_listener_says_so(direction: Direction) -> None:
+    leaf = Listener(
+        name="l", address="0.0.0.0", port=80, direction=direction, chains=(Chain(name="c", http=HTTP),), http10=True
+    )
+    for one, accepts in ((leaf, True), (replace(leaf, http10=False), False)):
+        found = listener.message(one, made.SETTINGS).filter_chains[0].filters[0].typed_config
+        options = hcm_pb2.HttpConnectionManager.FromString(found.value).http_protocol_options
+        assert options.accept_http_10 is accepts
 
 
 def test_routes_come_by_name_over_the_stream_or_stand_in_the_chain() -> None:

@@ -230,6 +230,15 @@ def test_without_capture_only_a_sidecar_opens_ports() -> None:
     assert to(found, 9080) == (Discovery.STATIC, [("127.0.0.1", 80)], 0, "")
 
 
+def test_the_mesh_may_switch_off_that_the_app_is_asked_again() -> None:
+    off = fleet.mesh_config("defaultInboundHttpRetryPolicy: {}")
+    for texts, retries in (((), None), ((off,), 0)):
+        found = listener(fleet.kube_service("web"), *texts)
+        tables = [chain.http.inline for chain in found.chains if chain.http and chain.http.inline]
+        said = {table.virtual_hosts[0].routes[0].retry for table in tables}
+        assert {one.attempts if one else None for one in said} == {retries}
+
+
 def test_grpc_web_is_bridged_where_the_port_says_so() -> None:
     found = listener(fleet.kube_service("web", ports=[{"port": 80, "name": "grpc-web"}, {"port": 81, "name": "http"}]))
     bridged = {one.match.destination_port for one in found.chains if one.http and one.http.grpc_web}

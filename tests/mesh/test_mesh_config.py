@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -109,6 +110,14 @@ def test_what_cannot_be_read_keeps_the_settings_from_before(text: str, code: str
     before = MeshSettings(trust_domain="my.org")
     assert read(text, before) == (before, [(code, field)])
     assert read(text) == (DEFAULT, [(code, field)])
+
+
+@pytest.mark.parametrize(("text", "attempts"), [("{}", 0), ("{attempts: 0}", 0), ("{attempts: 3}", 3)])
+def test_the_mesh_decides_how_often_the_app_is_asked_again(text: str, attempts: int) -> None:
+    found = read(f"defaultInboundHttpRetryPolicy: {text}")[0]
+    assert found.inbound_retry is not None
+    assert found.inbound_retry.attempts == attempts
+    assert read("proxyHttpPort: 15007")[0] == replace(DEFAULT, http_proxy_port=15007)
 
 
 def test_unknown_and_unsupported_fields_are_told() -> None:
