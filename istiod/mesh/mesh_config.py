@@ -12,6 +12,7 @@ from dataclasses import replace
 from crds import core, mesh_config, parse, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
+from crds.proxy_config import ProxyConfig
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import locality, retries, traffic_policy
@@ -22,6 +23,7 @@ from wire import names
 KEY = ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")
 FIELD = "data.mesh"
 _DEFAULT = MeshSettings()
+_IN_VAIN = "is read and has no effect yet"
 _UNSUPPORTED = (
     "ingress_class",
     "ingress_service",
@@ -43,6 +45,8 @@ _UNSUPPORTED = (
     "default_traffic_policy",
 )
 """Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
+_OF_PROXIES = ("proxy_headers", "connection_settings", "tracing")
+"""The same of ``defaultConfig``. What starts a proxy is the agent's and the injector's."""
 
 
 def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
@@ -143,4 +147,30 @@ def _unsupported(config: mesh_config.MeshConfig) -> Iterator[Diagnostic]:
     for name in _UNSUPPORTED:
         if name in config.model_fields_set and getattr(config, name):
             alias = mesh_config.MeshConfig.model_fields[name].alias or name
-            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{alias}", "is read and has no effect yet")
+            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{alias}", _IN_VAIN)
+    for name, said in _parts(config).items():
+        if said:
+            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{name}", _IN_VAIN)
+
+
+def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
+    """Parts of fields that have an effect else, and values of theirs, that have none yet: whether they are said."""
+    outbound, tls, proxy = config.outbound_traffic_policy, config.mesh_mtls, config.default_config
+    topology = proxy.gateway_topology if proxy else None
+    fields = proxy.model_fields_set if proxy else frozenset()
+    return {
+        "outboundTrafficPolicy.mode": outbound is not None and outbound.mode == "ALLOW_ANY_DYNAMIC_DNS",
+        "outboundTrafficPolicy.egressProxy": outbound is not None and outbound.egress_proxy is not None,
+        "meshMTLS.cipherSuites": tls is not None and bool(tls.cipher_suites),
+        "meshMTLS.ecdhCurves": tls is not None and bool(tls.ecdh_curves),
+        "verifyCertificateAtClient": config.verify_certificate_at_client is False,
+        "disableEnvoyListenerLog": config.disable_envoy_listener_log,
+        **{f"defaultConfig.{_alias(name)}": name in fields for name in _OF_PROXIES},
+        "defaultConfig.gatewayTopology.forwardClientCertDetails": topology is not None
+        and topology.forward_client_cert_details != "UNDEFINED",
+        "defaultConfig.gatewayTopology.proxyProtocol": topology is not None and topology.proxy_protocol is not None,
+    }
+
+
+def _alias(name: str) -> str:
+    return ProxyConfig.model_fields[name].alias or name

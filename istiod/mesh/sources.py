@@ -95,8 +95,15 @@ def _declared(read: Mapping[ConfigKey, Converted], known: Registry, previous: En
 
 
 def _unsupported(item: Object) -> Iterator[Diagnostic]:
-    if not isinstance(item, service_entry.ServiceEntry):
-        return
+    """What an object says in vain."""
+    if isinstance(item, service_entry.ServiceEntry):
+        yield from _of_entry(item)
+    elif isinstance(item, core.Service) and item.spec.session_affinity == "ClientIP":
+        message = "has no effect: sidecars choose anew each time; consistentHash in a DestinationRule keeps one"
+        yield warning(Code.NOT_SUPPORTED, item.key, "spec.sessionAffinity", message)
+
+
+def _of_entry(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
     if item.spec.resolution == "DYNAMIC_DNS":
         message = "DYNAMIC_DNS is not supported yet: the hosts have no cluster"
         yield warning(Code.NOT_SUPPORTED, item.key, "spec.resolution", message)
@@ -104,3 +111,6 @@ def _unsupported(item: Object) -> Iterator[Diagnostic]:
         if endpoint.address.startswith("unix://"):
             message = "Unix domain sockets are not supported yet; this endpoint is left out"
             yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].address", message)
+        if endpoint.network:
+            message = "other networks are not supported yet: the endpoint is reached as if it were in the proxy's own"
+            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].network", message)

@@ -126,6 +126,37 @@ def test_unknown_and_unsupported_fields_are_told() -> None:
     assert told == [("UNKNOWN_FIELD", "data.mesh.colour"), ("NOT_SUPPORTED", "data.mesh.ingressClass")]
 
 
+def test_parts_that_change_nothing_yet_are_told_too() -> None:
+    _, told = read(
+        """
+        outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, egressProxy: {host: x}}
+        meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [X], ecdhCurves: [Y]}
+        verifyCertificateAtClient: false
+        disableEnvoyListenerLog: true
+        defaultConfig:
+          proxyHeaders: {attemptCount: {disabled: true}}
+          connectionSettings: {profile: EDGE}
+          tracing: {sampling: 50}
+          gatewayTopology: {numTrustedProxies: 1, forwardClientCertDetails: SANITIZE, proxyProtocol: {}}
+        """
+    )
+    assert {code for code, _ in told} == {"NOT_SUPPORTED"}
+    assert sorted(field.removeprefix("data.mesh.") for _, field in told) == [
+        "defaultConfig.connectionSettings",
+        "defaultConfig.gatewayTopology.forwardClientCertDetails",
+        "defaultConfig.gatewayTopology.proxyProtocol",
+        "defaultConfig.proxyHeaders",
+        "defaultConfig.tracing",
+        "disableEnvoyListenerLog",
+        "meshMTLS.cipherSuites",
+        "meshMTLS.ecdhCurves",
+        "outboundTrafficPolicy.egressProxy",
+        "outboundTrafficPolicy.mode",
+        "verifyCertificateAtClient",
+    ]
+    assert read("{verifyCertificateAtClient: true, defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}}")[1] == []
+
+
 RULE = LocalityLb(failover=(("a", "b"),))
 MESH = LocalityLb()
 OFF = LocalityLb(enabled=False)
