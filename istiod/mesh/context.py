@@ -334,7 +334,8 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
             http10=place.http10,
             allocated=allocation.wanted(node),
         )
-    ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
+    found = inbound.targets(context.model, place)
+    ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
     return ScopeKey(
         type=node.type,
         namespace=node.namespace,

@@ -20,7 +20,9 @@ from istiod.mesh.model import Model
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, Cluster, Direction, Listener, OutboundScope, ScopeKey
+from istiod.mesh.service import Service
 from istiod.mesh.virtual_services import VirtualServiceIndex
+from wire import names
 
 
 def scope(
@@ -76,6 +78,11 @@ def scope(
     secrets = {one.name: one for tls in contexts if tls for one in vault.open(tls) or ()}
     made = OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes, secrets=secrets)
     return leaves.reuse(made, previous)
+
+
+def keeps_ports(service: Service) -> bool:
+    """Whether servers stand on the ports of this Service of a router as they are, not on its target ports."""
+    return (names.LABEL_KEEP_PORTS, "true") in service.labels
 
 
 def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Place, list[Server]]:
