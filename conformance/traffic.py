@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 from google.protobuf import json_format
 
-from conformance import difference
+from conformance import difference, made_up
 from conformance.difference import Difference
 from conformance.instruments import tool
 from conformance.replay import Mesh
@@ -92,7 +92,7 @@ def _flags(case: Mapping[str, Any]) -> Iterator[Difference]:
 
 
 def contents(case: Mapping[str, Any]) -> dict[str, bytes]:
-    """The files that a simulation or xds case is for ``--configDir``, as tools/score.py writes them."""
+    """The files that a simulation or xds case is for ``--configDir``, as tools/score.py writes them, and Secrets."""
     kubernetes = case["kubernetes_yaml_by_cluster"].get(case["default_cluster"] or "") or ""
     services = case.get("go_services_as_service_entries_yaml") or ""
     texts = {"kubernetes.yaml": kubernetes, "istio.yaml": "\n---\n".join((case["istio_config_yaml"] or "", services))}
@@ -104,6 +104,7 @@ def contents(case: Mapping[str, Any]) -> dict[str, bytes]:
             "data": {"mesh": yaml.safe_dump(changed)},
         }
         texts["mesh.yaml"] = yaml.safe_dump(settings)
+    texts["secrets.yaml"] = made_up.secrets("\n---\n".join(texts.values()), case["proxy"]["config_namespace"])
     return {name: text.encode() for name, text in texts.items()}
 
 
