@@ -35,11 +35,6 @@ _LOOKUPS = {
     Families.DUAL: _Cluster.ALL,  # Envoy tries both (happy eyeballs)
 }
 _DNS = (Discovery.STRICT_DNS, Discovery.LOGICAL_DNS)
-_DNS_JITTER = wellknown.duration(timedelta(milliseconds=100))
-_RESOLVER = extension_pb2.TypedExtensionConfig(
-    name="envoy.network.dns_resolver.cares",
-    typed_config=wellknown.packed(cares_dns_resolver_pb2.CaresDnsResolverConfig(udp_max_queries=wellknown.uint32(100))),
-)
 _NEVER = wellknown.duration(timedelta(seconds=9_223_372_035))
 """The app's own address is the only host of an inbound cluster: it is never cleaned up (as recorded from Istio)."""
 
@@ -90,13 +85,22 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
     if cluster.discovery in _DNS:
         found.dns_lookup_family = _LOOKUPS[cluster.families]
         found.dns_refresh_rate.CopyFrom(wellknown.duration(settings.dns_refresh_rate))
-        found.dns_jitter.CopyFrom(_DNS_JITTER)
+        if settings.features.dns_jitter:
+            found.dns_jitter.CopyFrom(wellknown.duration(settings.features.dns_jitter))
         found.respect_dns_ttl = True
-        found.typed_dns_resolver_config.CopyFrom(_RESOLVER)
+        found.typed_dns_resolver_config.CopyFrom(_resolver(settings))
     if cluster.discovery is Discovery.ORIGINAL_DST and cluster.direction is Direction.INBOUND and cluster.port:
         found.cleanup_interval.CopyFrom(_NEVER)
     if cluster.port_override:
         found.original_dst_lb_config.upstream_port_override.value = cluster.port_override
+
+
+def _resolver(settings: MeshSettings) -> extension_pb2.TypedExtensionConfig:
+    config = cares_dns_resolver_pb2.CaresDnsResolverConfig()
+    config.udp_max_queries.value = settings.features.dns_queries
+    return extension_pb2.TypedExtensionConfig(
+        name="envoy.network.dns_resolver.cares", typed_config=wellknown.packed(config)
+    )
 
 
 def _secure(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) -> None:

@@ -20,7 +20,6 @@ from istiod.mesh.settings import MeshSettings
 
 _Manager = hcm_pb2.HttpConnectionManager
 _SERVER = "istio-envoy"
-_RANDOM_SAMPLING = 1.0  # percent of requests, Istio's default
 _MERGING = ("MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 
 ADS = config_source_pb2.ConfigSource(
@@ -76,12 +75,13 @@ def network_filter(
     if http.grpc_web:
         found.ClearField("http_filters")
         found.http_filters.extend((grpc_web.FILTER, *_DIRECTIONS[direction].http_filters))
-    if http10:
+    if http10 or settings.features.http10:
         found.http_protocol_options.accept_http_10 = True
     _normalize(found, settings.path_normalization)
     found.access_log.extend(access_log.requests(settings))
     if settings.enable_tracing:
         found.tracing.CopyFrom(_TRACING)
+        found.tracing.random_sampling.value = settings.features.trace_sampling
     if direction is Direction.GATEWAY:
         found.xff_num_trusted_hops = settings.num_trusted_proxies
     if http.inline is not None:
@@ -99,9 +99,7 @@ def _percent(value: float) -> percent_pb2.Percent:
 
 
 # No provider yet: Envoy only notes the sampling decision in the request id
-_TRACING = _Manager.Tracing(
-    client_sampling=_percent(100.0), random_sampling=_percent(_RANDOM_SAMPLING), overall_sampling=_percent(100.0)
-)
+_TRACING = _Manager.Tracing(client_sampling=_percent(100.0), overall_sampling=_percent(100.0))
 
 
 def _normalize(found: hcm_pb2.HttpConnectionManager, option: str) -> None:

@@ -51,6 +51,11 @@ _OF_PROXIES = ("proxy_headers", "connection_settings", "tracing")
 
 def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
     """The settings of a snapshot, with findings; ``previous`` (or Istio's defaults) where they cannot be read."""
+    found, diagnostics = _read(snapshot, previous)
+    return replace(found, features=snapshot.features), diagnostics
+
+
+def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
     item = snapshot.get(KEY)
     if not isinstance(item, core.ConfigMap) or not item.data.get("mesh", "").strip():
         return _DEFAULT, ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 
+from istiod.features import DEFAULTS, Features
 from istiod.mesh.policy import Keepalive, LocalityLb
 from istiod.mesh.route import Retry
 from wire import names
@@ -44,6 +45,7 @@ class MeshSettings:
     ``inbound_retry`` None is Istio's own: what a connection lost before its first request, is sent again.
     """
 
+    features: Features = DEFAULTS
     trust_domain: str = names.DEFAULT_TRUST_DOMAIN
     trust_domain_aliases: tuple[str, ...] = ()
     root_namespace: str = names.ROOT_NAMESPACE

@@ -12,6 +12,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from istiod.envoy import cluster
+from istiod.features import Features
 from istiod.mesh.families import Families
 from istiod.mesh.policy import (
     ConnectionPool,
@@ -263,6 +264,15 @@ def test_dns_clusters_hold_their_names_and_refresh_as_the_mesh_says(
         "address": "api.example",
         "port_value": 9080,
     }
+
+
+def test_feature_variables_say_how_names_are_looked_up() -> None:
+    named = (made.endpoint("api.example", tls=False),)
+    leaf = made.cluster(discovery=Discovery.STRICT_DNS, query=None, endpoints=named, tls=None)
+    found = shown(leaf, MeshSettings(features=Features(dns_jitter=0 * SECOND, dns_queries=0)))
+    assert "dns_jitter" not in found
+    assert found["typed_dns_resolver_config"]["typed_config"]["udp_max_queries"] == 0
+    assert shown(leaf)["typed_dns_resolver_config"]["typed_config"]["udp_max_queries"] == 100
 
 
 def test_inbound_traffic_goes_on_to_its_address_from_the_bind_address() -> None:
