@@ -182,13 +182,11 @@ class Builder:
         lent: dict[Place, Place] = {}
         for piece in parts:
             places = [(bind, piece.port.number) for bind in piece.more]
-            apart = tuple(place for place in places if place in own)
-            more = tuple(
-                p[0] for p in places if p not in held and p not in own and lent.setdefault(p, piece.key) == piece.key
-            )
-            kept = piece if more == piece.more else self._moved(piece, piece.bind, more)
-            found = (kept, *(self._moved(piece, bind, ()) for bind, _ in apart))
-            yield from (one for one in found if one.key not in held)
+            free = (p for p in places if p not in held and p not in own)
+            more = tuple(place[0] for place in free if lent.setdefault(place, piece.key) == piece.key)
+            if piece.key not in held:
+                yield piece if more == piece.more else self._moved(piece, piece.bind, more)
+            yield from (self._moved(piece, p[0], ()) for p in places if p in own and p not in held)
 
     def _moved(self, piece: Piece, bind: str, more: tuple[str, ...]) -> Piece:
         return self.recall.of(("moved", bind, more), (piece,), lambda: replace(piece, bind=bind, more=more))
