@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PY := .venv/bin/python
 RUFF := .venv/bin/ruff
-PURE := crds/*,wire/*,istiod/settings.py,istiod/config/*,istiod/mesh/*,istiod/envoy/*,istiod/ads/session.py,istiod/ads/plan.py,webhook/inject.py,agent/bootstrap/*,agent/iptables/rules.py
+PURE := crds/*,wire/*,istiod/settings.py,istiod/features.py,istiod/config/*,istiod/mesh/*,istiod/envoy/*,istiod/ads/session.py,istiod/ads/plan.py,webhook/inject.py,agent/bootstrap/*,agent/iptables/rules.py
 CONFORMANCE ?= ../shared/conformance
 export CONFORMANCE
 

@@ -19,6 +19,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
 
 from conformance.instruments import tool
+from istiod import features
 from istiod.ads import auth, request
 from istiod.config.proxy import Peer
 from istiod.config.resource import Resource, ResourceSet
@@ -35,9 +36,9 @@ _PLAINTEXT = Peer(address="127.0.0.1", identity=None)
 class Mesh:
     """The mesh that some files describe."""
 
-    def __init__(self, contents: Mapping[str, bytes]) -> None:
-        """Read files by name, in the order of their names."""
-        found, store = files.FileSet(), ConfigStore()
+    def __init__(self, contents: Mapping[str, bytes], environment: Mapping[str, str] | None = None) -> None:
+        """Read files by name, in the order of their names, and the feature variables of an environment."""
+        found, store = files.FileSet(), ConfigStore(features=features.read(environment or {})[0])
         for name in sorted(contents):
             for item in found.put(files.read(name, contents[name], None)).applied:
                 store.apply(item)

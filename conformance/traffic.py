@@ -13,13 +13,14 @@ from typing import Any, Final
 import yaml
 from google.protobuf import json_format
 
-from conformance import difference
+from conformance import difference, made_up
 from conformance.difference import Difference
 from conformance.instruments import tool
 from conformance.replay import Mesh
+from istiod import features
 
-FLAGS: Final[frozenset[str]] = frozenset()
-"""Feature variables of istiod that ours reads. A case that sets another one fails."""
+_UNNAMED: Final = {"pilot.TraceSampling": "PILOT_TRACE_SAMPLING"}
+"""Variables whose name the recorder did not see."""
 
 
 def scenario(path: Path) -> Iterator[Difference]:
@@ -56,7 +57,7 @@ def simulation(path: Path) -> Iterator[Difference]:
     """Istio's expectations of one traffic simulation."""
     case = json.loads(path.read_text())
     yield from _flags(case)
-    given = Mesh(contents(case)).snapshot(*node(case))
+    given = Mesh(contents(case), _environment(case)).snapshot(*node(case))
     for what, holds, why in tool("score").beyond_calls(case, _dump(given)):
         if not holds:
             yield difference.of(what, "expectation", "as expected", why)
@@ -72,7 +73,7 @@ def recording(path: Path) -> Iterator[Difference]:
     case = json.loads(path.read_text())
     yield from _flags(case)
     reference = tool("xdssim").Snapshot.load(path.with_name(f"{path.stem}.xds.json"))
-    given = Mesh(contents(case)).snapshot(*node(case))
+    given = Mesh(contents(case), _environment(case)).snapshot(*node(case))
     for kind in ("listeners", "routes", "endpoints"):
         if not getattr(reference, kind):
             getattr(given, kind).clear()
@@ -86,13 +87,23 @@ def _clusters(reference: Any, given: Any) -> Iterator[Difference]:
 
 
 def _flags(case: Mapping[str, Any]) -> Iterator[Difference]:
-    for name, flag in (case.get("features") or {}).items():
-        if flag.get("env") not in FLAGS:
-            yield difference.of("", f"feature {flag.get('env') or name}", flag["value"], None)
+    """Feature variables that ours does not read: a case that sets one fails."""
+    for name, flag in _features(case).items():
+        if name not in features.NAMES:
+            yield difference.of("", f"feature {name}", flag["value"], None)
+
+
+def _environment(case: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(flag["value"]) for name, flag in _features(case).items()}
+
+
+def _features(case: Mapping[str, Any]) -> dict[str, Any]:
+    said = (case.get("features") or {}).items()
+    return {flag.get("env") or _UNNAMED.get(name, name): flag for name, flag in said}
 
 
 def contents(case: Mapping[str, Any]) -> dict[str, bytes]:
-    """The files that a simulation or xds case is for ``--configDir``, as tools/score.py writes them."""
+    """The files that a simulation or xds case is for ``--configDir``, as tools/score.py writes them, and Secrets."""
     kubernetes = case["kubernetes_yaml_by_cluster"].get(case["default_cluster"] or "") or ""
     services = case.get("go_services_as_service_entries_yaml") or ""
     texts = {"kubernetes.yaml": kubernetes, "istio.yaml": "\n---\n".join((case["istio_config_yaml"] or "", services))}
@@ -104,14 +115,16 @@ def contents(case: Mapping[str, Any]) -> dict[str, bytes]:
             "data": {"mesh": yaml.safe_dump(changed)},
         }
         texts["mesh.yaml"] = yaml.safe_dump(settings)
+    texts["secrets.yaml"] = made_up.secrets("\n---\n".join(texts.values()), case["proxy"]["config_namespace"])
     return {name: text.encode() for name, text in texts.items()}
 
 
 def node(case: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Node id and metadata of a case's proxy."""
+    """Node id and metadata of a case's proxy: of several addresses the id has the first, metadata have all."""
     proxy = case["proxy"]
     node_id = f"{proxy['type']}~{proxy['ip_addresses'][0]}~{proxy['id']}~{proxy['dns_domain']}"
-    return node_id, proxy["metadata"] or {}
+    addresses = ",".join(proxy["ip_addresses"])
+    return node_id, {"INSTANCE_IPS": addresses, **(proxy["metadata"] or {})}
 
 
 def _dump(given: Any) -> dict[str, list[dict[str, Any]]]:

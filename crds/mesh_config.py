@@ -177,6 +177,7 @@ class MeshConfig(Model):
     discovery_selectors: tuple[LabelSelector, ...] = ()
     path_normalization: PathNormalization | None = None
     default_http_retry_policy: HTTPRetry | None = None
+    default_inbound_http_retry_policy: HTTPRetry | None = None
     mesh_mtls: TLSConfig | None = Field(default=None, alias="meshMTLS")
     tls_defaults: TLSConfig | None = None
     service_scope_configs: tuple[ServiceScopeConfigs, ...] = ()

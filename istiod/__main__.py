@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
-from istiod import app
+from istiod import app, features
+from istiod.features import Features
 from istiod.settings import Settings
 from wire import names
 
@@ -29,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The frozen settings that the flags say."""
+def settings_of(arguments: argparse.Namespace, chosen: Features | None = None) -> Settings:
+    """The frozen settings that the flags and the feature variables say."""
     return Settings(
         config_dirs=tuple(arguments.configDir),
         grpc_address=arguments.grpcAddr,
@@ -40,12 +42,16 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         ca_dir=arguments.caDir,
         token_key=arguments.tokenKey,
         trust_domain=arguments.trustDomain,
+        features=chosen or Features(),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 after SIGTERM or SIGINT, 1 with one line on stderr where the settings can't work."""
-    settings = settings_of(parser().parse_args(argv))
+    chosen, problems = features.read(os.environ)
+    for problem in problems:
+        print(f"istiod: {problem}", file=sys.stderr)  # noqa: T201 (said once, before there is a log)
+    settings = settings_of(parser().parse_args(argv), chosen)
     try:
         asyncio.run(app.run(settings))
     except app.SettingsError as error:

@@ -128,7 +128,7 @@ class ControlPlane:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._files = FileSet()
-        self._store = ConfigStore()
+        self._store = ConfigStore(features=settings.features)
         self._findings = Findings(self._files.position, Lines(say, time.monotonic).say)
         self._refused = asyncio.Event()
         self._pipeline = Pipeline(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from istiod.features import DEFAULTS, Features
 from wire import names
 
 
@@ -27,3 +28,4 @@ class Settings:
     ca_dir: str = ""
     token_key: str = ""
     trust_domain: str = names.DEFAULT_TRUST_DOMAIN
+    features: Features = DEFAULTS

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from crds.key import ConfigKey
 from crds.meta import Object
+from istiod.features import DEFAULTS, Features
 
 Kind = tuple[str, str]
 Listener = Callable[[ConfigKey], None]
@@ -22,6 +23,7 @@ class ConfigSnapshot:
     """The objects at one moment, by (group, kind) and key. Unchanged kinds are shared with earlier snapshots."""
 
     kinds: Mapping[Kind, Mapping[ConfigKey, Object]]
+    features: Features = DEFAULTS
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -37,12 +39,16 @@ class ConfigSnapshot:
 
 
 class ConfigStore:
-    """Objects by key. ``listener`` is told each key that changed, once per change, in the caller's thread."""
+    """Objects by key. ``listener`` is told each key that changed, once per change, in the caller's thread.
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    ``features`` are what the operator switched on for the whole process.
+    """
+
+    def __init__(self, listener: Listener | None = None, features: Features | None = None) -> None:
         self._kinds: dict[Kind, dict[ConfigKey, Object]] = {}
         self._frozen: dict[Kind, Mapping[ConfigKey, Object]] = {}
         self._listener = listener
+        self._features = features or DEFAULTS
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
@@ -75,7 +81,7 @@ class ConfigStore:
         for kind, objects in self._kinds.items():
             if kind not in self._frozen:
                 self._frozen[kind] = MappingProxyType(dict(objects))
-        return ConfigSnapshot(MappingProxyType(dict(self._frozen)))
+        return ConfigSnapshot(MappingProxyType(dict(self._frozen)), self._features)
 
     def _changed(self, key: ConfigKey) -> None:
         self._frozen.pop((key.group, key.kind), None)

@@ -49,13 +49,13 @@ def forward(route: Route) -> route_components_pb2.RouteAction:
     if route.inbound:
         found = route_components_pb2.RouteAction()
         found.CopyFrom(_INBOUND)
-        if route.retry is not None and not route.retry.attempts:
+        if route.retry is not None:
             found.ClearField("retry_policy")
     else:
         timeout = wellknown.duration(route.timeout or timedelta(0))
         found = route_components_pb2.RouteAction(timeout=timeout, max_grpc_timeout=timeout)
-        if route.retry is not None and route.retry.attempts:
-            found.retry_policy.CopyFrom(_retry(route.retry))
+    if route.retry is not None and route.retry.attempts:
+        found.retry_policy.CopyFrom(_retry(route.retry))
     _choose(found, route.destinations)
     _rewrite(found, route)
     found.hash_policy.extend(_hashes(route.destinations))

@@ -15,6 +15,7 @@ from google.protobuf import struct_pb2
 from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import endpoint, hcm, http_options, policy, tls, wellknown
+from istiod.mesh.families import Families
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef
 from istiod.mesh.settings import MeshSettings
@@ -28,12 +29,12 @@ _TYPES = {
     Discovery.LOGICAL_DNS: _Cluster.LOGICAL_DNS,
     Discovery.ORIGINAL_DST: _Cluster.ORIGINAL_DST,
 }
+_LOOKUPS = {
+    Families.IPV4: _Cluster.V4_ONLY,
+    Families.IPV6: _Cluster.V6_ONLY,
+    Families.DUAL: _Cluster.ALL,  # Envoy tries both (happy eyeballs)
+}
 _DNS = (Discovery.STRICT_DNS, Discovery.LOGICAL_DNS)
-_DNS_JITTER = wellknown.duration(timedelta(milliseconds=100))
-_RESOLVER = extension_pb2.TypedExtensionConfig(
-    name="envoy.network.dns_resolver.cares",
-    typed_config=wellknown.packed(cares_dns_resolver_pb2.CaresDnsResolverConfig(udp_max_queries=wellknown.uint32(100))),
-)
 _NEVER = wellknown.duration(timedelta(seconds=9_223_372_035))
 """The app's own address is the only host of an inbound cluster: it is never cleaned up (as recorded from Istio)."""
 
@@ -65,10 +66,11 @@ def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:
         found.typed_extension_protocol_options[http_options.NAME].CopyFrom(options)
     _discover(found, cluster, settings)
     _secure(found, cluster, settings)
-    if cluster.bind_address:
-        found.upstream_bind_config.source_address.CopyFrom(
-            address_pb2.SocketAddress(address=cluster.bind_address, port_value=0)
-        )
+    if cluster.bind_addresses:
+        first, *more = (address_pb2.SocketAddress(address=one, port_value=0) for one in cluster.bind_addresses)
+        found.upstream_bind_config.source_address.CopyFrom(first)
+        for extra in more:
+            found.upstream_bind_config.extra_source_addresses.add(address=extra)
     return found
 
 
@@ -76,18 +78,29 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
     if cluster.discovery is Discovery.EDS and cluster.query is not None:
         found.eds_cluster_config.service_name = cluster.query.name
         found.eds_cluster_config.eds_config.CopyFrom(hcm.ADS)
+    elif cluster.endpoints and cluster.direction is Direction.INBOUND:
+        found.load_assignment.CopyFrom(endpoint.app(cluster.name, cluster.endpoints[0]))
     elif cluster.endpoints:
         found.load_assignment.CopyFrom(endpoint.inline(cluster.name, cluster.endpoints))
     if cluster.discovery in _DNS:
-        found.dns_lookup_family = _Cluster.V6_ONLY if cluster.ipv6 else _Cluster.V4_ONLY
+        found.dns_lookup_family = _LOOKUPS[cluster.families]
         found.dns_refresh_rate.CopyFrom(wellknown.duration(settings.dns_refresh_rate))
-        found.dns_jitter.CopyFrom(_DNS_JITTER)
+        if settings.features.dns_jitter:
+            found.dns_jitter.CopyFrom(wellknown.duration(settings.features.dns_jitter))
         found.respect_dns_ttl = True
-        found.typed_dns_resolver_config.CopyFrom(_RESOLVER)
+        found.typed_dns_resolver_config.CopyFrom(_resolver(settings))
     if cluster.discovery is Discovery.ORIGINAL_DST and cluster.direction is Direction.INBOUND and cluster.port:
         found.cleanup_interval.CopyFrom(_NEVER)
     if cluster.port_override:
         found.original_dst_lb_config.upstream_port_override.value = cluster.port_override
+
+
+def _resolver(settings: MeshSettings) -> extension_pb2.TypedExtensionConfig:
+    config = cares_dns_resolver_pb2.CaresDnsResolverConfig()
+    config.udp_max_queries.value = settings.features.dns_queries
+    return extension_pb2.TypedExtensionConfig(
+        name="envoy.network.dns_resolver.cares", typed_config=wellknown.packed(config)
+    )
 
 
 def _secure(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) -> None:

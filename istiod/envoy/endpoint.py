@@ -47,6 +47,13 @@ def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoad
     return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, locality.groups(endpoints)))
 
 
+def app(name: str, endpoint: Endpoint) -> endpoint_pb2.ClusterLoadAssignment:
+    """The only endpoint of an inbound cluster, the workload's own app: nothing has to be weighed or told of it."""
+    one = endpoint_components_pb2.LbEndpoint(endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint)))
+    group = endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[one])
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group])
+
+
 def _chosen(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> list[Endpoint]:
     """The endpoints that carry the query's labels, have mesh mTLS or are on the view's node, where it asks for that."""
     found = [one for one in endpoints if query.labels <= one.labels and (one.tls or not query.mesh_tls)]
@@ -74,7 +81,13 @@ def _group(group: Group) -> bytes:
 def _frame(endpoint: Endpoint) -> bytes:
     """An endpoint as a frame of its group. Kept: of a large service most stay as they are when one comes or goes."""
     message = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint)),
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=_address(endpoint),
+            additional_addresses=[
+                endpoint_components_pb2.Endpoint.AdditionalAddress(address=_socket(one, endpoint.port))
+                for one in endpoint.additional
+            ],
+        ),
         health_status=_HEALTH[endpoint.health],
         load_balancing_weight=wellknown.uint32(locality.weight(endpoint)),
         metadata=_metadata(endpoint),
@@ -85,9 +98,11 @@ def _frame(endpoint: Endpoint) -> bytes:
 def _address(endpoint: Endpoint) -> address_pb2.Address:
     if endpoint.address.startswith("/"):
         return address_pb2.Address(pipe=address_pb2.Pipe(path=endpoint.address))
-    return address_pb2.Address(
-        socket_address=address_pb2.SocketAddress(address=endpoint.address, port_value=endpoint.port)
-    )
+    return _socket(endpoint.address, endpoint.port)
+
+
+def _socket(address: str, port: int) -> address_pb2.Address:
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
 
 
 def _metadata(endpoint: Endpoint) -> base_pb2.Metadata:

@@ -20,7 +20,6 @@ from istiod.mesh.settings import MeshSettings
 
 _Manager = hcm_pb2.HttpConnectionManager
 _SERVER = "istio-envoy"
-_RANDOM_SAMPLING = 1.0  # percent of requests, Istio's default
 _MERGING = ("MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 
 ADS = config_source_pb2.ConfigSource(
@@ -66,7 +65,9 @@ _GATEWAY = _Manager(
 _DIRECTIONS = {Direction.OUTBOUND: _OUTBOUND, Direction.INBOUND: _INBOUND, Direction.GATEWAY: _GATEWAY}
 
 
-def network_filter(http: Http, direction: Direction, settings: MeshSettings) -> listener_components_pb2.Filter:
+def network_filter(
+    http: Http, direction: Direction, settings: MeshSettings, *, http10: bool = False
+) -> listener_components_pb2.Filter:
     """The connection manager of one chain."""
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
     found.MergeFrom(_COMMON)
@@ -74,10 +75,13 @@ def network_filter(http: Http, direction: Direction, settings: MeshSettings) -> 
     if http.grpc_web:
         found.ClearField("http_filters")
         found.http_filters.extend((grpc_web.FILTER, *_DIRECTIONS[direction].http_filters))
+    if http10 or settings.features.http10:
+        found.http_protocol_options.accept_http_10 = True
     _normalize(found, settings.path_normalization)
     found.access_log.extend(access_log.requests(settings))
     if settings.enable_tracing:
         found.tracing.CopyFrom(_TRACING)
+        found.tracing.random_sampling.value = settings.features.trace_sampling
     if direction is Direction.GATEWAY:
         found.xff_num_trusted_hops = settings.num_trusted_proxies
     if http.inline is not None:
@@ -95,9 +99,7 @@ def _percent(value: float) -> percent_pb2.Percent:
 
 
 # No provider yet: Envoy only notes the sampling decision in the request id
-_TRACING = _Manager.Tracing(
-    client_sampling=_percent(100.0), random_sampling=_percent(_RANDOM_SAMPLING), overall_sampling=_percent(100.0)
-)
+_TRACING = _Manager.Tracing(client_sampling=_percent(100.0), overall_sampling=_percent(100.0))
 
 
 def _normalize(found: hcm_pb2.HttpConnectionManager, option: str) -> None:

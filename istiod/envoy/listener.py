@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from datetime import timedelta
 
 from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -22,7 +21,6 @@ from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
 from istiod.mesh.settings import MeshSettings
 from wire import names
 
-_HANDSHAKE = wellknown.duration(timedelta(seconds=15))
 _ACCEPTED_AT_ONCE = 1  # connections per socket event: spreads them over workers, as in Istio
 _FIRST_READ = 512
 
@@ -111,10 +109,11 @@ def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener
     )
     if chain.tls is not None:
         found.transport_socket.CopyFrom(tls.downstream(chain.tls, settings))
-        if listener.direction is not Direction.INBOUND:  # as Istio: strangers get 15 s, the mesh has no limit
-            found.transport_socket_connect_timeout.CopyFrom(_HANDSHAKE)
+        limit = settings.features.gateway_handshake
+        if listener.direction is not Direction.INBOUND and limit:  # as Istio: the mesh has no limit
+            found.transport_socket_connect_timeout.CopyFrom(wellknown.duration(limit))
     if chain.http is not None:
-        found.filters.append(hcm.network_filter(chain.http, listener.direction, settings))
+        found.filters.append(hcm.network_filter(chain.http, listener.direction, settings, http10=listener.http10))
     if chain.tcp is not None:
         found.filters.append(_tcp_proxy(chain.tcp, settings))
     return found

@@ -46,7 +46,7 @@ def apply(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) 
         return  # BlackHoleCluster: nothing to choose from, nothing to limit
     if cluster.discovery is Discovery.ORIGINAL_DST:
         found.lb_policy = _Cluster.CLUSTER_PROVIDED
-    else:
+    elif cluster.direction is not Direction.INBOUND:  # the app is the only endpoint there
         _balance(found, cluster.policy.load_balancer)
     found.circuit_breakers.thresholds.append(_thresholds(pool, cluster.policy.retry_budget))
     keepalive = pool.keepalive or (settings.tcp_keepalive if cluster.direction is not Direction.INBOUND else None)

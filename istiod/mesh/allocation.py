@@ -6,25 +6,27 @@ addresses is not decided here: they stand in the status of ServiceEntries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_address
 
+from istiod.mesh import families
 from istiod.mesh.egress import Sight
 from istiod.mesh.recall import Recall
 from istiod.mesh.service import Service
+from wire.node import Node
 
-Families = tuple[int, ...]
+_DNS_CAPTURE = "DNS_CAPTURE"  # node metadata: the agent answers the app's DNS queries
+
+Versions = tuple[int, ...]
 """IP versions, 4 and 6."""
 
 
-def families(addresses: Iterable[str]) -> Families:
-    """The IP versions that a proxy with these addresses speaks."""
-    return tuple(sorted({_version(address) for address in addresses} - {0}))
+def wanted(node: Node) -> Versions:
+    """The versions of allocated addresses that a proxy looks for: its own, where it captures DNS."""
+    return families.versions(node.addresses) if node.metadata.get(_DNS_CAPTURE) == "true" else ()
 
 
-def addressed(sight: Sight, wanted: Families, recall: Recall) -> Sight:
-    """What a proxy sees, where hosts have the allocated addresses of these families; () changes nothing."""
+def addressed(sight: Sight, wanted: Versions, recall: Recall) -> Sight:
+    """What a proxy sees, where hosts have the allocated addresses of these versions; () changes nothing."""
     if not wanted:
         return sight
 
@@ -35,17 +37,9 @@ def addressed(sight: Sight, wanted: Families, recall: Recall) -> Sight:
     return replace(sight, views=views, services=all_of(sight.services))
 
 
-def _addressed(service: Service, wanted: Families, recall: Recall) -> Service:
+def _addressed(service: Service, wanted: Versions, recall: Recall) -> Service:
     def made() -> Service:
-        given = tuple(address for address in service.allocated if _version(address) in wanted)
+        given = tuple(address for address in service.allocated if families.version(address) in wanted)
         return replace(service, addresses=given)
 
     return recall.of(("addressed", wanted), (service,), made)
-
-
-def _version(address: str) -> int:
-    """4 or 6; 0 for what is no address: a proxy may say anything, and so may a status."""
-    try:
-        return ip_address(address).version
-    except ValueError:
-        return 0

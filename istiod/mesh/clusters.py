@@ -87,7 +87,9 @@ def by_server_name(whole: Cluster) -> Cluster | None:
     )
 
 
-def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_address: str = "") -> Cluster:
+def passthrough(
+    name: str, settings: MeshSettings, direction: Direction, bind_addresses: tuple[str, ...] = ()
+) -> Cluster:
     """A cluster that goes where the client wanted to go; unused connections end early (Istio: 5 minutes)."""
     timed = with_times(_DEFAULT, settings)
     return Cluster(
@@ -96,7 +98,7 @@ def passthrough(name: str, settings: MeshSettings, direction: Direction, bind_ad
         direction=direction,
         downstream_protocol=True,
         policy=replace(timed, connection_pool=replace(timed.connection_pool, http_idle_timeout=_PASSTHROUGH_IDLE)),
-        bind_address=bind_address,
+        bind_addresses=bind_addresses,
     )
 
 
@@ -214,10 +216,13 @@ class _Maker:
         sidecars (Istio's API: credentialName is for gateways).
         """
         name = sni(subset.name, self.service.host, port.number)
-        identities = self.model.summary(self.service.host, self.service.namespace).identities
+        known = self.model.summary(self.service.host, self.service.namespace).identities
+        identities = tuple(sorted({*known, *self.service.subject_alt_names}))
         if said.tls is not None:
             sidecar = self.proxy is NodeType.SIDECAR
-            return None if sidecar and said.tls.credential_name else _said_tls(said.tls, name, identities)
+            mesh = said.tls.mode is TlsMode.ISTIO_MUTUAL
+            expected = identities if mesh or not self.service.kubernetes else ()
+            return None if sidecar and said.tls.credential_name else _said_tls(said.tls, name, expected)
         if not self._auto(said):
             return None
         mode = TlsMode.ISTIO_MUTUAL if discovery is Discovery.ORIGINAL_DST else TlsMode.AUTO
@@ -239,15 +244,15 @@ def service_ref(service: Service) -> ServiceRef:
     return ServiceRef(host=service.host, name=service.name, namespace=service.namespace)
 
 
-def _said_tls(said: ClientTls, name: str, identities: tuple[str, ...]) -> UpstreamTls | None:
-    """TLS as a DestinationRule has it; mesh mTLS gets name and identities where it names none."""
+def _said_tls(said: ClientTls, name: str, expected: tuple[str, ...]) -> UpstreamTls | None:
+    """TLS as a DestinationRule has it, with the names to expect where it names none; mesh mTLS gets its server name."""
     if said.mode is TlsMode.DISABLE:
         return None
     mesh = said.mode is TlsMode.ISTIO_MUTUAL
     return UpstreamTls(
         mode=said.mode,
         sni=said.sni or (name if mesh else ""),
-        subject_alt_names=tuple(sorted(said.subject_alt_names or (identities if mesh else ()))),
+        subject_alt_names=tuple(sorted(said.subject_alt_names)) or expected,
         client_certificate=said.client_certificate,
         private_key=said.private_key,
         ca_certificates=said.ca_certificates,

@@ -7,7 +7,7 @@ gateways. Compiling scopes is istiod.envoy's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from istiod.mesh import (
     findings,
     gateway_servers,
     gateways,
+    http_proxy,
     inbound,
     mesh_config,
     outbound,
@@ -61,7 +62,8 @@ _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
-_DNS_CAPTURE = "DNS_CAPTURE"  # node metadata: the agent answers the app's DNS queries
+_HTTP10 = "HTTP10"  # node metadata: the proxy takes HTTP/1.0
+_ON = ("1", "true")
 _NO_CAPTURE = "NONE"  # interception mode without iptables
 _LAST_PORT = 65_535
 _POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
@@ -325,16 +327,21 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
             namespace=node.namespace,
             matched=matched,
             sidecar=sidecar,
-            ipv6=place.ipv6,
+            families=place.families,
             captured=place.captured,
-            allocated=_allocated(node),
+            http_proxy=http_proxy.port(node, context.model.settings.http_proxy_port),
+            http10=place.http10,
+            allocated=allocation.wanted(node),
         )
-    ports = {(port.number, target) for _, port, target in inbound.targets(context.model, place)}
+    found = inbound.targets(context.model, place)
+    ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
     return ScopeKey(
         type=node.type,
         namespace=node.namespace,
         matched=(*matched, *context.gateways.matched(labels)),
         ports=tuple(sorted(ports)),
+        families=place.families,
+        http10=place.http10,
         credentials=_trusted(proxy, pod),
     )
 
@@ -348,28 +355,20 @@ def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
     return identity is None or (pod is not None and pod.identity == str(identity))
 
 
-def _allocated(node: Node) -> allocation.Families:
-    """The families of allocated addresses that a proxy looks for: its own, where it captures DNS."""
-    return allocation.families(node.addresses) if node.metadata.get(_DNS_CAPTURE) == "true" else ()
-
-
 def _place(node: Node, pod: PodWorkload | None) -> Place:
     """The workload of a proxy: its pod's word where there is a pod, else what the proxy says of itself."""
-    if pod is None:
-        return Place(
-            namespace=node.namespace,
-            labels=frozenset(node.labels.items()),
-            ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
-            addresses=node.addresses,
-            captured=node.interception_mode != _NO_CAPTURE,
-        )
-    return Place(
+    said = Place(
         namespace=node.namespace,
-        labels=pod.labels,
-        ports={port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp},
-        addresses=pod.addresses or node.addresses,
+        labels=frozenset(node.labels.items()),
+        ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
+        addresses=node.addresses,
         captured=node.interception_mode != _NO_CAPTURE,
+        http10=str(node.metadata.get(_HTTP10)) in _ON,
     )
+    if pod is None:
+        return said
+    ports = {port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp}
+    return replace(said, labels=pod.labels, ports=ports, addresses=pod.addresses or node.addresses)
 
 
 def _said_ports(said: Any) -> Iterator[tuple[str, int]]:

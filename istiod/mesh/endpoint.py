@@ -49,6 +49,8 @@ class Endpoint:
     identity: str
     node: str
     workload: Workload
+    additional: tuple[str, ...] = ()
+    """Its other addresses, of a pod with both IP versions: tried where ``address`` does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

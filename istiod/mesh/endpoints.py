@@ -6,12 +6,12 @@ while its content does. Which endpoints a proxy is sent (subset, locality) is de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from crds import discovery
 from istiod.mesh import backends, hosts, workloads
-from istiod.mesh.backends import Backends
+from istiod.mesh.backends import Backends, PodName
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable, Health
 from istiod.mesh.model import EMPTY_SUMMARY, Summary
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
@@ -82,7 +82,8 @@ def _summary(service: Service, leaf: EndpointLeaf, passing: Iterable[str]) -> Su
     return Summary(
         identities=leaf.identities,
         addresses=tuple(
-            (port, tuple(dict.fromkeys(e.address for e in leaf.ports[port]))) for port in sorted(leaf.ports)
+            (port, tuple(dict.fromkeys(one for e in leaf.ports[port] for one in (e.address, *e.additional))))
+            for port in sorted(leaf.ports)
         )
         if by_address
         else (),
@@ -126,15 +127,37 @@ def _under(peers: PeerAuthenticationIndex, service: Service, endpoint: Endpoint)
 
 
 def _from_slices(service: Service, found: Backends) -> dict[int, list[Endpoint]]:
+    """The endpoints of the Service's first IP version, and those pods of the other that are not among them.
+
+    A pod that serves both is one endpoint with an additional address: it must not count twice (as on Istio). What is no
+    pod cannot be recognized in the other version, so there one version counts.
+    """
+    first, second = _by_family(service, found.slices.get((service.namespace, service.name), ()))
+    others = {(pod, number, one.port): one for pod, number, one in _placed(service, second, found) if pod}
     ports: dict[int, list[Endpoint]] = {}
-    for item in _one_family(found.slices.get((service.namespace, service.name), ())):
+    joined: set[tuple[PodName, int, int]] = set()
+    for pod, number, one in _placed(service, first, found):
+        other = others.get((pod, number, one.port)) if pod else None
+        if pod and other:
+            joined.add((pod, number, one.port))
+        ports.setdefault(number, []).append(replace(one, additional=(other.address,)) if other else one)
+    for (pod, number, port), one in others.items():
+        if (pod, number, port) not in joined:
+            ports.setdefault(number, []).append(one)
+    return ports
+
+
+def _placed(
+    service: Service, slices: Iterable[discovery.EndpointSlice], found: Backends
+) -> Iterator[tuple[PodName | None, int, Endpoint]]:
+    """The endpoints of slices, each with the pod that it names and the service port that it serves."""
+    for item in slices:
         served = _served(service, item)
         for backend in item.endpoints:
             if (base := _backend(item, backend, found)) is None:
                 continue
             for number, port in served:
-                ports.setdefault(number, []).append(replace(base, port=port))
-    return ports
+                yield backends.target(item, backend), number, replace(base, port=port)
 
 
 def _served(service: Service, item: discovery.EndpointSlice) -> list[tuple[int, int]]:
@@ -157,10 +180,15 @@ def _served(service: Service, item: discovery.EndpointSlice) -> list[tuple[int, 
     ]
 
 
-def _one_family(slices: Iterable[discovery.EndpointSlice]) -> list[discovery.EndpointSlice]:
-    """The IPv4 slices, or all IPv6 ones where there is no IPv4: a pod must not stand twice."""
-    all_slices = tuple(slices)
-    return [s for s in all_slices if s.address_type == "IPv4"] or [s for s in all_slices if s.address_type == "IPv6"]
+_Slices = tuple[discovery.EndpointSlice, ...]
+
+
+def _by_family(service: Service, slices: Iterable[discovery.EndpointSlice]) -> tuple[_Slices, _Slices]:
+    """The slices of the Service's own first IP version (IPv4 where it has no address), and those of the other."""
+    every = tuple(slices)
+    kinds = ("IPv6", "IPv4") if ":" in "".join(service.addresses[:1]) else ("IPv4", "IPv6")
+    first, second = (tuple(one for one in every if one.address_type == kind) for kind in kinds)
+    return (first, second) if first else (second, ())
 
 
 def _backend(item: discovery.EndpointSlice, backend: discovery.Endpoint, found: Backends) -> Endpoint | None:
@@ -219,7 +247,10 @@ def _selected(service: Service, found: Backends) -> Iterable[tuple[int, Endpoint
         if pod.addresses and pod.ready and service.selector <= pod.labels:
             for port in service.ports:
                 number = port.target if isinstance(port.target, int) and port.target else port.number
-                yield port.number, _of_pod(pod, pod.addresses[0], Health.HEALTHY, number)
+                yield (
+                    port.number,
+                    replace(_of_pod(pod, pod.addresses[0], Health.HEALTHY, number), additional=pod.addresses[1:]),
+                )
 
 
 def _settled(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from istiod.mesh import clusters, gateway_routes, hosts
 from istiod.mesh.conditions import Client
+from istiod.mesh.families import Families
 from istiod.mesh.gateway_servers import Server
 from istiod.mesh.gateway_tls import Handling
 from istiod.mesh.http_routes import Resolver
@@ -19,7 +20,6 @@ from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, Cluster, Http, Tcp, WeightedCluster
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
-WILDCARD = "0.0.0.0"  # noqa: S104 (a gateway is there to be reached)
 MESH_APPLICATION_PROTOCOLS = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 """ALPN of mesh mTLS: what is not, must not reach a workload by its SNI (Istio: allIstioMtlsALPNs)."""
 
@@ -55,12 +55,16 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builder:
-    """Makes chains and route tables for one class of routers. ``by_name`` are the clusters of AUTO_PASSTHROUGH."""
+    """Makes chains and route tables for one class of routers. ``by_name`` are the clusters of AUTO_PASSTHROUGH.
+
+    ``wildcard`` is the first address of a listener for all addresses.
+    """
 
     index: VirtualServiceIndex
     client: Client
     resolver: Resolver
     by_name: tuple[Cluster, ...] = ()
+    wildcard: str = Families.IPV4.wildcards[0]
 
     def chains(self, place: Place, servers: Iterable[Server]) -> tuple[Chain, ...]:
         """The chains of the servers that share a listener."""
@@ -82,7 +86,7 @@ class Builder:
         context = server.tls.context if server.tls else None
         names = server.names if server.tls else ()
         if server.http:
-            http = Http(stat_prefix=f"outbound_{place[0] or WILDCARD}_{place[1]};", rds=table_name(server, place))
+            http = Http(stat_prefix=f"outbound_{place[0] or self.wildcard}_{place[1]};", rds=table_name(server, place))
             yield Chain(name="", match=ChainMatch(server_names=names), tls=context, http=http)
             return
         for route in self._routes(server, names):

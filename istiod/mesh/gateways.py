@@ -20,7 +20,9 @@ from istiod.mesh.model import Model
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, Cluster, Direction, Listener, OutboundScope, ScopeKey
+from istiod.mesh.service import Service
 from istiod.mesh.virtual_services import VirtualServiceIndex
+from wire import names
 
 
 def scope(
@@ -54,13 +56,19 @@ def scope(
     by_name: dict[str, Cluster] = {}
     if any(_by_name(server) for servers in places.values() for server in servers):
         by_name = {one.name: one for one in map(clusters.by_server_name, upstream.values()) if one is not None}
-    builder = Builder(index=index, client=client, resolver=resolver, by_name=tuple(by_name.values()))
+    builder = Builder(
+        index=index,
+        client=client,
+        resolver=resolver,
+        by_name=tuple(by_name.values()),
+        wildcard=key.families.wildcards[0],
+    )
     listeners: dict[str, Listener] = {}
     routes: dict[str, RouteTable] = {}
     for place, servers in places.items():
         chains = builder.chains(place, servers)
         if chains:
-            listener = _listener(place, chains)
+            listener = _listener(place, chains, key)
             listeners[listener.name] = listener
             routes.update((table.name, table) for table in builder.tables(place, servers, chains))
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
@@ -72,6 +80,11 @@ def scope(
     secrets = {one.name: one for tls in contexts if tls for one in vault.open(tls) or ()}
     made = OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes, secrets=secrets)
     return leaves.reuse(made, previous, recall)
+
+
+def keeps_ports(service: Service) -> bool:
+    """Whether servers stand on the ports of this Service of a router as they are, not on its target ports."""
+    return (names.LABEL_KEEP_PORTS, "true") in service.labels
 
 
 def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Place, list[Server]]:
@@ -105,13 +118,15 @@ def _by_name(server: Server) -> bool:
     return server.tls is not None and server.tls.handling is Handling.AUTO_PASSTHROUGH
 
 
-def _listener(place: Place, chains: tuple[Chain, ...]) -> Listener:
-    address = place[0] or gateway_chains.WILDCARD
+def _listener(place: Place, chains: tuple[Chain, ...], key: ScopeKey) -> Listener:
+    address, *more = (place[0],) if place[0] else key.families.wildcards
     return Listener(
         name=f"{address}_{place[1]}",
         address=address,
+        additional_addresses=tuple(more),
         port=place[1],
         direction=Direction.GATEWAY,
+        http10=key.http10,
         chains=chains,
         inspect_tls=any(chain.tls or chain.match.server_names for chain in chains),
     )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from istiod.config.origin import Origin
-from istiod.mesh import clusters, inbound_chains
+from istiod.mesh import clusters, families, inbound_chains
 from istiod.mesh.clusters import INBOUND_PASSTHROUGH, cluster_name
 from istiod.mesh.endpoint import Endpoint, Health, Workload
+from istiod.mesh.families import Families
 from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
@@ -29,15 +30,10 @@ from istiod.mesh.scope import (
 from istiod.mesh.service import Labels, Port, Protocol, Service
 from istiod.mesh.settings import InboundMode, MeshSettings
 from istiod.mesh.sidecars import Sidecar
-from wire import names
 from wire.node import Locality
 
 LISTENER = "virtualInbound"
 _INBOUND = "inbound"
-_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (Istio's listener; iptables brings only this pod's traffic to it)
-_ANY_ADDRESS_IPV6 = "::"
-_LOCALHOST = "127.0.0.1"
-_LOCALHOST_IPV6 = "::1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +63,15 @@ class Shape:
     """Everything of a workload that its inbound configuration depends on: no pod name, no pod IP.
 
     ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted. ``origin`` is the
-    PeerAuthentication behind them. ``ipv6``: without IPv4. ``captured``: iptables bring the traffic.
+    PeerAuthentication behind them. ``captured``: iptables bring the traffic. ``http10``: HTTP/1.0 is taken, too.
+    ``retry`` is the mesh's word on inbound retries; None: Istio's.
     """
 
     ports: tuple[InboundPort, ...] = ()
-    ipv6: bool = False
+    families: Families = Families.IPV4
     captured: bool = True
+    http10: bool = False
+    retry: Retry | None = None
     mtls: MutualTls = MutualTls.PERMISSIVE
     port_mtls: tuple[tuple[int, MutualTls], ...] = ()
     origin: Origin | None = None
@@ -87,11 +86,12 @@ class Place:
     ports: Mapping[str, int]
     addresses: tuple[str, ...]
     captured: bool = True
+    http10: bool = False
 
     @property
-    def ipv6(self) -> bool:
-        """It has no IPv4 address."""
-        return bool(self.addresses) and all(":" in address for address in self.addresses)
+    def families(self) -> Families:
+        """The IP versions that it speaks."""
+        return families.of(self.addresses)
 
 
 def inputs(model: Model, namespace: str) -> tuple[object, ...]:
@@ -115,8 +115,10 @@ def shape(model: Model, place: Place) -> Shape:
     verdict = model.peers.of_workload(place.namespace, place.labels)
     return Shape(
         ports=tuple(ports[target] for target in sorted(ports) if target != model.settings.inbound_port),
-        ipv6=place.ipv6,
+        families=place.families,
         captured=place.captured,
+        http10=place.http10,
+        retry=model.settings.inbound_retry,
         mtls=verdict.mode,
         port_mtls=verdict.ports,
         origin=verdict.origin,
@@ -136,7 +138,7 @@ def _served(model: Model, place: Place) -> dict[int, InboundPort]:
 
 def _ingress(said: Sidecar, served: Mapping[int, InboundPort], place: Place) -> dict[int, InboundPort]:
     """The ports that a Sidecar names (row J2). What a service says of a port counts for metrics and limits only."""
-    local = _LOCALHOST_IPV6 if place.ipv6 else _LOCALHOST
+    local = place.families.loopbacks[0]
     nobody = ServiceRef(host=f"{said.key.name}.{said.key.namespace}", name=said.key.name, namespace=said.key.namespace)
     ports: dict[int, InboundPort] = {}
     for one in said.ingress:
@@ -211,8 +213,8 @@ def _port(model: Model, service: Service, port: Port, target: int) -> InboundPor
 
 def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     """Listeners and clusters of a shape."""
-    upstreams = [_cluster(port, settings, ipv6=found.ipv6) for port in found.ports]
-    rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, _source(ipv6=found.ipv6))
+    upstreams = [_cluster(port, settings, found.families) for port in found.ports]
+    rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, found.families.inbound_sources)
     listeners = [
         *((_listener(found, settings),) if found.captured else ()),
         *(_own_listener(found, port, settings) for port in found.ports if port.bind),
@@ -223,13 +225,8 @@ def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     )
 
 
-def _source(*, ipv6: bool) -> str:
-    return names.INBOUND_BIND_ADDRESS_IPV6 if ipv6 else names.INBOUND_BIND_ADDRESS
-
-
-def _cluster(port: InboundPort, settings: MeshSettings, *, ipv6: bool) -> Cluster:
-    local = _LOCALHOST_IPV6 if ipv6 else _LOCALHOST
-    address = port.address or (local if settings.inbound is InboundMode.LOCALHOST else "")
+def _cluster(port: InboundPort, settings: MeshSettings, spoken: Families) -> Cluster:
+    address = port.address or (spoken.loopbacks[0] if settings.inbound is InboundMode.LOCALHOST else "")
     policy = TrafficPolicy(connection_pool=port.pool)
     return Cluster(
         name=cluster_name(_INBOUND, "", "", port.target),
@@ -241,7 +238,7 @@ def _cluster(port: InboundPort, settings: MeshSettings, *, ipv6: bool) -> Cluste
         downstream_protocol=port.protocol is Protocol.UNSUPPORTED,
         policy=clusters.with_times(policy, settings),
         endpoints=(_app(address, port.app_port or port.target),) if address else (),
-        bind_address="" if address else _source(ipv6=ipv6),
+        bind_addresses=() if address else spoken.inbound_sources,
         port_override=0 if address else port.app_port,
     )
 
@@ -266,22 +263,24 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
     """The listener that iptables sends everything to."""
     all_chains = [
         _blackhole(settings),
-        *inbound_chains.chains(_rest(found.origin, 0), Protocol.UNSUPPORTED, found.mtls),
+        *inbound_chains.chains(_rest(found, 0), Protocol.UNSUPPORTED, found.mtls),
     ]
     declared = {port.target for port in found.ports}
     for target, mode in found.port_mtls:
         if target not in declared:
-            all_chains += inbound_chains.chains(_rest(found.origin, target), Protocol.UNSUPPORTED, mode)
+            all_chains += inbound_chains.chains(_rest(found, target), Protocol.UNSUPPORTED, mode)
     for port in found.ports:
         if not port.bind:
             all_chains += _chains(found, port)
     whole = Listener(
         name=LISTENER,
         address=_anywhere(found),
+        additional_addresses=found.families.wildcards[1:],
         port=settings.inbound_port,
         direction=Direction.INBOUND,
         chains=tuple(all_chains),
         use_original_dst=True,
+        http10=found.http10,
     )
     return _inspecting(whole, settings)
 
@@ -294,13 +293,14 @@ def _own_listener(found: Shape, port: InboundPort, settings: MeshSettings) -> Li
         port=port.target,
         direction=Direction.INBOUND,
         chains=_chains(found, port),
+        http10=found.http10,
     )
     return _inspecting(own, settings)
 
 
 def _chains(found: Shape, port: InboundPort) -> tuple[Chain, ...]:
     mode = dict(found.port_mtls).get(port.target, found.mtls)
-    target = _target(port, _anywhere(found), port.origin or found.origin)
+    target = _target(found, port)
     if port.tls is not None and mode is MutualTls.DISABLE:
         return (inbound_chains.terminating(target, port.protocol, port.tls),)
     return inbound_chains.chains(target, port.protocol, mode)
@@ -340,7 +340,7 @@ def _blackhole(settings: MeshSettings) -> Chain:
     )
 
 
-def _rest(origin: Origin | None, port: int) -> Target:
+def _rest(found: Shape, port: int) -> Target:
     """Ports that no service declares: all of them (0), or one that has an mTLS mode of its own."""
     return Target(
         port=port,
@@ -348,17 +348,17 @@ def _rest(origin: Origin | None, port: int) -> Target:
         tcp_name=LISTENER,
         http_stats=INBOUND_PASSTHROUGH,
         cluster=INBOUND_PASSTHROUGH,
-        routes=_routes(INBOUND_PASSTHROUGH, INBOUND_PASSTHROUGH, "", 0),
-        origin=origin,
+        routes=_routes(INBOUND_PASSTHROUGH, "", 0, found.retry),
+        origin=found.origin,
     )
 
 
 def _anywhere(found: Shape) -> str:
-    return _ANY_ADDRESS_IPV6 if found.ipv6 else _ANY_ADDRESS
+    return found.families.wildcards[0]
 
 
-def _target(port: InboundPort, anywhere: str, origin: Origin | None) -> Target:
-    name = f"{port.bind or anywhere}_{port.target}"
+def _target(found: Shape, port: InboundPort) -> Target:
+    name = f"{port.bind or _anywhere(found)}_{port.target}"
     cluster = cluster_name(_INBOUND, "", "", port.target)
     return Target(
         port=port.target,
@@ -366,8 +366,13 @@ def _target(port: InboundPort, anywhere: str, origin: Origin | None) -> Target:
         tcp_name=name,
         http_stats=f"{_INBOUND}_{name}",
         cluster=cluster,
-        routes=_routes(cluster, cluster, port.service.host, port.service_port, grpc=port.protocol in _GRPC),
-        origin=origin,
+        routes=_routes(
+            cluster,
+            port.service.host,
+            port.service_port,
+            _NO_RETRY if port.protocol in _GRPC else found.retry,
+        ),
+        origin=port.origin or found.origin,
     )
 
 
@@ -376,15 +381,15 @@ _NO_RETRY = Retry(attempts=0, retry_on="")
 _GRPC = (Protocol.GRPC, Protocol.GRPC_WEB)
 
 
-def _routes(name: str, cluster: str, host: str, port: int, *, grpc: bool = False) -> RouteTable:
+def _routes(cluster: str, host: str, port: int, retry: Retry | None) -> RouteTable:
     route = Route(
         name="default",
         match=ANY,
         origin=None,
         destinations=(WeightedDestination(destination=Destination(cluster=cluster, host=host, port=port), weight=100),),
         operation=f"{host}:{port}/*",
-        retry=_NO_RETRY if grpc else None,
+        retry=retry,
         inbound=True,
     )
     only = VirtualHost(name=f"{_INBOUND}|http|{port}", domains=("*",), routes=(route,), include_attempt_count=False)
-    return RouteTable(name=name, virtual_hosts=(only,))
+    return RouteTable(name=cluster, virtual_hosts=(only,))

@@ -12,16 +12,19 @@ from dataclasses import replace
 from crds import core, mesh_config, parse, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
+from crds.proxy_config import ProxyConfig
+from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import locality, retries, traffic_policy
+from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 from wire import names
 
 KEY = ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")
 FIELD = "data.mesh"
 _DEFAULT = MeshSettings()
+_IN_VAIN = "is read and has no effect yet"
 _UNSUPPORTED = (
-    "proxy_http_port",
     "ingress_class",
     "ingress_service",
     "ingress_selector",
@@ -42,10 +45,17 @@ _UNSUPPORTED = (
     "default_traffic_policy",
 )
 """Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
+_OF_PROXIES = ("proxy_headers", "connection_settings", "tracing")
+"""The same of ``defaultConfig``. What starts a proxy is the agent's and the injector's."""
 
 
 def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
     """The settings of a snapshot, with findings; ``previous`` (or Istio's defaults) where they cannot be read."""
+    found, diagnostics = _read(snapshot, previous)
+    return replace(found, features=snapshot.features), diagnostics
+
+
+def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
     item = snapshot.get(KEY)
     if not isinstance(item, core.ConfigMap) or not item.data.get("mesh", "").strip():
         return _DEFAULT, ()
@@ -78,6 +88,7 @@ def settings(config: mesh_config.MeshConfig) -> MeshSettings:
         connect_timeout=config.connect_timeout or _DEFAULT.connect_timeout,
         protocol_detection_timeout=_DEFAULT.protocol_detection_timeout if detection is None else detection,
         tcp_keepalive=traffic_policy.keepalive(config.tcp_keepalive),
+        http_proxy_port=config.proxy_http_port,
         dns_refresh_rate=config.dns_refresh_rate or _DEFAULT.dns_refresh_rate,
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
     )
@@ -120,12 +131,17 @@ def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshS
         found,
         default_retry=retries.convert(config.default_http_retry_policy, DEFAULT_RETRY)
         or replace(DEFAULT_RETRY, attempts=0),
+        inbound_retry=_inbound_retry(config.default_inbound_http_retry_policy),
         locality_lb=_DEFAULT.locality_lb if local is None else locality.setting(local),
         path_normalization=_path_normalization(paths),
         min_tls_version=_DEFAULT.min_tls_version
         if tls is None or tls.min_protocol_version == "TLS_AUTO"
         else tls.min_protocol_version,
     )
+
+
+def _inbound_retry(said: HTTPRetry | None) -> Retry | None:
+    return None if said is None else retries.convert(said, DEFAULT_RETRY) or replace(DEFAULT_RETRY, attempts=0)
 
 
 def _path_normalization(said: mesh_config.PathNormalization | None) -> str:
@@ -136,4 +152,30 @@ def _unsupported(config: mesh_config.MeshConfig) -> Iterator[Diagnostic]:
     for name in _UNSUPPORTED:
         if name in config.model_fields_set and getattr(config, name):
             alias = mesh_config.MeshConfig.model_fields[name].alias or name
-            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{alias}", "is read and has no effect yet")
+            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{alias}", _IN_VAIN)
+    for name, said in _parts(config).items():
+        if said:
+            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{name}", _IN_VAIN)
+
+
+def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
+    """Parts of fields that have an effect else, and values of theirs, that have none yet: whether they are said."""
+    outbound, tls, proxy = config.outbound_traffic_policy, config.mesh_mtls, config.default_config
+    topology = proxy.gateway_topology if proxy else None
+    fields = proxy.model_fields_set if proxy else frozenset()
+    return {
+        "outboundTrafficPolicy.mode": outbound is not None and outbound.mode == "ALLOW_ANY_DYNAMIC_DNS",
+        "outboundTrafficPolicy.egressProxy": outbound is not None and outbound.egress_proxy is not None,
+        "meshMTLS.cipherSuites": tls is not None and bool(tls.cipher_suites),
+        "meshMTLS.ecdhCurves": tls is not None and bool(tls.ecdh_curves),
+        "verifyCertificateAtClient": config.verify_certificate_at_client is False,
+        "disableEnvoyListenerLog": config.disable_envoy_listener_log,
+        **{f"defaultConfig.{_alias(name)}": name in fields for name in _OF_PROXIES},
+        "defaultConfig.gatewayTopology.forwardClientCertDetails": topology is not None
+        and topology.forward_client_cert_details != "UNDEFINED",
+        "defaultConfig.gatewayTopology.proxyProtocol": topology is not None and topology.proxy_protocol is not None,
+    }
+
+
+def _alias(name: str) -> str:
+    return ProxyConfig.model_fields[name].alias or name

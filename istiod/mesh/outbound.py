@@ -10,12 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from istiod.mesh import allocation, egress, leaves, outbound_clusters, outbound_listeners, perspective, route_tables
+from istiod.mesh import (
+    allocation,
+    egress,
+    http_proxy,
+    leaves,
+    outbound_clusters,
+    outbound_listeners,
+    perspective,
+    route_tables,
+)
 from istiod.mesh.conditions import Client
 from istiod.mesh.egress import Sight, View
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
-from istiod.mesh.outbound_listeners import Piece
+from istiod.mesh.outbound_listeners import Piece, Place
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Listener, OutboundScope, ScopeKey
@@ -47,12 +56,11 @@ def scope(
     maker = _Maker(
         model=model,
         client=Client(namespace=sees, selectors=frozenset(key.matched)),
-        namespace=key.namespace,
         resolver=Resolver(settings=sight.settings, port=0, services=known, clusters=upstream),
         recall=recall,
-        ipv6=key.ipv6,
+        key=key,
     )
-    listeners, routes = maker.views(sight, captured=key.captured)
+    listeners, routes = maker.views(sight)
     made = OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes)
     return leaves.reuse(made, previous, recall)
 
@@ -69,52 +77,65 @@ class _Front:
 class _Maker:
     """Makes listeners and tables of one scope, view by view. ``resolver`` knows all services, its port is moot.
 
-    ``client`` sees rules as perspective.of says; ``namespace`` is its own, which short names belong to.
+    ``client`` sees rules as perspective.of says, which need not be with the eyes of the key's namespace.
     """
 
     model: Model
     client: Client
-    namespace: str
     resolver: Resolver
     recall: Recall
-    ipv6: bool
+    key: ScopeKey
 
-    def views(self, sight: Sight, *, captured: bool) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
+    def views(self, sight: Sight) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
         """Listeners and tables by name. What an earlier view has is not given again by a later one."""
-        first = outbound_listeners.virtual_outbound(sight.settings, ipv6=self.ipv6)
-        listeners = {first.name: first} if captured else {}
+        first = outbound_listeners.virtual_outbound(sight.settings, self.key.families)
+        listeners = {first.name: first} if self.key.captured else {}
+        held = set(first.places) if self.key.captured else set()
         routes: dict[str, RouteTable] = {}
         for view in sight.views:
-            front = self._front(view, frozenset(listeners))
+            front = self._front(view, frozenset(held))
             listeners.update((one.name, one) for one in front.listeners)
+            held.update(place for one in front.listeners for place in one.places)
             owners = {rds: piece for rds, piece in front.owners.items() if rds not in routes}
             routes.update(self._tables(view, front.owners if len(owners) == len(front.owners) else owners))
+        if self.key.http_proxy:
+            one = replace(http_proxy.listener(self.key.http_proxy, self.key.families), http10=self.key.http10)
+            if held.isdisjoint(one.places):
+                listeners[one.name] = one
+                routes[http_proxy.TABLE] = http_proxy.table(
+                    sight, self.client, self.key.namespace, self.resolver, self.recall
+                )
         return listeners, routes
 
-    def _front(self, view: View, taken: frozenset[str]) -> _Front:
-        """The listeners of a view but for names that are taken."""
+    def _front(self, view: View, held: frozenset[Place]) -> _Front:
+        """The listeners of a view but for places that are held."""
         said = view.listener
         parts = self.recall.of_many(
-            ("parts", said.port, said.bind, said.binds, self.ipv6),
+            ("parts", said.port, said.bind, said.binds, self.key.families),
             (view.services, self.model.summaries),
             lambda: self._parts(view),
         )
         known = self.resolver
         inputs = (parts, view.index, known.services, known.clusters, known.settings)
-        return self.recall.of_many(("front", self.client, taken), inputs, lambda: self._made(view, parts, taken))
+        name = ("front", self.client, held, self.key.http10)
+        return self.recall.of_many(name, inputs, lambda: self._made(view, parts, held))
 
     def _parts(self, view: View) -> tuple[Piece, ...]:
         return tuple(
             part
             for one in view.services
-            for part in outbound_listeners.pieces(self.model, one, self.recall, view.listener, ipv6=self.ipv6)
+            for part in outbound_listeners.pieces(self.model, one, self.recall, view.listener, self.key.families)
         )
 
-    def _made(self, view: View, parts: tuple[Piece, ...], taken: frozenset[str]) -> _Front:
+    def _made(self, view: View, parts: tuple[Piece, ...], held: frozenset[Place]) -> _Front:
         builder = outbound_listeners.Builder(
-            index=view.index, client=self.client, resolver=self.resolver, recall=self.recall
+            index=view.index,
+            client=self.client,
+            resolver=self.resolver,
+            recall=self.recall,
+            http10=self.key.http10,
         )
-        listeners = tuple(builder.listeners(part for part in parts if part.name not in taken))
+        listeners = tuple(builder.listeners(parts, held))
         wanted = {chain.http.rds for one in listeners for chain in one.chains if chain.http}
         owners = {piece.rds: piece for piece in reversed(parts) if piece.rds in wanted}
         return _Front(listeners=listeners, owners=owners)
@@ -123,7 +144,7 @@ class _Maker:
         tables = route_tables.Builder(
             index=view.index,
             client=self.client,
-            namespace=self.namespace,
+            namespace=self.key.namespace,
             recall=self.recall,
             settings=self.resolver.settings,
             aliases=self.recall.of_many("aliases", (view.services,), lambda: _aliases(view.services)),

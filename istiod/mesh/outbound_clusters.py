@@ -29,7 +29,7 @@ def of(
         services: those that need clusters, one per host.
         recall: what earlier clusters were made from.
     """
-    name = ("clusters", namespace, key.type.value, key.ipv6)
+    name = ("clusters", namespace, key.type.value, key.families)
     inputs = (model.settings, services, model.policies, model.summaries, model.declared, model.peers)
     return recall.of_many(name, inputs, lambda: dict(_all(model, key, namespace, services, recall)))
 
@@ -42,7 +42,7 @@ def _all(
     It is the mesh's settings, the service, the policy that speaks for it, what is known of its endpoints, and the mTLS
     mode of its namespace.
     """
-    name, settings = ("clusters of a service", key.type.value, key.ipv6), model.settings
+    name, settings = ("clusters of a service", key.type.value, key.families), model.settings
     bare = partial(clusters.outbound_clusters, model, namespace, (), key.type)
     yield from recall.of(("always", key.type.value), (settings,), bare).items()
     homes = {service.namespace for service in services}
@@ -63,4 +63,4 @@ def _all(
 
 def _of_service(model: Model, key: ScopeKey, namespace: str, service: Service) -> tuple[Cluster, ...]:
     found = clusters.service_clusters(model, namespace, service, key.type)
-    return tuple(replace(one, ipv6=one.discovery in _DNS) for one in found) if key.ipv6 else found
+    return tuple(replace(one, families=key.families) if one.discovery in _DNS else one for one in found)

@@ -7,12 +7,13 @@ objects came (Istio: buildSidecarOutboundListeners; there the order of arrival d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import clusters, l4_routes
+from istiod.mesh import clusters, families, l4_routes
 from istiod.mesh.conditions import Client
+from istiod.mesh.families import Families
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.l4_routes import L4Route
 from istiod.mesh.model import Model
@@ -23,10 +24,6 @@ from istiod.mesh.settings import MeshSettings, OutboundMode
 from istiod.mesh.sidecars import Egress
 from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
-WILDCARD = "0.0.0.0"  # noqa: S104 (an address of listeners that never bind)
-WILDCARD_IPV6 = "::"
-_LOCALHOST = "127.0.0.1"
-_LOCALHOST_IPV6 = "::1"
 VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
@@ -34,21 +31,27 @@ _RAW = "raw_buffer"
 _ANYTHING = ChainMatch()
 
 Rules = tuple[VirtualService, ...]
+Place = tuple[str, int]
+"""An address and a port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A service port's part of a listener. ``prefixes`` tell it from others where the address is the wildcard."""
+    """A service port's part of a listener. ``prefixes`` tell it from others where the address is the wildcard.
+
+    ``more`` are further addresses that the listener has, of the other IP version.
+    """
 
     bind: str
     service: Service
     port: Port
     prefixes: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
     binds: bool = False
     """Apps connect to the listener's own address: nothing is captured."""
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> Place:
         """Which listener it is a part of."""
         return (self.bind, self.port.number)
 
@@ -60,7 +63,7 @@ class Piece:
     @property
     def everywhere(self) -> bool:
         """It is for any address, unless prefixes say more."""
-        return self.bind in (WILDCARD, WILDCARD_IPV6)
+        return self.bind in families.WILDCARDS
 
     @property
     def sniffed(self) -> bool:
@@ -74,42 +77,46 @@ class Piece:
         return f"{self.service.host}:{self.port.number}" if own else str(self.port.number)
 
 
-def pieces(model: Model, service: Service, recall: Recall, listener: Egress, *, ipv6: bool) -> tuple[Piece, ...]:
+def pieces(model: Model, service: Service, recall: Recall, listener: Egress, spoken: Families) -> tuple[Piece, ...]:
     """The parts that a service has in the listeners of an egress listener. UDP and second names have none."""
     inputs = (service, model.summary(service.host, service.namespace))
-    name = ("pieces", listener.port, listener.bind, listener.binds, ipv6)
-    return recall.of(name, inputs, lambda: tuple(_pieces(model, service, listener, ipv6=ipv6)))
+    name = ("pieces", listener.port, listener.bind, listener.binds, spoken)
+    return recall.of(name, inputs, lambda: tuple(_pieces(model, service, listener, spoken)))
 
 
-def _pieces(model: Model, service: Service, listener: Egress, *, ipv6: bool) -> Iterator[Piece]:
+def _pieces(model: Model, service: Service, listener: Egress, spoken: Families) -> Iterator[Piece]:
     ports = (listener.port,) if listener.port else service.ports
-    local, anywhere = (_LOCALHOST_IPV6, WILDCARD_IPV6) if ipv6 else (_LOCALHOST, WILDCARD)
-    bind = listener.bind or (local if listener.binds else "")
+    said = (listener.bind,) if listener.bind else spoken.loopbacks if listener.binds else ()
     for port in ports if service.resolution is not Resolution.ALIAS else ():
         if port.protocol is Protocol.UDP:
             continue
-        if bind or port.protocol.is_http:
-            yield Piece(bind=bind or anywhere, service=service, port=port, binds=bool(listener.binds))
+        if said or port.protocol.is_http:
+            bind, *more = said or spoken.wildcards
+            yield Piece(bind=bind, more=tuple(more), service=service, port=port, binds=bool(listener.binds))
         else:
-            yield from _by_address(model, service, port, anywhere)
+            yield from _by_address(model, service, port, spoken)
 
 
-def _by_address(model: Model, service: Service, port: Port, anywhere: str) -> Iterator[Piece]:
+def _by_address(model: Model, service: Service, port: Port, spoken: Families) -> Iterator[Piece]:
     """Opaque and undeclared ports: at the service's addresses, at its pods' where it is headless, else anywhere."""
-    subnets = tuple(address for address in service.addresses if _is_subnet(address))
-    for address in service.addresses:
-        if not _is_subnet(address):
-            yield Piece(bind=address.partition("/")[0], service=service, port=port)
+    own = spoken.spoken(service.addresses)
+    single = tuple(address.partition("/")[0] for address in own if not _is_subnet(address))
+    subnets = tuple(address for address in own if _is_subnet(address))
+    anywhere = Piece(bind=spoken.wildcards[0], more=spoken.wildcards[1:], service=service, port=port)
+    leading = tuple(one for one in single if (":" in one) == (":" in single[0]))
+    for bind in leading:
+        more = tuple(one for one in single if one not in leading) if bind == leading[0] else ()
+        yield Piece(bind=bind, more=more, service=service, port=port)
     if subnets:
-        yield Piece(bind=anywhere, service=service, port=port, prefixes=subnets)
+        yield replace(anywhere, prefixes=subnets)
     if service.addresses:
         return
     if service.kubernetes and service.resolution is Resolution.PASSTHROUGH:
         pods = dict(model.summary(service.host, service.namespace).addresses).get(port.number, ())
         if pods:
-            yield Piece(bind=anywhere, service=service, port=port, prefixes=tuple(_one(pod) for pod in pods))
+            yield replace(anywhere, prefixes=tuple(_one(pod) for pod in pods))
         return
-    yield Piece(bind=anywhere, service=service, port=port)
+    yield anywhere
 
 
 def _is_subnet(address: str) -> bool:
@@ -121,7 +128,7 @@ def _one(address: str) -> str:
     return f"{address}/128" if ":" in address else f"{address}/32"
 
 
-def virtual_outbound(settings: MeshSettings, *, ipv6: bool) -> Listener:
+def virtual_outbound(settings: MeshSettings, spoken: Families) -> Listener:
     """The listener that iptables sends everything to; it hands connections over to the others."""
     hole = Chain(
         name="virtualOutbound-blackhole",
@@ -131,7 +138,8 @@ def virtual_outbound(settings: MeshSettings, *, ipv6: bool) -> Listener:
     rest = Chain(name="virtualOutbound-catchall-tcp", tcp=_rest(settings))
     return Listener(
         name=VIRTUAL_OUTBOUND,
-        address=WILDCARD_IPV6 if ipv6 else WILDCARD,
+        address=spoken.wildcards[0],
+        additional_addresses=spoken.wildcards[1:],
         port=settings.outbound_port,
         direction=Direction.OUTBOUND,
         chains=(hole, rest),
@@ -155,14 +163,33 @@ class Builder:
     client: Client
     resolver: Resolver
     recall: Recall
+    http10: bool = False
 
-    def listeners(self, parts: Iterable[Piece]) -> Iterator[Listener]:
-        """One listener for each address and port that has parts; parts come oldest first."""
-        groups: dict[tuple[str, int], list[Piece]] = {}
-        for piece in parts:
+    def listeners(self, parts: Iterable[Piece], held: Container[Place]) -> Iterator[Listener]:
+        """One listener for each address and port that has parts, and is not held; parts come oldest first."""
+        groups: dict[Place, list[Piece]] = {}
+        for piece in self._placed(tuple(parts), held):
             groups.setdefault(piece.key, []).append(piece)
         for (bind, port), group in groups.items():
             yield self._recalled(bind, port, group)
+
+    def _placed(self, parts: tuple[Piece, ...], held: Container[Place]) -> Iterator[Piece]:
+        """The parts, so that no two listeners have an address in common: Envoy refuses the second.
+
+        Where a part's further address is one that others listen on by itself, it is a part there too.
+        """
+        own = {piece.key for piece in parts}
+        lent: dict[Place, Place] = {}
+        for piece in parts:
+            places = [(bind, piece.port.number) for bind in piece.more]
+            free = (p for p in places if p not in held and p not in own)
+            more = tuple(place[0] for place in free if lent.setdefault(place, piece.key) == piece.key)
+            if piece.key not in held:
+                yield piece if more == piece.more else self._moved(piece, piece.bind, more)
+            yield from (self._moved(piece, p[0], ()) for p in places if p in own and p not in held)
+
+    def _moved(self, piece: Piece, bind: str, more: tuple[str, ...]) -> Piece:
+        return self.recall.of(("moved", bind, more), (piece,), lambda: replace(piece, bind=bind, more=more))
 
     def _recalled(self, bind: str, port: int, group: list[Piece]) -> Listener:
         ruled = [(piece, self._rules(piece)) for piece in group]
@@ -174,7 +201,8 @@ class Builder:
         )
         client = self.client if any(rules for _, rules in ruled) else None
         keep = self.recall.of if len(group) == 1 else self.recall.of_many
-        return keep(("listener", client, bind, port), inputs, lambda: self._listener(bind, ruled, resolver))
+        name = ("listener", client, bind, port, self.http10)
+        return keep(name, inputs, lambda: self._listener(bind, ruled, resolver))
 
     def _rules(self, piece: Piece) -> Rules:
         if piece.port.protocol.is_http:
@@ -197,9 +225,11 @@ class Builder:
         return Listener(
             name=group[0][0].name,
             address=bind,
+            additional_addresses=tuple(dict.fromkeys(one for piece, _ in group for one in piece.more)),
             port=resolver.port,
             direction=Direction.OUTBOUND,
             bind=group[0][0].binds,
+            http10=self.http10,
             chains=tuple(matching or plain[:1]),
             default_chain=default if matching else None,
             inspect_http=any(chain.match.application_protocols for chain in matching),
@@ -280,11 +310,13 @@ class _Matched:
 def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
     """Opaque ports that an older service has already at the same address; services come oldest first."""
     owners: dict[tuple[str, int, str], Service] = {}
-    for piece in (piece for service in services for piece in _pieces(model, service, Egress(), ipv6=False)):
+    for piece in (piece for service in services for piece in _pieces(model, service, Egress(), Families.DUAL)):
         if piece.port.protocol.is_http or piece.prefixes:
             continue
         name = piece.service.host if piece.port.protocol.is_tls and _by_name(piece) else ""
-        owner = owners.setdefault((*piece.key, name), piece.service)
+        keys = [(bind, piece.port.number, name) for bind in (piece.bind, *piece.more)]
+        owner = next((owners[key] for key in keys if key in owners), piece.service)
+        owners.update((key, piece.service) for key in keys if key not in owners)
         if owner is not piece.service:
             yield warning(
                 Code.PORT_CONFLICT,

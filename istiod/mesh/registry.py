@@ -121,11 +121,18 @@ def _kept(found: tuple[Service, ...], before: tuple[Service, ...] | None) -> tup
 
 
 def _merged(older: Service, younger: Service) -> Service | None:
-    """Two ServiceEntries may share a host in a namespace when only their ports differ; else None."""
-    if older.kubernetes or (older.resolution, older.mesh_external) != (younger.resolution, younger.mesh_external):
+    """Two ServiceEntries share a host in a namespace unless their words on it differ; else None."""
+    if not agree(older, younger):
         return None
     new = tuple(port for port in younger.ports if older.port(port.number) is None)
-    return replace(older, ports=(*older.ports, *new)) if new else None
+    return replace(older, ports=(*older.ports, *new)) if new else older
+
+
+def agree(one: Service, other: Service) -> bool:
+    """Whether two ServiceEntries say the same of a host but for ports and endpoints, which then count together."""
+    if one.kubernetes or other.kubernetes:
+        return False
+    return (one.resolution, one.mesh_external, one.selector) == (other.resolution, other.mesh_external, other.selector)
 
 
 def _known(service: Service, previous: Registry | None) -> Service:

@@ -229,7 +229,7 @@ class Route:
     headers: Headers = field(default_factory=Headers)
     operation: str = ""
     inbound: bool = False
-    """An inbound route: Istio's max_stream_duration and reset-before-request retry; 0 attempts in ``retry``: none."""
+    """An inbound route: Istio's max_stream_duration; its reset-before-request retry where ``retry`` is None."""
 
     @property
     def leads(self) -> tuple[Destination, ...]:

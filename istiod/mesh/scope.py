@@ -15,6 +15,7 @@ from enum import Enum
 from crds.key import ConfigKey
 from istiod.config.origin import Origin
 from istiod.mesh.endpoint import Endpoint, Query
+from istiod.mesh.families import Families
 from istiod.mesh.policy import TlsMode, TrafficPolicy
 from istiod.mesh.route import RouteTable
 from istiod.mesh.service import Protocol
@@ -29,7 +30,7 @@ class ScopeKey:
     ``labels`` are the proxy's labels only where a selector-bound object (Sidecar, DestinationRule workloadSelector,
     sourceLabels, Gateway) may look at them; ids of the matching objects stand for them, so that equal answers share.
     ``ports`` matter for routers only: (port, target port) of the Services that send to them. ``sidecar`` is the Sidecar
-    that speaks for the workload; scopes of several share their equal leaves. ``ipv6``: the workload has no IPv4.
+    that speaks for the workload; scopes of several share their equal leaves. ``families``: what the workload speaks.
     ``captured``: iptables bring its traffic (interception mode NONE does not).
     """
 
@@ -38,8 +39,12 @@ class ScopeKey:
     matched: tuple[str, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
     sidecar: ConfigKey | None = None
-    ipv6: bool = False
+    families: Families = Families.IPV4
     captured: bool = True
+    http_proxy: int = 0
+    """The port that apps may name as their HTTP proxy; 0: none."""
+    http10: bool = False
+    """It takes HTTP/1.0 (node metadata HTTP10)."""
     allocated: tuple[int, ...] = ()
     """The IP versions of allocated addresses that the proxy answers DNS queries with."""
     credentials: bool = False
@@ -112,11 +117,12 @@ class Cluster:
     tls: UpstreamTls | None = None
     query: Query | None = None
     endpoints: tuple[Endpoint, ...] = ()
-    bind_address: str = ""
-    """Source address towards the app (inbound: 127.0.0.6)."""
+    bind_addresses: tuple[str, ...] = ()
+    """Source addresses towards the app, one for each IP version (inbound: 127.0.0.6 and ::6)."""
     port_override: int = 0
     """Go to this port of the original destination."""
-    ipv6: bool = False
+    families: Families = Families.IPV4
+    """Which addresses a DNS name may stand for."""
     origin: Origin | None = None
     """The DestinationRule that shaped it, if any: object only, no field."""
     mesh_external: bool = False
@@ -244,7 +250,14 @@ class Listener:
     detection_timeout: timedelta | None = None
     """How long inspectors may wait; None: the listener has none. 0 is for ever (Istio's default)."""
     continue_on_timeout: bool = True
+    http10: bool = False
+    """HTTP/1.0 is taken, too."""
     additional_addresses: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Every address and port that it stands for: no other listener may have one of them."""
+        return tuple((address, self.port) for address in (self.address, *self.additional_addresses))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

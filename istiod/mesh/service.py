@@ -107,7 +107,6 @@ class Service:
     publish_not_ready: bool = False
     node_local: bool = False
     traffic_distribution: str = ""
-    session_affinity_client_ip: bool = False
     allocated: tuple[str, ...] = ()
     """Addresses that the mesh gave to a host without any; only proxies that capture DNS know them (row H7)."""
 

@@ -88,9 +88,12 @@ def _at(endpoint: Endpoint, port: Port, ports: Mapping[str, int]) -> Endpoint:
 
 
 def _address(address: str) -> str:
-    """A CIDR that holds one address is that address."""
+    """A CIDR that holds one address is that address; of others the network alone counts: equal ones are equal text."""
     host, slash, _ = address.partition("/")
-    return host if slash and ip_network(address, strict=False).num_addresses == 1 else address
+    if not slash:
+        return address
+    network = ip_network(address, strict=False)
+    return host if network.num_addresses == 1 else str(network)
 
 
 def _endpoint(spec: WorkloadEntrySpec, name: str, namespace: str, settings: MeshSettings) -> Endpoint:

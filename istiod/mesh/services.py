@@ -38,7 +38,6 @@ def service(item: core.Service, settings: MeshSettings) -> Service:
         publish_not_ready=spec.publish_not_ready_addresses,
         node_local=spec.internal_traffic_policy == "Local",
         traffic_distribution=spec.traffic_distribution,
-        session_affinity_client_ip=spec.session_affinity == "ClientIP",
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 
+from istiod.features import DEFAULTS, Features
 from istiod.mesh.policy import Keepalive, LocalityLb
 from istiod.mesh.route import Retry
 from wire import names
@@ -39,8 +40,12 @@ DEFAULT_RETRY = Retry(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSettings:
-    """Mesh-wide values. ``access_log_file`` "" switches the file log off; ``access_log_format`` "" is the default."""
+    """Mesh-wide values. ``access_log_file`` "" switches the file log off; ``access_log_format`` "" is the default.
 
+    ``inbound_retry`` None is Istio's own: what a connection lost before its first request, is sent again.
+    """
+
+    features: Features = DEFAULTS
     trust_domain: str = names.DEFAULT_TRUST_DOMAIN
     trust_domain_aliases: tuple[str, ...] = ()
     root_namespace: str = names.ROOT_NAMESPACE
@@ -56,6 +61,8 @@ class MeshSettings:
     dns_refresh_rate: timedelta = timedelta(seconds=60)
     h2_upgrade: bool = False
     default_retry: Retry = DEFAULT_RETRY
+    inbound_retry: Retry | None = None
+    http_proxy_port: int = 0
     access_log_file: str = ""
     access_log_format: str = ""
     access_log_encoding: AccessLogEncoding = AccessLogEncoding.TEXT

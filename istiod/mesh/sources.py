@@ -60,7 +60,7 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
         found = previous.registry
     return Sources(
         registry=found,
-        declared=_declared(read, previous.declared),
+        declared=_declared(read, found, previous.declared),
         diagnostics=(*findings, *(d for one in read.values() for d in _unsupported(one.item))),
         read=read,
         settings=settings,
@@ -75,14 +75,17 @@ def _convert(item: Object, settings: MeshSettings) -> Converted:
     return Converted(item=item, services=(services.service(cast("core.Service", item), settings),))
 
 
-def _declared(read: Mapping[ConfigKey, Converted], previous: EndpointTable) -> EndpointTable:
-    """Endpoints by host and namespace; of several entries the first by name counts for a port."""
+def _declared(read: Mapping[ConfigKey, Converted], known: Registry, previous: EndpointTable) -> EndpointTable:
+    """Endpoints by host and namespace: those of all entries that share the host (registry.agree), in order of names."""
     ports: dict[tuple[str, str], dict[int, tuple[Endpoint, ...]]] = {}
     for key in sorted(read):
-        for host, endpoints in read[key].declared:
+        for service, (host, endpoints) in zip(read[key].services, read[key].declared, strict=False):
+            speaker = known.get(host, key.namespace)
+            if speaker is None or not registry.agree(speaker, service):
+                continue
             own = ports.setdefault((host, key.namespace), {})
             for number, found in endpoints.items():
-                own.setdefault(number, found)
+                own[number] = (*own.get(number, ()), *found)
     leaves: dict[tuple[str, str], EndpointLeaf] = {}
     for name, own in ports.items():
         old = previous.leaves.get(name)
@@ -92,8 +95,15 @@ def _declared(read: Mapping[ConfigKey, Converted], previous: EndpointTable) -> E
 
 
 def _unsupported(item: Object) -> Iterator[Diagnostic]:
-    if not isinstance(item, service_entry.ServiceEntry):
-        return
+    """What an object says in vain."""
+    if isinstance(item, service_entry.ServiceEntry):
+        yield from _of_entry(item)
+    elif isinstance(item, core.Service) and item.spec.session_affinity == "ClientIP":
+        message = "has no effect: sidecars choose anew each time; consistentHash in a DestinationRule keeps one"
+        yield warning(Code.NOT_SUPPORTED, item.key, "spec.sessionAffinity", message)
+
+
+def _of_entry(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
     if item.spec.resolution == "DYNAMIC_DNS":
         message = "DYNAMIC_DNS is not supported yet: the hosts have no cluster"
         yield warning(Code.NOT_SUPPORTED, item.key, "spec.resolution", message)
@@ -101,3 +111,6 @@ def _unsupported(item: Object) -> Iterator[Diagnostic]:
         if endpoint.address.startswith("unix://"):
             message = "Unix domain sockets are not supported yet; this endpoint is left out"
             yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].address", message)
+        if endpoint.network:
+            message = "other networks are not supported yet: the endpoint is reached as if it were in the proxy's own"
+            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].network", message)

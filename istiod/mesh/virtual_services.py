@@ -178,5 +178,5 @@ def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> Virtu
         tls=tls,
         tcp=tcp,
         targets=tuple(dict.fromkeys(one.target for one in leads)),
-        diagnostics=findings,
+        diagnostics=(*findings, *l4_rules.without_effect(reader.key, spec)),
     )

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from crds.key import ConfigKey
 from istiod.config.origin import Origin
+from istiod.mesh.families import Families
 from istiod.mesh.policy import (
     ConnectionPool,
     HashCookie,
@@ -96,9 +97,7 @@ def clusters() -> list[Cluster]:
         retry_budget=RetryBudget(),
     )
     warm = Warmup(duration=SECOND)
-    simple = UpstreamTls(mode=TlsMode.SIMPLE)
     files = UpstreamTls(mode=TlsMode.MUTUAL, sni="x", client_certificate="/c", private_key="/k", ca_certificates="/ca")
-    credential = UpstreamTls(mode=TlsMode.MUTUAL, credential_name="cred")
     dns = (made.endpoint("a.example", tls=False), made.endpoint("b.example", tls=False))
     fixed: list[Cluster] = [
         Cluster(name="BlackHoleCluster", discovery=Discovery.STATIC, direction=Direction.OUTBOUND),
@@ -112,21 +111,21 @@ def clusters() -> list[Cluster]:
             name="InboundPassthroughCluster",
             discovery=Discovery.ORIGINAL_DST,
             direction=Direction.INBOUND,
-            bind_address="127.0.0.6",
+            bind_addresses=("127.0.0.6", "::6"),
         ),
         Cluster(
             name="inbound|9080||",
             discovery=Discovery.ORIGINAL_DST,
             direction=Direction.INBOUND,
             port=9080,
-            bind_address="127.0.0.6",
+            bind_addresses=("127.0.0.6", "::6"),
         ),
     ]
     external: list[Cluster] = [
-        made.cluster("dns", discovery=Discovery.STRICT_DNS, query=None, endpoints=dns, tls=simple),
-        made.cluster("logical", discovery=Discovery.LOGICAL_DNS, query=None, endpoints=dns[:1], tls=files, ipv6=True),
+        made.cluster("dns", discovery=Discovery.STRICT_DNS, query=None, endpoints=dns, families=Families.DUAL),
+        made.cluster("logical", discovery=Discovery.LOGICAL_DNS, query=None, endpoints=dns[:1], tls=files),
         made.cluster("static", discovery=Discovery.STATIC, query=None, endpoints=(made.endpoint(),), tls=None),
-        made.cluster("credential", tls=credential),
+        made.cluster("credential", tls=UpstreamTls(mode=TlsMode.MUTUAL, credential_name="cred")),
         made.cluster("insecure", tls=UpstreamTls(mode=TlsMode.SIMPLE, insecure_skip_verify=True)),
     ]
     policies: list[Cluster] = [

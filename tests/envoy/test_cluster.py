@@ -12,6 +12,8 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from istiod.envoy import cluster
+from istiod.features import Features
+from istiod.mesh.families import Families
 from istiod.mesh.policy import (
     ConnectionPool,
     TlsMode,
@@ -236,15 +238,23 @@ def test_the_mesh_may_upgrade_every_http_cluster_and_a_policy_may_refuse() -> No
     assert options(made.cluster(direction=Direction.INBOUND), upgrading) == {}
 
 
-@pytest.mark.parametrize(("discovery", "ipv6"), [(Discovery.STRICT_DNS, False), (Discovery.LOGICAL_DNS, True)])
-def test_dns_clusters_hold_their_names_and_refresh_as_the_mesh_says(discovery: Discovery, *, ipv6: bool) -> None:
-    leaf = made.cluster(
-        discovery=discovery, query=None, endpoints=(made.endpoint("api.example", tls=False),), tls=None, ipv6=ipv6
-    )
+@pytest.mark.parametrize(
+    ("discovery", "families", "lookup"),
+    [
+        (Discovery.STRICT_DNS, Families.IPV4, "V4_ONLY"),
+        (Discovery.LOGICAL_DNS, Families.IPV6, "V6_ONLY"),
+        (Discovery.LOGICAL_DNS, Families.DUAL, "ALL"),
+    ],
+)
+def test_dns_clusters_hold_their_names_and_refresh_as_the_mesh_says(
+    discovery: Discovery, families: Families, lookup: str
+) -> None:
+    named = (made.endpoint("api.example", tls=False),)
+    leaf = made.cluster(discovery=discovery, query=None, endpoints=named, tls=None, families=families)
     found = shown(leaf, MeshSettings(dns_refresh_rate=5 * SECOND))
     assert made.picked(found, "type", "dns_lookup_family", "dns_refresh_rate", "dns_jitter", "respect_dns_ttl") == {
         "type": discovery.value,
-        "dns_lookup_family": "V6_ONLY" if ipv6 else "V4_ONLY",
+        "dns_lookup_family": lookup,
         "dns_refresh_rate": "5s",
         "dns_jitter": "0.100s",
         "respect_dns_ttl": True,
@@ -256,23 +266,47 @@ def test_dns_clusters_hold_their_names_and_refresh_as_the_mesh_says(discovery: D
     }
 
 
+def test_feature_variables_say_how_names_are_looked_up() -> None:
+    named = (made.endpoint("api.example", tls=False),)
+    leaf = made.cluster(discovery=Discovery.STRICT_DNS, query=None, endpoints=named, tls=None)
+    found = shown(leaf, MeshSettings(features=Features(dns_jitter=0 * SECOND, dns_queries=0)))
+    assert "dns_jitter" not in found
+    assert found["typed_dns_resolver_config"]["typed_config"]["udp_max_queries"] == 0
+    assert shown(leaf)["typed_dns_resolver_config"]["typed_config"]["udp_max_queries"] == 100
+
+
 def test_inbound_traffic_goes_on_to_its_address_from_the_bind_address() -> None:
     leaf = Cluster(
         name="inbound|9080||",
         discovery=Discovery.ORIGINAL_DST,
         direction=Direction.INBOUND,
         port=9080,
-        bind_address="127.0.0.6",
+        bind_addresses=("127.0.0.6", "::6"),
     )
     found = shown(leaf)
     assert made.picked(found, "type", "lb_policy", "upstream_bind_config", "cleanup_interval") == {
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
-        "upstream_bind_config": {"source_address": {"address": "127.0.0.6", "port_value": 0}},
+        "upstream_bind_config": {
+            "source_address": {"address": "127.0.0.6", "port_value": 0},
+            "extra_source_addresses": [{"address": {"address": "::6", "port_value": 0}}],
+        },
         "cleanup_interval": "9223372035s",
     }
     assert "metadata" not in found
     assert "cleanup_interval" not in shown(replace(leaf, port=0))
+
+
+def test_the_app_itself_is_the_only_endpoint_of_an_inbound_cluster() -> None:
+    app = made.endpoint("127.0.0.1", tls=False)
+    leaf = Cluster(name="inbound|80||", discovery=Discovery.STATIC, direction=Direction.INBOUND, endpoints=(app,))
+    found = shown(leaf)
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": 9080}}
+    assert found["load_assignment"] == {
+        "cluster_name": "inbound|80||",
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    }
+    assert "lb_policy" not in found
 
 
 def test_the_app_may_listen_on_another_port_of_that_address() -> None:

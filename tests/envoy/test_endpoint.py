@@ -51,6 +51,15 @@ def test_a_query_may_want_mesh_mtls_only() -> None:
     assert addresses(assignment(made.query(mesh_tls=True), both)) == [["10.0.0.1"]]
 
 
+def test_a_pod_of_both_ip_versions_is_one_endpoint_with_two_addresses() -> None:
+    found = assignment(made.query(), (made.endpoint("10.0.0.1", additional=("fd00::1",)),))
+    (one,) = made.shown(found)["endpoints"][0]["lb_endpoints"]
+    assert made.picked(one["endpoint"], "address", "additional_addresses") == {
+        "address": {"socket_address": {"address": "10.0.0.1", "port_value": 9080}},
+        "additional_addresses": [{"address": {"socket_address": {"address": "fd00::1", "port_value": 9080}}}],
+    }
+
+
 def test_an_endpoint_says_where_whose_and_how() -> None:
     found = made.shown(assignment(made.query(), (made.endpoint(),)))
     assert found == {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from istiod.envoy import listener
+from istiod.features import Features
 from istiod.mesh.scope import Chain, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
 from istiod.mesh.settings import MeshSettings
 from tests.envoy import made, rich
@@ -174,6 +177,17 @@ def test_a_stat_prefix_ends_where_istios_tags_end_it() -> None:
     assert manager(replace(HTTP, stat_prefix="x;"))["stat_prefix"] == "x;"
 
 
+@pytest.mark.parametrize("direction", list(Direction))
+def test_http_1_0_is_taken_where_the_listener_says_so(direction: Direction) -> None:
+    leaf = Listener(
+        name="l", address="0.0.0.0", port=80, direction=direction, chains=(Chain(name="c", http=HTTP),), http10=True
+    )
+    for one, accepts in ((leaf, True), (replace(leaf, http10=False), False)):
+        found = listener.message(one, made.SETTINGS).filter_chains[0].filters[0].typed_config
+        options = hcm_pb2.HttpConnectionManager.FromString(found.value).http_protocol_options
+        assert options.accept_http_10 is accepts
+
+
 def test_routes_come_by_name_over_the_stream_or_stand_in_the_chain() -> None:
     assert manager()["rds"] == {
         "route_config_name": "80",
@@ -230,6 +244,17 @@ def test_a_workloads_chain_takes_clients_of_its_trust_domains() -> None:
         {"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/"}},
         {"san_type": "URI", "matcher": {"prefix": "spiffe://old.local/"}},
     ]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(30, "30s"), (0, None)])
+def test_a_feature_variable_says_how_long_strangers_may_shake_hands(seconds: int, expected: str | None) -> None:
+    tls = DownstreamTls(workload=False, mutual=False, alpn=(), certificate_file="/c", key_file="/k")
+    chain = Chain(name="c", tls=tls, http=HTTP)
+    leaf = Listener(name="l", address="0.0.0.0", port=443, direction=Direction.GATEWAY, chains=(chain,))
+    settings = MeshSettings(features=Features(gateway_handshake=timedelta(seconds=seconds), http10=True))
+    found = made.shown(listener.message(leaf, settings))["filter_chains"][0]
+    assert found.get("transport_socket_connect_timeout") == expected
+    assert found["filters"][0]["typed_config"]["http_protocol_options"] == {"accept_http_10": True}
 
 
 def test_gateway_chains_take_certificates_from_credentials_or_files() -> None:

@@ -48,14 +48,14 @@ SIDECAR = fleet.istio(
 
 
 @pytest.mark.envoy
-@pytest.mark.parametrize("address", ["10.1.9.9", "fd00::1"])
+@pytest.mark.parametrize("addresses", [("10.1.9.9",), ("fd00::1",), ("10.1.9.9", "fd00::1")])
 @pytest.mark.parametrize("mode", ["REDIRECT", "NONE"])
 @pytest.mark.parametrize("texts", [(), (SIDECAR,)], ids=["no sidecar", "sidecar"])
 def test_envoy_accepts_listeners_of_every_kind_of_proxy(
-    texts: tuple[str, ...], mode: str, address: str, tmp_path: Path
+    texts: tuple[str, ...], mode: str, addresses: tuple[str, ...], tmp_path: Path
 ) -> None:
     proxy = fleet.proxy("client-1", INTERCEPTION_MODE=mode)
-    proxy = dataclasses.replace(proxy, node=dataclasses.replace(proxy.node, addresses=(address,)))
+    proxy = dataclasses.replace(proxy, node=dataclasses.replace(proxy.node, addresses=addresses))
     resources = Compiler().compile(fleet.Mesh(*SERVICES, *texts).scope(proxy), EndpointTable(), made.VIEW)
     found = json_format.ParseDict(test_real_envoy.BOOTSTRAP, bootstrap_pb2.Bootstrap())
     for resource in resources.of(names.CLUSTER):

@@ -138,6 +138,8 @@ def test_an_inbound_route_has_istios_own_policy() -> None:
     }
     off = Retry(attempts=0, retry_on="")
     assert "retry_policy" not in shown(made.route(inbound=True, retry=off))["route"]
+    own = shown(made.route(inbound=True, retry=Retry(attempts=5, retry_on="5xx")))["route"]["retry_policy"]
+    assert made.picked(own, "retry_on", "num_retries") == {"retry_on": "5xx", "num_retries": 5}
 
 
 def test_retries_are_as_the_rule_says_and_0_attempts_are_none() -> None:

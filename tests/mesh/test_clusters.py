@@ -50,7 +50,7 @@ def test_blackhole_is_for_all_and_passthrough_for_sidecars() -> None:
     assert list(found) == ["BlackHoleCluster", "PassthroughCluster"]
     assert found["BlackHoleCluster"].discovery is Discovery.STATIC
     rest = found["PassthroughCluster"]
-    assert (rest.discovery, rest.downstream_protocol, rest.bind_address) == (Discovery.ORIGINAL_DST, True, "")
+    assert (rest.discovery, rest.downstream_protocol, rest.bind_addresses) == (Discovery.ORIGINAL_DST, True, ())
     assert list(build(proxy=NodeType.ROUTER)) == ["BlackHoleCluster"]
 
 
@@ -200,6 +200,29 @@ def test_a_rule_decides_tls_before_auto_mtls() -> None:
         mode=TlsMode.SIMPLE, ca_certificates="/ca", sni="a.com"
     )
     assert tls(mode="SIMPLE", insecureSkipVerify=True) == UpstreamTls(mode=TlsMode.SIMPLE, insecure_skip_verify=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "own", "expected"),
+    [
+        ("ISTIO_MUTUAL", {}, ("se-top", "spiffe://cluster.local/ns/default/sa/vm")),
+        ("MUTUAL", {}, ("se-top", "spiffe://cluster.local/ns/default/sa/vm")),
+        ("SIMPLE", {"subjectAltNames": ["rule"]}, ("rule",)),
+    ],
+)
+def test_an_entry_may_say_whom_to_expect(mode: str, own: dict[str, object], expected: tuple[str, ...]) -> None:
+    said = {
+        "hosts": ["a.com"],
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+        "resolution": "STATIC",
+        "endpoints": [{"address": "10.9.9.9", "serviceAccount": "vm"}],
+        "subjectAltNames": ["se-top"],
+    }
+    policy = {"tls": {"mode": mode, "clientCertificate": "/c", "privateKey": "/k", **own}}
+    ruled = fleet.istio("DestinationRule", "r", {"host": "a.com", "trafficPolicy": policy})
+    found = build(fleet.istio("ServiceEntry", "a", said), ruled)["outbound|80||a.com"].tls
+    assert found is not None
+    assert found.subject_alt_names == expected
 
 
 def test_credentials_by_name_are_for_routers() -> None:

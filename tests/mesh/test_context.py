@@ -4,6 +4,7 @@ import dataclasses
 import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,16 @@ def test_a_proxy_that_comes_back_is_looked_at_again() -> None:
 def inbound_of(scope: Scope) -> InboundScope:
     assert scope.inbound is not None
     return scope.inbound
+
+
+@pytest.mark.parametrize(("label", "expected"), [("true", "0.0.0.0_80"), ("false", "0.0.0.0_8080")])
+def test_a_service_may_keep_a_gateway_from_translating_ports(label: str, expected: str) -> None:
+    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    mesh = fleet.Mesh(
+        fleet.kube_service("gw", labels={"experimental.istio.io/disable-gateway-port-translation": label}),
+        fleet.istio("Gateway", "gw", {"servers": [server]}),
+    )
+    assert list(mesh.scope(fleet.proxy(kind="router", LABELS={"app": "gw"})).outbound.listeners) == [expected]
 
 
 def test_labels_and_ports_come_from_the_pod_and_else_from_the_proxy() -> None:

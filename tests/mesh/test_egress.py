@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from istiod.mesh.families import Families
 from istiod.mesh.recall import Recall
 from istiod.mesh.scope import OutboundScope
 from tests.mesh import world
@@ -249,10 +250,10 @@ def test_without_capture_the_mode_of_a_listener_does_not_matter(mode: str) -> No
 
 
 def test_a_workload_without_ipv4_listens_on_ipv6() -> None:
-    scope = world.build(*MESH).sidecar(ipv6=True)
+    scope = world.build(*MESH).sidecar(families=Families.IPV6)
     assert sorted(scope.listeners) == ["10.0.0.2_5432", "::_443", "::_80", "::_8080", "virtualOutbound"]
     assert {scope.listeners[name].address for name in ("::_443", "::_80", "virtualOutbound")} == {"::"}
     assert chains(scope.listeners["::_443"]) == [((), ("a.com",), ["outbound|443||a.com"])]
     assert (scope.routes["80"].name, scope.listeners["::_80"].inspect_http) == ("80", True)
-    assert [name for name, one in scope.clusters.items() if one.ipv6] == ["outbound|443||a.com"]
-    assert min(world.build(*MESH).sidecar(ipv6=True, captured=False).listeners) == "::1_443"
+    assert [name for name, one in scope.clusters.items() if one.families is Families.IPV6] == ["outbound|443||a.com"]
+    assert min(world.build(*MESH).sidecar(families=Families.IPV6, captured=False).listeners) == "::1_443"

@@ -95,15 +95,15 @@ def test_clusters_go_to_the_original_destination_from_istios_address() -> None:
     found = build(fleet.kube_service("web", ports=[{"port": 80, "targetPort": 8080}])).clusters
     assert sorted(found) == ["InboundPassthroughCluster", "inbound|8080||"]
     own, rest = found["inbound|8080||"], found["InboundPassthroughCluster"]
-    assert (own.discovery, own.bind_address, own.port) == (Discovery.ORIGINAL_DST, "127.0.0.6", 8080)
+    assert (own.discovery, own.bind_addresses, own.port) == (Discovery.ORIGINAL_DST, ("127.0.0.6",), 8080)
     assert own.downstream_protocol
-    assert (rest.discovery, rest.bind_address) == (Discovery.ORIGINAL_DST, "127.0.0.6")
+    assert (rest.discovery, rest.bind_addresses) == (Discovery.ORIGINAL_DST, ("127.0.0.6",))
 
 
 def test_the_mesh_may_send_inbound_traffic_to_localhost() -> None:
     found = build(fleet.kube_service("web"), fleet.mesh_config("inboundTrafficPolicy: {mode: LOCALHOST}"))
     own = found.clusters["inbound|8080||"]
-    assert (own.discovery, own.bind_address, own.protocol) == (Discovery.STATIC, "", Protocol.HTTP)
+    assert (own.discovery, own.bind_addresses, own.protocol) == (Discovery.STATIC, (), Protocol.HTTP)
     assert [(e.address, e.port) for e in own.endpoints] == [("127.0.0.1", 8080)]
 
 
@@ -113,7 +113,12 @@ def sidecar(*ingress: Mapping[str, object], **more: object) -> str:
 
 def to(scope: InboundScope, port: int) -> tuple[Discovery, list[tuple[str, int]], int, str]:
     found = scope.clusters[f"inbound|{port}||"]
-    return found.discovery, [(e.address, e.port) for e in found.endpoints], found.port_override, found.bind_address
+    return (
+        found.discovery,
+        [(e.address, e.port) for e in found.endpoints],
+        found.port_override,
+        "".join(found.bind_addresses),
+    )
 
 
 HTTP = {"port": {"number": 9080, "protocol": "HTTP", "name": "http"}}
@@ -209,7 +214,7 @@ def test_a_workload_without_ipv4_is_reached_by_ipv6() -> None:
         "::",
         {"::_8080"},
     )
-    assert {one.bind_address for one in found.clusters.values()} == {"::6"}
+    assert {one.bind_addresses for one in found.clusters.values()} == {("::6",)}
     local = build(fleet.kube_service("web"), fleet.mesh_config("inboundTrafficPolicy: {mode: LOCALHOST}"), at=here)
     assert to(local, 8080) == (Discovery.STATIC, [("::1", 8080)], 0, "")
     bound = build(sidecar({**HTTP, "captureMode": "NONE"}), at=here)
@@ -223,6 +228,15 @@ def test_without_capture_only_a_sidecar_opens_ports() -> None:
     found = build(fleet.kube_service("web"), sidecar({**HTTP, "defaultEndpoint": "127.0.0.1:80"}), at=here)
     assert list(found.listeners) == ["10.1.0.1_9080"]
     assert to(found, 9080) == (Discovery.STATIC, [("127.0.0.1", 80)], 0, "")
+
+
+def test_the_mesh_may_switch_off_that_the_app_is_asked_again() -> None:
+    off = fleet.mesh_config("defaultInboundHttpRetryPolicy: {}")
+    for texts, retries in (((), None), ((off,), 0)):
+        found = listener(fleet.kube_service("web"), *texts)
+        tables = [chain.http.inline for chain in found.chains if chain.http and chain.http.inline]
+        said = {table.virtual_hosts[0].routes[0].retry for table in tables}
+        assert {one.attempts if one else None for one in said} == {retries}
 
 
 def test_grpc_web_is_bridged_where_the_port_says_so() -> None:

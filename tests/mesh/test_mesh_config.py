@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -111,10 +112,49 @@ def test_what_cannot_be_read_keeps_the_settings_from_before(text: str, code: str
     assert read(text) == (DEFAULT, [(code, field)])
 
 
+@pytest.mark.parametrize(("text", "attempts"), [("{}", 0), ("{attempts: 0}", 0), ("{attempts: 3}", 3)])
+def test_the_mesh_decides_how_often_the_app_is_asked_again(text: str, attempts: int) -> None:
+    found = read(f"defaultInboundHttpRetryPolicy: {text}")[0]
+    assert found.inbound_retry is not None
+    assert found.inbound_retry.attempts == attempts
+    assert read("proxyHttpPort: 15007")[0] == replace(DEFAULT, http_proxy_port=15007)
+
+
 def test_unknown_and_unsupported_fields_are_told() -> None:
     found, told = read("{colour: red, ingressClass: x, discoverySelectors: []}")
     assert found == DEFAULT
     assert told == [("UNKNOWN_FIELD", "data.mesh.colour"), ("NOT_SUPPORTED", "data.mesh.ingressClass")]
+
+
+def test_parts_that_change_nothing_yet_are_told_too() -> None:
+    _, told = read(
+        """
+        outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, egressProxy: {host: x}}
+        meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [X], ecdhCurves: [Y]}
+        verifyCertificateAtClient: false
+        disableEnvoyListenerLog: true
+        defaultConfig:
+          proxyHeaders: {attemptCount: {disabled: true}}
+          connectionSettings: {profile: EDGE}
+          tracing: {sampling: 50}
+          gatewayTopology: {numTrustedProxies: 1, forwardClientCertDetails: SANITIZE, proxyProtocol: {}}
+        """
+    )
+    assert {code for code, _ in told} == {"NOT_SUPPORTED"}
+    assert sorted(field.removeprefix("data.mesh.") for _, field in told) == [
+        "defaultConfig.connectionSettings",
+        "defaultConfig.gatewayTopology.forwardClientCertDetails",
+        "defaultConfig.gatewayTopology.proxyProtocol",
+        "defaultConfig.proxyHeaders",
+        "defaultConfig.tracing",
+        "disableEnvoyListenerLog",
+        "meshMTLS.cipherSuites",
+        "meshMTLS.ecdhCurves",
+        "outboundTrafficPolicy.egressProxy",
+        "outboundTrafficPolicy.mode",
+        "verifyCertificateAtClient",
+    ]
+    assert read("{verifyCertificateAtClient: true, defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}}")[1] == []
 
 
 RULE = LocalityLb(failover=(("a", "b"),))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from crds import core, service_entry
 from istiod.mesh import registry, service_entries, services, sources
 from istiod.mesh.service import Protocol, Resolution, Service
@@ -102,6 +104,7 @@ def test_entries_of_one_host_share_it_when_only_ports_differ() -> None:
     found = build(first, fleet.istio("ServiceEntry", "b", {"hosts": ["a.com"], "ports": more}))
     assert [port.number for port in found.registry.services[0].ports] == [80, 443]
     assert found.diagnostics == ()
+    assert build(first, first.replace("name: a", "name: b")).diagnostics == ()
     found = build(first, fleet.istio("ServiceEntry", "b", {"hosts": ["a.com"], "ports": more, "resolution": "DNS"}))
     assert [port.number for port in found.registry.services[0].ports] == [80]
     assert [(d.code.name, d.key and d.key.name) for d in found.diagnostics] == [("DUPLICATE_HOST", "b")]
@@ -115,6 +118,27 @@ def test_a_kubernetes_service_keeps_its_host_from_entries() -> None:
     )
     assert [s.kubernetes for s in found.registry.services] == [True]
     assert [d.code.name for d in found.diagnostics] == ["DUPLICATE_HOST"]
+
+
+def of_host(name: str, resolution: str = "STATIC", *, address: str = "", target: int = 0) -> str:
+    ports = [{"name": "http", "number": 80, "protocol": "HTTP", "targetPort": target}]
+    endpoints = {"endpoints": [{"address": address}]} if address else {}
+    spec = {"hosts": ["a.com"], "ports": ports, "resolution": resolution, **endpoints}
+    return fleet.istio("ServiceEntry", name, spec)
+
+
+@pytest.mark.parametrize("resolution", ["STATIC", "DNS"])
+def test_endpoints_of_entries_that_share_a_host_count_together(resolution: str) -> None:
+    texts = [of_host(name, resolution, address=f"10.0.0.{i}", target=8000 + i) for i, name in enumerate(("a", "b"))]
+    other = "DNS" if resolution == "STATIC" else "STATIC"
+    found = build(*texts, of_host("c", other, address="10.0.0.9"))
+    endpoints = found.declared.of("a.com", "default", 80)
+    assert [(one.address, one.port) for one in endpoints] == [("10.0.0.0", 8000), ("10.0.0.1", 8001)]
+
+
+def test_of_a_subnet_only_the_network_counts() -> None:
+    (one,) = entry({"hosts": ["a.com"], "addresses": ["10.1.2.3/16", "fd00:1:2::3/16"], "ports": []})
+    assert one.addresses == ("10.1.0.0/16", "fd00::/16")
 
 
 def test_an_entry_becomes_one_service_for_each_host() -> None:
@@ -205,8 +229,16 @@ def test_what_an_entry_says_in_vain_is_told() -> None:
     ports = [{"name": "http", "number": 80, "protocol": "HTTP"}]
     dynamic = {"hosts": ["*.a.com"], "ports": ports, "resolution": "DYNAMIC_DNS"}
     socket = {"hosts": ["b.com"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "unix:///x"}]}
-    found = build(fleet.istio("ServiceEntry", "ext", dynamic), fleet.istio("ServiceEntry", "uds", socket))
-    assert [d.field for d in found.diagnostics] == ["spec.resolution", "spec.endpoints[0].address"]
+    far = {**socket, "hosts": ["c.com"], "endpoints": [{"address": "10.0.0.1", "network": "far"}]}
+    entries = [fleet.istio("ServiceEntry", n, s) for n, s in (("ext", dynamic), ("uds", socket), ("far", far))]
+    sticky = fleet.kube_service("web", spec={"sessionAffinity": "ClientIP"})
+    found = build(*entries, sticky, fleet.kube_service("other", spec={"sessionAffinity": "None"}))
+    assert [(d.code.name, d.key.name if d.key else "", d.field) for d in found.diagnostics] == [
+        ("NOT_SUPPORTED", "web", "spec.sessionAffinity"),
+        ("NOT_SUPPORTED", "ext", "spec.resolution"),
+        ("NOT_SUPPORTED", "uds", "spec.endpoints[0].address"),
+        ("NOT_SUPPORTED", "far", "spec.endpoints[0].network"),
+    ]
     assert found.declared.of("b.com", "default", 80) == ()
 
 

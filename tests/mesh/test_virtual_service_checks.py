@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from tests.mesh import world
@@ -56,6 +58,20 @@ def test_good_rules_have_no_findings() -> None:
 )
 def test_a_rule_that_cannot_work_is_reported_with_its_field(http: str, code: str, field: str) -> None:
     assert (code, "r", field) in told(http)
+
+
+def test_a_condition_on_the_clients_address_is_told() -> None:
+    route = "[{destination: {host: reviews}}]"
+    text = f"""
+      hosts: [reviews]
+      tls: [{{match: [{{sniHosts: [reviews], sourceSubnet: 10.0.0.0/8}}], route: {route}}}]
+      tcp: [{{match: [{{port: 80}}, {{sourceSubnet: 10.0.0.0/8}}], route: {route}}}]
+    """
+    found = world.build(world.service("reviews"), world.rules("r", textwrap.dedent(text))).findings()
+    assert [(one.code.name, one.field) for one in found if "Subnet" in one.field] == [
+        ("NOT_SUPPORTED", "spec.tls[0].match[0].sourceSubnet"),
+        ("NOT_SUPPORTED", "spec.tcp[0].match[1].sourceSubnet"),
+    ]
 
 
 def test_a_destination_without_a_host_is_unknown() -> None:

@@ -1,0 +1,86 @@
+"""Istio's feature variables that have a meaning here (``pilot.env`` of Helm): read once, part of every snapshot.
+
+What istiod does behind other variables is always on, always off, or not there; docs/conformance.md says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from crds import duration
+
+_WHOLE: Final = 100.0
+_LONGEST: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """The variables' values, or Istio's defaults."""
+
+    http10: bool = False
+    """PILOT_HTTP10: every proxy takes HTTP/1.0."""
+    trace_sampling: float = 1.0
+    """PILOT_TRACE_SAMPLING: percent of requests."""
+    dns_jitter: timedelta = timedelta(milliseconds=100)
+    """PILOT_DNS_JITTER_DURATION: names are looked up at most this much earlier or later; 0: no jitter."""
+    dns_queries: int = 100
+    """PILOT_DNS_CARES_UDP_MAX_QUERIES: queries per UDP socket; 0: no limit."""
+    gateway_handshake: timedelta = timedelta(seconds=15)
+    """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
+
+
+DEFAULTS: Final = Features()
+"""What holds where no variable is set."""
+
+
+def read(environment: Mapping[str, str]) -> tuple[Features, tuple[str, ...]]:
+    """What the variables say, and what is wrong with them: such a one keeps its default, as on Istio."""
+    found, problems = DEFAULTS, []
+    for name, (field, parse) in _VARIABLES.items():
+        text = environment.get(name, "")
+        if not text:
+            continue
+        try:
+            found = replace(found, **{field: parse(text)})
+        except ValueError as problem:
+            problems.append(f"{name}={text}: {problem}; the default holds")
+    return found, tuple(problems)
+
+
+def _switch(text: str) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in known:
+        raise ValueError("neither true nor false")
+    return known[text.lower()]
+
+
+def _percent(text: str) -> float:
+    if not 0 <= float(text) <= _WHOLE:
+        raise ValueError("not between 0 and 100")
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if not 0 <= int(text) < 1 << 32:
+        raise ValueError("not a count")
+    return int(text)
+
+
+def _time(text: str) -> timedelta:
+    value = duration.parse(text)
+    if not timedelta() <= value <= _LONGEST:
+        raise ValueError("not from 0s to one day")
+    return value
+
+
+_VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "PILOT_HTTP10": ("http10", _switch),
+    "PILOT_TRACE_SAMPLING": ("trace_sampling", _percent),
+    "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
+    "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),
+    "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": ("gateway_handshake", _time),
+}
+NAMES: Final = frozenset(_VARIABLES)
