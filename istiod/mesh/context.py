@@ -54,6 +54,7 @@ from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.sources import Sources
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from istiod.mesh.workloads import PodWorkload
+from wire.names import LABEL_HOSTNAME
 from wire.node import Node, NodeType
 
 _MESH_CONFIG: Kind = (mesh_config.KEY.group, mesh_config.KEY.kind)
@@ -138,6 +139,7 @@ def build(
         cross=of_cross,
         sidecars=_of_sidecars(before, model.sidecars, seen, touched_pods),
     )
+    failover = _failover_labels(model)
     return MeshContext(
         model=model,
         virtual_services=routes,
@@ -147,8 +149,8 @@ def build(
         findings=everything,
         sources=found,
         backends=seen,
-        node_local=any(service.node_local for service in found.registry.services),
-        failover_labels=_failover_labels(model),
+        node_local=LABEL_HOSTNAME in failover or any(one.node_local for one in found.registry.services),
+        failover_labels=failover,
         memo=before.memo.without(touched_pods) if same else before.memo.next(),
     )
 

@@ -13,6 +13,7 @@ from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, Direction, Http, Listener
 from istiod.mesh.service import Service
+from istiod.mesh.virtual_services import VirtualServiceIndex
 from wire.node import Node
 
 TABLE = "http_proxy"
@@ -45,7 +46,7 @@ def table(sight: Sight, client: Client, namespace: str, resolver: Resolver, reca
     view = next((one for one in sight.views if one.listener.port is None), None)
     services = view.services if view else ()
     builder = route_tables.Builder(
-        index=view.index if view else sight.views[0].index,
+        index=view.index if view else VirtualServiceIndex(),
         client=client,
         namespace=namespace,
         recall=recall,

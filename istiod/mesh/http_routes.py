@@ -56,7 +56,7 @@ class Resolver:
             found.append(one)
             for target in one.targets:
                 service, _, _, cluster = self._look_up(target)
-                found += (service, cluster)
+                found += (self.services.get(target.host), service, cluster)
         return tuple(found)
 
     def _look_up(self, target: Target) -> tuple[Service | None, str, int, Cluster | None]:

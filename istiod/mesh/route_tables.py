@@ -117,7 +117,9 @@ class Builder:
         places = [(base.places.get(f"{host}:{resolver.port}"), name) for host, name in homes.get(self.namespace, ())]
         own = {place: name for place, name in places if place is not None}
         lends = any(domains.short(alias.host, dns_domain)[1] == self.namespace for alias in self.aliases)
-        if lends or not base.short.isdisjoint(own.values()) or any("." in name for name in own.values()):
+        names = [name.lower() for name in own.values()]  # Envoy takes no notice of case
+        alone = base.short.isdisjoint(names) and len(frozenset(names)) == len(names)
+        if lends or not alone or any("." in name for name in names):
             return self._table(base.table.name, self._of_port(self._finder(resolver), self.namespace))
         if not own:
             return base.table

@@ -243,6 +243,15 @@ def test_a_view_is_the_place_and_only_what_policies_look_at() -> None:
     assert (seen.node, seen.labels) == ("node-1", frozenset({("tier", "a")}))
 
 
+@pytest.mark.parametrize("priority", ["kubernetes.io/hostname", "kubernetes.io/hostname=node-1"])
+def test_a_policy_that_prefers_the_proxys_node_looks_at_it(priority: str) -> None:
+    balancer = {"localityLbSetting": {"failoverPriority": [priority]}}
+    found = mesh(
+        fleet.istio("DestinationRule", "shop", {"host": "shop", "trafficPolicy": {"loadBalancer": balancer}})
+    )
+    assert context.view(found.context, CLIENT).node == "node-1"
+
+
 def test_a_proxy_without_pod_says_itself_where_it_is() -> None:
     found = fleet.Mesh(fleet.kube_service("near", spec={"internalTrafficPolicy": "Local"}))
     said = fleet.proxy("vm-1", NETWORK="n", NODE_NAME="node-7", LABELS={"istio-locality": "r.z"})

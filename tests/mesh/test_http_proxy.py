@@ -50,6 +50,7 @@ def test_the_mesh_may_have_no_services_at_all() -> None:
     [
         ({"hosts": ["*/web.default.svc.cluster.local"]}, ["web.default.svc.cluster.local:80", "allow_any"]),
         ({"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*/*"]}, ["allow_any"]),
+        ({"port": {"number": 80, "protocol": "HTTP"}, "bind": "unix:///a", "hosts": ["*/*"]}, ["allow_any"]),
     ],
 )
 def test_behind_it_is_what_the_workload_sees_on_all_ports(egress: object, expected: list[str]) -> None:

@@ -90,6 +90,19 @@ def test_a_short_name_never_takes_the_full_name_of_another_host() -> None:
     assert [names for names in domains(scope, "80") if "a.default" in names] == [("a.default", "a.default.")]
 
 
+@pytest.mark.parametrize("taken", ["reviews", "reviews.default.svc.cluster.local"])
+def test_a_short_name_is_given_out_once_whatever_its_case(taken: str) -> None:
+    """Envoy refuses a table where two domains differ in case alone."""
+    port = "ports: [{number: 9080, name: http, protocol: HTTP}], resolution: NONE"
+    mesh = world.build(
+        world.entry("a", f"{{hosts: [Reviews.default.svc.cluster.local], {port}}}", namespace="other"),
+        world.entry("b", f"{{hosts: [{taken}], addresses: [10.9.0.1], {port}}}", namespace="other"),
+    )
+    domains = [one.lower() for host in mesh.sidecar().routes["9080"].virtual_hosts for one in host.domains]
+    assert sorted(domains) == sorted(set(domains))
+    assert "reviews" in domains
+
+
 def test_a_rule_for_a_host_without_a_name_left_makes_no_virtual_host() -> None:
     both = "{hosts: [x.example], http: [{route: [{destination: {host: a}}]}]}"
     scope = world.build(world.service("a"), world.rules("one", both), world.rules("two", both)).sidecar()

@@ -10,7 +10,7 @@ from istiod.mesh.recall import Recall
 from istiod.mesh.route import Retry
 from istiod.mesh.scope import OutboundScope
 from istiod.mesh.settings import MeshSettings, OutboundMode
-from tests.mesh import world
+from tests.mesh import fleet, world
 
 
 class Thing:
@@ -147,3 +147,24 @@ def test_a_change_of_one_host_makes_nothing_of_the_others_again() -> None:
     hosts = {one.name: one for one in known.routes["80"].virtual_hosts}
     changed = {one.name for one in found.routes["80"].virtual_hosts if hosts[one.name] is not one}
     assert changed == {"reviews.default.svc.cluster.local:80"}
+
+
+def second_name(of: str) -> Object:
+    spec = {"type": "ExternalName", "externalName": of, "ports": [{"name": "http", "port": 80}]}
+    return fleet.parsed(fleet.dump("v1", "Service", "alias", spec=spec))
+
+
+RULED = tuple(
+    world.objects(
+        DETAILS, world.rules("details", "{hosts: [details], http: [{route: [{destination: {host: alias}}]}]}")
+    )
+)
+
+
+@pytest.mark.parametrize("then", [(*RULED, second_name("b.example")), RULED])
+def test_a_rule_follows_a_second_name_of_a_host_that_nobody_declares(then: Case) -> None:
+    recall = Recall()
+    before = world.of(world.holding((*RULED, second_name("a.example"))))
+    before.sidecar(recall=recall)
+    after = world.of(world.holding(then), previous=before)
+    assert same(after.sidecar(recall=recall.next()), world.of(world.holding(then)).sidecar())

@@ -63,7 +63,16 @@ def entries(draw: st.DrawFn) -> str:
         "hosts": draw(
             st.lists(
                 st.sampled_from(
-                    ["x.example", "y.example", "*.example", "a.other", "a.b.other.svc.cluster.local", "a", "b.default"]
+                    [
+                        "x.example",
+                        "y.example",
+                        "*.example",
+                        "a.other",
+                        "a.b.other.svc.cluster.local",
+                        "a",
+                        "b.default",
+                        "A.other.svc.cluster.local",
+                    ]
                 ),
                 min_size=1,
                 unique=True,
