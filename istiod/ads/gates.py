@@ -75,8 +75,9 @@ def switched(stream: Stream) -> bool:
     routes = stream.subscriptions.get(names.ROUTE)
     if routes is not None and (routes.flights or not _settled(stream, routes, leaving=True)):
         return False
+    older = _older(stream, routes)
     return all(
-        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - _kept_back(stream, routes), asked=True)
+        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - older, asked=True)
         and _has_all(stream, names.SECRET, listener.refs.get(names.SECRET, ()), asked=False)
         for listener in stream.target.of(names.LISTENER)
         if listener.name not in listeners.overlay
@@ -107,6 +108,14 @@ def _kept_back(stream: Stream, sub: Subscription | None) -> frozenset[str]:
         return _NONE
     found = (stream.target.get(sub.type_url, name) for name in sub.overlay)
     return frozenset(r.name for r in found if r is not None and wanted.kept_back(stream, sub, r))
+
+
+def _older(stream: Stream, routes: Subscription | None) -> frozenset[str]:
+    """Names of routes that are kept back and of which the client has another version.
+
+    Without any a listener that names it waits for ever, and the one before it, which the client did not say, serves on.
+    """
+    return frozenset(n for n in _kept_back(stream, routes) if routes and subscription.live(routes.overlay[n]))
 
 
 def _settled(stream: Stream, sub: Subscription, *, leaving: bool) -> bool:

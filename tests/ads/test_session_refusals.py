@@ -180,3 +180,15 @@ def test_resources_that_the_client_names_are_sent_apart_from_the_others() -> Non
     (guilty,) = client.ack(others)
     assert made.named(guilty.resources) == ["n2"]
     assert client.ack(guilty, error="Error adding/updating listener(s) n2: no") == []
+
+
+def test_clusters_stay_that_the_listener_leads_to_whose_successor_waits_for_a_refused_route() -> None:
+    client = Client(*basic(), model.make(R, "r1", "0", ("c1",)), model.make(L, "l1", "0", (), ("r1",)))
+    client.start()
+    then = (*without("c1"), model.make(L, "l1", "1", (), ("r9",)), model.make(R, "r9", model.BAD, ("c0",)))
+    for send in client.set(*then):
+        client.ack(send)
+    for send in client.ask(R, "r9"):
+        client.ack(send, error="no")
+    assert client.plan(300.0) == [], "l1 is ACKed, and serves as it was: with r1, which leads to c1"
+    assert client.session.wake is None
