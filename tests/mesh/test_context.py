@@ -246,9 +246,7 @@ def test_a_view_is_the_place_and_only_what_policies_look_at() -> None:
 @pytest.mark.parametrize("priority", ["kubernetes.io/hostname", "kubernetes.io/hostname=node-1"])
 def test_a_policy_that_prefers_the_proxys_node_looks_at_it(priority: str) -> None:
     balancer = {"localityLbSetting": {"failoverPriority": [priority]}}
-    found = mesh(
-        fleet.istio("DestinationRule", "shop", {"host": "shop", "trafficPolicy": {"loadBalancer": balancer}})
-    )
+    found = mesh(fleet.istio("DestinationRule", "shop", {"host": "shop", "trafficPolicy": {"loadBalancer": balancer}}))
     assert context.view(found.context, CLIENT).node == "node-1"
 
 
