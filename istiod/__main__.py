@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 after SIGTERM or SIGINT, 1 with one line on stderr where the settings can't work."""
     chosen, problems = features.read(os.environ)
     for problem in problems:
-        print(f"istiod: {problem}", file=sys.stderr)  # noqa: T201 (said once, before there is a log)
+        app.say(f"istiod: {problem}")
     settings = settings_of(parser().parse_args(argv), chosen)
     try:
         asyncio.run(app.run(settings))

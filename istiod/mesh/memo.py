@@ -173,7 +173,7 @@ class Memo:
         return leaf if self.by_id.get(id(leaf)) is leaf else self._known(leaf, leaf)
 
     def _known(self, key: object, leaf: T) -> T:
-        found: T = self.leaves.setdefault(key, leaf)  # type: ignore[assignment]  # a leaf's equal is of its type
+        found = cast("T", self.leaves.setdefault(key, leaf))  # a leaf's equal is of its type
         self.by_id[id(found)] = found
         return found
 

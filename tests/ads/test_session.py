@@ -309,5 +309,5 @@ def test_a_session_is_quiet_when_nothing_is_left_to_do_at_any_time() -> None:
 
 def test_a_returned_client_that_withholds_clusters_is_not_quiet() -> None:
     client = Client(*basic())
-    client.ask(E, "c0", initial={"c0": client.target.get(E, "c0").version})  # type: ignore[union-attr]
+    client.ask(E, "c0", initial={r.name: r.version for r in client.target.of(E) if r.name == "c0"})
     assert not client.session.quiet

@@ -191,7 +191,7 @@ class Refusing(Streams):
     delta = True
 
     @initialize(wanted=target_sets(ANY), names_guilty=st.booleans())
-    def start(self, wanted: ResourceSet, names_guilty: bool) -> None:  # noqa: FBT001 (drawn)
+    def start(self, *, wanted: ResourceSet, names_guilty: bool) -> None:
         self._start(wanted)
         self.envoy.names_guilty = names_guilty
 

@@ -6,7 +6,7 @@ python dual_app.py UID ask ADDRESS PORT
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 (names are looked up after the user was changed, who may not read Python's folder)
+import codecs
 import os
 import socket
 import sys
@@ -50,6 +50,7 @@ def ask(address: str, port: int) -> str:
 
 def main() -> None:
     user, what, *rest = sys.argv[1:]
+    codecs.lookup("idna")  # which names are looked up with: the user below may not read Python's folder
     os.setgroups([])
     os.setgid(int(user))
     os.setuid(int(user))

@@ -222,7 +222,7 @@ def answer_to(response: discovery_pb2.DeltaDiscoveryResponse, error: str) -> dis
 
 
 @pytest.mark.parametrize("pending", [False, True])
-def test_nobody_is_settled_while_a_change_waits_to_be_pushed(pending: bool) -> None:  # noqa: FBT001 (a case)
+def test_nobody_is_settled_while_a_change_waits_to_be_pushed(*, pending: bool) -> None:
     claims = node.parse("sidecar~10.244.0.77~web.shop~shop.svc.cluster.local", {"NAMESPACE": "shop"})
     proxy = Proxy(peer=Peer(address="ipv4:127.0.0.1:1", identity=None), node=claims)
     status = ProxyStatus(proxy=proxy, types=(), target=1, settled=True, acked_at=1.0)

@@ -53,7 +53,7 @@ class World:
         labels: Mapping[str, str] | None = None,
         before: OutboundScope | None = None,
         recall: Recall | None = None,
-        **place: object,
+        **place: Any,
     ) -> OutboundScope:
         said = self.model.sidecars.choose(namespace, frozenset((labels or {}).items()))
         key = ScopeKey(
@@ -61,7 +61,7 @@ class World:
             namespace=namespace,
             matched=self.index.matched(labels or {}),
             sidecar=said.key if said else None,
-            **place,  # type: ignore[arg-type]  # fields of the key
+            **place,
         )
         return outbound.scope(self.model, self.index, key, before, recall)
 
