@@ -43,9 +43,25 @@ _UNSUPPORTED = (
     "tls_defaults",
     "service_scope_configs",
     "default_traffic_policy",
+    "enable_prometheus_merge",
+    "proxy_stat_name_length",
+    "service_entry_visibility",
 )
 """Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
-_OF_PROXIES = ("proxy_headers", "connection_settings", "tracing")
+_INGRESS = ("DEFAULT", "STRICT")
+"""Modes in which Istio reads Ingress objects."""
+_OF_PROXIES = (
+    "proxy_headers",
+    "connection_settings",
+    "tracing",
+    "zipkin_address",
+    "envoy_metrics_service_address",
+    "custom_config_file",
+    "proxy_bootstrap_template_path",
+    "ca_certificates_pem",
+    "file_flush_min_size_kb",
+    "image",
+)
 """The same of ``defaultConfig``. What starts a proxy is the agent's and the injector's."""
 
 
@@ -169,6 +185,7 @@ def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
         "meshMTLS.cipherSuites": tls is not None and bool(tls.cipher_suites),
         "meshMTLS.ecdhCurves": tls is not None and bool(tls.ecdh_curves),
         "verifyCertificateAtClient": config.verify_certificate_at_client is False,
+        "ingressControllerMode": config.ingress_controller_mode in _INGRESS,
         "disableEnvoyListenerLog": config.disable_envoy_listener_log,
         **{f"defaultConfig.{_alias(name)}": name in fields for name in _OF_PROXIES},
         "defaultConfig.gatewayTopology.forwardClientCertDetails": topology is not None

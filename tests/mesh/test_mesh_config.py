@@ -133,7 +133,10 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [X], ecdhCurves: [Y]}
         verifyCertificateAtClient: false
         disableEnvoyListenerLog: true
+        enablePrometheusMerge: true
+        ingressControllerMode: STRICT
         defaultConfig:
+          zipkinAddress: zipkin:9411
           proxyHeaders: {attemptCount: {disabled: true}}
           connectionSettings: {profile: EDGE}
           tracing: {sampling: 50}
@@ -147,7 +150,10 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "defaultConfig.gatewayTopology.proxyProtocol",
         "defaultConfig.proxyHeaders",
         "defaultConfig.tracing",
+        "defaultConfig.zipkinAddress",
         "disableEnvoyListenerLog",
+        "enablePrometheusMerge",
+        "ingressControllerMode",
         "meshMTLS.cipherSuites",
         "meshMTLS.ecdhCurves",
         "outboundTrafficPolicy.egressProxy",
@@ -155,6 +161,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "verifyCertificateAtClient",
     ]
     assert read("{verifyCertificateAtClient: true, defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}}")[1] == []
+    assert read("ingressControllerMode: 'OFF'")[1] == []
 
 
 RULE = LocalityLb(failover=(("a", "b"),))
