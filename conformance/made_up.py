@@ -13,9 +13,8 @@ from functools import cache
 from typing import Any
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+
+from istiod.ca import authority
 
 
 def secrets(text: str, namespace: str) -> str:
@@ -44,22 +43,5 @@ def _secret(name: str, namespace: str) -> dict[str, object]:
 
 @cache
 def _certificate() -> Mapping[str, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "case.example")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {"tls.crt": pem, "tls.key": private, "ca.crt": pem}
+    made = authority.self_signed("case.example", dt.datetime.now(dt.UTC))
+    return {"tls.crt": made.certificate, "tls.key": made.key, "ca.crt": made.roots}

@@ -62,6 +62,18 @@ class Namespace:
             text=True,
         )
 
+    @contextmanager
+    def serving(self, *command: str) -> Iterator[None]:
+        """A program that says ``ready`` on its first line, until the block ends."""
+        process = self.start(*command)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+            process.communicate()
+
     def istio_iptables(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         return self.call(sys.executable, "-m", "agent.iptables.apply", *args, env=env)
 

@@ -87,14 +87,8 @@ def running(pod: Namespace, *command: str) -> Iterator[None]:
 
 @contextmanager
 def app(pod: Namespace, *listen: str) -> Iterator[None]:
-    process = pod.start(sys.executable, DUAL_APP, APP, "serve", *listen)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with pod.serving(sys.executable, DUAL_APP, APP, "serve", *listen):
         yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def asking(pod: Namespace, address: str, port: int) -> str:

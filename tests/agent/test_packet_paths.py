@@ -45,14 +45,8 @@ def asking(pod: Namespace, uid: str, address: str, port: int) -> str:
 def serving(
     pod: Namespace, uid: str, listen: dict[str, str], vips: dict[str, list[object]] | None = None
 ) -> Iterator[None]:
-    process = pod.start(sys.executable, STAND_IN, uid, netns.dump({"listen": listen, "vips": vips or {}}))
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with pod.serving(sys.executable, STAND_IN, uid, netns.dump({"listen": listen, "vips": vips or {}})):
         yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="module")
