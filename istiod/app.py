@@ -53,7 +53,7 @@ REJECTIONS_PERIOD: Final = 1.0
 """Seconds between two looks at what proxies refuse, while they refuse something."""
 GENERATIONS: Final = (50_000, 20, 20)
 """When the garbage collector looks: Python's 700, 10, 10 are for programs that make garbage with cycles. Ours makes
-hardly any, and spent a seventh of the CPU of a first configuration on looking for it."""
+hardly any, and spent about a tenth of the CPU of a first configuration on looking for it."""
 _LOG = logging.getLogger(__name__)
 
 

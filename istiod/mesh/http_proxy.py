@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from istiod.mesh import route_tables
-from istiod.mesh.conditions import Client
-from istiod.mesh.egress import Sight
+from istiod.mesh.egress import Sight, View
 from istiod.mesh.families import Families
-from istiod.mesh.http_routes import Resolver
-from istiod.mesh.recall import Recall
-from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, Direction, Http, Listener
-from istiod.mesh.service import Service
+from istiod.mesh.sidecars import Egress
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from wire.node import Node
 
@@ -41,20 +34,7 @@ def listener(number: int, spoken: Families) -> Listener:
     )
 
 
-def table(sight: Sight, client: Client, namespace: str, resolver: Resolver, recall: Recall) -> RouteTable:
-    """The table of all HTTP services that the workload sees on all ports (Istio: the catch-all egress listener's)."""
-    view = next((one for one in sight.views if one.listener.port is None), None)
-    services = view.services if view else ()
-    builder = route_tables.Builder(
-        index=view.index if view else VirtualServiceIndex(),
-        client=client,
-        namespace=namespace,
-        recall=recall,
-        settings=resolver.settings,
-        aliases=tuple(one for one in services if route_tables.is_alias(one)),
-    )
-    ports: dict[int, dict[str, Service]] = {}
-    for one in services:
-        for number in (port.number for port in one.ports):
-            ports.setdefault(number, {})[one.host] = one
-    return builder.proxy_table(TABLE, [replace(resolver, port=n, services=found) for n, found in ports.items()])
+def view(sight: Sight) -> View:
+    """What is behind it: all HTTP services that the workload sees, on all ports (Istio: the catch-all listener)."""
+    nothing = View(services=(), index=VirtualServiceIndex(), listener=Egress())
+    return next((one for one in sight.views if one.listener.port is None), nothing)

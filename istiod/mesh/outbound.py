@@ -102,9 +102,7 @@ class _Maker:
             one = replace(http_proxy.listener(self.key.http_proxy, self.key.families), http10=self.key.http10)
             if held.isdisjoint(one.places):
                 listeners[one.name] = one
-                routes[http_proxy.TABLE] = http_proxy.table(
-                    sight, self.client, self.key.namespace, self.resolver, self.recall
-                )
+                routes[http_proxy.TABLE] = self._proxy_table(http_proxy.TABLE, http_proxy.view(sight))
         return listeners, routes
 
     def _front(self, view: View, held: frozenset[Place]) -> _Front:
@@ -141,7 +139,21 @@ class _Maker:
         return _Front(listeners=listeners, owners=owners)
 
     def _tables(self, view: View, owners: Mapping[str, Piece]) -> Iterator[tuple[str, RouteTable]]:
-        tables = route_tables.Builder(
+        if view.is_proxy:
+            yield from ((rds, self._proxy_table(rds, view)) for rds in owners)
+        else:
+            yield from self._builder(view).tables(owners, self._sharing(view), self.resolver.clusters)
+
+    def _proxy_table(self, name: str, view: View) -> RouteTable:
+        inputs = (view.services, view.index, self.resolver.clusters, self.resolver.settings)
+        return self.recall.of_many(
+            ("proxy table", name, self.client, self.key.namespace),
+            inputs,
+            lambda: self._builder(view).proxy_table(name, self._sharing(view).values()),
+        )
+
+    def _builder(self, view: View) -> route_tables.Builder:
+        return route_tables.Builder(
             index=view.index,
             client=self.client,
             namespace=self.key.namespace,
@@ -149,12 +161,11 @@ class _Maker:
             settings=self.resolver.settings,
             aliases=self.recall.of_many("aliases", (view.services,), lambda: _aliases(view.services)),
         )
+
+    def _sharing(self, view: View) -> Mapping[int, Resolver]:
+        """By port: who resolves destinations for requests that were sent to it."""
         ports = self.recall.of_many("by port", (view.services,), lambda: _by_port(view.services))
-        sharing = {number: replace(self.resolver, port=number, services=found) for number, found in ports.items()}
-        if view.is_proxy:
-            yield from ((rds, tables.proxy_table(rds, sharing.values())) for rds in owners)
-        else:
-            yield from tables.tables(owners, sharing, self.resolver.clusters)
+        return {number: replace(self.resolver, port=number, services=found) for number, found in ports.items()}
 
 
 def _aliases(services: Iterable[Service]) -> tuple[Service, ...]:

@@ -44,11 +44,6 @@ class Recall:
         self._swept_at = -1
         self._swept_size = 0
 
-    @property
-    def size(self) -> int:
-        """How many values are remembered."""
-        return len(self._small) + len(self._large)
-
     def of(self, name: Hashable, inputs: Inputs, make: Callable[[], T]) -> T:
         """The value of these inputs: the one made before, else what ``make`` gives now.
 

@@ -96,7 +96,7 @@ class Builder:
                 yield rds, base
             else:
                 resolver = sharing[owners[rds].port.number]
-                inputs = (base, self.aliases, resolver.services)
+                inputs = (base, self.aliases, resolver.services, self.settings)
                 make = partial(self._local, base, resolver)
                 yield rds, self.recall.of_many(("table", self.client, self.namespace), inputs, make)
 

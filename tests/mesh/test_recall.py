@@ -47,7 +47,7 @@ def test_what_is_small_stays_until_there_is_much_of_it(monkeypatch: pytest.Monke
     recall, kept, lost = Recall(), Thing(), Thing()
     first, other = recall.of("x", (kept,), object), recall.of("x", (lost,), object)
     recall = recall.next()
-    assert recall.size == 2, "more than the slack, but all of it is new"
+    assert len(recall._small) == 2, "more than the slack, but all of it is new"
     assert recall.of("x", (kept,), object) is first
     recall = recall.next()
     recall.of("y", (kept,), object)
