@@ -1,0 +1,1 @@
+"""Diagnostics -> what .status and Events of the objects should say. Pure."""
