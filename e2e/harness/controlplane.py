@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,12 +36,20 @@ _UNUSED: Final = ("nodeipam", "cloud-node-lifecycle-controller", "service-lb-con
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A running API server as a client sees it. ``kubeconfig`` is that of an administrator."""
+    """A running API server as a client sees it.
+
+    Attributes:
+        kubeconfig: an administrator's.
+        server: the API server's URL.
+        home: logs, one per program, among what else the cluster keeps.
+        namespace: the network namespace in which its addresses are reachable; None for the machine's own.
+    """
 
     kubeconfig: Path
     server: str
     tools: tools.Tools
-    home: Path = field(repr=False)
+    home: Path
+    namespace: Path | None = None
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """What a kubectl command prints.
@@ -56,8 +64,9 @@ class Cluster:
 
     def call(self, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run ``kubectl`` or ``helm`` against this cluster; the caller looks at the exit code."""
+        enter = [] if self.namespace is None else ["nsenter", f"--net={self.namespace}", "--"]
         return subprocess.run(
-            [self.tools[program], *arguments],
+            [*enter, self.tools[program], *arguments],
             input=stdin,
             env=self.environment(),
             capture_output=True,

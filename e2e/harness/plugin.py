@@ -37,8 +37,8 @@ def apiserver() -> Iterator[Cluster]:
 
 @pytest.fixture
 def namespace(apiserver: Cluster) -> Iterator[str]:
-    """A fresh namespace; it is gone with all it holds before the next test starts."""
+    """A fresh namespace of a name that no other test had; it goes with all it holds, some 5 s after the test."""
     name = f"test-{next(_NUMBER)}"
     apiserver.kubectl("create", "namespace", name)
     yield name
-    apiserver.kubectl("delete", "namespace", name, "--wait", "--timeout=60s")
+    apiserver.kubectl("delete", "namespace", name, "--wait=false")
