@@ -8,7 +8,8 @@ PURE := crds/*,wire/*,istiod/settings.py,istiod/features.py,istiod/config/*,isti
 CONFORMANCE ?= ../shared/conformance
 export CONFORMANCE
 
-.PHONY: help demo demo-up demo-down check test test-long conformance bench generate lock clean packages
+.PHONY: help demo demo-up demo-down check test test-long conformance bench generate lock clean packages \
+	node-packages cluster images
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -25,6 +26,9 @@ build/.stubs: .venv/.installed tools/stubs.py protos/ca.proto
 
 packages: ## install the Debian packages that pods need (iptables, iproute2, nftables)
 	@tools/packages.sh
+
+node-packages: # the same, and those of a Kubernetes node (containerd, runc, CNI plugins)
+	@tools/packages.sh cluster
 
 generate: .venv/.installed build/.stubs ## write protos/ca_pb2 and the stubs anew
 	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/ca.proto
@@ -43,11 +47,14 @@ check: .venv/.installed build/.stubs generate ## formatting, lint, types, import
 	.venv/bin/codespell
 	.venv/bin/deptry . 2>&1 | tail -3
 	git ls-files '*.sh' .ci/run | xargs .venv/bin/shellcheck
-	$(PY) -m pytest -m "not envoy and not root and not long" --cov --cov-report= tests
+	$(PY) -m pytest -m "not envoy and not root and not long and not apiserver and not cluster" --cov --cov-report= tests
 	$(PY) -m coverage report --include='$(PURE)' --fail-under=100 --skip-covered --show-missing
 
-test: .venv/.installed packages ## all tests but the long ones: real Envoy, real iptables, network namespaces
-	$(PY) -m pytest -m "not long" --cov --cov-report= tests
+test: .venv/.installed node-packages ## all tests but the long ones: real Envoy, iptables, API server, Kubernetes node
+	@mkdir -p build && echo "== Kubernetes is built meanwhile, if it is not in the cache (build/tools.log)"
+	@$(PY) -m e2e.harness.tools >build/tools.log 2>&1 &
+	$(PY) -m pytest -m "not long and not apiserver and not cluster" --cov --cov-report= tests
+	$(PY) -m pytest -m "not long and (apiserver or cluster)" --cov --cov-append --cov-report= tests
 	$(PY) -m coverage report --fail-under=90 --skip-covered --sort=cover | tail -40
 
 test-long: .venv/.installed packages ## the long counts and durations
@@ -61,6 +68,14 @@ demo-up: .venv/.installed packages ## keep BookInfo running, its page on http://
 
 demo-down: .venv/.installed ## end what demo-up left running
 	@$(PY) -m examples.demo down
+
+cluster: .venv/.installed node-packages ## a shell in a real Kubernetes node of its own, with the images of this checkout
+	@$(PY) -m e2e.harness.sandbox
+
+HUB ?= registry.local/istio
+TAG ?= 1
+images: .venv/.installed node-packages ## build the container images; HUB=, TAG=; docker, buildah, or OCI archives
+	@tools/images.sh $(HUB) $(TAG)
 
 conformance: .venv/.installed ## how close to recordings of a real istiod; cases in CONFORMANCE (docs/conformance.md)
 	@$(PY) -m conformance
