@@ -47,6 +47,12 @@ def build(programs: tools.Tools, file: Path) -> None:
         oci.archive(list(_images(programs, Path(scratch))), file)
 
 
+def prepare() -> None:
+    """Make the layers that the cache keeps, where it lacks them."""
+    for image in (PILOT, PROXY, _BOOKINFO):
+        _kept(image)
+
+
 def ours(hub: str, tag: str, scratch: Path) -> Iterator[oci.Image]:
     """The images of the product; their layers are in ``scratch`` and in the cache."""
     for image in (PILOT, PROXY):
@@ -72,13 +78,18 @@ def _images(programs: tools.Tools, scratch: Path) -> Iterator[oci.Image]:
 
 def _layers(image: Image, scratch: Path) -> tuple[oci.Layer, ...]:
     """The layers of an image, the lower two from the cache where it has them."""
+    root = scratch / image.name
+    rootfs.program(image, root)
+    return *_kept(image), oci.layer(root, scratch / f"{image.name}.tar")
+
+
+def _kept(image: Image) -> tuple[oci.Layer, oci.Layer]:
+    """Base and libraries of an image."""
     ground = _versions(BASE)
     base = _cached(["base", *ground], rootfs.base)
     extra = [*ground, *_versions(image.debian), *_distributions(image.python)]
     libraries = _cached(["libraries", *extra], lambda root: rootfs.libraries(image, root))
-    root = scratch / image.name
-    rootfs.program(image, root)
-    return base, libraries, oci.layer(root, scratch / f"{image.name}.tar")
+    return base, libraries
 
 
 def _cached(key: Iterable[str], make: Callable[[Path], None]) -> oci.Layer:

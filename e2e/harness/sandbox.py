@@ -37,6 +37,7 @@ _PROGRAMS: Final = {
 }
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _START: Final = 120  # seconds
+_END: Final = 20
 
 
 def obstacle() -> str:
@@ -74,8 +75,8 @@ def cluster() -> Iterator[Cluster]:
                 namespace=Path(f"/proc/{_child(program.process.pid)}/ns/net"),
             )
     finally:
-        _remove_cgroups(home.name)
         shutil.rmtree(home, ignore_errors=True)
+        _remove_cgroups(home.name)
 
 
 @contextmanager
@@ -104,14 +105,17 @@ def _child(pid: int) -> int:
 
 
 def _remove_cgroups(name: str) -> None:
-    """Remove the cgroups below ``name``, leaves first: they belong to the kernel, not to a namespace."""
-    for root in {_CGROUPS / name, *(_CGROUPS.glob(f"*/{name}"))}:
-        for folder in sorted(root.rglob("*"), reverse=True):
-            if folder.is_dir():
+    """Remove the cgroups below ``name``: they belong to the kernel, not to a namespace, and to dying processes."""
+    roots = [root for root in (_CGROUPS / name, *_CGROUPS.glob(f"*/{name}")) if root.is_dir()]
+
+    def gone() -> bool:
+        for root in roots:
+            for folder in sorted([root, *(each for each in root.rglob("*") if each.is_dir())], reverse=True):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
-        with contextlib.suppress(OSError):
-            root.rmdir()
+        return not any(root.exists() for root in roots)
+
+    wait(f"cgroups {name} empty", gone, seconds=_END)
 
 
 def shell() -> int:
