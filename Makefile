@@ -30,15 +30,16 @@ packages: ## install the Debian packages that pods need (iptables, iproute2, nft
 node-packages: # the same, and those of a Kubernetes node (containerd, runc, CNI plugins)
 	@tools/packages.sh cluster
 
-generate: .venv/.installed build/.stubs ## write protos/ca_pb2 and the stubs anew
+generate: .venv/.installed build/.stubs ## write protos/ca_pb2, the stubs and the CustomResourceDefinitions anew
 	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/ca.proto
+	@$(PY) tools/crds.py
 
 lock: .venv/.installed ## resolve requirements*.in into the hashed locks
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements.in -o requirements.lock
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements-dev.in -o requirements-dev.lock
 
 check: .venv/.installed build/.stubs generate ## formatting, lint, types, import contracts, spelling, dependencies, pure-core coverage
-	@git diff --exit-code --stat -- protos || { echo "protos/ is not what make generate writes"; exit 1; }
+	@git diff --exit-code --stat -- protos 'crds/*.yaml' charts/base/files || { echo "protos/, crds/*.yaml or charts/base/files is not what make generate writes"; exit 1; }
 	$(RUFF) format --check .
 	$(RUFF) check .
 	.venv/bin/mypy

@@ -1,0 +1,46 @@
+"""Write the CustomResourceDefinitions: one YAML file a kind into crds/, and the same into the chart base."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from crds.schema import definition  # noqa: E402 (a script of this repository runs without its installation)
+
+FOLDERS = (ROOT / "crds", ROOT / "charts/base/files/crds")
+HEAD = "# Written by make generate from crds/schema and the models in crds; not to be edited.\n"
+
+
+class _Plain(yaml.SafeDumper):
+    """Lists under their keys, and no anchors: what people and every YAML reader take."""
+
+    def ignore_aliases(self, _: object) -> bool:
+        return True
+
+
+def texts() -> dict[str, str]:
+    """File name -> its text."""
+    return {
+        name: HEAD + yaml.dump(made, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+        for name, made in definition.all_kinds().items()
+    }
+
+
+def main() -> None:
+    """Write all files anew; those of kinds that are gone go."""
+    made = texts()
+    for folder in FOLDERS:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in set(folder.glob("*.yaml")) - {folder / name for name in made}:
+            old.unlink()
+        for name, text in made.items():
+            (folder / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
