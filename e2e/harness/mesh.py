@@ -1,0 +1,170 @@
+"""What a user does to have a mesh: helm install of the three charts, a label on a namespace, kubectl apply."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from e2e.harness import images
+from e2e.harness.controlplane import Cluster
+from e2e.harness.process import ClusterError
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+BOOKINFO: Final = REPOSITORY / "examples" / "bookinfo"
+SYSTEM: Final = "istio-system"
+INGRESS: Final = "istio-ingress"
+DEMO: Final = "bookinfo"
+GATEWAY: Final = "istio-ingressgateway"
+_PATIENCE: Final = "110s"
+# Two cores hold everything: requests are small, and the number of replicas is ours.
+_VALUES: Final = {
+    "istiod": {
+        "global": {
+            "hub": images.HUB,
+            "tag": images.TAG,
+            "proxy": {"resources": {"requests": {"cpu": "10m", "memory": "40Mi"}}},
+        },
+        "pilot": {
+            "autoscaleEnabled": False,
+            "replicaCount": 2,
+            "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+        },
+        "meshConfig": {"accessLogFile": "/dev/stdout"},
+    },
+    "gateway": {
+        "autoscaling": {"enabled": False},
+        "service": {"type": "ClusterIP"},
+        "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """A cluster with the charts installed."""
+
+    cluster: Cluster
+
+    def apply(self, *files: Path, namespace: str = DEMO) -> str:
+        """``kubectl apply -f`` of files; what it prints, warnings of webhooks included."""
+        arguments = [word for file in files for word in ("-f", str(file))]
+        return self.cluster.kubectl("apply", "-n", namespace, *arguments)
+
+    def delete(self, *files: Path, namespace: str = DEMO) -> None:
+        """``kubectl delete -f`` of files."""
+        arguments = [word for file in files for word in ("-f", str(file))]
+        self.cluster.kubectl("delete", "-n", namespace, *arguments)
+
+    def rolled_out(self, namespace: str) -> None:
+        """Wait until all Deployments of a namespace are there; raises what its pods say if they are not."""
+        try:
+            self.cluster.kubectl("wait", "deployments", "--all", "-n", namespace, "--for=condition=Available",
+                                 f"--timeout={_PATIENCE}")  # fmt: skip
+        except ClusterError as error:
+            raise ClusterError(f"{error}\n{self.told(namespace)}") from error
+
+    def told(self, namespace: str) -> str:
+        """Pods, events and the ends of logs of a namespace, for a person who looks for a fault."""
+        call = self.cluster.call
+        parts = [
+            call("kubectl", "get", "pods", "-n", namespace, "-o", "wide").stdout,
+            call("kubectl", "get", "events", "-n", namespace, "--sort-by=.lastTimestamp").stdout[-4000:],
+        ]
+        for pod in self.cluster.get("pods", "-n", namespace)["items"]:
+            name = pod["metadata"]["name"]
+            logs = call("kubectl", "logs", name, "-n", namespace, "--all-containers", "--prefix", "--tail=15")
+            parts.append(logs.stdout + logs.stderr)
+        return "\n".join(parts)
+
+    def istioctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run this checkout's istioctl against the cluster (in its network, where the caller is)."""
+        environment = {**os.environ, **self.cluster.environment(), "PYTHONPATH": str(REPOSITORY)}
+        command = [sys.executable, "-m", "istioctl", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    def gateway(self) -> str:
+        """The URL of the gateway's Service."""
+        address = self.cluster.get("service", GATEWAY, "-n", INGRESS)["spec"]["clusterIP"]
+        return f"http://{address}:80"
+
+    def pods(self, namespace: str, selector: str = "") -> list[str]:
+        """Names of pods that are not on their way out."""
+        items = self.cluster.get("pods", "-n", namespace, "-l", selector)["items"]
+        return [each["metadata"]["name"] for each in items if "deletionTimestamp" not in each["metadata"]]
+
+
+def helm(cluster: Cluster, *arguments: str) -> str:
+    """Run helm.
+
+    Raises:
+        ClusterError: it fails; the message is what it says.
+    """
+    done = cluster.call("helm", *arguments)
+    if done.returncode != 0:
+        raise ClusterError(f"helm {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def install(cluster: Cluster, chart: str, release: str, namespace: str) -> str:
+    """``helm install`` of one of our charts; the notes that the user reads."""
+    values = cluster.home / f"{release}-values.json"
+    values.write_text(json.dumps(_VALUES.get(chart, {})))
+    folder = str(REPOSITORY / "charts" / chart)
+    return helm(cluster, "install", release, folder, "-n", namespace, "--create-namespace", "-f", str(values))
+
+
+@contextmanager
+def control_plane(cluster: Cluster) -> Iterator[Mesh]:
+    """The charts base and istiod, with all replicas ready; uninstalled at the end."""
+    mesh = Mesh(cluster=cluster)
+    install(cluster, "base", "istio-base", SYSTEM)
+    install(cluster, "istiod", "istiod", SYSTEM)
+    mesh.rolled_out(SYSTEM)
+    yield mesh
+    helm(cluster, "uninstall", "istiod", "-n", SYSTEM, "--wait")
+    helm(cluster, "uninstall", "istio-base", "-n", SYSTEM, "--wait")
+    cluster.kubectl("delete", "namespace", SYSTEM, f"--timeout={_PATIENCE}")
+
+
+@contextmanager
+def bookinfo(mesh: Mesh) -> Iterator[Mesh]:
+    """BookInfo in a labelled namespace, its page behind the gateway's chart, all reviews at v1."""
+    cluster = mesh.cluster
+    cluster.kubectl("create", "namespace", DEMO)
+    cluster.kubectl("label", "namespace", DEMO, "istio-injection=enabled")
+    install(cluster, "gateway", GATEWAY, INGRESS)
+    mesh.apply(BOOKINFO / "bookinfo.yaml")
+    rules = ("gateway", "destination-rules", "reviews-v1")
+    mesh.apply(*(BOOKINFO / "networking" / f"{name}.yaml" for name in rules))
+    mesh.rolled_out(INGRESS)
+    mesh.rolled_out(DEMO)
+    yield mesh
+    helm(cluster, "uninstall", GATEWAY, "-n", INGRESS, "--wait")
+    cluster.kubectl("delete", "namespace", DEMO, INGRESS, f"--timeout={_PATIENCE}")
+
+
+def kill(program: str, uid: str) -> None:
+    """``kill -9`` of a program in the pod with this uid. Processes of a node of ours are seen from this machine."""
+    found = [
+        int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit() and _runs(folder, program, uid)
+    ]
+    if not found:
+        raise ClusterError(f"no {program} runs in pod {uid}")
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _runs(folder: Path, program: str, uid: str) -> bool:
+    try:
+        words: Sequence[bytes] = (folder / "cmdline").read_bytes().split(b"\0")
+        return uid in (folder / "cgroup").read_text() and any(word.endswith(program.encode()) for word in words)
+    except OSError:  # it ended meanwhile
+        return False

@@ -1,0 +1,170 @@
+"""The way users meet the product on a real node: install, label, apply, look, change, restore, kill, uninstall.
+
+The tests are the steps of one story and run in this order.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.harness import mesh as meshes
+from e2e.harness import sandbox
+from e2e.harness.controlplane import Cluster
+from e2e.harness.mesh import BOOKINFO, DEMO, INGRESS, SYSTEM, Mesh
+from e2e.truth import check
+from examples.demo import traffic
+from tests.story import worlds
+
+pytestmark = [pytest.mark.cluster, pytest.mark.root]
+RULES = BOOKINFO / "networking"
+PROMPT = 1.0
+"""Seconds in which a change must have reached the proxies."""
+
+
+@pytest.fixture(scope="module")
+def before(node: Cluster) -> frozenset[str]:
+    """Everything that is in the cluster before the mesh."""
+    return everything(node)
+
+
+@pytest.fixture(scope="module")
+def control_plane(node: Cluster, before: frozenset[str]) -> Iterator[Mesh]:
+    """Both charts, until the module ends; then nothing but the CRDs is left."""
+    with meshes.control_plane(node) as mesh:
+        yield mesh
+    left = everything(node) - before
+    assert {name for name in left if not name.startswith("customresourcedefinition.")} == set()
+
+
+@pytest.fixture(scope="module")
+def shop(control_plane: Mesh) -> Iterator[Mesh]:
+    """BookInfo behind the gateway; at the end every proxy is held against the API server."""
+    with meshes.bookinfo(control_plane) as mesh:
+        yield mesh
+        assert check.differences(mesh.cluster) == []
+
+
+@pytest.fixture
+def mesh(shop: Mesh) -> Iterator[Mesh]:
+    """The same, with the test in the cluster's network."""
+    with sandbox.network(shop.cluster):
+        yield shop
+
+
+def everything(cluster: Cluster) -> frozenset[str]:
+    """Names of all objects but those that come and go by themselves."""
+    kinds = cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    passing = (
+        "events",
+        "leases.coordination",
+        "endpointslices",
+        "endpoints",
+        "componentstatuses",
+        "pods",
+        "apiservices",
+    )
+    kept = [kind for kind in kinds if not kind.startswith(passing)]
+    lines = cluster.kubectl("get", ",".join(kept), "-A", "--ignore-not-found", "--no-headers", "-o",
+                            "custom-columns=K:.kind,S:.metadata.namespace,N:.metadata.name")  # fmt: skip
+    return frozenset(" ".join(line.split()) for line in lines.splitlines())
+
+
+def test_helm_installs_a_control_plane_of_two(control_plane: Mesh) -> None:
+    deployment = control_plane.cluster.get("deployment", "istiod", "-n", SYSTEM)
+    injector = control_plane.cluster.get("mutatingwebhookconfiguration", "istio-sidecar-injector")
+
+    assert deployment["status"]["readyReplicas"] == 2
+    assert all(each["clientConfig"]["caBundle"] for each in injector["webhooks"])
+
+
+def test_pods_of_a_labelled_namespace_get_a_native_sidecar(shop: Mesh) -> None:
+    for pod in shop.cluster.get("pods", "-n", DEMO)["items"]:
+        inits = {each["name"]: each for each in pod["spec"]["initContainers"]}
+        states = pod["status"]["containerStatuses"] + pod["status"]["initContainerStatuses"]
+
+        assert list(inits) == ["istio-init", "istio-proxy"]
+        assert inits["istio-proxy"]["restartPolicy"] == "Always"
+        assert all(each["ready"] for each in states)
+
+
+async def test_the_page_answers_through_the_gateway(mesh: Mesh) -> None:
+    async with traffic.Client(mesh.gateway()) as client:
+        page = await client.get(traffic.PAGE)
+        versions = await client.versions(10)
+
+    assert page.status == 200
+    assert "The Comedy of Errors" in page.text
+    assert versions == {"v1": 10}
+
+
+async def test_a_rule_changes_routing_at_once(mesh: Mesh) -> None:
+    async with traffic.Client(mesh.gateway()) as client:
+        mesh.apply(RULES / "reviews-jason-v2.yaml")
+        seconds = await worlds.until("v2 for jason", lambda: only(client, "v2", "jason"), PROMPT * 5)
+
+        assert await client.versions(10) == {"v1": 10}
+        assert await client.versions(10, user="jason") == {"v2": 10}
+    assert seconds <= PROMPT
+
+
+def test_every_proxy_has_what_the_api_server_says(mesh: Mesh) -> None:
+    assert check.differences(mesh.cluster) == []
+
+
+def test_the_rule_carries_a_status(mesh: Mesh) -> None:
+    deadline = time.monotonic() + 20
+    while "conditions" not in (found := virtual_service(mesh)).get("status", {}):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+    assert {each["status"] for each in found["status"]["conditions"] if each["type"] == "Reconciled"} <= {"True"}
+
+
+def virtual_service(mesh: Mesh) -> dict[str, dict[str, list[dict[str, str]]]]:
+    found: dict[str, dict[str, list[dict[str, str]]]] = mesh.cluster.get("virtualservice", "reviews", "-n", DEMO)
+    return found
+
+
+def test_istioctl_says_that_proxies_are_synced(mesh: Mesh) -> None:
+    told = mesh.istioctl("proxy-status")
+
+    assert told.returncode == 0, told.stderr
+    for name in [*mesh.pods(DEMO), *mesh.pods(INGRESS)]:
+        line = next((line for line in told.stdout.splitlines() if line.startswith(name)), "")
+        assert "SYNCED" in line, told.stdout
+
+
+async def test_deleting_the_rule_restores_what_was(mesh: Mesh) -> None:
+    async with traffic.Client(mesh.gateway()) as client:
+        mesh.delete(RULES / "reviews-jason-v2.yaml")
+        await worlds.until("all versions for jason", lambda: several(client, "jason"), PROMPT * 5)
+        mesh.apply(RULES / "reviews-v1.yaml")
+        await worlds.until("v1 for jason", lambda: only(client, "v1", "jason"), PROMPT * 5)
+
+
+async def only(client: traffic.Client, version: str, user: str) -> bool:
+    return dict(await client.versions(4, user=user)) == {version: 4}
+
+
+async def several(client: traffic.Client, user: str) -> bool:
+    return len(await client.versions(9, user=user)) == 3
+
+
+async def test_killing_one_istiod_of_two_fails_no_request(mesh: Mesh) -> None:
+    pod = mesh.cluster.get("pods", "-n", SYSTEM, "-l", "app=istiod")["items"][0]
+    async with traffic.Client(mesh.gateway()) as client, traffic.Load(client=client, path=traffic.PAGE) as load:
+        await load.more(50)
+        meshes.kill("istiod", pod["metadata"]["uid"])
+        await load.more(100)
+        mesh.cluster.kubectl("scale", "deployment/reviews-v1", "-n", DEMO, "--replicas=2")
+        mesh.rolled_out(DEMO)
+        await load.more(100)
+
+    assert load.failed == []
+    restarts = json.loads(mesh.cluster.kubectl("get", "pod", pod["metadata"]["name"], "-n", SYSTEM, "-o", "json"))
+    assert restarts["status"]["containerStatuses"][0]["restartCount"] >= 1
+    assert check.differences(mesh.cluster) == []
