@@ -29,6 +29,7 @@ class Code(Enum):
     MISSING_FIELD = "M0006"
     FILE_TOO_LARGE = "M0007"
     DUPLICATE_OBJECT = "M0008"  # the same object stands in two places; the first by file name serves
+    UNWATCHED = "M0009"  # a kind cannot be listed or watched; the objects known of it stay
     WEIGHT_SUM = "M0101"
     UNKNOWN_SUBSET = "M0102"
     UNKNOWN_HOST = "M0103"

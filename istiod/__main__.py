@@ -1,4 +1,4 @@
-"""The program ``istiod``: reads flags once, builds the parts (app) and runs them until SIGTERM."""
+"""The program ``istiod``: reads flags and environment once, builds the parts (app) and runs them until SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,43 +6,86 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from istiod import app, features
 from istiod.features import Features
-from istiod.settings import Settings
+from istiod.settings import DEFAULT_REVISION, ClusterSettings, Settings
+from istiod.supervision import SettingsError, say
 from wire import names
+
+_FALSE = ("false", "0", "no")
 
 
 def parser() -> argparse.ArgumentParser:
     """Istio's flag names where Istio has the flag (pilot-discovery)."""
     top = argparse.ArgumentParser(prog="istiod", description="Istio's control plane driving stock Envoy.")
     commands = top.add_subparsers(dest="command", required=True)
-    discovery = commands.add_parser("discovery", help="serve configuration to proxies")
+    discovery = commands.add_parser(
+        "discovery",
+        help="serve configuration to proxies",
+        description="Serve configuration to proxies: from a Kubernetes cluster, or from folders of YAML (--configDir), "
+        "where nothing is listened on that no flag names. An empty address leaves a server off.",
+    )
     add = discovery.add_argument
     add("--configDir", action="append", default=[], metavar="DIR", help="folder of YAML; may stand several times")
+    add(
+        "--kubeconfig", metavar="FILE", help="how to reach the cluster; else KUBECONFIG, else the pod's service account"
+    )
     add("--grpcAddr", default="", metavar="HOST:PORT", help="plaintext xDS, on loopback only (Istio: 15010)")
-    add("--mtlsAddr", default="", metavar="HOST:PORT", help="xDS over mTLS (15011)")
-    add("--secureGRPCAddr", default="", metavar="HOST:PORT", help="certificate service, TLS and token (15012)")
-    add("--monitoringAddr", default="", metavar="HOST:PORT", help="readiness and debug pages (15014)")
-    add("--caDir", default="", metavar="DIR", help="where the root's key and certificate are kept")
+    add("--mtlsAddr", metavar="HOST:PORT", help="xDS over mTLS (cluster: :15011)")
+    add("--secureGRPCAddr", metavar="HOST:PORT", help="certificate service, TLS and token (cluster: :15012)")
+    add("--httpAddr", metavar="HOST:PORT", help="readiness and debug pages (cluster: :8080)")
+    add("--monitoringAddr", metavar="HOST:PORT", help="the same (cluster: :15014)")
+    add("--httpsAddr", metavar="HOST:PORT", help="webhooks (cluster: :15017)")
+    add("--caDir", default="", metavar="DIR", help="where the root's key and certificate are kept (not in a cluster)")
     add("--tokenKey", default="", metavar="FILE", help="public key of the signer of workload tokens, PEM")
-    add("--trustDomain", default=names.DEFAULT_TRUST_DOMAIN, metavar="NAME")
+    add(
+        "--trustDomain",
+        default=names.DEFAULT_TRUST_DOMAIN,
+        metavar="NAME",
+        help="in a cluster the mesh's ConfigMap wins",
+    )
     return top
 
 
-def settings_of(arguments: argparse.Namespace, chosen: Features | None = None) -> Settings:
-    """The frozen settings that the flags and the feature variables say."""
+def settings_of(
+    arguments: argparse.Namespace, chosen: Features | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """The frozen settings that the flags, the feature variables and the environment say."""
+    cluster = not arguments.configDir
+
+    def address(said: str | None, port: str) -> str:
+        return said if said is not None else port if cluster else ""
+
     return Settings(
         config_dirs=tuple(arguments.configDir),
         grpc_address=arguments.grpcAddr,
-        mtls_address=arguments.mtlsAddr,
-        ca_address=arguments.secureGRPCAddr,
-        monitoring_address=arguments.monitoringAddr,
+        mtls_address=address(arguments.mtlsAddr, ":15011"),
+        ca_address=address(arguments.secureGRPCAddr, ":15012"),
+        monitoring_address=address(arguments.monitoringAddr, ":15014"),
+        http_address=address(arguments.httpAddr, ":8080"),
+        https_address=address(arguments.httpsAddr, ":15017"),
         ca_dir=arguments.caDir,
         token_key=arguments.tokenKey,
         trust_domain=arguments.trustDomain,
         features=chosen or Features(),
+        cluster=cluster_settings(arguments.kubeconfig, environment or {}),
+    )
+
+
+def cluster_settings(kubeconfig: str | None, environment: Mapping[str, str]) -> ClusterSettings:
+    """What Istio's chart tells istiod through its environment."""
+    said = environment.get
+    return ClusterSettings(
+        kubeconfig=kubeconfig or said("KUBECONFIG", ""),
+        pod_name=said("POD_NAME") or "istiod",
+        namespace=said("POD_NAMESPACE") or names.ROOT_NAMESPACE,
+        revision=said("REVISION") or DEFAULT_REVISION,
+        injection_webhook=said("INJECTION_WEBHOOK_CONFIG_NAME", ""),
+        validation_webhook=said("VALIDATION_WEBHOOK_CONFIG_NAME", ""),
+        custom_host=said("ISTIOD_CUSTOM_HOST", ""),
+        leader_election=said("ENABLE_LEADER_ELECTION", "true").lower() not in _FALSE,
     )
 
 
@@ -50,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 after SIGTERM or SIGINT, 1 with one line on stderr where the settings can't work."""
     chosen, problems = features.read(os.environ)
     for problem in problems:
-        app.say(f"istiod: {problem}")
-    settings = settings_of(parser().parse_args(argv), chosen)
+        say(f"istiod: {problem}")
+    settings = settings_of(parser().parse_args(argv), chosen, os.environ)
     try:
         asyncio.run(app.run(settings))
-    except app.SettingsError as error:
-        print(f"istiod: {error}", file=sys.stderr)  # noqa: T201 (a program's last word)
+    except SettingsError as error:
+        say(f"istiod: {error}")
         return 1
     return 0
 

@@ -7,95 +7,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import gc
 import logging
-import pathlib
 import signal
-import socket
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from crds import core, diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.meta import Object
+from istiod import addresses
+from istiod.admission import Injection
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
 from istiod.ads.server import AdsServer, ProxyStatus
-from istiod.ca import authority, keystore, tokens
+from istiod.ca import authority
 from istiod.ca import server as ca_server
 from istiod.ca.serving import ServingCertificate
 from istiod.config.store import ConfigStore
 from istiod.debug import server as debug_server
 from istiod.debug.findings import Findings
 from istiod.envoy import blame
+from istiod.folders import Folders
 from istiod.mesh import mesh_config
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
-from istiod.watch import directory
-from istiod.watch.files import FileSet
+from istiod.source import Source
+from istiod.supervision import Lines, Running, SettingsError, now, say
+from webhook import server as webhooks
+from webhook import tls
+from webhook.values import Surroundings
 
-RESTART_DELAY: Final = 1.0
-"""Seconds before a part that failed is started again."""
 _SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
 """What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
-_LAST_PORT: Final = 65_535
-SILENCE: Final = 60.0
-"""Seconds for which the same line is not said again: what comes and goes must not fill the log."""
 REJECTIONS_PERIOD: Final = 1.0
 """Seconds between two looks at what proxies refuse, while they refuse something."""
 GENERATIONS: Final = (50_000, 20, 20)
 """When the garbage collector looks: Python's 700, 10, 10 are for programs that make garbage with cycles. Ours makes
 hardly any, and spent about a tenth of the CPU of a first configuration on looking for it."""
-_LOG = logging.getLogger(__name__)
-
-
-class SettingsError(Exception):
-    """The settings can't work; the message says which and why."""
-
-
-def now() -> dt.datetime:
-    """The wall clock, aware."""
-    return dt.datetime.now(dt.UTC)
-
-
-async def supervise(name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """Run a part for ever: one that fails is logged with its traceback and started again, the others go on."""
-    while True:
-        try:
-            await part()
-        except Exception:  # noqa: BLE001 (a bug in one part must not take the running mesh down; it is logged whole)
-            _LOG.exception("%s failed; it starts again in %s s", name, RESTART_DELAY)
-        await asyncio.sleep(RESTART_DELAY)
-
-
-def say(line: str) -> None:
-    """One line for the operator, on standard error."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 (findings are for people and for grep, not log records)
-
-
-class Lines:
-    """Lines for the operator, each at most once in SILENCE seconds (fault FT17)."""
-
-    def __init__(self, emit: Callable[[str], None], clock: Callable[[], float]) -> None:
-        self._emit = emit
-        self._clock = clock
-        self._said: dict[str, float] = {}
-
-    def say(self, line: str) -> None:
-        """Say it, unless it was said just now."""
-        now = self._clock()
-        self._said = {known: at for known, at in self._said.items() if now < at + SILENCE}
-        if line not in self._said:
-            self._said[line] = now
-            self._emit(line)
 
 
 def syncz(status: ProxyStatus, moment: float, *, pending: bool) -> Mapping[str, Any]:
@@ -126,21 +77,32 @@ class ControlPlane:
     """All parts of one process, made but not started."""
 
     def __init__(self, settings: Settings) -> None:
+        """Make the parts; inside the event loop.
+
+        Raises:
+            SettingsError: there is no way to the source.
+        """
         self._settings = settings
-        self._files = FileSet()
+        self._source = make_source(settings)
         self._store = ConfigStore(features=settings.features)
-        self._findings = Findings(self._files.position, Lines(say, time.monotonic).say)
+        self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
+        self._injection = Injection(
+            self._store,
+            lambda found: self._findings.replace("injection", found),
+            Surroundings(
+                revision=settings.cluster.revision,
+                native_sidecars=settings.features.native_sidecars,
+                openshift=settings.features.openshift,
+            ),
+            settings.cluster.namespace,
+        )
         self._refused = asyncio.Event()
+        self._ads: AdsServer | None = None
         self._pipeline = Pipeline(
             self._store,
-            lambda found: self._findings.replace("mesh", (*found, *self._of_trust_domain())),
+            self._report,
             clock=time.monotonic,
-        )
-        self._ads = AdsServer(
-            self._pipeline,
-            time.monotonic,
-            authenticator=Authenticator(frozenset((settings.trust_domain,))),
-            settings=AdsSettings(on_refusal=self._refused.set),
+            pods_known=self._source.pods_known,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -149,43 +111,53 @@ class ControlPlane:
         Raises:
             SettingsError: an address can't be bound, or keys can't be read.
         """
-        async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as stack:
-            try:
-                await self._open_servers(stack, tasks)
-            except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
-                raise SettingsError(str(error)) from error
-            running = [
-                tasks.create_task(supervise("watch", self._watch)),
-                tasks.create_task(supervise("pipeline", self._pipeline.run)),
-                tasks.create_task(supervise("rejections", self._report_rejections)),
-            ]
-            await stop.wait()
-            for task in running:
-                task.cancel()
+        async with contextlib.AsyncExitStack() as outer:
+            outer.push_async_callback(self._source.close)
+            async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as stack:
+                running = Running(tasks)
+                running.start(self._open(stack, running), "start")
+                await stop.wait()
+                running.cancel()
+
+    async def _open(self, stack: contextlib.AsyncExitStack, running: Running) -> None:
+        """Say how we are, begin to read, then serve. The CA of a cluster may take as long as its API server does.
+
+        Raises:
+            SettingsError: an address can't be bound, or keys can't be read.
+        """
+        try:
+            await self._open_pages(stack)
+            running.supervise("watch", self._watch)
+            running.supervise("pipeline", self._pipeline.run)
+            running.supervise("rejections", self._report_rejections)
+            await self._open_streams(stack, running)
+        except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
+            raise SettingsError(str(error)) from error
+
+    def _report(self, found: tuple[Diagnostic, ...]) -> None:
+        """What the mesh found at a change; the injector looks at its settings then, also while no pod is made."""
+        self._findings.replace("mesh", (*found, *self._of_trust_domain()))
+        if self._settings.https_address:
+            self._injection.config()
 
     def _of_trust_domain(self) -> Iterator[Diagnostic]:
         """A finding where the mesh's settings name another trust domain than the CA issues identities of."""
-        issued, context = self._settings.trust_domain, self._pipeline.context
+        issued, context = self._source.trust_domain, self._pipeline.context
         if context is None or not self._settings.mtls_address:
             return
         if (named := context.model.settings.trust_domain) != issued:
-            message = f"trustDomain {named} is not {issued}, which the CA issues (--trustDomain): mTLS fails"
+            cure = "istiod has to be restarted" if self._settings.kubernetes else "see --trustDomain"
+            message = f"trustDomain {named} is not {issued}, which the CA issues ({cure}): mTLS fails"
             yield diagnostic.error(Code.BAD_VALUE, mesh_config.KEY, mesh_config.FIELD, message)
 
     async def _watch(self) -> None:
-        await directory.watch(
-            self._settings.config_dirs,
-            self._store,
-            lambda found: self._findings.replace("source", found),
-            self._opened,
-            self._files,
-        )
+        await self._source.follow(self._store, lambda found: self._findings.replace("source", found), self._opened)
 
     async def _report_rejections(self) -> None:
         """Keep the findings about what proxies refuse; looks only while there are any."""
         await self._refused.wait()
         self._refused.clear()
-        while rejections := self._ads.rejections():
+        while self._ads is not None and (rejections := self._ads.rejections()):
             found = [finding for r in rejections for finding in blame.findings(r.resource, r.error)]
             self._findings.replace("proxies", tuple(found))
             await asyncio.sleep(REJECTIONS_PERIOD)
@@ -199,91 +171,101 @@ class ControlPlane:
         gc.freeze()
         say(f"istiod: ready, {len(tuple(self._store.keys()))} objects")
 
-    async def _open_servers(self, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
+    async def _open_pages(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
-        for address in (settings.monitoring_address, settings.ca_address, settings.mtls_address, settings.grpc_address):
-            require_port(address)
-        if settings.monitoring_address:
-            runner = await debug_server.serve(settings.monitoring_address, self._pages())
+        everywhere = (settings.ca_address, settings.mtls_address, settings.grpc_address, settings.https_address)
+        pages = tuple(dict.fromkeys(filter(None, (settings.monitoring_address, settings.http_address))))
+        for address in (*pages, *everywhere):
+            addresses.require_port(address)
+        for address in pages:
+            runner = await debug_server.serve(address, self._pages())
             stack.push_async_callback(runner.cleanup)
-        if settings.ca_address or settings.mtls_address:
-            await self._open_secure(stack, tasks)
         if settings.grpc_address:
             auth.require_loopback(settings.grpc_address)
-            require_free(settings.grpc_address)
+        for address in filter(None, everywhere):
+            addresses.require_free(address)
+
+    async def _open_streams(self, stack: contextlib.AsyncExitStack, running: Running) -> None:
+        """What proxies talk to. Trust domains are known only once the CA is."""
+        settings = self._settings
+        secure = settings.kubernetes or settings.ca_address or settings.mtls_address or settings.https_address
+        ca = await self._source.authority() if secure else None
+        self._ads = AdsServer(
+            self._pipeline,
+            time.monotonic,
+            authenticator=Authenticator(frozenset((self._source.trust_domain,))),
+            settings=AdsSettings(on_refusal=self._refused.set),
+        )
+        if ca is not None:
+            await self._open_secure(ca, self._ads, stack, running)
+        if settings.grpc_address:
             self._ads.add_plaintext(settings.grpc_address)
         await self._ads.start()
         stack.push_async_callback(self._ads.stop)
+        for name, part in self._source.parts():
+            running.supervise(name, part)
 
-    async def _open_secure(self, stack: contextlib.AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
+    async def _open_secure(
+        self, ca: authority.Authority, ads: AdsServer, stack: contextlib.AsyncExitStack, running: Running
+    ) -> None:
         settings = self._settings
-        if not settings.ca_dir or not settings.token_key:
-            raise SettingsError("--secureGRPCAddr and --mtlsAddr need --caDir and --tokenKey")
-        for address in filter(None, (settings.ca_address, settings.mtls_address)):
-            require_free(address)
-        ca = keystore.load_or_create(keystore.Folder(pathlib.Path(settings.ca_dir)), settings.trust_domain, now())
-        serving = ServingCertificate(ca, now)
-        renewal = tasks.create_task(supervise("renewal of the serving certificate", serving.renew_forever))
-        stack.callback(renewal.cancel)
-        verifier = tokens.LocalTokenVerifier(public_key(settings.token_key), settings.trust_domain, now)
-        service = ca_server.CertificateService(ca, verifier, now)
+        serving = ServingCertificate(ca, now, self._source.names())
+        running.supervise("renewal of the serving certificate", serving.renew_forever)
+        if settings.https_address:
+            await self._open_webhooks(serving, stack)
         if settings.ca_address:
-            server = await ca_server.start(settings.ca_address, service, serving.credentials(client_certificates=False))
+            service = ca_server.CertificateService(ca, self._source.verifier(), now)
+            address = addresses.bindable(settings.ca_address)
+            server = await ca_server.start(address, service, serving.credentials(client_certificates=False))
             stack.push_async_callback(server.stop)
         if settings.mtls_address:
-            self._ads.add_mtls(settings.mtls_address, serving.credentials(client_certificates=True))
+            ads.add_mtls(addresses.bindable(settings.mtls_address), serving.credentials(client_certificates=True))
+
+    async def _open_webhooks(self, serving: ServingCertificate, stack: contextlib.AsyncExitStack) -> None:
+        def chain() -> bytes:
+            return serving.material.certificate + serving.material.chain
+
+        context = tls.context(serving.material.key, chain())
+        serving.listen(lambda: tls.load(context, serving.material.key, chain()))
+        sources = webhooks.Sources(
+            ready=lambda: self._pipeline.ready and self._injection.config() is not None,
+            config=self._injection.config,
+            annotations=self._injection.annotations,
+        )
+        running = await webhooks.serve(self._settings.https_address, context, sources)
+        stack.push_async_callback(running.close)
 
     def _syncz(self) -> list[Mapping[str, Any]]:
         moment, pending = time.monotonic(), self._pipeline.pending
-        return [syncz(status, moment, pending=pending) for status in self._ads.status()]
+        proxies = self._ads.status() if self._ads is not None else ()
+        return [syncz(status, moment, pending=pending) for status in proxies]
+
+    def _waiting(self) -> tuple[str, ...]:
+        """What is missing before anybody is served, a line each."""
+        if not self._pipeline.ready:
+            return tuple(self._source.waiting()) or ("the mesh: being built",)
+        return () if self._ads is not None else (*self._source.waiting(), "the CA: being read")
 
     def _pages(self) -> debug_server.Sources:
         return debug_server.Sources(
-            ready=lambda: self._pipeline.ready,
+            waiting=self._waiting,
             findings=self._findings.current,
             syncz=self._syncz,
             configz=lambda: [shown(item) for item in self._store.snapshot()],
         )
 
 
-def require_port(address: str) -> None:
-    """See that HOST:PORT ends with a port; "" is no server.
+def make_source(settings: Settings) -> Source:
+    """The folder or the cluster that the settings name.
 
     Raises:
-        ValueError: it does not.
+        SettingsError: there is no way to it.
     """
-    port = address.rpartition(":")[2]
-    if address and not (port.isascii() and port.isdecimal() and int(port) <= _LAST_PORT):
-        raise ValueError(f"{address}: {port!r} is no port from 0 to {_LAST_PORT}")
+    if not settings.kubernetes:
+        return Folders(settings)
+    from istiod.cluster import Cluster  # noqa: PLC0415 (kopf takes a second and 40 MB, only where it is needed)
 
-
-def require_free(address: str) -> None:
-    """See that HOST:PORT can be bound: gRPC's own complaint is several lines long, and does not give the reason.
-
-    Raises:
-        OSError: it is taken, or not ours.
-    """
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host.strip("[]"), int(port)), family=family).close()
-    except OSError as error:
-        raise OSError(error.errno, f"{address}: {error.strerror}") from error
-
-
-def public_key(path: str) -> ec.EllipticCurvePublicKey:
-    """The token signer's public key from a PEM file.
-
-    Raises:
-        SettingsError: the file can't be read or holds no elliptic-curve public key.
-    """
-    try:
-        key = serialization.load_pem_public_key(pathlib.Path(path).read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise SettingsError(f"--tokenKey {path}: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise SettingsError(f"--tokenKey {path}: no elliptic-curve public key")
-    return key
+    return Cluster(settings)
 
 
 async def run(settings: Settings) -> None:
@@ -292,8 +274,6 @@ async def run(settings: Settings) -> None:
     Raises:
         SettingsError: the settings can't work.
     """
-    if not settings.config_dirs:
-        raise SettingsError("--configDir is needed: a folder of YAML is the only source yet")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     gc.set_threshold(*GENERATIONS)
     stop = asyncio.Event()

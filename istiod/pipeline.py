@@ -50,14 +50,21 @@ class Pipeline:
 
     ``report`` gets the mesh's findings after each build; ``clock`` is monotonic, in seconds. ``opened`` is False until
     the sources have listed everything once; nobody is served before, since an empty answer would empty the proxies.
+    ``pods_known``: the source knows every pod there is, so a proxy has to be one of them.
     """
 
     def __init__(
-        self, store: ConfigStore, report: Callable[[tuple[Diagnostic, ...]], None], clock: Callable[[], float]
+        self,
+        store: ConfigStore,
+        report: Callable[[tuple[Diagnostic, ...]], None],
+        clock: Callable[[], float],
+        *,
+        pods_known: bool = False,
     ) -> None:
         self._store = store
         self._report = report
         self._clock = clock
+        self._pods_known = pods_known
         self._compiler = Compiler()
         self._context: MeshContext | None = None
         self._members: dict[int, _Member] = {}
@@ -150,9 +157,9 @@ class Pipeline:
 
         Raises:
             RuntimeError: called before ``ready``.
-            RefusedError: the proxy claims to be a pod of another service account.
+            RefusedError: the proxy is not the pod that it claims to be.
         """
-        if self._context is not None and (reason := claims.refusal(self._context, proxy)):
+        if self._context is not None and (reason := claims.refusal(self._context, proxy, pods_known=self._pods_known)):
             raise RefusedError(reason)
         member = _Member(proxy, on_target, self._target(proxy), lambda: None)
         self._members[id(member)] = member

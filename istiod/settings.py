@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from istiod.features import DEFAULTS, Features
 from wire import names
+
+DEFAULT_REVISION = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """What a control plane in Kubernetes is told: who it is, and which part of the cluster is its own."""
+
+    kubeconfig: str = ""
+    """A file; "" is the pod's own service account."""
+    pod_name: str = "istiod"
+    namespace: str = names.ROOT_NAMESPACE
+    """The namespace that it runs in, which is the mesh's root namespace."""
+    revision: str = DEFAULT_REVISION
+    injection_webhook: str = ""
+    """Name of the MutatingWebhookConfiguration; "" is Istio's name for the revision."""
+    validation_webhook: str = ""
+    custom_host: str = ""
+    """More names for the serving certificate, separated by commas (ISTIOD_CUSTOM_HOST)."""
+    leader_election: bool = True
+
+    def named(self, name: str) -> str:
+        """An object's name for this revision: ``istio``, or ``istio-<rev>``."""
+        return name if self.revision in ("", DEFAULT_REVISION) else f"{name}-{self.revision}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that is not an object in the mesh. An address is HOST:PORT; "" leaves that server off.
 
-    ``ca_dir`` keeps the root's key and certificate; ``token_key`` is the public key (PEM file) that signs the tokens of
-    a mesh without Kubernetes.
+    Without ``config_dirs`` a Kubernetes API is the source. ``ca_dir`` keeps the root's key and certificate;
+    ``token_key`` is the public key (PEM file) that signs the tokens of a mesh without Kubernetes.
     """
 
     config_dirs: tuple[str, ...]
@@ -25,7 +49,17 @@ class Settings:
     """Certificate service over TLS with a token (15012)."""
     monitoring_address: str = ""
     """Readiness and debug pages over HTTP (15014)."""
+    http_address: str = ""
+    """The same once more, where Istio's probes look (8080)."""
+    https_address: str = ""
+    """Webhooks (15017)."""
     ca_dir: str = ""
     token_key: str = ""
     trust_domain: str = names.DEFAULT_TRUST_DOMAIN
     features: Features = DEFAULTS
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+
+    @property
+    def kubernetes(self) -> bool:
+        """Whether a Kubernetes API is the source."""
+        return not self.config_dirs

@@ -1,4 +1,4 @@
-"""Where the CA's key material lives, behind one interface: a folder here; a Kubernetes Secret beside it later.
+"""Where the CA's key material lives: a folder, or a Secret, which istiod.kube reads and makes.
 
 File names are those of Istio's plugged-in CA (secret ``cacerts``), so that a user's own intermediate can be put there.
 """
@@ -10,6 +10,7 @@ import datetime as dt
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from istiod.ca import authority
@@ -57,10 +58,7 @@ class Folder:
             between = chain.read_bytes() if chain.exists() else b""
         except OSError as error:
             raise authority.AuthorityError(f"cannot read the CA's folder: {error}") from error
-        # A plugged-in CA's cert-chain.pem begins with the CA's own certificate, as Istio documents it.
-        if certificate.strip() != roots.strip() and certificate.strip() not in between:
-            between = certificate.rstrip() + b"\n" + between
-        return authority.Material(certificate=certificate, key=key, chain=between, roots=roots)
+        return _material(certificate, key, between, roots)
 
     def store(self, material: authority.Material) -> None:
         """As KeyStore. Each file is replaced atomically and readable by its owner only."""
@@ -72,6 +70,30 @@ class Folder:
             write_private(self._path / CERTIFICATE, material.certificate)
         except OSError as error:
             raise authority.AuthorityError(f"cannot write the CA's folder: {error}") from error
+
+
+def unpack(parts: Mapping[str, bytes], name: str) -> authority.Material:
+    """The material in a Secret of Istio's, by file name: ``istio-ca-secret``, or the user's own ``cacerts``.
+
+    Raises:
+        authority.AuthorityError: a part is missing.
+    """
+    if missing := [key for key in (CERTIFICATE, KEY) if not parts.get(key)]:
+        raise authority.AuthorityError(f"Secret {name} has no {' and no '.join(missing)}")
+    roots = parts.get(ROOTS) or parts[CERTIFICATE]  # Istio's own secret leaves it empty: the CA is the root
+    return _material(parts[CERTIFICATE], parts[KEY], parts.get(CHAIN, b""), roots)
+
+
+def pack(material: authority.Material) -> Mapping[str, bytes]:
+    """The inverse of ``unpack``."""
+    return {CERTIFICATE: material.certificate, KEY: material.key, CHAIN: material.chain, ROOTS: material.roots}
+
+
+def _material(certificate: bytes, key: bytes, chain: bytes, roots: bytes) -> authority.Material:
+    """A plugged-in CA's cert-chain.pem begins with the CA's own certificate, as Istio documents it."""
+    if certificate.strip() != roots.strip() and certificate.strip() not in chain:
+        chain = certificate.rstrip() + b"\n" + chain
+    return authority.Material(certificate=certificate, key=key, chain=chain, roots=roots)
 
 
 def load_or_create(store: KeyStore, organization: str, now: dt.datetime) -> authority.Authority:

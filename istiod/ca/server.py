@@ -50,7 +50,7 @@ class CertificateService:
     async def create_certificate(
         self, request: ca_pb2.IstioCertificateRequest, context: Context
     ) -> ca_pb2.IstioCertificateResponse:
-        """The chain for the caller's own identity; UNAUTHENTICATED or INVALID_ARGUMENT with the reason otherwise."""
+        """The chain for the caller's own identity; else UNAUTHENTICATED, UNAVAILABLE or INVALID_ARGUMENT."""
         identity = await self._authenticate(context)
         ttl = _ttl(request.validity_duration)
         try:
@@ -63,7 +63,10 @@ class CertificateService:
         token = _bearer(context.invocation_metadata() or ())
         if not token:
             await _abort(context, grpc.StatusCode.UNAUTHENTICATED, "no bearer token in the metadata 'authorization'")
-        identity = await self._verifier.verify(token)
+        try:
+            identity = await self._verifier.verify(token)
+        except protocols.UnavailableError as error:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, str(error))
         if identity is None:
             await _abort(context, grpc.StatusCode.UNAUTHENTICATED, "the token proves no identity for this mesh")
         return identity

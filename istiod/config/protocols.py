@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, Protocol
 
+from istiod.config.kubernetes import Event, Resource
 from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from wire.spiffe import Identity
@@ -18,6 +19,10 @@ OnTarget = Callable[[ResourceSet, Changed | None], None]
 
 class RefusedError(Exception):
     """The proxy may not have configuration; the message says why."""
+
+
+class UnavailableError(Exception):
+    """What has to be asked does not answer now; the message says what. The caller is to come again."""
 
 
 class Subscription(Protocol):
@@ -49,5 +54,40 @@ class TokenVerifier(Protocol):
     """Decides whose a service-account token is (features row O4)."""
 
     async def verify(self, token: str) -> Identity | None:
-        """The identity that the token proves for audience ``istio-ca``, or None if it proves none."""
+        """The identity that the token proves for audience ``istio-ca``, or None if it proves none.
+
+        Raises:
+            UnavailableError: whoever knows cannot be asked now.
+        """
+        ...
+
+
+class Stopper(Protocol):
+    """A future's side that a watch needs: what ends it when set (``asyncio.Future``)."""
+
+    def done(self) -> bool:
+        """Whether the watch is to end."""
+        ...
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Call back when it is."""
+        ...
+
+    def remove_done_callback(self, callback: Callable[[Any], object], /) -> int:
+        """Forget a callback."""
+        ...
+
+
+class ObjectApi(Protocol):
+    """What the watch asks of a Kubernetes API."""
+
+    def events(self, resource: Resource, stop: Stopper) -> AsyncGenerator[Event]:
+        """One pass: the listing of a resource, ``Verb.LISTED``, then what happens until the watch breaks off.
+
+        It ends quietly where the listing or the watch has to begin anew (a lost connection, 410), and when ``stop`` is
+        set.
+
+        Raises:
+            ApiError: the API server refused or failed.
+        """
         ...

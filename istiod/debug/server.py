@@ -15,7 +15,8 @@ from crds.diagnostic import Diagnostic
 class Sources:
     """Where the pages' values come from. Each is called per request; ``json`` ones give what JSON can hold."""
 
-    ready: Callable[[], bool]
+    waiting: Callable[[], Sequence[str]]
+    """What is missing before anybody is served, a line each; nothing means ready."""
     findings: Callable[[], Sequence[Diagnostic]]
     syncz: Callable[[], Sequence[Mapping[str, Any]]]
     configz: Callable[[], Sequence[Mapping[str, Any]]]
@@ -39,7 +40,9 @@ def application(sources: Sources) -> web.Application:
     """The pages: /ready, /debug/diagnosticsz, /debug/syncz, /debug/configz, and /debug/list of them."""
 
     async def ready(_: web.Request) -> web.Response:
-        return web.Response(text="ok") if sources.ready() else web.Response(status=503, text="not yet listed")
+        missing = sources.waiting()
+        text = "".join(f"waiting for {line}\n" for line in missing)
+        return web.Response(status=503, text=text) if missing else web.Response(text="ok")
 
     async def diagnosticsz(_: web.Request) -> web.Response:
         return web.json_response([rendered(d) for d in sources.findings()])
@@ -72,5 +75,5 @@ async def serve(address: str, sources: Sources) -> web.AppRunner:
     host, _, port = address.rpartition(":")
     runner = web.AppRunner(application(sources), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host or None, int(port)).start()
+    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
     return runner

@@ -11,14 +11,18 @@ from istiod.mesh.context import MeshContext
 from wire import spiffe
 
 
-def refusal(context: MeshContext, proxy: Proxy) -> str:
-    """Why the proxy may not be served, naming both accounts; "" if it may, and always without a proved identity."""
+def refusal(context: MeshContext, proxy: Proxy, *, pods_known: bool = False) -> str:
+    """Why the proxy may not be served, naming both sides; "" if it may, and always without a proved identity."""
     proved = proxy.peer.identity
     name = (proxy.node.namespace, proxy.node.name)
     pod = context.backends.pods.get(name)
-    if proved is None or pod is None:
+    if proved is None:
         return ""
+    if pod is None:
+        return f"there is no pod {'/'.join(name)} that {proved} could be" if pods_known else ""
     account = spiffe.parse(pod.identity).service_account
-    if account == proved.service_account:
-        return ""
-    return f"pod {'/'.join(name)} runs as service account {account}, the certificate is of {proved}"
+    if account != proved.service_account:
+        return f"pod {'/'.join(name)} runs as service account {account}, the certificate is of {proved}"
+    if pods_known and pod.addresses and not set(proxy.node.addresses) & set(pod.addresses):
+        return f"pod {'/'.join(name)} has {', '.join(pod.addresses)}, the node claims {', '.join(proxy.node.addresses)}"
+    return ""

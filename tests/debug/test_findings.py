@@ -55,10 +55,14 @@ async def test_pages_show_readiness_and_findings() -> None:
         "mesh", (error(Code.UNKNOWN_SUBSET, KEY, "spec.http[0]", "no subset v9"), error(Code.UNREADABLE, None, "", "x"))
     )
     sources = server.Sources(
-        ready=lambda: state["ready"], findings=findings.current, syncz=lambda: [{"proxy": "a"}], configz=list
+        waiting=lambda: () if state["ready"] else ("pods: being listed",),
+        findings=findings.current,
+        syncz=lambda: [{"proxy": "a"}],
+        configz=list,
     )
     async with TestClient(TestServer(server.application(sources))) as client:
-        assert (await client.get("/ready")).status == 503
+        early = await client.get("/ready")
+        assert (early.status, await early.text()) == (503, "waiting for pods: being listed\n")
         state["ready"] = True
         assert (await client.get("/ready")).status == 200
         listed = await (await client.get("/debug/diagnosticsz")).json()

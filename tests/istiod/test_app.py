@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,13 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from crds.parse import parse
 from istiod import __main__ as program
-from istiod import app
+from istiod import app, folders, supervision
 from istiod.ads.server import ProxyStatus
 from istiod.ca import tokens
 from istiod.config.proxy import Peer, Proxy
 from istiod.settings import Settings
 from tests.ads.real_envoy import until
+from tests.webhook.reviews import patched, pod, review
 from wire import names, node
 
 SERVICE = """
@@ -93,10 +95,11 @@ async def test_all_servers_answer_until_told_to_stop(tmp_path: Path, capsys: pyt
         ({"grpc_address": "10.0.0.1:15010"}, "loopback only"),
         ({"grpc_address": "127.0.0.1:99999"}, "'99999' is no port from 0 to 65535"),
         ({"monitoring_address": "127.0.0.1:http"}, "'http' is no port"),
-        ({"mtls_address": "127.0.0.1:0", "ca_dir": ""}, "need --caDir and --tokenKey"),
+        ({"mtls_address": "127.0.0.1:0", "ca_dir": ""}, "need --caDir"),
+        ({"mtls_address": "127.0.0.1:0", "token_key": ""}, "need --tokenKey"),
         ({"ca_address": "127.0.0.1:0", "token_key": "absent.pem"}, "--tokenKey absent.pem"),
     ],
-    ids=["plaintext for strangers", "no such port", "no number", "no keys", "no such key"],
+    ids=["plaintext for strangers", "no such port", "no number", "no keys", "no signer", "no such key"],
 )
 async def test_settings_that_cannot_work_are_one_line(tmp_path: Path, change: dict[str, str], message: str) -> None:
     made = with_keys(tmp_path)
@@ -107,12 +110,10 @@ async def test_settings_that_cannot_work_are_one_line(tmp_path: Path, change: di
         await app.run(settings)
 
 
-async def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rsa.pem").write_text("no key")
     with pytest.raises(app.SettingsError, match="tokenKey"):
-        app.public_key(str(tmp_path / "rsa.pem"))
-    with pytest.raises(app.SettingsError, match="--configDir is needed"):
-        await app.run(Settings(config_dirs=()))
+        folders.public_key(str(tmp_path / "rsa.pem"))
 
 
 def test_of_a_secret_the_debug_page_shows_only_that_it_exists() -> None:
@@ -128,7 +129,7 @@ def test_of_a_secret_the_debug_page_shows_only_that_it_exists() -> None:
 async def test_a_part_that_fails_starts_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(app, "RESTART_DELAY", 0.001)
+    monkeypatch.setattr(supervision, "RESTART_DELAY", 0.001)
     runs = 0
     again = asyncio.Event()
 
@@ -139,7 +140,7 @@ async def test_a_part_that_fails_starts_again(
             raise ValueError("once")
         again.set()
 
-    task = asyncio.create_task(app.supervise("a part", part))
+    task = asyncio.create_task(supervision.supervise("a part", part))
     await asyncio.wait_for(again.wait(), 5)
     task.cancel()
     assert "a part failed" in caplog.text
@@ -154,10 +155,29 @@ def test_istiods_flags_become_settings() -> None:
     assert (settings.grpc_address, settings.ca_dir, settings.mtls_address) == ("127.0.0.1:15010", "keys", "")
 
 
-def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1() -> None:
-    run = subprocess.run([sys.executable, "-m", "istiod", "discovery"], capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert run.stderr.strip() == "istiod: --configDir is needed: a folder of YAML is the only source yet"
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "istiod: no --kubeconfig, and no service account: this is no pod"),
+        (
+            ("--kubeconfig", "/absent"),
+            "istiod: --kubeconfig /absent: FileNotFoundError(2, 'No such file or directory')",
+        ),
+    ],
+    ids=["no cluster", "no such file"],
+)
+def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1(flags: tuple[str, ...], message: str) -> None:
+    command = [sys.executable, "-m", "istiod", "discovery", *flags]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin"})
+    assert (run.returncode, run.stderr.strip()) == (1, message)
+
+
+def test_in_a_cluster_servers_listen_where_istios_do() -> None:
+    settings = program.settings_of(program.parser().parse_args(["discovery"]), environment={"REVISION": "canary"})
+    assert settings.kubernetes
+    assert (settings.http_address, settings.monitoring_address, settings.https_address) == (":8080", ":15014", ":15017")
+    assert (settings.ca_address, settings.mtls_address, settings.grpc_address) == (":15012", ":15011", "")
+    assert settings.cluster.named("istio") == "istio-canary"
 
 
 async def finding(session: aiohttp.ClientSession, url: str, code: str) -> list[dict[str, str]]:
@@ -232,9 +252,59 @@ def test_nobody_is_settled_while_a_change_waits_to_be_pushed(*, pending: bool) -
 def test_a_line_is_said_once_a_minute() -> None:
     now = 0.0
     said: list[str] = []
-    lines = app.Lines(said.append, lambda: now)
+    lines = supervision.Lines(said.append, lambda: now)
     for now in (0.0, 30.0, 59.0, 61.0):
         lines.say("same")
         lines.say(f"other {now}")
     assert said.count("same") == 2
     assert len(said) == 6
+
+
+INJECTOR = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio-sidecar-injector, namespace: istio-system}}
+data:
+  values: |
+    {}
+"""
+
+
+async def test_webhooks_serve_with_the_settings_of_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = free_address()
+    (tmp_path / "config").mkdir()
+    rules = tmp_path / "config" / "injector.yaml"
+    rules.write_text(INJECTOR.format("{global: {hub: h, tag: 1, surprise: 2}}"))
+    settings = Settings(config_dirs=(str(tmp_path / "config"),), ca_dir=str(tmp_path / "ca"), https_address=address)
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.ControlPlane(settings).run(stop))
+    trust = ssl.create_default_context()
+    async with asyncio.timeout(30):
+        await until((tmp_path / "ca" / "root-cert.pem").exists, "a root")
+        trust.load_verify_locations(tmp_path / "ca" / "root-cert.pem")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as client:
+            url = f"https://localhost:{address.rpartition(':')[2]}"
+
+            async def image() -> str:  # "" while there is no answer
+                try:
+                    async with client.post(f"{url}/inject?timeout=10s", json=review(pod())) as answer:
+                        said = await answer.json()
+                except aiohttp.ClientConnectionError:
+                    return ""
+                if not said["response"]["allowed"]:
+                    return ""
+                return str(patched(pod(), said)["spec"]["containers"][1]["image"])
+
+            async def shown(wanted: str) -> bool:
+                return await image() == wanted
+
+            await until(lambda: shown("h/proxyv2:1"), "the first settings")
+            rules.write_text(INJECTOR.format("{global: {hub: h, tag: 2}}"))
+            await until(lambda: shown("h/proxyv2:2"), "the changed settings")
+            rules.write_text(INJECTOR.format("{global: {hub: 7}}"))  # unreadable: the last good settings stay
+            await until(lambda: "data.values.global.hub" in capsys.readouterr().err, "a finding")
+            assert await image() == "h/proxyv2:2"
+    stop.set()
+    await running

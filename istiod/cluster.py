@@ -1,0 +1,186 @@
+"""A mesh in Kubernetes: the parts that only a cluster has, made from one client and wired to each other.
+
+The watch feeds the store; the CA's key is in a Secret; the API server judges tokens; and one of all replicas, the
+leader, writes what belongs to the cluster. Imports kopf: app makes it only where Kubernetes is the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from crds.diagnostic import Position
+from crds.key import ConfigKey
+from crds.parse import parse
+from istiod.ca import keystore
+from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
+from istiod.config.kubernetes import NOT_FOUND, ApiError
+from istiod.config.protocols import TokenVerifier
+from istiod.config.store import ConfigStore
+from istiod.kube import credentials, secrets
+from istiod.kube.client import KubernetesClient
+from istiod.kube.lease import Candidate, Leader
+from istiod.kube.root_certificates import RootCertificates
+from istiod.kube.token_review import TokenReviewVerifier
+from istiod.kube.webhooks import Ours, WebhookBundles
+from istiod.mesh import mesh_config
+from istiod.settings import Settings
+from istiod.source import Report
+from istiod.supervision import Part, SettingsError, now, say
+from istiod.watch import kinds
+from istiod.watch.kubernetes import ClusterWatch
+from istiod.watch.objects import ObjectSet, Place
+from wire import names
+
+OWN_SECRET: Final = "istio-ca-secret"  # noqa: S105 (a name)
+PLUGGED_IN: Final = "cacerts"
+SECRET_TYPE: Final = "istio.io/ca-root"  # noqa: S105 (a type)
+RETRY: Final = 2.0
+"""Seconds between attempts to read what the start needs."""
+MESH_CONFIG: Final = "istio"
+INJECTOR: Final = "istio-sidecar-injector"
+VALIDATOR: Final = "istio-validator"
+
+
+class Cluster:
+    """The source of ``istiod discovery`` without --configDir; made inside the event loop."""
+
+    pods_known = True
+
+    def __init__(self, settings: Settings) -> None:
+        """Log in.
+
+        Raises:
+            SettingsError: there are no credentials for an API server.
+        """
+        self._own = settings.cluster
+        self.trust_domain = settings.trust_domain
+        try:
+            self._client = KubernetesClient(lambda: credentials.login(self._own.kubeconfig))
+        except credentials.LoginError as error:
+            raise SettingsError(str(error)) from error
+        self._problem = ""
+        self._roots = ""
+        mesh, injector = self._own.named(MESH_CONFIG), self._own.named(INJECTOR)
+        place = Place(
+            root_namespace=self._own.namespace,
+            revision=self._own.revision,
+            mesh_config=mesh,
+            config_maps=frozenset((mesh, injector)),
+        )
+        self.objects = ObjectSet(place)
+        self._watch: ClusterWatch | None = None
+        self._identity = f"{self._own.pod_name}-{uuid.uuid4()}"
+        self._everywhere = self._leader("istio-leader")
+        self._of_revision = self._leader(f"istio-leader-{self._own.revision}")
+
+    async def authority(self) -> Authority:
+        """The CA in the root namespace; waits for as long as the API server cannot be asked.
+
+        Raises:
+            SettingsError: a Secret is there, and what it holds cannot be used.
+        """
+        while True:
+            try:
+                self.trust_domain = await self._mesh_trust_domain()
+                found = Authority(await self._material())
+            except ApiError as error:
+                self._say_once(str(error))
+                await asyncio.sleep(RETRY)
+            except AuthorityError as error:
+                raise SettingsError(str(error)) from error
+            else:
+                self._problem, self._roots = "", found.roots
+                return found
+
+    def verifier(self) -> TokenVerifier:
+        """See Source."""
+        return TokenReviewVerifier(self._client, self.trust_domain)
+
+    async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:
+        """See Source."""
+        self._watch = ClusterWatch(self._client, self.objects, store, kinds.watched(self._own.namespace), report)
+        await self._watch.run(ready)
+
+    def position(self, key: ConfigKey, field: str) -> Position | None:
+        """See Source."""
+        del key, field
+        return None
+
+    def waiting(self) -> Sequence[str]:
+        """See Source."""
+        if self._problem:
+            return (self._problem,)
+        return self._watch.waiting() if self._watch is not None else ("the CA's Secret: being read",)
+
+    def names(self) -> tuple[str, ...]:
+        """As Istio's: the Service's names, with and without the revision, and what the operator adds."""
+        space, services = self._own.namespace, dict.fromkeys(("istiod", self._own.named("istiod"), "istiod-remote"))
+        found = [f"{name}.{space}{end}" for name in services for end in (".svc", ".svc.cluster.local", "")]
+        more = [name.strip() for name in self._own.custom_host.split(",") if name.strip()]
+        return (*found, f"istio-pilot.{space}.svc", *more, "localhost", "127.0.0.1", "::1")
+
+    def parts(self) -> Sequence[Part]:
+        """The elections, and what the leaders write."""
+        roots = RootCertificates(self._client, self._everywhere, lambda: self.objects.namespaces, lambda: self._roots)
+        bundles = WebhookBundles(self._client, self._of_revision, self._webhooks(), lambda: self._roots)
+        return (
+            ("election", self._everywhere.run),
+            ("election of the revision", self._of_revision.run),
+            ("watch of root certificates", roots.collection.follow),
+            ("writer of root certificates", roots.writer.run),
+            *((f"watch of webhooks {i}", one.follow) for i, one in enumerate(bundles.collections)),
+            ("writer of webhooks", bundles.writer.run),
+        )
+
+    async def close(self) -> None:
+        """See Source."""
+        await self._client.close()
+
+    def _leader(self, name: str) -> Leader:
+        candidate = Candidate(namespace=self._own.namespace, name=name, identity=self._identity)
+        return Leader(self._client, candidate, alone=not self._own.leader_election)
+
+    def _webhooks(self) -> Ours:
+        own = self._own
+        injection = own.injection_webhook or own.named(INJECTOR)
+        validation = own.validation_webhook or f"{own.named(VALIDATOR)}-{own.namespace}"
+        return Ours(revision=own.revision, names=frozenset((injection, validation)))
+
+    async def _mesh_trust_domain(self) -> str:
+        """The trust domain of the mesh's ConfigMap: the CA has to issue identities of it."""
+        path = f"/api/v1/namespaces/{self._own.namespace}/configmaps/{self._own.named(MESH_CONFIG)}"
+        try:
+            raw: Any = await self._client.request("get", path)
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return self.trust_domain
+            raise
+        head = {"apiVersion": "v1", "kind": "ConfigMap"}
+        store = ConfigStore()
+        item = parse(
+            {**head, "metadata": {"name": "istio", "namespace": names.ROOT_NAMESPACE}, "data": raw.get("data")}
+        )
+        if item.object is not None:
+            store.apply(item.object)
+        return mesh_config.read(store.snapshot(), None)[0].trust_domain
+
+    async def _material(self) -> Material:
+        """The user's own CA, or ours, which the first replica makes."""
+        space = self._own.namespace
+        for name in (PLUGGED_IN, OWN_SECRET):
+            if (found := await secrets.read(self._client, space, name)) is not None:
+                return keystore.unpack(found, name)
+        made = self_signed(self.trust_domain, now())
+        await secrets.create(self._client, space, OWN_SECRET, SECRET_TYPE, keystore.pack(made))
+        found = await secrets.read(self._client, space, OWN_SECRET)  # whoever was first
+        if found is None:
+            raise ApiError(f"Secret {space}/{OWN_SECRET} was deleted while it was made")
+        return keystore.unpack(found, OWN_SECRET)
+
+    def _say_once(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            say(f"istiod: waits for the API server: {problem}")

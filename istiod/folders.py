@@ -1,0 +1,95 @@
+"""A mesh without Kubernetes: folders of YAML, a folder for the CA, and tokens of a local signer."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from crds.diagnostic import Position
+from crds.key import ConfigKey
+from istiod.ca import keystore, serving, tokens
+from istiod.ca.authority import Authority, AuthorityError
+from istiod.config.protocols import TokenVerifier
+from istiod.config.store import ConfigStore
+from istiod.settings import Settings
+from istiod.source import Report
+from istiod.supervision import Part, SettingsError, now
+from istiod.watch import directory
+from istiod.watch.files import FileSet
+
+
+class Folders:
+    """The source of ``istiod discovery --configDir``."""
+
+    pods_known = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._files = FileSet()
+        self.trust_domain = settings.trust_domain
+
+    async def authority(self) -> Authority:
+        """See Source.
+
+        Raises:
+            SettingsError: no folder is given, or it cannot be used.
+        """
+        settings = self._settings
+        if not settings.ca_dir:
+            raise SettingsError("--secureGRPCAddr, --mtlsAddr and --httpsAddr need --caDir")
+        if not settings.token_key and (settings.ca_address or settings.mtls_address):
+            raise SettingsError("--secureGRPCAddr and --mtlsAddr need --tokenKey")
+        try:
+            return keystore.load_or_create(keystore.Folder(pathlib.Path(settings.ca_dir)), self.trust_domain, now())
+        except AuthorityError as error:
+            raise SettingsError(str(error)) from error
+
+    def verifier(self) -> TokenVerifier:
+        """See Source.
+
+        Raises:
+            SettingsError: the signer's key cannot be read.
+        """
+        return tokens.LocalTokenVerifier(public_key(self._settings.token_key), self.trust_domain, now)
+
+    async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:
+        """See Source."""
+        await directory.watch(self._settings.config_dirs, store, report, ready, self._files)
+
+    def position(self, key: ConfigKey, field: str) -> Position | None:
+        """See Source."""
+        return self._files.position(key, field)
+
+    def waiting(self) -> Sequence[str]:
+        """See Source."""
+        return ("not yet listed",)
+
+    def names(self) -> tuple[str, ...]:
+        """See Source."""
+        return serving.NAMES
+
+    def parts(self) -> Sequence[Part]:
+        """See Source."""
+        return ()
+
+    async def close(self) -> None:
+        """See Source."""
+
+
+def public_key(path: str) -> ec.EllipticCurvePublicKey:
+    """The token signer's public key from a PEM file.
+
+    Raises:
+        SettingsError: the file can't be read or holds no elliptic-curve public key.
+    """
+    try:
+        key = serialization.load_pem_public_key(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise SettingsError(f"--tokenKey {path}: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SettingsError(f"--tokenKey {path}: no elliptic-curve public key")
+    return key

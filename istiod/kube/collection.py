@@ -1,0 +1,70 @@
+"""A few objects of the API, kept current for a writer: what it compares its wishes with.
+
+The watch of the mesh (istiod.watch) is another thing: it feeds the store and decides what is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Final
+
+from istiod.config import backoff
+from istiod.config.kubernetes import ApiError, Event, Raw, Resource, Verb
+from istiod.config.protocols import ObjectApi
+
+_STEADY: Final = 20.0
+
+Name = tuple[str, str]
+"""Namespace and name."""
+
+
+class Collection:
+    """The objects of a resource by name, stripped by ``keep``. ``changed`` is called after each event."""
+
+    def __init__(
+        self, api: ObjectApi, resource: Resource, keep: Callable[[Raw], Raw], changed: Callable[[], None]
+    ) -> None:
+        self._api = api
+        self._resource = resource
+        self._keep = keep
+        self._changed = changed
+        self._seen: set[Name] = set()
+        self.items: dict[Name, Raw] = {}
+        self.listed = False
+        self.problem: ApiError | None = None
+
+    async def follow(self) -> None:
+        """Keep the objects current until cancelled; what is known stays while the API cannot be asked."""
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began, error = loop.time(), None
+            self._seen = set()
+            try:
+                async with contextlib.aclosing(self._api.events(self._resource, loop.create_future())) as events:
+                    async for event in events:
+                        self._take(event)
+            except ApiError as problem:
+                error = problem
+            self.problem = error
+            failures = 1 if loop.time() - began > _STEADY else failures + 1
+            await asyncio.sleep(backoff.delay(failures, error, random.random(), started=self.listed))  # noqa: S311
+
+    def _take(self, event: Event) -> None:
+        if event.verb is Verb.ALIVE:
+            return
+        if event.verb is Verb.LISTED:
+            self.items = {name: item for name, item in self.items.items() if name in self._seen}
+            self.listed = True
+        else:
+            metadata = event.item["metadata"]
+            name = (metadata.get("namespace", ""), metadata["name"])
+            self._seen.add(name)
+            if event.verb is Verb.DELETED:
+                self.items.pop(name, None)
+            else:
+                self.items[name] = self._keep(event.item)
+        self._changed()

@@ -1,0 +1,109 @@
+"""Service-account tokens, judged by the API server (TokenReview), for the certificate service (features row O4).
+
+The API server knows what no signature says: whether the pod and the account of a token still exist. An answer is used
+again for half a minute, never longer than the token lives, since an agent asks several times in a row (fault FT40).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import jwt
+
+from istiod.config.kubernetes import ApiError
+from istiod.config.protocols import UnavailableError
+from istiod.kube.client import KubernetesClient
+from wire import names
+from wire.spiffe import Identity
+
+MAX_TOKEN_CHARS: Final = 16_384
+DEADLINE: Final = 2.0
+KEPT: Final = 30.0
+"""Seconds for which an answer is used again."""
+REFUSED: Final = 5.0
+"""The same for a refusal: a token may be asked about before its pod is known everywhere."""
+MOST: Final = 10_000
+_PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
+_NAME: Final = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
+_USER: Final = re.compile(rf"system:serviceaccount:(?P<namespace>{_NAME}):(?P<account>{_NAME})", re.ASCII)
+
+
+def identity(status: Any, trust_domain: str, audience: str) -> Identity | None:
+    """Whom the status of a TokenReview proves. Pure.
+
+    A server that does not know audiences answers without any: that proves nothing for ours.
+    """
+    if not isinstance(status, dict) or status.get("authenticated") is not True or status.get("error"):
+        return None
+    if audience not in (status.get("audiences") or ()):
+        return None
+    user = _USER.fullmatch(str((status.get("user") or {}).get("username", "")))
+    return Identity(trust_domain, user["namespace"], user["account"]) if user else None
+
+
+class TokenReviewVerifier:
+    """A TokenVerifier that asks the API server."""
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        trust_domain: str,
+        audience: str = names.TOKEN_AUDIENCE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Ask through ``client``; identities get this trust domain; ``clock`` gives seconds of the epoch."""
+        self._client = client
+        self._trust_domain = trust_domain
+        self._audience = audience
+        self._clock = clock
+        self._known: dict[bytes, tuple[float, Identity | None]] = {}
+
+    async def verify(self, token: str) -> Identity | None:
+        """The identity that the token proves, or None.
+
+        Raises:
+            UnavailableError: the API server did not answer in time.
+        """
+        if len(token) > MAX_TOKEN_CHARS:
+            return None
+        digest = hashlib.sha256(token.encode()).digest()
+        until, known = self._known.get(digest, (0.0, None))
+        if self._clock() < until:
+            return known
+        found = await self._ask(token)
+        self._remember(digest, self._until(token, found), found)
+        return found
+
+    async def _ask(self, token: str) -> Identity | None:
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [self._audience]},
+        }
+        try:
+            answer = await self._client.request("post", _PATH, body, deadline=DEADLINE)
+        except ApiError as error:
+            raise UnavailableError(f"tokens cannot be reviewed now: {error}") from error
+        return identity(answer.get("status"), self._trust_domain, self._audience)
+
+    def _until(self, token: str, found: Identity | None) -> float:
+        now = self._clock()
+        if found is None:
+            return now + REFUSED
+        try:
+            expires = jwt.decode(token, options={"verify_signature": False, "verify_exp": False})["exp"]
+            return min(now + KEPT, float(expires))
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+            return now + REFUSED
+
+    def _remember(self, digest: bytes, until: float, found: Identity | None) -> None:
+        if len(self._known) >= MOST:
+            now = self._clock()
+            self._known = {key: value for key, value in self._known.items() if value[0] > now}
+        while len(self._known) >= MOST:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = (until, found)

@@ -1,0 +1,80 @@
+"""The caBundle of our webhook configurations: kept equal to the CA's roots (row A25; fault FT43).
+
+Ours are those that carry this revision's label and those with the names that the operator gave; revision tags carry the
+label too. Of a configuration only the webhooks are touched that call istiod.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from istiod.config.kubernetes import Raw, Resource
+from istiod.kube.client import JSON_PATCH, KubernetesClient
+from istiod.kube.collection import Collection
+from istiod.kube.lease import Leader
+from istiod.kube.writer import Write, Writer
+
+REVISION: Final = "istio.io/rev"
+GROUP: Final = "admissionregistration.k8s.io"
+_PATH: Final = f"/apis/{GROUP}/v1"
+KINDS: Final = tuple(
+    Resource(group=GROUP, version="v1", plural=f"{name.lower()}webhookconfigurations", kind=name, namespaced=False)
+    for name in ("Mutating", "Validating")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """Which configurations are this istiod's."""
+
+    revision: str
+    names: frozenset[str]
+
+
+def keep(raw: Raw) -> Raw:
+    """What is looked at of a configuration."""
+    metadata = raw["metadata"]
+    return {
+        "labels": metadata.get("labels") or {},
+        "resourceVersion": metadata.get("resourceVersion", ""),
+        "webhooks": [
+            {"name": one.get("name"), "clientConfig": one.get("clientConfig") or {}}
+            for one in raw.get("webhooks") or ()
+        ],
+    }
+
+
+def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str) -> list[dict[str, Any]]:
+    """The JSON patch that a configuration (as ``keep`` gives it) needs; empty where it is right, or not ours. Pure."""
+    said = item["labels"].get(REVISION)
+    if said != ours.revision and not (said is None and name in ours.names):
+        return []
+    bundle = base64.b64encode(roots.encode()).decode()
+    wrong = [i for i, one in enumerate(item["webhooks"]) if one["clientConfig"].get("caBundle") != bundle]
+    if not wrong:
+        return []
+    version = {"op": "test", "path": "/metadata/resourceVersion", "value": item["resourceVersion"]}
+    fields = [{"op": "add", "path": f"/webhooks/{i}/clientConfig/caBundle", "value": bundle} for i in wrong]
+    return [version, *fields]
+
+
+class WebhookBundles:
+    """Keeps the caBundle of our configurations equal to what ``roots`` gives."""
+
+    def __init__(self, client: KubernetesClient, leader: Leader, ours: Ours, roots: Callable[[], str]) -> None:
+        self._client = client
+        self._ours = ours
+        self._roots = roots
+        self.writer = Writer(leader, self._step)
+        self.collections = tuple(Collection(client, resource, keep, self.writer.wake) for resource in KINDS)
+
+    def _step(self) -> Iterator[Write]:
+        for resource, collection in zip(KINDS, self.collections, strict=True):
+            for (_, name), item in collection.items.items():
+                if body := patch(name, item, self._ours, self._roots()):
+                    path = f"{_PATH}/{resource.plural}/{name}"
+                    yield partial(self._client.request, "patch", path, body, kind=JSON_PATCH)

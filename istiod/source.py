@@ -1,0 +1,64 @@
+"""Where objects, keys and proofs come from: what app needs of a folder of YAML, or of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from crds.diagnostic import Diagnostic, Position
+from crds.key import ConfigKey
+from istiod.ca.authority import Authority
+from istiod.config.protocols import TokenVerifier
+from istiod.config.store import ConfigStore
+from istiod.supervision import Part
+
+Report = Callable[[tuple[Diagnostic, ...]], None]
+
+
+class Source(Protocol):
+    """One of the two worlds that a control plane can serve."""
+
+    pods_known: bool
+    """Whether every pod is known, so that a proxy that is none has no business here."""
+    trust_domain: str
+    """That of the CA; final once ``authority`` has answered."""
+
+    async def authority(self) -> Authority:
+        """The CA that all replicas share.
+
+        Raises:
+            SettingsError: it can never work as the settings are.
+        """
+        ...
+
+    def verifier(self) -> TokenVerifier:
+        """Who judges tokens; to be asked after ``authority``.
+
+        Raises:
+            SettingsError: there is nothing to judge them by.
+        """
+        ...
+
+    async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:
+        """Keep the store current until cancelled; ``ready`` is called when all has been read once."""
+        ...
+
+    def position(self, key: ConfigKey, field: str) -> Position | None:
+        """Where a field of an object stands in a file."""
+        ...
+
+    def waiting(self) -> Sequence[str]:
+        """What the start still waits for, a line each."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """Names by which clients reach our TLS servers."""
+        ...
+
+    def parts(self) -> Sequence[Part]:
+        """What else is to run."""
+        ...
+
+    async def close(self) -> None:
+        """End connections."""
+        ...

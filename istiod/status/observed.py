@@ -1,0 +1,35 @@
+"""What an object of Istio's API says of itself at the API server, beside what it means: for those who write status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from istiod.config.kubernetes import Raw, Resource
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """An object as it was last seen. ``status`` is its whole status; ``resource`` is where it is served."""
+
+    resource: Resource
+    uid: str
+    generation: int
+    resource_version: str
+    status: Json
+
+
+def observe(raw: Raw, resource: Resource) -> Observed:
+    """What an object says; whatever is malformed counts as absent."""
+    metadata, status = raw.get("metadata") or {}, raw.get("status")
+    generation = metadata.get("generation")
+    return Observed(
+        resource=resource,
+        uid=str(metadata.get("uid", "")),
+        generation=generation if isinstance(generation, int) else 0,
+        resource_version=str(metadata.get("resourceVersion", "")),
+        status=status if isinstance(status, Mapping) else {},
+    )

@@ -1,0 +1,81 @@
+"""How the parts of the process are kept running, and how it speaks to the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
+
+RESTART_DELAY: Final = 1.0
+"""Seconds before a part that failed is started again."""
+SILENCE: Final = 60.0
+"""Seconds for which the same line is not said again: what comes and goes must not fill the log."""
+_LOG = logging.getLogger(__name__)
+
+Part = tuple[str, Callable[[], Awaitable[None]]]
+"""A name for the log, and what runs until it is cancelled."""
+
+
+class SettingsError(Exception):
+    """The settings can't work; the message says which and why."""
+
+
+def now() -> dt.datetime:
+    """The wall clock, aware."""
+    return dt.datetime.now(dt.UTC)
+
+
+async def supervise(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """Run a part for ever: one that fails is logged with its traceback and started again, the others go on."""
+    while True:
+        try:
+            await part()
+        except Exception:  # noqa: BLE001 (a bug in one part must not take the running mesh down; it is logged whole)
+            _LOG.exception("%s failed; it starts again in %s s", name, RESTART_DELAY)
+        await asyncio.sleep(RESTART_DELAY)
+
+
+class Running:
+    """The tasks of the process, ended together."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, part: Coroutine[object, object, None], name: str) -> None:
+        """Run something once; its error ends the process."""
+        self._tasks.append(self._group.create_task(part, name=name))
+
+    def supervise(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part for ever."""
+        self.start(supervise(name, part), name)
+
+    def cancel(self) -> None:
+        """End all."""
+        for task in self._tasks:
+            task.cancel()
+
+
+def say(line: str) -> None:
+    """One line for the operator, on standard error."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (findings are for people and for grep, not log records)
+
+
+class Lines:
+    """Lines for the operator, each at most once in SILENCE seconds (fault FT17)."""
+
+    def __init__(self, emit: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def say(self, line: str) -> None:
+        """Say it, unless it was said just now."""
+        now = self._clock()
+        self._said = {known: at for known, at in self._said.items() if now < at + SILENCE}
+        if line not in self._said:
+            self._said[line] = now
+            self._emit(line)

@@ -1,0 +1,211 @@
+"""A Kubernetes API as the source of truth: one list-watch pass after the other for each kind (DESIGN section 6).
+
+Here is the loop only: what an event means is decided in istiod.watch.objects, how long to wait in config.backoff. An
+error ends the pass of its kind and nothing else. Nothing is ready before every kind has been listed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from crds import diagnostic
+from crds.diagnostic import Code, Diagnostic
+from crds.registry import Effect
+from istiod.config import backoff
+from istiod.config.kubernetes import FORBIDDEN, NOT_FOUND, ApiError, Event, Verb
+from istiod.config.protocols import ObjectApi
+from istiod.config.store import ConfigStore
+from istiod.watch import kinds
+from istiod.watch.files import Change
+from istiod.watch.kinds import WatchedKind
+from istiod.watch.objects import ObjectSet
+
+REPORT_PERIOD: Final = 0.2
+"""Seconds between two reports: findings of a thousand events in a row are told once."""
+STEADY: Final = 20.0
+"""Seconds for which a watch has to live to be no failure."""
+MISSES: Final = 2
+"""Listings in a row that have to say that a kind is gone before its objects are (a deleted CRD)."""
+_NAMERS: Final = (kinds.GATEWAY, kinds.DESTINATION_RULE)
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """One kind's watch."""
+
+    listed: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Future[None] | None = None
+    problem: ApiError | None = None
+    failures: int = 0
+    attempts: int = 0
+    misses: int = 0
+    passes: int = 0
+    heard: float = 0.0
+    complete: bool = False
+    """Whether the present pass has listed."""
+
+
+class ClusterWatch:
+    """Keeps a store equal to a cluster."""
+
+    def __init__(
+        self,
+        api: ObjectApi,
+        objects: ObjectSet,
+        store: ConfigStore,
+        watched: Iterable[WatchedKind],
+        report: Callable[[tuple[Diagnostic, ...]], None],
+    ) -> None:
+        """Follow ``watched`` through ``api``; ``report`` is given all findings when they changed."""
+        self._api = api
+        self._objects = objects
+        self._store = store
+        self._states = {kind: _State() for kind in watched}
+        self._report = report
+        self._told: tuple[Diagnostic, ...] = ()
+        self._wanted: frozenset[str] = frozenset()
+        self._credentials = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Follow all kinds until cancelled; ``ready`` is called once, when each has been listed."""
+        async with asyncio.TaskGroup() as tasks:
+            for kind, state in self._states.items():
+                follow = self._follow_secrets if kind.kind == kinds.SECRET else self._follow
+                tasks.create_task(follow(kind, state), name=f"watch of {kind.resource()}")
+            tasks.create_task(self._tell_forever(), name="findings of the watch")
+            for state in self._states.values():
+                await state.listed.wait()
+            ready()
+
+    def waiting(self) -> tuple[str, ...]:
+        """What the start still waits for, each with the reason where there is one."""
+        return tuple(
+            f"{kind.resource()}: {state.problem}" if state.problem else f"{kind.resource()}: being listed"
+            for kind, state in self._states.items()
+            if not state.listed.is_set()
+        )
+
+    def status(self) -> list[Mapping[str, Any]]:
+        """Each kind's watch, for a debug page: passes so far, seconds since the last sign of life, the last problem."""
+        now = time.monotonic()
+        return [
+            {
+                "kind": str(kind.resource()),
+                "listed": state.listed.is_set(),
+                "passes": state.passes,
+                "silent": round(now - state.heard, 1) if state.heard else None,
+                "problem": str(state.problem) if state.problem else None,
+            }
+            for kind, state in self._states.items()
+        ]
+
+    async def _follow(self, kind: WatchedKind, state: _State) -> None:
+        while True:
+            error = await self._pass(kind, state)
+            if error is not None and self._try_other_version(kind, state, error):
+                continue
+            state.problem = error
+            if error is not None:
+                self._settle_for_nothing(kind, state, error)
+            if state.stop is not None and state.stop.done():
+                continue  # we ended it ourselves, to list again
+            started = state.listed.is_set()
+            await asyncio.sleep(backoff.delay(state.failures, error, random.random(), started=started))  # noqa: S311
+
+    async def _follow_secrets(self, kind: WatchedKind, state: _State) -> None:
+        """Secrets are read only once something names one: then those, and the rest is never kept."""
+        for other, waited in self._states.items():
+            if other.kind in _NAMERS:
+                await waited.listed.wait()
+        if not self._wanted:
+            state.listed.set()
+            await self._credentials.wait()
+        await self._follow(kind, state)
+
+    async def _pass(self, kind: WatchedKind, state: _State) -> ApiError | None:
+        """One pass; the error that ended it, or None where it just ended."""
+        state.stop = asyncio.get_running_loop().create_future()
+        state.complete = False
+        state.passes += 1
+        began = asyncio.get_running_loop().time()
+        self._objects.begin(kind)
+        error = None
+        try:
+            async with contextlib.aclosing(self._api.events(kind.resource(state.attempts), state.stop)) as events:
+                async for event in events:
+                    state.heard = time.monotonic()
+                    self._take(kind, state, event)
+        except ApiError as problem:
+            error = problem
+        steady = state.complete and asyncio.get_running_loop().time() - began > STEADY
+        state.failures = 1 if steady else state.failures + 1
+        return error
+
+    def _take(self, kind: WatchedKind, state: _State, event: Event) -> None:
+        if event.verb is Verb.LISTED:
+            self._apply(self._objects.listed(kind))
+            state.complete, state.misses, state.problem = True, 0, None
+            state.listed.set()
+        elif event.verb is not Verb.ALIVE:
+            self._apply(self._objects.take(kind, event))
+        if kind.kind in _NAMERS:
+            self._want_secrets()
+
+    def _apply(self, change: Change) -> None:
+        for item in change.applied:
+            self._store.apply(item)
+        for key in change.removed:
+            self._store.remove(key)
+
+    def _want_secrets(self) -> None:
+        """A name more than the last listing of Secrets kept: list again."""
+        wanted = self._objects.credentials
+        if wanted <= self._wanted:
+            return
+        self._wanted = wanted
+        self._credentials.set()
+        for kind, state in self._states.items():
+            if kind.kind == kinds.SECRET and state.stop is not None and not state.stop.done():
+                state.stop.set_result(None)
+
+    def _try_other_version(self, kind: WatchedKind, state: _State, error: ApiError) -> bool:
+        """Whether a kind that was not found may be served under another of its versions."""
+        if error.status != NOT_FOUND:
+            return False
+        state.attempts += 1
+        if state.attempts % len(kind.info.versions) != 0:
+            return True
+        state.misses += 1
+        return False
+
+    def _settle_for_nothing(self, kind: WatchedKind, state: _State, error: ApiError) -> None:
+        """What a missing CRD, or a missing right to read it, means: see istiod.watch.kinds.WatchedKind."""
+        if error.status == NOT_FOUND and state.misses >= MISSES and kind.optional:
+            self._apply(self._objects.vanish(kind))
+        if error.status in (NOT_FOUND, FORBIDDEN) and kind.optional:
+            state.listed.set()
+
+    async def _tell_forever(self) -> None:
+        while True:
+            findings = (*self._objects.diagnostics, *self._problems())
+            if findings != self._told:
+                self._told = findings
+                self._report(findings)
+            await asyncio.sleep(REPORT_PERIOD)
+
+    def _problems(self) -> Iterator[Diagnostic]:
+        for kind, state in self._states.items():
+            if state.problem is not None and not _harmless(kind, state.problem):
+                kept = "what is known of it stays" if state.listed.is_set() else "nothing is served before it is listed"
+                yield diagnostic.error(Code.UNWATCHED, None, "", f"{state.problem}; {kept}")
+
+
+def _harmless(kind: WatchedKind, problem: ApiError) -> bool:
+    """Whether nobody misses anything: there is no CRD of a kind that has no effect anyway."""
+    return problem.status == NOT_FOUND and kind.optional and kind.info.effect is Effect.NOT_YET

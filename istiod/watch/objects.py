@@ -1,0 +1,257 @@
+"""The objects of a cluster, without I/O: events in; objects to apply, keys to remove and findings out.
+
+Rules: what a pass has not seen when its listing ends is gone. An object with an error keeps its last good version. An
+event about a deletion counts only for the object that we know (by uid). Objects of namespaces that are not looked at
+are known and not served. Policies of a namespace that goes away go last (fault FT28). Of Secrets only those are kept
+that a gateway or a rule names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from crds.diagnostic import Diagnostic, Severity
+from crds.key import SECURITY, ConfigKey
+from crds.meta import Object
+from crds.parse import parse
+from istiod.config.kubernetes import Event, Raw, Verb
+from istiod.config.store import Kind
+from istiod.mesh import credentials
+from istiod.status.observed import Observed, observe
+from istiod.watch import kinds, selection
+from istiod.watch.files import Change
+from istiod.watch.kinds import WatchedKind
+from istiod.watch.strip import strip
+
+_KEPT: Final = "; its last good version keeps serving"
+_NAMERS: Final = frozenset((kinds.GATEWAY, kinds.DESTINATION_RULE))
+_NAMES: Final = ("credentialName", "caCertCredentialName", "credentialNames")
+_NOTHING: Final = Change()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Which part of the cluster is ours: the root namespace, the revision, and the ConfigMaps that we read."""
+
+    root_namespace: str
+    revision: str
+    mesh_config: str
+    config_maps: frozenset[str]
+
+
+class ObjectSet:
+    """All objects of the watched kinds. Each method says what an event means for the store."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._uids: dict[Kind, dict[ConfigKey, str]] = {}
+        self._seen: dict[Kind, set[ConfigKey]] = {}
+        self._good: dict[ConfigKey, Object] = {}
+        self._serving: set[ConfigKey] = set()
+        self._findings: dict[ConfigKey, tuple[Diagnostic, ...]] = {}
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._ending: set[str] = set()
+        self._lingering: dict[str, set[ConfigKey]] = {}
+        self._pods: Counter[str] = Counter()
+        self._selectors: selection.Selectors = ()
+        self._named: dict[ConfigKey, frozenset[str]] = {}
+        self.observed: dict[ConfigKey, Observed] = {}
+        """Objects of Istio's API as they were last seen, in all namespaces."""
+        self.changes = 0
+        """Counts events that changed a finding or an observed object."""
+
+    def begin(self, kind: WatchedKind) -> None:
+        """A pass begins."""
+        self._seen[kind.kind] = set()
+
+    def take(self, kind: WatchedKind, event: Event) -> Change:
+        """An event of a pass: PRESENT, CHANGED or DELETED."""
+        key = _key(kind, event.item)
+        if event.verb is Verb.DELETED:
+            known = self._uids.get(kind.kind, {}).get(key)
+            return self._drop(kind.kind, (key,)) if known in (_uid(event.item), None) else _NOTHING
+        if event.verb is Verb.PRESENT:
+            self._seen.setdefault(kind.kind, set()).add(key)
+        if not self._concerns_us(kind, key, event.item):
+            return self._drop(kind.kind, (key,))
+        return self._put(kind, key, event.item)
+
+    def listed(self, kind: WatchedKind) -> Change:
+        """The listing is complete: what it did not hold is gone."""
+        return self._drop(kind.kind, tuple(self._uids.get(kind.kind, {}).keys() - self._seen.pop(kind.kind, set())))
+
+    def vanish(self, kind: WatchedKind) -> Change:
+        """The kind itself is gone, and all its objects with it."""
+        return self._drop(kind.kind, tuple(self._uids.get(kind.kind, ())))
+
+    @property
+    def credentials(self) -> frozenset[str]:
+        """Names of the Secrets that objects name, in whichever namespace."""
+        short = {credentials.bare(name).rpartition("/")[2] for names in self._named.values() for name in names}
+        bare = {name.removesuffix(credentials.CA_SUFFIX) for name in short}
+        return frozenset(short | bare | {name + credentials.CA_SUFFIX for name in short})
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """All findings about single objects that are looked at."""
+        return tuple(found for key, all_of in self._findings.items() if self.visible(key) for found in all_of)
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces that are looked at and stay, by name."""
+        return tuple(sorted(name for name in self._namespaces if name not in self._ending and self._looked_at(name)))
+
+    def visible(self, key: ConfigKey) -> bool:
+        """Whether an object is in a namespace that is looked at, or in none."""
+        return not key.namespace or self._looked_at(key.namespace)
+
+    def _looked_at(self, namespace: str) -> bool:
+        if not self._selectors or namespace == self._place.root_namespace:
+            return True
+        labels = self._namespaces.get(namespace)
+        return labels is not None and selection.selected(self._selectors, labels)
+
+    def _concerns_us(self, kind: WatchedKind, key: ConfigKey, raw: Raw) -> bool:
+        if kind.kind == kinds.CONFIG_MAP:
+            return key.name in self._place.config_maps
+        if kind.kind == kinds.SECRET:
+            return key.name in self.credentials
+        return not kind.ours or selection.of_revision(raw, self._place.revision)
+
+    def _put(self, kind: WatchedKind, key: ConfigKey, raw: Raw) -> Change:
+        uids = self._uids.setdefault(kind.kind, {})
+        before, uids[key] = uids.get(key), _uid(raw)
+        if before is None and kind.kind == kinds.POD:
+            self._pods[key.namespace] += 1
+        elif before is not None and before != uids[key]:
+            self._good.pop(key, None)  # another object of this name: the old one's last good version is not its own
+        self._lingering.get(key.namespace, set()).discard(key)
+        if kind.ours:
+            self.observed[key] = observe(raw, kind.resource())
+            self.changes += 1
+        self._parse(key, strip(key.kind, raw))
+        return self._settle((key, *self._effects(kind.kind, key, raw)))
+
+    def _parse(self, key: ConfigKey, raw: Raw) -> None:
+        parsed = parse(raw)
+        findings = parsed.diagnostics
+        if parsed.object is not None:
+            self._good[key] = parsed.object
+        elif key in self._good:
+            findings = tuple(_with_kept(finding) for finding in findings)
+        if findings != self._findings.get(key, ()):
+            self.changes += 1
+            self._findings.pop(key, None)
+            if findings:
+                self._findings[key] = findings
+
+    def _effects(self, kind: Kind, key: ConfigKey, raw: Raw) -> Iterable[ConfigKey]:
+        """What an object that came or changed means for others; the keys whose place in the mesh may differ."""
+        if kind == kinds.NAMESPACE:
+            metadata = raw.get("metadata") or {}
+            (self._ending.add if metadata.get("deletionTimestamp") else self._ending.discard)(key.name)
+            labels = metadata.get("labels") or {}
+            if self._namespaces.get(key.name) != labels:
+                self._namespaces[key.name] = labels
+                return self._all(key.name) if self._selectors else ()
+        elif kind == kinds.CONFIG_MAP and key.name == self._place.mesh_config:
+            return self._select(raw)
+        elif kind in _NAMERS:
+            self._named[key] = frozenset(_named(raw.get("spec")))
+        return ()
+
+    def _select(self, config_map: Raw | None) -> Iterable[ConfigKey]:
+        before, self._selectors = self._selectors, selection.selectors(config_map, self._selectors)
+        if before == self._selectors:
+            return ()
+        self.changes += 1
+        return self._all()
+
+    def _all(self, namespace: str = "") -> Iterable[ConfigKey]:
+        return [key for key in self._good if key.namespace and namespace in ("", key.namespace)]
+
+    def _drop(self, kind: Kind, keys: Iterable[ConfigKey]) -> Change:
+        """Objects are gone, each at once or, of policies in a namespace that goes away, after its last pod."""
+        gone: list[ConfigKey] = []
+        for key in keys:
+            if self._uids.get(kind, {}).pop(key, None) is None:
+                continue
+            if key.group == SECURITY and key.namespace in self._ending and self._pods[key.namespace] > 0:
+                self._lingering.setdefault(key.namespace, set()).add(key)
+                continue
+            gone.extend((key, *self._after(kind, key)))
+        return self._settle(tuple(gone), gone=True) if gone else _NOTHING
+
+    def _after(self, kind: Kind, key: ConfigKey) -> Iterator[ConfigKey]:
+        """What goes with an object that is gone."""
+        if kind == kinds.POD:
+            self._pods[key.namespace] -= 1
+            if self._pods[key.namespace] <= 0:
+                del self._pods[key.namespace]
+                yield from self._lingering.pop(key.namespace, ())
+        elif kind == kinds.NAMESPACE:
+            self._namespaces.pop(key.name, None)
+            self._ending.discard(key.name)
+            yield from self._lingering.pop(key.name, ())
+        elif kind in _NAMERS:
+            self._named.pop(key, None)
+
+    def _settle(self, keys: Iterable[ConfigKey], *, gone: bool = False) -> Change:
+        """The change that brings the store to what these objects are now."""
+        applied: list[Object] = []
+        removed: list[ConfigKey] = []
+        for key in keys:
+            if gone:
+                self._forget(key)
+            item = self._good.get(key) if self.visible(key) else None
+            if item is not None:
+                self._serving.add(key)
+                applied.append(item)
+            elif key in self._serving:
+                self._serving.discard(key)
+                removed.append(key)
+        if gone and any((key.group, key.kind) == kinds.CONFIG_MAP for key in removed):
+            rest = self._deselected(removed)
+            return Change(applied=(*applied, *rest.applied), removed=(*removed, *rest.removed))
+        return Change(applied=tuple(applied), removed=tuple(removed))
+
+    def _deselected(self, removed: Iterable[ConfigKey]) -> Change:
+        """The mesh's ConfigMap is gone, and its selectors with it."""
+        if any(key.name == self._place.mesh_config for key in removed):
+            return self._settle(self._select(None))
+        return _NOTHING
+
+    def _forget(self, key: ConfigKey) -> None:
+        self._good.pop(key, None)
+        known = self._findings.pop(key, None), self.observed.pop(key, None)
+        if known != (None, None):
+            self.changes += 1
+
+
+def _key(kind: WatchedKind, raw: Raw) -> ConfigKey:
+    metadata = raw["metadata"]
+    return ConfigKey(kind.info.group, kind.info.kind, metadata.get("namespace", ""), metadata["name"])
+
+
+def _uid(raw: Raw) -> str:
+    return str(raw["metadata"].get("uid", ""))
+
+
+def _with_kept(finding: Diagnostic) -> Diagnostic:
+    return replace(finding, message=finding.message + _KEPT) if finding.severity is Severity.ERROR else finding
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The credentials that a spec names, at whatever depth."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if name in _NAMES:
+                yield from (part,) if isinstance(part, str) else (one for one in part or () if isinstance(one, str))
+            else:
+                yield from _named(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _named(part)
