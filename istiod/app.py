@@ -34,7 +34,7 @@ from istiod.folders import Folders
 from istiod.mesh import mesh_config
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
-from istiod.source import Source
+from istiod.source import Source, View
 from istiod.supervision import Lines, Running, SettingsError, now, say
 from webhook import server as webhooks
 from webhook import tls
@@ -202,7 +202,7 @@ class ControlPlane:
             self._ads.add_plaintext(settings.grpc_address)
         await self._ads.start()
         stack.push_async_callback(self._ads.stop)
-        for name, part in self._source.parts():
+        for name, part in self._source.parts(self._view()):
             running.supervise(name, part)
 
     async def _open_secure(
@@ -245,6 +245,14 @@ class ControlPlane:
         if not self._pipeline.ready:
             return tuple(self._source.waiting()) or ("the mesh: being built",)
         return () if self._ads is not None else (*self._source.waiting(), "the CA: being read")
+
+    def _view(self) -> View:
+        return View(
+            ready=lambda: self._pipeline.ready,
+            findings=self._findings.current,
+            version=lambda: self._findings.version,
+            serving=self._store.has,
+        )
 
     def _pages(self) -> debug_server.Sources:
         return debug_server.Sources(

@@ -23,11 +23,13 @@ from istiod.kube import credentials, secrets
 from istiod.kube.client import KubernetesClient
 from istiod.kube.lease import Candidate, Leader
 from istiod.kube.root_certificates import RootCertificates
+from istiod.kube.status_writer import Sources as StatusSources
+from istiod.kube.status_writer import StatusWriter
 from istiod.kube.token_review import TokenReviewVerifier
 from istiod.kube.webhooks import Ours, WebhookBundles
 from istiod.mesh import mesh_config
 from istiod.settings import Settings
-from istiod.source import Report
+from istiod.source import Report, View
 from istiod.supervision import Part, SettingsError, now, say
 from istiod.watch import kinds
 from istiod.watch.kubernetes import ClusterWatch
@@ -122,10 +124,11 @@ class Cluster:
         more = [name.strip() for name in self._own.custom_host.split(",") if name.strip()]
         return (*found, f"istio-pilot.{space}.svc", *more, "localhost", "127.0.0.1", "::1")
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self, view: View) -> Sequence[Part]:
         """The elections, and what the leaders write."""
         roots = RootCertificates(self._client, self._everywhere, lambda: self.objects.namespaces, lambda: self._roots)
         bundles = WebhookBundles(self._client, self._of_revision, self._webhooks(), lambda: self._roots)
+        statuses = StatusWriter(self._client, self._everywhere, self._statuses(view), now)
         return (
             ("election", self._everywhere.run),
             ("election of the revision", self._of_revision.run),
@@ -133,6 +136,7 @@ class Cluster:
             ("writer of root certificates", roots.writer.run),
             *((f"watch of webhooks {i}", one.follow) for i, one in enumerate(bundles.collections)),
             ("writer of webhooks", bundles.writer.run),
+            ("writer of statuses", statuses.writer.run),
         )
 
     async def close(self) -> None:
@@ -142,6 +146,16 @@ class Cluster:
     def _leader(self, name: str) -> Leader:
         candidate = Candidate(namespace=self._own.namespace, name=name, identity=self._identity)
         return Leader(self._client, candidate, alone=not self._own.leader_election)
+
+    def _statuses(self, view: View) -> StatusSources:
+        objects = self.objects
+        return StatusSources(
+            ready=view.ready,
+            version=lambda: (view.version(), objects.changes),
+            observed=lambda: ((key, one) for key, one in objects.observed.items() if objects.visible(key)),
+            findings=view.findings,
+            serving=view.serving,
+        )
 
     def _webhooks(self) -> Ours:
         own = self._own

@@ -16,7 +16,7 @@ from istiod.ca.authority import Authority, AuthorityError
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.settings import Settings
-from istiod.source import Report
+from istiod.source import Report, View
 from istiod.supervision import Part, SettingsError, now
 from istiod.watch import directory
 from istiod.watch.files import FileSet
@@ -72,8 +72,9 @@ class Folders:
         """See Source."""
         return serving.NAMES
 
-    def parts(self) -> Sequence[Part]:
+    def parts(self, view: View) -> Sequence[Part]:
         """See Source."""
+        del view
         return ()
 
     async def close(self) -> None:

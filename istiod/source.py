@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from crds.diagnostic import Diagnostic, Position
@@ -13,6 +14,19 @@ from istiod.config.store import ConfigStore
 from istiod.supervision import Part
 
 Report = Callable[[tuple[Diagnostic, ...]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the rest of the process knows, for those parts of a source that tell users of it.
+
+    ``version`` counts changes of ``findings``; ``ready`` is whether the mesh has been built.
+    """
+
+    ready: Callable[[], bool]
+    findings: Callable[[], Sequence[Diagnostic]]
+    version: Callable[[], int]
+    serving: Callable[[ConfigKey], bool]
 
 
 class Source(Protocol):
@@ -55,8 +69,8 @@ class Source(Protocol):
         """Names by which clients reach our TLS servers."""
         ...
 
-    def parts(self) -> Sequence[Part]:
-        """What else is to run."""
+    def parts(self, view: View) -> Sequence[Part]:
+        """What else is to run, once ``authority`` has answered."""
         ...
 
     async def close(self) -> None:

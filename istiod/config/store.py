@@ -84,6 +84,10 @@ class ConfigStore:
         for objects in self._kinds.values():
             yield from objects
 
+    def has(self, key: ConfigKey) -> bool:
+        """Whether an object is in the store."""
+        return key in self._kinds.get((key.group, key.kind), {})
+
     def snapshot(self) -> ConfigSnapshot:
         """The objects as they are now; later changes do not reach it."""
         for kind, objects in self._kinds.items():

@@ -25,6 +25,8 @@ class Findings:
         self._emit = emit
         self._parts: dict[str, tuple[Diagnostic, ...]] = {}
         self._given: dict[str, tuple[Diagnostic, ...]] = {}
+        self.version = 0
+        """Counts changes."""
 
     def replace(self, part: str, found: tuple[Diagnostic, ...]) -> None:
         """Take all findings of a part as they are now; emits those that were not there before.
@@ -36,6 +38,7 @@ class Findings:
         self._given[part] = found
         before = set(self._parts.get(part, ()))
         now = tuple(dict.fromkeys(self._placed(diagnostic) for diagnostic in found))
+        self.version += now != self._parts.get(part, ())
         self._parts[part] = now
         for diagnostic in now:
             if diagnostic not in before:
