@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from crds import duration
+from wire import names
 
 _WHOLE: Final = 100.0
 _LONGEST: Final = timedelta(days=1)
@@ -34,6 +35,8 @@ class Features:
     """PLATFORM=openshift: users of pods come from ranges of their namespace."""
     gateway_handshake: timedelta = timedelta(seconds=15)
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
+    dns_domain: str = names.DEFAULT_DNS_DOMAIN
+    """The flag ``--domain``: what names of Services end with after ``svc.``."""
 
 
 DEFAULTS: Final = Features()

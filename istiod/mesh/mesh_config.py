@@ -68,7 +68,7 @@ _OF_PROXIES = (
 def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
     """The settings of a snapshot, with findings; ``previous`` (or Istio's defaults) where they cannot be read."""
     found, diagnostics = _read(snapshot, previous)
-    return replace(found, features=snapshot.features), diagnostics
+    return replace(found, features=snapshot.features, dns_domain=snapshot.features.dns_domain), diagnostics
 
 
 def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
