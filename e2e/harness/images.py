@@ -31,6 +31,7 @@ _BOOKINFO: Final = Image(
     python=("aiohttp",),
     packages=("examples",),
     entrypoint=("/usr/bin/python3", "-m", "examples.bookinfo"),
+    user="1000:1000",  # what the user 1337 sends is the proxy's own and is not captured
 )
 _BOOKINFO_TAG: Final = "1.20.3"
 _SERVICES: Final = {"productpage": ("v1",), "details": ("v1",), "ratings": ("v1",), "reviews": ("v1", "v2", "v3")}

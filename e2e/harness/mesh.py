@@ -41,6 +41,7 @@ _VALUES: Final = {
     },
     "gateway": {
         "autoscaling": {"enabled": False},
+        "imagePullPolicy": "IfNotPresent",  # "auto" has no tag, for which Kubernetes would pull always
         "service": {"type": "ClusterIP"},
         "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}},
     },

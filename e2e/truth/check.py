@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from e2e.harness.controlplane import Cluster
@@ -24,6 +25,7 @@ _KINDS = (
     "envoyfilters.networking.istio.io",
 )
 _PROXY = "istio-proxy"
+_AT_ONCE = 4  # proxies that are asked at once
 _STEP = 0.2  # seconds between two looks
 
 
@@ -48,11 +50,13 @@ def _differences(cluster: Cluster) -> list[str]:
     if not proxies:
         raise ClusterError("no pod has a proxy")
     every = wanted.sidecar(there)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        dumps = list(pool.map(lambda pod: config_dump(cluster, pod), proxies))
     wrong = []
-    for pod in proxies:
+    for pod, found_there in zip(proxies, dumps, strict=True):
         is_router = all(each["name"] != "istio-init" for each in pod["spec"].get("initContainers", []))
         target = wanted.router(there, pod) if is_router else every
-        found = view.differences(target, dump.view(config_dump(cluster, pod)), whole=not is_router)
+        found = view.differences(target, dump.view(found_there), whole=not is_router)
         wrong += [f"{pod['metadata']['namespace']}/{pod['metadata']['name']}: {text}" for text in found]
     return wrong
 
