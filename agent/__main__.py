@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+import urllib.parse
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     wait.add_argument("--timeoutSeconds", type=float, default=60.0)
     wait.add_argument("--periodMillis", type=float, default=500.0)
     wait.add_argument("--url", default="http://localhost:15021/healthz/ready")
-    wait.add_argument("--requestTimeoutMillis", type=float, default=500.0, help="accepted; 5 s is used")
+    wait.add_argument("--requestTimeoutMillis", type=float, default=500.0, help="how long one question may take")
     wait.set_defaults(run=_wait)
     version = commands.add_parser("version", help="print the version", allow_abbrev=False)
     version.set_defaults(run=_version)
@@ -111,15 +112,20 @@ def _request(options: argparse.Namespace) -> int:
 def _wait(options: argparse.Namespace) -> int:
     from agent import httpwire  # noqa: PLC0415 (as in _request)
 
-    host, _, rest = options.url.removeprefix("http://").partition(":")
-    port, _, path = rest.partition("/")
-    if not port.isdigit():
+    try:
+        parts = urllib.parse.urlsplit(options.url)
+        target = httpwire.Target(parts.hostname or "", parts.port or 80)
+    except ValueError as error:
+        return _complain(f"--url {options.url}: {error}")
+    if parts.scheme != "http" or not target.host:
         return _complain(f"{options.url} is not http://HOST:PORT/PATH")
+    path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
+    seconds = options.requestTimeoutMillis / 1000
     deadline = time.monotonic() + options.timeoutSeconds
     reason = "no answer"
     while time.monotonic() < deadline:
         try:
-            answer = asyncio.run(httpwire.request(httpwire.Target(host, int(port)), "GET", f"/{path}"))
+            answer = asyncio.run(httpwire.request(target, "GET", path, seconds=seconds))
         except httpwire.HttpError as error:
             reason = str(error)
         else:

@@ -9,10 +9,10 @@ import os
 import pathlib
 import signal
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from agent import bootstrap, envoy_admin, httpwire, probes, proxy, settings, status
+from agent import bootstrap, envoy_admin, httpwire, metrics, probes, proxy, scrape, settings, status
 from agent.bootstrap import telemetry
 from agent.sds import identity, secrets, server
 
@@ -36,12 +36,12 @@ class Agent:
             (options.envoy or _packaged(), "-c", str(options.bootstrap), *options.arguments), self._admin.restarted
         )
         self._secrets = secrets.Secrets()
-        self._rotation = identity.Rotation(self._ca(), options.identity, self._secrets)
+        self._metrics = metrics.Metrics(settings.VERSION)
+        self._rotation = identity.Rotation(self._ca(), options.identity, self._secrets, self._metrics)
         self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
-        apps = probes.Probers(options.inputs.environment.get(probes.VARIABLE, ""), options.inputs.addresses[0])
-        actions = status.Actions(unready=self._unready, drain=self._drain, quit=self._end)
-        self._status = status.StatusServer(options.status_port, self._admin, actions, apps)
+        self._status = self._status_server(options.inputs.environment)
         self._ending = asyncio.Event()
+        self._draining_since: float | None = None
 
     async def run(self) -> int:
         """Run until Envoy ends, or until SIGTERM, SIGINT or /quitquitquit, and then drain; gives the exit code.
@@ -72,6 +72,14 @@ class Agent:
             await self._status.stop()
             await self._sds.stop()
 
+    def _status_server(self, environment: Mapping[str, str]) -> status.StatusServer:
+        options = self._options
+        apps = probes.Probers(environment.get(probes.VARIABLE, ""), options.inputs.addresses[0])
+        actions = status.Actions(unready=self._unready, drain=self._drain, quit=self._end)
+        targets = scrape.endpoints(environment.get(scrape.VARIABLE, ""), options.status_port)
+        page = scrape.Scrape(self._admin.target, targets, self._metrics)
+        return status.StatusServer(options.status_port, actions, page, apps)
+
     def _ca(self) -> identity.CaClient:
         options = self._options
         return identity.CaClient(
@@ -86,7 +94,12 @@ class Agent:
         self._ending.set()
 
     async def _unready(self) -> str:
-        return "the proxy is terminating" if self._ending.is_set() else await self._admin.unready()
+        if self._ending.is_set():
+            return "the proxy is terminating"
+        reason = await self._admin.unready()
+        if not reason:
+            self._metrics.ready()
+        return reason
 
     async def _drain(self) -> None:
         """What the preStop hook asks for: begin, but go on listening until the pod's end."""
@@ -94,17 +107,24 @@ class Agent:
 
     async def _begin_drain(self, *, keep_listening: bool) -> None:
         """A sidecar drains inbound only: the app may still have to call others while it ends. A router drains all."""
+        self._draining_since = self._draining_since or asyncio.get_running_loop().time()
         try:
             await self._admin.drain(inbound_only=self._options.inputs.kind == "sidecar", keep_listening=keep_listening)
         except httpwire.HttpError as error:
             _LOG.warning("cannot drain: %s", error)
 
     async def _drained(self, envoy: asyncio.Task[int]) -> None:
-        """Drain, then wait: a fixed time, or until no connection is left; not longer than Envoy lives."""
+        """Drain, then wait: a fixed time, or until no connection is left; not longer than Envoy lives.
+
+        Time since a preStop hook asked to drain counts: a native sidecar gets its SIGTERM when the app is gone already,
+        and would only keep the pod from ending.
+        """
         options = self._options
+        now = asyncio.get_running_loop().time()
+        drained = now - (self._draining_since or now)
         await self._begin_drain(keep_listening=options.exit_on_zero)
         waiting: Coroutine[Any, Any, None] = (
-            self._until_idle() if options.exit_on_zero else asyncio.sleep(options.termination_drain)
+            self._until_idle() if options.exit_on_zero else asyncio.sleep(options.termination_drain - drained)
         )
         _LOG.info("draining")
         wait = asyncio.create_task(waiting)

@@ -1,4 +1,4 @@
-"""As much HTTP/1.1 as the agent needs: asking Envoy's admin and app probes, and answering on 15020.
+"""As much HTTP/1.1 as the agent needs: asking Envoy's admin interface and the app, and answering on 15020.
 
 A client library would cost more memory than the rest of the agent.
 """
@@ -36,45 +36,67 @@ class Target:
     tls: bool = False
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What an answer begins with; names of ``fields`` are in lower case."""
+
+    status: int
+    fields: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer."""
+    """A whole answer. ``location`` is where a redirect leads."""
 
     status: int
     body: bytes
+    location: str = ""
 
 
-async def request(target: Target, method: str, path: str, headers: Mapping[str, str] | None = None) -> Response:
+async def request(
+    target: Target,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> Response:
     """Ask once, on a connection of its own.
 
     Raises:
-        HttpError: no answer within TIMEOUT_SECONDS, or a body longer than MAX_BODY_BYTES.
+        HttpError: no answer within ``seconds`` (TIMEOUT_SECONDS if not given), or a body longer than MAX_BODY_BYTES.
     """
     body = bytearray()
+    limit = TIMEOUT_SECONDS if seconds is None else seconds
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS), exchange(target, method, path, headers) as (status, chunks):
+        async with asyncio.timeout(limit), exchange(target, method, path, headers) as (head, chunks):
             async for chunk in chunks:
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise HttpError(f"{path}: the answer is longer than {MAX_BODY_BYTES} bytes")
     except TimeoutError as error:
-        raise HttpError(f"{target} did not answer within {TIMEOUT_SECONDS} s") from error
-    return Response(status, bytes(body))
+        raise HttpError(f"{target} did not answer within {limit:g} s") from error
+    return Response(head.status, bytes(body), head.fields.get("location", ""))
 
 
 @contextlib.asynccontextmanager
 async def exchange(
     target: Target, method: str, path: str, headers: Mapping[str, str] | None = None
-) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
-    """Ask, and give the status and the body as it comes. No time limit of its own.
+) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
+    """Ask, and give the head and the body as it comes. No time limit of its own.
+
+    A header that is given replaces ours of the same name, whatever its case.
 
     Raises:
         HttpError: the other side could not be reached, or does not speak HTTP.
     """
-    lines = {"Host": str(target), "Connection": "close", "Content-Length": "0"} | dict(headers or {})
+    given = {name.lower() for name in headers or {}}
+    ours = {"Host": str(target), "Connection": "close", "Content-Length": "0"}
+    lines = {name: value for name, value in ours.items() if name.lower() not in given} | dict(headers or {})
+    if not _FORBIDDEN.isdisjoint("".join((method, path, *lines, *lines.values()))) or " " in path:
+        raise HttpError(f"{method} {path!r}: a control character or a space cannot be sent")
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     try:
         reader, writer = await _connect(target)
@@ -84,7 +106,7 @@ async def exchange(
         writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode())
         await writer.drain()
         status, fields = await read_head(reader)
-        yield _status(status), _body(reader, fields)
+        yield Head(_status(status), fields), _body(reader, fields)
     except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise HttpError(f"{target}: the connection broke, or spoke no HTTP: {error}") from error
     finally:
@@ -139,13 +161,24 @@ def _status(line: str) -> int:
 async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str]) -> AsyncIterator[bytes]:
     if fields.get("transfer-encoding", "").lower() == "chunked":
         while size := int(await reader.readline() or b"0", 16):
-            yield await reader.readexactly(size)
+            if size < 0:
+                raise HttpError("this is no HTTP: a chunk cannot have a negative length")
+            async for piece in _exactly(reader, size):
+                yield piece
             await reader.readexactly(2)
-        return
-    left = int(fields["content-length"]) if "content-length" in fields else None
-    while left is None or left > 0:
-        chunk = await reader.read(_READ_BYTES if left is None else min(_READ_BYTES, left))
-        if not chunk:
-            return
-        left = None if left is None else left - len(chunk)
-        yield chunk
+    elif "content-length" in fields:
+        async for piece in _exactly(reader, int(fields["content-length"])):
+            yield piece
+    else:
+        while piece := await reader.read(_READ_BYTES):
+            yield piece
+
+
+async def _exactly(reader: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:
+    """So many bytes in pieces: who announces a gigabyte must not make us keep one."""
+    while size > 0:
+        piece = await reader.read(min(_READ_BYTES, size))
+        if not piece:
+            raise asyncio.IncompleteReadError(b"", size)
+        size -= len(piece)
+        yield piece

@@ -1,14 +1,18 @@
-"""The app's own probes, asked on behalf of the kubelet at ``/app-health/...`` (features row A10).
+"""The app's own probes and hooks, asked for the kubelet at ``/app-health/...`` and ``/app-lifecycle/...`` (row A10).
 
 Under STRICT mTLS the kubelet cannot speak to the app; injection therefore points its probes here and leaves what they
-were in ISTIO_KUBE_APP_PROBERS.
+were in ISTIO_KUBE_APP_PROBERS. Only what is declared there can be asked for, and only of this pod (SEC30).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import socket
+import urllib.parse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -19,8 +23,24 @@ from agent.bootstrap.inputs import InputError
 from wire import names
 
 VARIABLE: Final = "ISTIO_KUBE_APP_PROBERS"
+PREFIXES: Final = ("/app-health/", "/app-lifecycle/")
+_LOG: Final = logging.getLogger("probes")
 _SERVING: Final = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
 _DROPPED: Final = ("host", "connection", "content-length", "accept-encoding")
+_MAX_REDIRECTS: Final = 10
+_REDIRECTS: Final = range(300, 400)
+_LAST_PORT: Final = 65_535
+_UNAVAILABLE: Final = 503
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One declared probe, as Kubernetes writes its handler. ``seconds`` is how long the app may take."""
+
+    handler: str
+    fields: Mapping[str, Any]
+    port: int
+    seconds: float
 
 
 class Probers:
@@ -30,7 +50,7 @@ class Probers:
         """Take ISTIO_KUBE_APP_PROBERS (JSON; empty means none); apps are asked at ``host``, the pod's own address.
 
         Raises:
-            InputError: the text is no JSON object.
+            InputError: the text is no JSON object of probes.
         """
         try:
             probes = json.loads(declared or "{}")
@@ -38,7 +58,7 @@ class Probers:
             raise InputError(f"{VARIABLE} is no JSON: {error}") from error
         if not isinstance(probes, dict):
             raise InputError(f"{VARIABLE} must be a JSON object")
-        self._probes = probes
+        self._probes = {path: _probe(path, given) for path, given in probes.items()}
         self._host = host
 
     async def probe(self, path: str, headers: Mapping[str, str]) -> int:
@@ -47,40 +67,106 @@ class Probers:
         if probe is None:
             return 404
         try:
-            async with asyncio.timeout(float(probe.get("timeoutSeconds") or 1)):
+            async with asyncio.timeout(probe.seconds):
                 return await self._ask(probe, headers)
-        except (TimeoutError, OSError, httpwire.HttpError, grpc.aio.AioRpcError):
-            return 503
+        except TimeoutError:
+            _LOG.info("%s: no answer from the app within %g s", path, probe.seconds)
+        except (OSError, httpwire.HttpError, grpc.aio.AioRpcError) as error:
+            _LOG.info("%s: %s", path, error.details() if isinstance(error, grpc.aio.AioRpcError) else error)
+        return _UNAVAILABLE
 
-    async def _ask(self, probe: Mapping[str, Any], headers: Mapping[str, str]) -> int:
-        if "httpGet" in probe:
-            return await self._http(probe["httpGet"], headers)
-        if "grpc" in probe:
-            return await self._grpc(probe["grpc"])
-        _, writer = await asyncio.open_connection(
-            self._host, int(probe["tcpSocket"]["port"]), local_addr=self._source()
-        )
+    async def _ask(self, probe: Probe, headers: Mapping[str, str]) -> int:
+        if probe.handler == "httpGet":
+            return await self._http(probe, headers)
+        if probe.handler == "grpc":
+            return await self._grpc(probe)
+        _, writer = await asyncio.open_connection(self._host, probe.port, local_addr=self._source())
         writer.close()
         return 200
 
-    async def _http(self, get: Mapping[str, Any], headers: Mapping[str, str]) -> int:
-        source = self._source()
-        target = httpwire.Target(
-            self._host, int(get["port"]), source[0] if source else "", tls=get.get("scheme") == "HTTPS"
-        )
-        passed = {name: value for name, value in headers.items() if name not in _DROPPED}
-        passed |= {header["name"]: header["value"] for header in get.get("httpHeaders") or ()}
-        path = get.get("path") or "/"
-        answer = await httpwire.request(target, "GET", path if path.startswith("/") else f"/{path}", passed)
-        return answer.status
+    async def _http(self, probe: Probe, headers: Mapping[str, str]) -> int:
+        """As the kubelet does: redirects within the app are followed, one that leads elsewhere is a success.
 
-    async def _grpc(self, probe: Mapping[str, Any]) -> int:
-        service = str(probe.get("service") or "").encode()
-        async with grpc.aio.insecure_channel(f"{self._host}:{probe['port']}") as channel:
+        The kubelet itself would take a redirect without its Location for a failure, so it never sees one.
+        """
+        source = self._source()
+        tls = str(probe.fields.get("scheme") or "HTTP").upper() == "HTTPS"
+        target = httpwire.Target(self._host, probe.port, source[0] if source else "", tls=tls)
+        given = {header["name"]: str(header.get("value", "")) for header in probe.fields.get("httpHeaders") or ()}
+        dropped = {*_DROPPED, *(name.lower() for name in given)}
+        passed = {name: value for name, value in headers.items() if name not in dropped} | given
+        path: str | None = str(probe.fields.get("path") or "/")
+        for _ in range(_MAX_REDIRECTS):
+            answer = await httpwire.request(target, "GET", _absolute(path or "/"), passed, probe.seconds)
+            if answer.status not in _REDIRECTS:
+                return answer.status
+            path = _within(answer.location, target)
+            if path is None:
+                return 200
+        return _UNAVAILABLE
+
+    async def _grpc(self, probe: Probe) -> int:
+        service = str(probe.fields.get("service") or "").encode()
+        options = (("grpc.enable_http_proxy", 0),)
+        async with grpc.aio.insecure_channel(str(httpwire.Target(self._host, probe.port)), options) as channel:
             check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
-            answer = await check(b"\x0a" + bytes((len(service),)) + service if service else b"")
-        return 200 if answer == _SERVING else 503
+            answer = await check(b"\x0a" + _varint(len(service)) + service if service else b"")
+        return 200 if answer == _SERVING else _UNAVAILABLE
 
     def _source(self) -> tuple[str, int] | None:
-        """The address that the rules of the pod never redirect (features row S36), where there is one."""
-        return None if ":" in self._host else (names.INBOUND_BIND_ADDRESS, 0)
+        """The address that the rules of the pod never redirect (features row S36).
+
+        ::6 is there only where istio-iptables added it; without rules nothing would be redirected anyway.
+        """
+        if ":" not in self._host:
+            return (names.INBOUND_BIND_ADDRESS, 0)
+        return (names.INBOUND_BIND_ADDRESS_IPV6, 0) if _ours(names.INBOUND_BIND_ADDRESS_IPV6) else None
+
+
+def _probe(path: str, given: object) -> Probe:
+    handlers = [name for name in ("httpGet", "tcpSocket", "grpc") if isinstance(given, dict) and given.get(name)]
+    if not isinstance(given, dict) or not handlers or not isinstance(given[handlers[0]], dict):
+        raise InputError(f"{VARIABLE}: {path} is no probe with httpGet, tcpSocket or grpc")
+    fields = given[handlers[0]]
+    try:
+        port, seconds = int(str(fields.get("port"))), float(given.get("timeoutSeconds") or 1)
+    except ValueError:  # a name that no container port has: the kubelet would say the same at each probe
+        _LOG.warning("%s: port %r is no number; this probe always fails", path, fields.get("port"))
+        port, seconds = 0, 1.0
+    if not 0 <= port <= _LAST_PORT:
+        raise InputError(f"{VARIABLE}: {path}: {port} is no port")
+    return Probe(handler=handlers[0], fields=fields, port=port, seconds=seconds)
+
+
+def _ours(address: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as trial:
+            trial.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _within(location: str, target: httpwire.Target) -> str | None:
+    """The path and query of a redirect that stays with this app; None if it leads elsewhere."""
+    try:
+        parts = urllib.parse.urlsplit(location)
+        here = not parts.netloc or (parts.hostname == target.host and (parts.port or target.port) == target.port)
+    except ValueError:
+        return None
+    if not here or not location:
+        return None
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _varint(number: int) -> bytes:
+    """A length as protobuf writes it."""
+    written = b""
+    while number > 0x7F:  # noqa: PLR2004 (seven bits go into each byte)
+        written += bytes((number & 0x7F | 0x80,))
+        number >>= 7
+    return written + bytes((number,))

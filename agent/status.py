@@ -1,28 +1,24 @@
 """The status server on 15020: readiness, metrics, drain and quit (features row C8), and app probes (A10).
 
-Metrics of Envoy are passed on as they come; ``envoy_istio_...`` becomes ``istio_...``, the names that dashboards know.
+What the pages hold is others' part: scrape makes the metrics, probes ask the app.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from agent import httpwire, probes
-from agent.envoy_admin import EnvoyAdmin
+from agent import httpwire, probes, scrape
 
 _LOG: Final = logging.getLogger("status")
-_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HEAD_SECONDS: Final = 5.0
-_RENAMED: Final = (
-    (b"\nenvoy_istio_", b"\nistio_"),
-    (b"\n# TYPE envoy_istio_", b"\n# TYPE istio_"),
-    (b"\n# HELP envoy_istio_", b"\n# HELP istio_"),
-)
+_ANSWER_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +33,21 @@ class Actions:
 class StatusServer:
     """Answers on all addresses of the pod: probes of the kubelet and Prometheus come from outside."""
 
-    def __init__(self, port: int, admin: EnvoyAdmin, actions: Actions, probers: probes.Probers) -> None:
+    def __init__(self, port: int, actions: Actions, metrics: scrape.Scrape, probers: probes.Probers) -> None:
         """Serve at this port (0 takes a free one)."""
         self.port = port
-        self._admin = admin
+        self._metrics = metrics
         self._actions = actions
         self._probers = probers
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen.
+        """Listen, on both IP versions where there are two.
 
         Raises:
             OSError: the port is taken.
         """
-        self._server = await asyncio.start_server(self._connected, "0.0.0.0", self.port)  # noqa: S104 (see the class)
+        self._server = await asyncio.start_server(self._connected, sock=_listening(self.port))
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -65,10 +61,11 @@ class StatusServer:
             async with asyncio.timeout(_HEAD_SECONDS):
                 line, fields = await httpwire.read_head(reader)
             method, path, *_ = (*line.split(" "), "", "")
-            local = ipaddress.ip_address(writer.get_extra_info("peername")[0]).is_loopback
-            async for part in self._answer(method, path.partition("?")[0], fields, local=local):
-                writer.write(part)
-                await writer.drain()
+            local = is_local(writer.get_extra_info("peername")[0])
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                async for part in self._answer(method, path.partition("?")[0], fields, local=local):
+                    writer.write(part)
+                    await writer.drain()
         except (
             OSError,
             TimeoutError,
@@ -85,9 +82,9 @@ class StatusServer:
             reason = await self._actions.unready()
             yield _text(503 if reason else 200, reason)
         elif path == "/stats/prometheus":
-            async for part in self._metrics():
+            async for part in self._metrics.answer(fields):
                 yield part
-        elif path.startswith("/app-health/"):
+        elif path.startswith(probes.PREFIXES):
             yield _text(await self._probers.probe(path, fields), "")
         elif path in ("/quitquitquit", "/drain"):
             yield _text(await self._command(method, path, local=local), "")
@@ -106,35 +103,22 @@ class StatusServer:
             self._actions.quit()
         return 200
 
-    async def _metrics(self) -> AsyncIterator[bytes]:
-        begun = False
-        try:
-            async with httpwire.exchange(self._admin.target, "GET", "/stats/prometheus") as (status, chunks):
-                begun = True
-                yield httpwire.response_head(status, _METRICS_TYPE)
-                async for part in renamed(chunks):
-                    yield part
-        except httpwire.HttpError as error:
-            if not begun:
-                yield _text(503, str(error))
+
+def is_local(address: str) -> bool:
+    """Whether a peer's address is loopback, also where IPv4 arrives on a socket of IPv6."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
 
 
-async def renamed(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Envoy's Prometheus text with Istio's metric names, piece by piece (a name may lie across two pieces)."""
-    kept, begun = b"\n", False
-    async for chunk in chunks:
-        whole, _, rest = (kept + chunk).rpartition(b"\n")
-        if whole:
-            yield _rename(whole)[0 if begun else 1 :]
-            begun = True
-        kept = b"\n" + rest
-    yield _rename(kept)[0 if begun else 1 :]
-
-
-def _rename(lines: bytes) -> bytes:
-    for old, new in _RENAMED:
-        lines = lines.replace(old, new)
-    return lines
+def _listening(port: int) -> socket.socket:
+    """A socket on all addresses. A kernel without IPv6 refuses the first kind."""
+    try:
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise
+        return socket.create_server(("0.0.0.0", port))  # noqa: S104 (see StatusServer)
 
 
 def _text(status: int, text: str) -> bytes:

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent import metrics
 from agent.sds import secrets
 from protos import ca_pb2
 from wire import names
@@ -138,8 +139,11 @@ def back_off(failures: int, chance: float) -> float:
 class Rotation:
     """Keeps ``default`` and ``ROOTCA`` published, for ever."""
 
-    def __init__(self, client: CaClient, identity: Identity, published: secrets.Secrets) -> None:
-        """Publish into ``published`` what ``client`` gives for this identity."""
+    def __init__(
+        self, client: CaClient, identity: Identity, published: secrets.Secrets, counted: metrics.Metrics
+    ) -> None:
+        """Publish into ``published`` what ``client`` gives for this identity, and tell ``counted`` of it."""
+        self._counted = counted
         self._client = client
         self._identity = identity
         self._published = published
@@ -149,15 +153,18 @@ class Rotation:
         """Obtain, publish, wait for half the life, again; failures are logged and tried again with back-off."""
         failures = 0
         while True:
+            self._counted.requests += 1
             try:
                 certificate = await obtain(self._client.sign, self._identity)
                 roots = self._roots(certificate.root)
             except IdentityError as error:
                 failures += 1
+                self._counted.refused += 1
                 delay = back_off(failures, random.random())  # noqa: S311 (spreads load; nothing secret)
                 _LOG.warning("no certificate yet (attempt %d, next in %.1f s): %s", failures, delay, error)
             else:
                 failures, self._root = 0, certificate.root
+                self._counted.expires = certificate.expires.timestamp()
                 workload = secrets.certificate(names.RESOURCE_WORKLOAD, certificate.chain, certificate.key)
                 self._published.publish(workload, roots)
                 delay = rotation_delay(dt.datetime.now(dt.UTC), certificate.expires, random.random())  # noqa: S311 (as above)

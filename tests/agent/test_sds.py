@@ -15,6 +15,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import metrics
 from agent.sds import identity, secrets, server, session
 from istiod.ca import authority
 from tests.agent import pod
@@ -255,7 +256,7 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
             token=tmp_path / "token",
             roots=tmp_path / "roots",
         )
-        rotation = asyncio.create_task(identity.Rotation(client, SLEEP, published).run())
+        rotation = asyncio.create_task(identity.Rotation(client, SLEEP, published, metrics.Metrics("1")).run())
 
         async def complained(of: str) -> bool:
             return of in caplog.text
@@ -290,4 +291,4 @@ async def test_roots_that_cannot_be_read_are_a_failure_like_any_other(tmp_path: 
     (tmp_path / "roots").write_text("no PEM")
     client = identity.CaClient(address="", server_name="", token=tmp_path, roots=tmp_path / "roots")
     with pytest.raises(identity.IdentityError, match="cannot use the roots"):
-        identity.Rotation(client, SLEEP, secrets.Secrets())._roots(b"")
+        identity.Rotation(client, SLEEP, secrets.Secrets(), metrics.Metrics("1"))._roots(b"")

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import itertools
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -11,10 +11,8 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from agent import envoy_admin, httpwire, probes, status
+from agent import envoy_admin, httpwire, metrics, probes, scrape, status
 from agent.bootstrap.inputs import InputError
 from agent.sds import identity
 from tests.agent import pod
@@ -81,6 +79,7 @@ async def test_what_is_no_answer_is_an_error_with_its_reason(monkeypatch: pytest
         "/long": (ok(b"x" * 11), "longer than"),
         "/size": (head + b"Content-Length: x\r\n\r\n", "no HTTP"),
         "/chunk": (head + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", "no HTTP"),
+        "/cut": (head + b"Content-Length: 3\r\n\r\nab", "connection broke"),
         "/line": (head + b"A: b\nC: d\r\n\r\n", "control character"),
     }
     async with serving({path: answer for path, (answer, _) in answers.items()}) as server:
@@ -89,6 +88,15 @@ async def test_what_is_no_answer_is_an_error_with_its_reason(monkeypatch: pytest
                 await fetch(server, path)
     with pytest.raises(httpwire.HttpError, match="cannot reach"):
         await fetch(server)
+
+
+async def test_what_would_smuggle_a_line_is_not_sent() -> None:
+    async with serving({}) as server:
+        target = httpwire.Target("127.0.0.1", server.port)
+        for path, headers in (("/a\r\nX: y", {}), ("/a b", {}), ("/", {"X": "a\nb"})):
+            with pytest.raises(httpwire.HttpError, match="cannot be sent"):
+                await httpwire.request(target, "GET", path, headers)
+        assert server.asked == []
 
 
 async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,10 +198,11 @@ class Deeds:
 
 
 @contextlib.asynccontextmanager
-async def running(envoy: Server, declared: str = "") -> AsyncIterator[tuple[Server, Deeds]]:
+async def running(envoy: Server, declared: str = "", *apps: scrape.Endpoint) -> AsyncIterator[tuple[Server, Deeds]]:
     deeds = Deeds()
     actions = status.Actions(unready=deeds.why, drain=deeds.drain, quit=deeds.end)
-    served = status.StatusServer(0, envoy_admin.EnvoyAdmin(envoy.port), actions, probes.Probers(declared, "127.0.0.1"))
+    page = scrape.Scrape(httpwire.Target("127.0.0.1", envoy.port), apps, metrics.Metrics("1.2.3"))
+    served = status.StatusServer(0, actions, page, probes.Probers(declared, "127.0.0.1"))
     await served.start()
     yield Server({}, port=served.port), deeds
     await served.stop()
@@ -217,43 +226,30 @@ async def test_commands_are_posts_from_within_the_pod() -> None:
 
 
 async def test_commands_from_elsewhere_are_refused() -> None:
-    served = status.StatusServer(
-        0,
-        envoy_admin.EnvoyAdmin(1),
-        status.Actions(unready=Deeds().why, drain=Deeds().drain, quit=Deeds().end),
-        probes.Probers("", "127.0.0.1"),
-    )
-    assert await served._command("POST", "/quitquitquit", local=False) == 403
+    async with serving({}) as envoy, running(envoy) as (agent, deeds):
+        for address in (own_address(), "::1"):
+            answer = await httpwire.request(httpwire.Target(address, agent.port), "POST", "/quitquitquit")
+            assert answer.status == (200 if address == "::1" else 403)
+        assert deeds.ended == 1
 
 
-async def test_envoys_metrics_are_passed_on_under_istios_names() -> None:
-    metrics = (
-        b"# TYPE envoy_istio_requests_total counter\nenvoy_istio_",
-        b'requests_total{a="envoy_istio_"} 1\nenvoy_server_live 1\n',
-    )
-    async with serving({"/stats/prometheus": chunked(*metrics)}) as envoy, running(envoy) as (agent, _):
-        answer = await fetch(agent, "/stats/prometheus")
-        assert answer.body == (
-            b'# TYPE istio_requests_total counter\nistio_requests_total{a="envoy_istio_"} 1\nenvoy_server_live 1\n'
-        )
-        envoy.answers["/stats/prometheus"] = b"garbage\r\n\r\n"
-        assert (await fetch(agent, "/stats/prometheus")).status == 503
+def own_address() -> str:
+    """An address of this host that is not loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this host has no address but loopback")
+        found: str = probe.getsockname()[0]
+        return found
 
 
-LINES = st.lists(st.sampled_from(("envoy_istio_a 1", "# TYPE envoy_istio_a gauge", "x envoy_istio_b", "")))
-
-
-@given(LINES, st.lists(st.integers(0, 60)))
-async def test_renaming_does_not_depend_on_how_the_text_is_cut(lines: list[str], cuts: list[int]) -> None:
-    text = "\n".join(lines).encode()
-    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for start, end in itertools.pairwise(edges):
-            yield text[start:end]
-
-    expected = "\n".join(line.replace("envoy_istio_a", "istio_a") for line in lines).encode()
-    assert b"".join([part async for part in status.renamed(pieces())]) == expected
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.1.1.1", False), ("::ffff:10.1.1.1", False)],
+)
+def test_local_is_loopback_in_every_spelling(address: str, *, local: bool) -> None:
+    assert status.is_local(address) is local
 
 
 async def test_a_client_that_leaves_or_talks_nonsense_harms_nobody() -> None:
@@ -315,6 +311,61 @@ async def test_app_probes_are_asked_as_declared(tmp_path: Path) -> None:
         assert app.asked[0][1]["x-a"] == "b"
 
 
+async def test_a_redirect_within_the_app_is_followed_and_one_elsewhere_is_a_success() -> None:
+    def to(location: str) -> bytes:
+        return f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+
+    async with serving({"/old": to("/new?a=b"), "/new": b"HTTP/1.1 500 \r\n\r\n", "/loop": to("/loop")}) as app:
+        app.answers |= {"/away": to("http://192.0.2.1/"), "/odd": to("http://["), "/none": to("")}
+        app.answers["/self"] = to(f"http://127.0.0.1:{app.port}/new")
+        paths = {"/old": 500, "/self": 500, "/loop": 503, "/away": 200, "/odd": 200, "/none": 200}
+        declared = {path: {"httpGet": {"port": app.port, "path": path}} for path in paths}
+        probers = probes.Probers(json.dumps(declared), "127.0.0.1")
+        assert {path: await probers.probe(path, {}) for path in paths} == paths
+        assert "GET /new?a=b HTTP/1.1" in [line for line, _ in app.asked]
+
+
+async def test_a_declared_host_header_is_the_one_that_the_app_gets() -> None:
+    async with serving({"/": ok(b"")}) as app:
+        get = {
+            "port": str(app.port),
+            "httpHeaders": [{"name": "HOST", "value": "a.example"}, {"name": "X", "value": "1"}],
+        }
+        probers = probes.Probers(json.dumps({"/p": {"httpGet": get}}), "127.0.0.1")
+        assert await probers.probe("/p", {"host": "kubelet", "x": "2", "user-agent": "kube-probe/1.36"}) == 200
+        assert app.asked[0][1]["host"] == "a.example"
+        assert (app.asked[0][1]["x"], app.asked[0][1]["user-agent"]) == ("1", "kube-probe/1.36")
+
+
+async def test_a_probe_takes_as_long_as_it_may_and_no_longer() -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+    listener = await asyncio.start_server(slow, "127.0.0.1", 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        probers = probes.Probers(json.dumps({"/p": {"httpGet": {"port": port}, "timeoutSeconds": 0.1}}), "127.0.0.1")
+        before = asyncio.get_running_loop().time()
+        assert await probers.probe("/p", {}) == 503
+        assert asyncio.get_running_loop().time() - before < 5
+        await left.wait()
+
+
+async def test_hooks_of_the_app_are_asked_as_probes_are() -> None:
+    async with serving({"/bye": ok(b"")}) as app, serving({}) as envoy:
+        declared = {"/app-lifecycle/a/prestopz": {"httpGet": {"port": app.port, "path": "/bye"}}}
+        async with running(envoy, json.dumps(declared)) as (agent, _):
+            assert (await fetch(agent, "/app-lifecycle/a/prestopz")).status == 200
+            assert (await fetch(agent, "/app-lifecycle/b/prestopz")).status == 404
+
+
+async def test_a_port_name_that_no_container_has_fails_the_probe_not_the_pod() -> None:
+    assert await probes.Probers('{"/p": {"tcpSocket": {"port": "web"}}}', "127.0.0.1").probe("/p", {}) == 503
+
+
 async def test_grpc_probes_ask_the_health_service() -> None:
     asked = []
 
@@ -327,14 +378,26 @@ async def test_grpc_probes_ask_the_health_service() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": method}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    declared = {"/a": {"grpc": {"port": port, "service": "s"}}, "/b": {"grpc": {"port": port}}}
+    names = {"/a": "s", "/b": "", "/c": "n" * 300}
+    declared = {path: {"grpc": {"port": port, "service": name}} for path, name in names.items()}
+    declared["/d"] = {"grpc": {"port": 1}}
     probers = probes.Probers(json.dumps(declared), "127.0.0.1")
-    assert [await probers.probe(path, {}) for path in declared] == [200, 503]
-    assert asked == [b"\x0a\x01s", b""]
+    assert [await probers.probe(path, {}) for path in declared] == [200, 503, 503, 503]
+    assert asked == [b"\x0a\x01s", b"", b"\x0a\xac\x02" + b"n" * 300]
     await server.stop(None)
 
 
-@pytest.mark.parametrize(("declared", "reason"), [("{", "is no JSON"), ("[]", "must be a JSON object")])
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"/p": {}}', "/p is no probe"),
+        ('{"/p": {"exec": {}}}', "/p is no probe"),
+        ('{"/p": {"grpc": 1}}', "/p is no probe"),
+        ('{"/p": {"tcpSocket": {"port": 70000}}}', "70000 is no port"),
+    ],
+)
 def test_declarations_that_are_none_are_named(declared: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         probes.Probers(declared, "127.0.0.1")

@@ -1,0 +1,68 @@
+"""Prometheus' text format 0.0.4, as istiod and the agent write it: families of samples in, one text out. Pure.
+
+Source: Prometheus documentation, "Exposition formats". Collecting the numbers is each program's own affair; a client
+library would bring a process-wide registry and its own threads for what is one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One number. ``suffix`` is what a histogram appends to the family's name: ``_bucket``, ``_sum``, ``_count``."""
+
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One metric: ``kind`` is counter, gauge or histogram."""
+
+    name: str
+    kind: str
+    help: str
+    samples: tuple[Sample, ...]
+
+
+def of(name: str, kind: str, text: str, value: float) -> Family:
+    """A metric with one number and no labels."""
+    return Family(name=name, kind=kind, help=text, samples=(Sample(value=value),))
+
+
+def render(families: Iterable[Family]) -> str:
+    """The text, ending with a line feed; empty for no families."""
+    return "".join(_family(family) for family in families)
+
+
+def _family(family: Family) -> str:
+    head = f"# HELP {family.name} {_line(family.help)}\n# TYPE {family.name} {family.kind}\n"
+    return head + "".join(f"{family.name}{_sample(sample)}\n" for sample in family.samples)
+
+
+def _line(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _sample(sample: Sample) -> str:
+    labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in sample.labels.items())
+    return (
+        f"{sample.suffix}{{{labels}}} {_number(sample.value)}" if labels else f"{sample.suffix} {_number(sample.value)}"
+    )
+
+
+def _number(value: float) -> str:
+    """Go's spelling of infinity and not-a-number; whole numbers without a fraction."""
+    if value != value:  # noqa: PLR0124 (only not-a-number differs from itself)
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "+Inf" if value > 0 else "-Inf"
+    return str(int(value)) if value == int(value) else repr(float(value))
