@@ -72,6 +72,8 @@ def _add_proxy(parser: argparse.ArgumentParser) -> None:
 
 def _proxy(options: argparse.Namespace) -> int:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # gRPC's fork handlers only disturb starting Envoy
+    # As every other program in the pod: gRPC's own waits for an answer about IPv6 where /etc/hosts has one for IPv4.
+    os.environ.setdefault("GRPC_DNS_RESOLVER", "native")
     from agent import app, proxy, settings  # noqa: PLC0415 (15 MB that the other commands do not need)
     from agent.bootstrap.inputs import InputError  # noqa: PLC0415 (as above)
 

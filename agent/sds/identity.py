@@ -70,7 +70,11 @@ class CaClient:
         except OSError as error:
             raise IdentityError(f"cannot read {error.filename}: {error.strerror}") from error
         request = ca_pb2.IstioCertificateRequest(csr=csr, validity_duration=int(self.ttl.total_seconds()))
-        options = (("grpc.ssl_target_name_override", self.server_name),)
+        options = (
+            ("grpc.ssl_target_name_override", self.server_name),
+            ("grpc.service_config_disable_resolution", 1),  # a TXT look-up that a broken name server would let hang
+            ("grpc.enable_http_proxy", 0),  # HTTP_PROXY is for what leaves the mesh
+        )
         channel = grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(pem), options)
         async with channel:
             create = channel.unary_unary(
