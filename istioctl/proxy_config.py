@@ -92,6 +92,9 @@ def _table(header: output.Row, rows: Sequence[output.Row], padding: int = 5) -> 
 
 
 def _structured(found: Any, given: argparse.Namespace) -> str:
+    """Resources without the type that their list says already."""
+    if isinstance(found, list):
+        found = [{key: value for key, value in each.items() if key != "@type"} for each in found]
     return output.structured(camel.converted(found), given.output)
 
 

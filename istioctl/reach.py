@@ -76,13 +76,13 @@ class File:
         self.name = path
 
     def ask(self, path: str, method: str = "GET") -> bytes:
-        """The file, for what a dump can answer.
+        """The file, whichever page was saved in it.
 
         Raises:
-            CommandError: it cannot be read, or a file does not hold what is asked.
+            CommandError: it cannot be read, or Envoy is to do something.
         """
-        if method != "GET" or not path.startswith("/config_dump"):
-            raise CommandError(f"{self.name}: a file has no {path.partition('?')[0]}; name a pod")
+        if method != "GET":
+            raise CommandError(f"{self.name}: a file cannot do {path}; name a pod")
         try:
             return sys.stdin.buffer.read() if self.name == "-" else pathlib.Path(self.name).read_bytes()
         except OSError as error:

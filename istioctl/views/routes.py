@@ -12,7 +12,7 @@ from istioctl.views.listeners import matched
 HEADER: Final = ("NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE")
 BRIEF: Final = ("NAME", "VIRTUAL HOSTS")
 _SHOWN: Final = 2
-_SUFFIXES: Final = (".svc.cluster.local", ".svc")
+_SUFFIXES: Final = (".svc.cluster.local", ".svc", ".svc.cluster.local.", ".")
 _IPV6_COLONS: Final = 2
 
 
@@ -34,7 +34,7 @@ def brief(routes: Sequence[Json]) -> list[tuple[str, ...]]:
 
 
 def domains(every: Sequence[str]) -> str:
-    """The two that say most: without ports, and the short name where the long one is there too."""
+    """The two that say most: without ports and final dots, and the short name where the long one is there too."""
     if len(every) == 1:
         return every[0]
     plain = [each for each in every if ":" not in each or (each.count(":") > _IPV6_COLONS and each.endswith("]"))]
