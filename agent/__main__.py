@@ -13,6 +13,8 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Final
 
+from wire import names
+
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -139,9 +141,7 @@ def _wait(options: argparse.Namespace) -> int:
 
 
 def _version(_: argparse.Namespace) -> int:
-    from agent import settings  # noqa: PLC0415 (as in _proxy)
-
-    print(f"version.BuildInfo{{Version:{settings.VERSION!r}}}")  # noqa: T201 (the command's answer)
+    print(f"version.BuildInfo{{Version:{names.VERSION!r}}}")  # noqa: T201 (the command's answer)
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from agent import bootstrap, envoy_admin, httpwire, metrics, probes, proxy, scrape, settings, status
 from agent.bootstrap import telemetry
 from agent.sds import identity, secrets, server
+from wire import names
 
 _LOG: Final = logging.getLogger("agent")
 _POLL_SECONDS: Final = 1.0
@@ -36,7 +37,7 @@ class Agent:
             (options.envoy or _packaged(), "-c", str(options.bootstrap), *options.arguments), self._admin.restarted
         )
         self._secrets = secrets.Secrets()
-        self._metrics = metrics.Metrics(settings.VERSION)
+        self._metrics = metrics.Metrics(names.VERSION)
         self._rotation = identity.Rotation(self._ca(), options.identity, self._secrets, self._metrics)
         self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
         self._status = self._status_server(options.inputs.environment)

@@ -25,7 +25,6 @@ _TOKEN: Final = "./var/run/secrets/tokens/istio-token"  # noqa: S105 (a path)
 _ROOTS: Final = "./var/run/secrets/istio/root-cert.pem"
 _CONFIG_ANNOTATION: Final = "proxy.istio.io/config"
 _DEFAULT_SAN: Final = "istiod.istio-system.svc"
-VERSION: Final = "1.30.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,7 @@ def gather(flags: Flags, environment: Mapping[str, str]) -> Settings:
         annotations=annotations,
         addresses=_addresses(environment),
         domain=flags.domain,
-        version=VERSION,
+        version=names.VERSION,
         sds_socket=f"{_SDS_FOLDER}/{environment.get('WORKLOAD_IDENTITY_SOCKET_FILE') or 'socket'}",
         outlier_log_path=flags.outlier_log_path,
         istiod_san=environment.get("ISTIOD_SAN") or _san(discovery),

@@ -51,6 +51,7 @@ LABEL_SERVICE_NAME: Final = "kubernetes.io/service-name"
 LABEL_SLICE_MANAGER: Final = "endpointslice.kubernetes.io/managed-by"
 SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
 """Who keeps the EndpointSlices of Services with a selector."""
+LABEL_REVISION: Final = "istio.io/rev"
 ANNOTATION_EXPORT_TO: Final = "networking.istio.io/exportTo"
 
 ROOT_NAMESPACE: Final = "istio-system"
@@ -58,3 +59,5 @@ DEFAULT_TRUST_DOMAIN: Final = "cluster.local"
 DEFAULT_DNS_DOMAIN: Final = "cluster.local"
 CLUSTER_ID: Final = "Kubernetes"
 TOKEN_AUDIENCE: Final = "istio-ca"  # noqa: S105 (an audience, no secret)
+VERSION: Final = "1.30.0"
+"""The version of Istio whose names, flags and behaviour these programs have, as they say it to people and proxies."""

@@ -15,6 +15,7 @@ from agent import __main__ as program
 from agent import proxy, settings
 from agent.bootstrap.inputs import InputError
 from tests.agent import pod
+from wire import names
 
 
 def shell(script: str, starts: list[int] | None = None) -> proxy.Proxy:
@@ -173,7 +174,7 @@ def test_a_downward_file_that_cannot_be_read_is_named(folder: Path) -> None:
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["version"]) == 0
-    assert settings.VERSION in capsys.readouterr().out
+    assert names.VERSION in capsys.readouterr().out
 
 
 def test_an_unknown_flag_is_an_error_that_names_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,38 @@
+"""Looks at a mesh, with the commands that users of Istio know. Each is a module with ``register(subparsers)``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from istioctl import options, proxy_config, proxy_status, version
+from istioctl.errors import CommandError
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands."""
+    parents = [options.shared(inherited=False)]
+    top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for module in (proxy_status, proxy_config, version):
+        module.register(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0, or 1 with one line on standard error."""
+    given = parser().parse_args(arguments)
+    try:
+        code: int = given.run(given)
+    except CommandError as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 (the program's last word)
+        return 1
+    except BrokenPipeError:  # | head
+        sys.stderr.close()
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Envoy's /config_dump, /clusters and /server_info as JSON, and the lists that commands show of them.
+
+What is warming or refused is left to ``-o json`` of ``all``; here is what serves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from istioctl.errors import CommandError
+
+Json = Mapping[str, Any]
+ADMIN = "type.googleapis.com/envoy.admin.v3."
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A parsed configuration dump; ``sections`` are by type, such as ``ClustersConfigDump``."""
+
+    sections: Mapping[str, Json]
+    whole: Json
+
+    def section(self, name: str) -> Json:
+        """A section, empty where Envoy has nothing of it."""
+        return self.sections.get(name, {})
+
+    def clusters(self) -> list[Json]:
+        """Active clusters, static ones too."""
+        held = self.section("ClustersConfigDump")
+        return [
+            each["cluster"] for part in ("dynamic_active_clusters", "static_clusters") for each in held.get(part, ())
+        ]
+
+    def listeners(self) -> list[Json]:
+        """Active listeners, static ones too."""
+        held = self.section("ListenersConfigDump")
+        active = (each.get("active_state") or {} for each in held.get("dynamic_listeners", ()))
+        found = [*active, *held.get("static_listeners", ())]
+        return [each["listener"] for each in found if "listener" in each]
+
+    def routes(self) -> list[Json]:
+        """Route configurations, those inside of listeners too."""
+        held = self.section("RoutesConfigDump")
+        parts = ("dynamic_route_configs", "static_route_configs")
+        return [each["route_config"] for part in parts for each in held.get(part, ()) if "route_config" in each]
+
+    def endpoints(self) -> list[Json]:
+        """Cluster load assignments; there only in a dump ``?include_eds``."""
+        held = self.section("EndpointsConfigDump")
+        parts = ("dynamic_endpoint_configs", "static_endpoint_configs")
+        return [each["endpoint_config"] for part in parts for each in held.get(part, ()) if "endpoint_config" in each]
+
+    def secrets(self) -> Iterator[tuple[Json, str]]:
+        """(secret's entry, its state) of those that came over SDS."""
+        held = self.section("SecretsConfigDump")
+        yield from ((each, "ACTIVE") for each in held.get("dynamic_active_secrets", ()))
+        yield from ((each, "WARMING") for each in held.get("dynamic_warming_secrets", ()))
+
+
+def parse(text: str | bytes, origin: str) -> Dump:
+    """A dump as Envoy, ``pilot-agent request GET config_dump`` or ``proxy-config all -o json`` give it.
+
+    Raises:
+        CommandError: it is no JSON, or no dump; names ``origin``.
+    """
+    try:
+        whole = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"{origin}: not JSON: {error}") from error
+    if not isinstance(whole, dict) or not isinstance(whole.get("configs"), list):
+        raise CommandError(f'{origin}: not a configuration dump of Envoy (no list "configs")')
+    sections = {}
+    for each in whole["configs"]:
+        kind = str(each.get("@type", "")).removeprefix(ADMIN)
+        sections[kind] = each
+    return Dump(sections, whole)

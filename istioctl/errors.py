@@ -1,0 +1,7 @@
+"""What commands fail with: one line for the user that names the object and the reason, and the exit code."""
+
+from __future__ import annotations
+
+
+class CommandError(Exception):
+    """The command cannot do what was asked; the message is all that the user sees."""

@@ -1,0 +1,107 @@
+"""Flags that commands share, and what they open: a cluster, an Envoy, a control plane."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from istioctl import output, reach
+from istioctl.errors import CommandError
+from wire import names
+
+
+def shared(*, inherited: bool = True) -> argparse.ArgumentParser:
+    """The flags of every command that looks at a cluster, as a parent parser.
+
+    They may stand before and after the command's name: where they are ``inherited``, what stands before holds.
+    """
+
+    def default(text: str) -> str:
+        return argparse.SUPPRESS if inherited else text
+
+    parent = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add = parent.add_argument
+    add("-c", "--kubeconfig", default=default(""), help="Kubernetes configuration file")
+    add("--context", default=default(""), help="the context of the kubeconfig to use")
+    add("-n", "--namespace", default=default(""), help="namespace of the pod")
+    add("-i", "--istioNamespace", default=default(names.ROOT_NAMESPACE), help="namespace of the control plane")
+    return parent
+
+
+def truth(text: str) -> bool:
+    """A flag's value as in Go: ``--flag``, ``--flag=true`` or ``--flag=false``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    if text.lower() not in ("true", "false", "1", "0", "t", "f"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "1", "t")
+
+
+def add_truth(parser: argparse.ArgumentParser, *flags: str, default: bool, text: str) -> None:
+    """A flag that is true, false, or just there."""
+    parser.add_argument(*flags, nargs="?", type=truth, const=True, default=default, metavar="true|false", help=text)
+
+
+def add_output(parser: argparse.ArgumentParser, default: str = "short") -> None:
+    """The flag ``-o``."""
+    parser.add_argument("-o", "--output", choices=output.FORMATS, default=default, help=f"default: {default}")
+
+
+def cluster(options: argparse.Namespace) -> Any:
+    """The cluster that the flags name, an ``istioctl.cluster.Cluster``.
+
+    Raises:
+        CommandError: there is none.
+    """
+    from istioctl import cluster as kubernetes  # noqa: PLC0415 (0.5 s that commands on files and addresses need not pay)
+
+    return kubernetes.Cluster(
+        kubernetes.Options(
+            kubeconfig=options.kubeconfig,
+            context=options.context,
+            namespace=options.namespace,
+            istio_namespace=options.istioNamespace,
+        )
+    )
+
+
+def admins(options: argparse.Namespace, pod: str) -> list[reach.Admin]:
+    """The Envoys that flags and argument name: a file, an address, or pods of the cluster.
+
+    Raises:
+        CommandError: none is named, or it does not exist.
+    """
+    if options.file:
+        return [reach.File(options.file)]
+    if options.admin_address:
+        return [reach.Address(options.admin_address)]
+    if not pod:
+        raise CommandError("name a pod, or a configuration dump with --file")
+    where = cluster(options)
+    return [where.admin(each) for each in where.pods(pod)]
+
+
+def control_planes(options: argparse.Namespace) -> list[reach.Address]:
+    """The monitoring ports of all replicas of istiod: of the addresses given, else of the cluster's pods.
+
+    Raises:
+        CommandError: there is none.
+    """
+    if options.monitoring_address:
+        return [reach.Address(each) for each in options.monitoring_address]
+    where = cluster(options)
+    return [where.page(each, names.DEBUG_PORT) for each in where.istiods(options.revision)]
+
+
+def add_control_plane(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which replicas of istiod."""
+    parser.add_argument("-r", "--revision", default="", help="only control planes of this revision")
+    parser.add_argument(
+        "--monitoring-address",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="ask istiod's monitoring port here instead of in a cluster; may stand several times",
+    )

@@ -1,0 +1,89 @@
+"""Asking Envoy's admin interface and istiod's pages where no cluster is between: by address, or out of a file."""
+
+from __future__ import annotations
+
+import http.client
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from istioctl.errors import CommandError
+
+SECONDS: Final = 30.0
+_OK: Final = 200
+MAX_BYTES: Final = 512 * 1024 * 1024
+
+
+class Admin(Protocol):
+    """One Envoy. ``name`` is what error messages and comparisons call it."""
+
+    @property
+    def name(self) -> str:
+        """POD.NAMESPACE, an address, or a file."""
+        ...
+
+    def ask(self, path: str, method: str = "GET") -> bytes:
+        """The answer's body.
+
+        Raises:
+            CommandError: it cannot be reached, or refuses.
+        """
+        ...
+
+
+class Address:
+    """Something that speaks HTTP at HOST:PORT."""
+
+    def __init__(self, address: str, connect: Callable[[], http.client.HTTPConnection] | None = None) -> None:
+        """Ask there; ``connect`` gives connections that are made in another way, such as through a port-forward.
+
+        Raises:
+            CommandError: the address is no HOST:PORT.
+        """
+        host, _, port = address.rpartition(":")
+        if connect is None and (not host or not port.isdigit()):
+            raise CommandError(f"{address!r} is not HOST:PORT")
+        self.name = address
+        self._connect = connect or (lambda: http.client.HTTPConnection(host.strip("[]"), int(port), timeout=SECONDS))
+
+    def ask(self, path: str, method: str = "GET") -> bytes:
+        """The answer's body.
+
+        Raises:
+            CommandError: it cannot be reached, or refuses.
+        """
+        connection = self._connect()
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            body = answer.read(MAX_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandError(f"{self.name}: cannot get {path}: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+        if answer.status != _OK:
+            reason = body[:200].decode(errors="replace").strip()
+            raise CommandError(f"{self.name}: {path} answered {answer.status} {reason}")
+        return body
+
+
+class File:
+    """A configuration dump that somebody saved (``-f``); ``-`` is standard input."""
+
+    def __init__(self, path: str) -> None:
+        """Read this file when asked."""
+        self.name = path
+
+    def ask(self, path: str, method: str = "GET") -> bytes:
+        """The file, whichever page was saved in it.
+
+        Raises:
+            CommandError: it cannot be read, or Envoy is to do something.
+        """
+        if method != "GET":
+            raise CommandError(f"{self.name}: a file cannot do {path}; name a pod")
+        try:
+            return sys.stdin.buffer.read() if self.name == "-" else pathlib.Path(self.name).read_bytes()
+        except OSError as error:
+            raise CommandError(f"cannot read {self.name}: {error.strerror}") from error

@@ -1,0 +1,76 @@
+"""What each replica of istiod says of its proxies at /debug/syncz, as one list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from istioctl import reach
+from istioctl.errors import CommandError
+
+PATH: Final = "/debug/syncz"
+USUAL: Final = ("CDS", "LDS", "EDS", "RDS")
+"""Types that every proxy may ask for, in the order of istioctl's columns; others follow where somebody asks."""
+_TYPES: Final = {
+    "Cluster": "CDS",
+    "Listener": "LDS",
+    "ClusterLoadAssignment": "EDS",
+    "RouteConfiguration": "RDS",
+    "Secret": "SDS",
+    "TypedExtensionConfig": "ECDS",
+    "NameTable": "NDS",
+}
+_ABSENT: Final = "IGNORED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """One proxy's state. ``types`` are by their short name, such as CDS; ``errors`` are what it said of refusals."""
+
+    name: str
+    cluster: str
+    istiod: str
+    version: str
+    types: Mapping[str, str]
+    errors: Mapping[str, str]
+
+    def of(self, kind: str) -> str:
+        """SYNCED, NOT SENT, STALE, PENDING; IGNORED for what it never asked for."""
+        return self.types.get(kind, _ABSENT)
+
+
+def fetch(planes: Sequence[reach.Address]) -> list[Synced]:
+    """All proxies of all replicas, by cluster and name.
+
+    Raises:
+        CommandError: a replica does not answer.
+    """
+    found = [each for plane in planes for each in _parse(plane.name, plane.ask(PATH))]
+    return sorted(found, key=lambda each: (each.cluster, each.name, each.istiod))
+
+
+def columns(every: Sequence[Synced]) -> tuple[str, ...]:
+    """The types to show."""
+    others = {kind for each in every for kind in each.types} - set(USUAL)
+    return (*USUAL, *sorted(others))
+
+
+def _parse(istiod: str, text: bytes) -> list[Synced]:
+    try:
+        return [_one(istiod, each) for each in json.loads(text)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CommandError(f"{istiod}: {PATH} is not what istiod says: {error}") from error
+
+
+def _one(istiod: str, given: Mapping[str, Any]) -> Synced:
+    types = {_TYPES.get(kind, kind): each for kind, each in given["types"].items()}
+    return Synced(
+        name=str(given["proxy"]),
+        cluster=str(given.get("cluster_id", "")),
+        istiod=istiod.partition(".")[0] if not istiod[:1].isdigit() else istiod,
+        version=str(given.get("istio_version", "")),
+        types={kind: str(each["sync"]) for kind, each in types.items()},
+        errors={kind: str(each["error"]) for kind, each in types.items() if each.get("error")},
+    )
