@@ -15,7 +15,7 @@ import yaml
 
 from conformance import difference
 from conformance.difference import Difference
-from webhook import decision, inject, settings
+from webhook import decision, inject, settings, values
 from webhook.workload import Owner
 
 _UNITS: Final = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
@@ -59,33 +59,19 @@ def template(_: Path) -> Iterator[Difference]:
 
 
 def _config(case: Mapping[str, Any], root: Path) -> settings.InjectionConfig:
-    values = json.loads((root / case["values_file"]).read_text())
     mesh = json.loads((root / "mesh_default.json").read_text()) | case["mesh_config_changes"]
-    chart, proxy = values["global"], values["global"]["proxy"]
-    old = case["features"] or case["id"].startswith("older")
-    return settings.InjectionConfig(
-        image=f"{chart['hub']}/{proxy['image']}:{chart['tag']}",
-        image_pull_policy=chart["imagePullPolicy"],
-        image_pull_secrets=tuple(chart["imagePullSecrets"]),
-        proxy_config=mesh["defaultConfig"],
-        capture=settings.Capture(
-            include_ip_ranges=proxy["includeIPRanges"],
-            exclude_ip_ranges=proxy["excludeIPRanges"],
-            include_inbound_ports=proxy["includeInboundPorts"],
-            exclude_inbound_ports=proxy["excludeInboundPorts"],
-            include_outbound_ports=proxy["includeOutboundPorts"],
-            exclude_outbound_ports=proxy["excludeOutboundPorts"],
+    never = any(each["env"] == "ENABLE_NATIVE_SIDECARS" for each in case["features"].values())
+    found = values.from_values(
+        values.Texts(values=(root / case["values_file"]).read_text(), mesh=json.dumps(mesh)),
+        values.Surroundings(
+            kubelets=tuple(case["node_kubelet_versions"]),
+            native_sidecars="false" if never else "auto",
+            openshift=case["env"].get("PLATFORM") == "openshift",
         ),
-        status_port=proxy["statusPort"],
-        readiness_initial_delay=proxy["readinessInitialDelaySeconds"],
-        readiness_period=proxy["readinessPeriodSeconds"],
-        readiness_failures=proxy["readinessFailureThreshold"],
-        resources=_without_empty(proxy["resources"] or {}),
-        network=chart["network"],
-        native_sidecar=not old,
-        rewrite_probes=True,
-        merge_metrics=True,
     )
+    if found.config is None:
+        raise ValueError(f"values that cannot be read: {[str(each) for each in found.diagnostics]}")
+    return found.config
 
 
 def _all(text: str) -> list[tuple[dict[str, Any], Owner, str]]:

@@ -157,6 +157,22 @@ class NodeAddress(Model):
     address: str = ""
 
 
+class NodeInfo(Model):
+    """What runs on a node: the kubelet's version decides what pods there can be."""
+
+    kubelet_version: str = ""
+    architecture: Ignored = None
+    boot_id: Ignored = Field(default=None, alias="bootID")
+    container_runtime_version: Ignored = None
+    kernel_version: Ignored = None
+    kube_proxy_version: Ignored = None
+    machine_id: Ignored = Field(default=None, alias="machineID")
+    operating_system: Ignored = None
+    os_image: Ignored = None
+    swap: Ignored = None
+    system_uuid: Ignored = Field(default=None, alias="systemUUID")
+
+
 class NodeStatus(Model):
     """Addresses of a node; heartbeats and images are left out, since they change all the time."""
 
@@ -168,7 +184,7 @@ class NodeStatus(Model):
     daemon_endpoints: Ignored = None
     features: Ignored = None
     images: Ignored = None
-    node_info: Ignored = None
+    node_info: NodeInfo = NodeInfo()
     phase: Ignored = None
     runtime_handlers: Ignored = None
     volumes_attached: Ignored = None

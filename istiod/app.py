@@ -18,6 +18,7 @@ from crds import core, diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.meta import Object
 from istiod import addresses
+from istiod.admission import Injection
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
@@ -35,6 +36,9 @@ from istiod.pipeline import Pipeline
 from istiod.settings import Settings
 from istiod.source import Source, View
 from istiod.supervision import Lines, Running, SettingsError, now, say
+from webhook import server as webhooks
+from webhook import tls
+from webhook.values import Surroundings
 
 _SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
 """What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
@@ -82,11 +86,21 @@ class ControlPlane:
         self._source = make_source(settings)
         self._store = ConfigStore(features=settings.features)
         self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
+        self._injection = Injection(
+            self._store,
+            lambda found: self._findings.replace("injection", found),
+            Surroundings(
+                revision=settings.cluster.revision,
+                native_sidecars=settings.features.native_sidecars,
+                openshift=settings.features.openshift,
+            ),
+            settings.cluster.namespace,
+        )
         self._refused = asyncio.Event()
         self._ads: AdsServer | None = None
         self._pipeline = Pipeline(
             self._store,
-            lambda found: self._findings.replace("mesh", (*found, *self._of_trust_domain())),
+            self._report,
             clock=time.monotonic,
             pods_known=self._source.pods_known,
         )
@@ -119,6 +133,12 @@ class ControlPlane:
             await self._open_streams(stack, running)
         except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
             raise SettingsError(str(error)) from error
+
+    def _report(self, found: tuple[Diagnostic, ...]) -> None:
+        """What the mesh found at a change; the injector looks at its settings then, also while no pod is made."""
+        self._findings.replace("mesh", (*found, *self._of_trust_domain()))
+        if self._settings.https_address:
+            self._injection.config()
 
     def _of_trust_domain(self) -> Iterator[Diagnostic]:
         """A finding where the mesh's settings name another trust domain than the CA issues identities of."""
@@ -153,9 +173,9 @@ class ControlPlane:
 
     async def _open_pages(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
-        everywhere = (settings.ca_address, settings.mtls_address, settings.grpc_address)
+        everywhere = (settings.ca_address, settings.mtls_address, settings.grpc_address, settings.https_address)
         pages = tuple(dict.fromkeys(filter(None, (settings.monitoring_address, settings.http_address))))
-        for address in (*pages, *everywhere, settings.https_address):
+        for address in (*pages, *everywhere):
             addresses.require_port(address)
         for address in pages:
             runner = await debug_server.serve(address, self._pages())
@@ -168,7 +188,7 @@ class ControlPlane:
     async def _open_streams(self, stack: contextlib.AsyncExitStack, running: Running) -> None:
         """What proxies talk to. Trust domains are known only once the CA is."""
         settings = self._settings
-        secure = settings.kubernetes or settings.ca_address or settings.mtls_address
+        secure = settings.kubernetes or settings.ca_address or settings.mtls_address or settings.https_address
         ca = await self._source.authority() if secure else None
         self._ads = AdsServer(
             self._pipeline,
@@ -191,13 +211,29 @@ class ControlPlane:
         settings = self._settings
         serving = ServingCertificate(ca, now, self._source.names())
         running.supervise("renewal of the serving certificate", serving.renew_forever)
-        service = ca_server.CertificateService(ca, self._source.verifier(), now)
+        if settings.https_address:
+            await self._open_webhooks(serving, stack)
         if settings.ca_address:
+            service = ca_server.CertificateService(ca, self._source.verifier(), now)
             address = addresses.bindable(settings.ca_address)
             server = await ca_server.start(address, service, serving.credentials(client_certificates=False))
             stack.push_async_callback(server.stop)
         if settings.mtls_address:
             ads.add_mtls(addresses.bindable(settings.mtls_address), serving.credentials(client_certificates=True))
+
+    async def _open_webhooks(self, serving: ServingCertificate, stack: contextlib.AsyncExitStack) -> None:
+        def chain() -> bytes:
+            return serving.material.certificate + serving.material.chain
+
+        context = tls.context(serving.material.key, chain())
+        serving.listen(lambda: tls.load(context, serving.material.key, chain()))
+        sources = webhooks.Sources(
+            ready=lambda: self._pipeline.ready and self._injection.config() is not None,
+            config=self._injection.config,
+            annotations=self._injection.annotations,
+        )
+        running = await webhooks.serve(self._settings.https_address, context, sources)
+        stack.push_async_callback(running.close)
 
     def _syncz(self) -> list[Mapping[str, Any]]:
         moment, pending = time.monotonic(), self._pipeline.pending

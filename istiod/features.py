@@ -28,6 +28,10 @@ class Features:
     """PILOT_DNS_JITTER_DURATION: names are looked up at most this much earlier or later; 0: no jitter."""
     dns_queries: int = 100
     """PILOT_DNS_CARES_UDP_MAX_QUERIES: queries per UDP socket; 0: no limit."""
+    native_sidecars: str = "auto"
+    """ENABLE_NATIVE_SIDECARS: sidecars are init containers that keep running: true, false, or auto (by the nodes)."""
+    openshift: bool = False
+    """PLATFORM=openshift: users of pods come from ranges of their namespace."""
     gateway_handshake: timedelta = timedelta(seconds=15)
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
 
@@ -57,6 +61,14 @@ def _switch(text: str) -> bool:
     return known[text.lower()]
 
 
+def _native(text: str) -> str:
+    return text if text == "auto" else str(_switch(text)).lower()
+
+
+def _openshift(text: str) -> bool:
+    return text == "openshift"
+
+
 def _percent(text: str) -> float:
     if not 0 <= float(text) <= _WHOLE:
         raise ValueError("not between 0 and 100")
@@ -77,6 +89,8 @@ def _time(text: str) -> timedelta:
 
 
 _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "ENABLE_NATIVE_SIDECARS": ("native_sidecars", _native),
+    "PLATFORM": ("openshift", _openshift),
     "PILOT_HTTP10": ("http10", _switch),
     "PILOT_TRACE_SAMPLING": ("trace_sampling", _percent),
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),

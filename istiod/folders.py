@@ -39,8 +39,10 @@ class Folders:
             SettingsError: no folder is given, or it cannot be used.
         """
         settings = self._settings
-        if not settings.ca_dir or not settings.token_key:
-            raise SettingsError("--secureGRPCAddr and --mtlsAddr need --caDir and --tokenKey")
+        if not settings.ca_dir:
+            raise SettingsError("--secureGRPCAddr, --mtlsAddr and --httpsAddr need --caDir")
+        if not settings.token_key and (settings.ca_address or settings.mtls_address):
+            raise SettingsError("--secureGRPCAddr and --mtlsAddr need --tokenKey")
         try:
             return keystore.load_or_create(keystore.Folder(pathlib.Path(settings.ca_dir)), self.trust_domain, now())
         except AuthorityError as error:

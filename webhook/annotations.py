@@ -30,7 +30,6 @@ USER_VOLUME: Final = f"{SIDECAR}userVolume"
 USER_MOUNT: Final = f"{SIDECAR}userVolumeMount"
 MERGE_METRICS: Final = "prometheus.istio.io/merge-metrics"
 MODES: Final = ("REDIRECT", "TPROXY", "NONE")
-KNOWN_TEMPLATES: Final = ("sidecar", "gateway")
 _MAX_PORT: Final = 65535
 _QUANTITY: Final = re.compile(r"\d+(\.\d+)?([mkMGTPE]|[KMGTPE]i)?")
 
@@ -132,16 +131,7 @@ def check(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic
             yield error(Code.BAD_VALUE, key, field, f"{value!r} is not {CHECKS[name][1]}")
         elif name in UNSUPPORTED:
             yield warning(Code.NOT_SUPPORTED, key, field, "has no effect yet")
-    for template in template_names(annotations):
-        if template not in KNOWN_TEMPLATES:
-            field = f"metadata.annotations[{TEMPLATES}]"
-            yield error(Code.NOT_SUPPORTED, key, field, f"no template {template!r}; there are sidecar and gateway")
     yield from _check_config(annotations, key)
-
-
-def template_names(annotations: Mapping[str, str]) -> tuple[str, ...]:
-    """The templates that the pod asks for; sidecar where it asks for none."""
-    return tuple(each.strip() for each in annotations.get(TEMPLATES, "sidecar").split(","))
 
 
 def named_objects(annotations: Mapping[str, str], name: str) -> Mapping[str, Mapping[str, object]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from webhook import annotations as notes
-from webhook import workload
+from webhook import openshift, templates, workload
 from webhook.decision import items, part, strings
 from webhook.settings import InjectionConfig, Json
 from webhook.workload import Owner
@@ -14,6 +14,7 @@ from wire import names
 
 PROXY = "istio-proxy"
 INIT = "istio-init"
+_KINDS = ("distroless", "debug")
 _BUILT_IN: Mapping[str, object] = {
     "binaryPath": "/usr/local/bin/envoy",
     "configPath": "./etc/istio/proxy",
@@ -43,6 +44,8 @@ class Draft:
     containers: tuple[Json, ...]
     init_containers: tuple[Json, ...]
     user: Mapping[str, object]
+    ids: tuple[int, int] = (names.PROXY_UID, names.PROXY_UID)
+    """User and group of the proxy, where the pod does not say them."""
 
     def note(self, name: str, default: str) -> str:
         """An annotation's value, or what the chart says."""
@@ -51,7 +54,7 @@ class Draft:
     @property
     def router(self) -> bool:
         """A gateway, not a sidecar."""
-        return "gateway" in notes.template_names(self.annotations)
+        return templates.GATEWAY in self.config.templates.named(self.annotations.get(notes.TEMPLATES, ""))
 
     @property
     def native(self) -> bool:
@@ -63,7 +66,13 @@ class Draft:
     def uid(self) -> int:
         """The user that the proxy runs as: an override of the user's must reach the rules too."""
         asked = part(self.user, "securityContext").get("runAsUser")
-        return asked if isinstance(asked, int) else names.PROXY_UID
+        return asked if isinstance(asked, int) and asked else self.ids[0]  # rules for root would catch the app's root
+
+    @property
+    def gid(self) -> int:
+        """The group that the proxy runs as."""
+        asked = part(self.user, "securityContext").get("runAsGroup")
+        return asked if isinstance(asked, int) else self.ids[1]
 
     @property
     def mode(self) -> str:
@@ -96,14 +105,44 @@ class Draft:
 
     @property
     def image(self) -> str:
-        """The proxy's image."""
-        variant = self.annotations.get(f"{notes.SIDECAR}proxyImageType", "")
-        image = self.note(f"{notes.SIDECAR}proxyImage", self.config.image)
-        return f"{image}-{variant}" if variant not in {"", "default"} else image
+        """The proxy's image. A name in the annotation has to be a full one, as on Istio."""
+        asked = self.annotations.get(f"{notes.SIDECAR}proxyImage", "")
+        kind = str(part(self.proxy_config, "image").get("imageType") or "")
+        kind = self.annotations.get(f"{notes.SIDECAR}proxyImageType", kind)
+        return asked if "/" in asked else _variant(self.config.image, kind)
+
+    @property
+    def init_image(self) -> str:
+        """The image that programs the rules."""
+        asked = self.annotations.get(f"{notes.SIDECAR}proxyImage", "")
+        return asked if "/" in asked else self.config.init_image or self.image
 
 
-def draft(pod: Mapping[str, object], config: InjectionConfig, namespace: str, owner: Owner | None = None) -> Draft:
-    """The draft of a pod. ``owner`` is given where it is known better than from the pod's references."""
+def _variant(image: str, kind: str) -> str:
+    """The image of a kind: its tag ends with it, in place of the kind that it may end with now."""
+    if not kind:
+        return image
+    for known in _KINDS:
+        image = image.removesuffix(f"-{known}")
+    return image if kind == "default" else f"{image}-{kind}"
+
+
+def draft(
+    pod: Mapping[str, object],
+    config: InjectionConfig,
+    namespace: str,
+    owner: Owner | None = None,
+    of_namespace: Mapping[str, str] | None = None,
+) -> Draft:
+    """The draft of a pod.
+
+    Args:
+        pod: the pod as JSON.
+        config: the injector's settings.
+        namespace: where the pod will be.
+        owner: given where it is known better than from the pod's references.
+        of_namespace: annotations of the namespace.
+    """
     metadata, spec = part(pod, "metadata"), part(pod, "spec")
     annotations = strings(metadata.get("annotations"))
     both = [dict(each) for each in (*items(spec.get("containers")), *items(spec.get("initContainers")))]
@@ -118,6 +157,7 @@ def draft(pod: Mapping[str, object], config: InjectionConfig, namespace: str, ow
         containers=_others(spec.get("containers")),
         init_containers=_others(spec.get("initContainers")),
         user=next((each for each in both if each.get("name") == PROXY), {}),
+        ids=openshift.ids(of_namespace or {}) if config.openshift else (names.PROXY_UID, names.PROXY_UID),
     )
 
 

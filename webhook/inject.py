@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from crds.diagnostic import Code, Diagnostic, Severity, warning
+from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from webhook import annotations as notes
 from webhook import capture, decision, merge, metrics, patch, probes, proxy, workload
@@ -67,17 +67,18 @@ def render(
     namespace: str,
     owner: Owner | None = None,
     answer: Decision = Decision(inject=True, reason="asked for"),  # noqa: B008 (frozen)
+    of_namespace: Mapping[str, str] | None = None,
 ) -> Injection:
-    """Inject a pod without asking whether it should be."""
+    """Inject a pod without asking whether it should be. ``of_namespace`` are the namespace's annotations."""
     metadata = part(pod, "metadata")
     annotations = decision.strings(metadata.get("annotations"))
     if decision.STATUS in annotations:
         return Injection(pod=pod, patch=(), decision=Decision(inject=False, reason="the pod has been injected already"))
     key = ConfigKey("", "Pod", namespace, workload.owner(pod).name)
-    problems = tuple(notes.check(annotations, key))
+    problems = (*notes.check(annotations, key), *_check_templates(annotations, config, key))
     if any(each.severity is Severity.ERROR for each in problems):
         return Injection(pod=pod, patch=(), decision=answer, diagnostics=problems)
-    plan = draft(copy.deepcopy(dict(pod)), config, namespace, owner)
+    plan = draft(copy.deepcopy(dict(pod)), config, namespace, owner, of_namespace)
     result = _assemble(plan)
     return Injection(
         pod=result,
@@ -85,6 +86,13 @@ def render(
         decision=answer,
         diagnostics=(*problems, *_same_user(plan, key)),
     )
+
+
+def _check_templates(annotations: Mapping[str, str], config: InjectionConfig, key: ConfigKey) -> Iterator[Diagnostic]:
+    field = f"metadata.annotations[{notes.TEMPLATES}]"
+    for name in config.templates.named(annotations.get(notes.TEMPLATES, "")):
+        if problem := config.templates.problem(name):
+            yield error(Code.NOT_SUPPORTED, key, field, problem)
 
 
 def _assemble(plan: Draft) -> Json:
@@ -148,6 +156,7 @@ def _metadata(plan: Draft, volumes: list[str], iptables: bool) -> Json:  # noqa:
         names.LABEL_CANONICAL_REVISION: workload.canonical_revision(plan.labels),
         **({} if plan.router else {names.LABEL_TLS_MODE: "istio"}),
         **plan.labels,
+        **({names.LABEL_NETWORK: plan.config.path_network} if plan.config.path_network else {}),
     }
     annotations = {decision.REVISION: plan.config.revision, **plan.annotations}
     if plan.containers and not plan.router:

@@ -105,7 +105,7 @@ def env(draft: Draft) -> list[object]:
     }
     if config.network:
         values["ISTIO_META_NETWORK"] = config.network
-    values |= draft.proxy_metadata
+    values |= {**draft.proxy_metadata, **config.environment}
     fields = {
         "POD_NAME": "metadata.name",
         "POD_NAMESPACE": "metadata.namespace",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from webhook.templates import Templates
 from wire import names
 
 Json = dict[str, object]
@@ -43,15 +44,18 @@ class InjectionConfig:
     """Settings of one injector. Defaults are those of Istio's chart, without a registry before the image.
 
     ``proxy_config`` is ``defaultConfig`` of the mesh configuration in its JSON form, as the user wrote it.
-    ``merge_metrics`` (A11) needs an agent that asks the app for its metrics, so it is off until ours does.
-    ``native_sidecar`` (A8) needs a cluster whose kubelets restart init containers.
+    ``merge_metrics`` (A11) needs an agent that asks the app for its metrics, and ``native_sidecar`` (A8) a cluster
+    whose kubelets restart init containers: both are on where values and mesh configuration say so (values.py).
     """
 
     image: str = "proxyv2"
+    init_image: str = ""
+    """Image of istio-init; "" is the proxy's."""
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     revision: str = "default"
     policy: Policy = field(default_factory=Policy)
+    templates: Templates = field(default_factory=Templates)
     capture: Capture = field(default_factory=Capture)
     proxy_config: Mapping[str, object] = field(default_factory=dict)
     ca_address: str = f"istiod.{names.ROOT_NAMESPACE}.svc:{names.CA_PORT}"
@@ -63,12 +67,37 @@ class InjectionConfig:
     proxy_log_level: str = "warning"
     component_log_level: str = "misc:error"
     agent_log_level: str = "default:info"
+    log_as_json: bool = False
+    outbound_port: int = names.PROXY_OUTBOUND_PORT
+    inbound_port: int = names.PROXY_INBOUND_PORT
     status_port: int = names.STATUS_PORT
+    """The agent's port; 0: the proxy has no readiness probe."""
     readiness_initial_delay: int = 0
     readiness_period: int = 15
     readiness_failures: int = 4
     startup_failures: int = 600
+    """Tries of the startup probe; 0: there is none."""
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: RESOURCES)
+    lifecycle: Mapping[str, object] = field(default_factory=dict)
+    """The proxy's hooks, in place of ours."""
+    privileged: bool = False
+    seccomp: Mapping[str, object] = field(default_factory=dict)
+    gateway_security: Mapping[str, object] = field(default_factory=dict)
+    """securityContext of gateway pods, in place of ours."""
+    gateway_seccomp: Mapping[str, object] = field(default_factory=dict)
+    token_audience: str = names.TOKEN_AUDIENCE
+    injected_annotations: Mapping[str, str] = field(default_factory=dict)
+    path_network: str = ""
+    """The network that the path of the webhook names: pods get it as a label too."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Further variables of the proxy: those of the path that the webhook was called by."""
+    holds_application: bool = False
     native_sidecar: bool = False
     rewrite_probes: bool = True
     merge_metrics: bool = False
+    cni: bool = False
+    """A network plugin redirects traffic; istio-validation checks that it did."""
+    multus: bool = False
+    """The plugin is asked for by an annotation (Multus)."""
+    openshift: bool = False
+    """Users of pods come from ranges that annotations of the namespace name."""

@@ -74,12 +74,17 @@ class ServingCertificate:
         self._now = now
         self._names = names
         self._ttl = ttl
+        self._listeners: list[Callable[[], None]] = []
         self.renew()
 
     @property
     def material(self) -> authority.Material:
         """The present key and chain, for servers that are not gRPC's."""
         return self._material
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Tell ``listener`` of each later renewal, in the thread that renews."""
+        self._listeners.append(listener)
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
         """What ``grpc.dynamic_ssl_server_credentials`` wants of its first argument."""
@@ -102,6 +107,8 @@ class ServingCertificate:
         self._configuration = grpc.ssl_server_certificate_configuration(
             [(self._material.key, chain)], root_certificates=self._material.roots
         )
+        for listener in self._listeners:
+            listener()
 
     async def renew_forever(self) -> None:
         """Renew at each half life, until cancelled."""

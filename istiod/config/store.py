@@ -71,6 +71,14 @@ class ConfigStore:
         self._changed(key)
         return True
 
+    def get(self, key: ConfigKey) -> Object | None:
+        """One object as it is now, or None."""
+        return self._kinds.get((key.group, key.kind), {}).get(key)
+
+    def of(self, group: str, kind: str) -> Iterator[Object]:
+        """The objects of a kind as they are now."""
+        return iter(self._kinds.get((group, kind), {}).values())
+
     def keys(self) -> Iterator[ConfigKey]:
         """Every key in the store."""
         for objects in self._kinds.values():

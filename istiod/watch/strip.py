@@ -104,7 +104,10 @@ def _service(raw: Raw) -> Raw:
 def _node(raw: Raw) -> Raw:
     kept = _with(raw)
     kept["metadata"].pop("annotations", None)
-    kept["status"] = _some(raw.get("status") or {}, ("addresses",))
+    status = raw.get("status") or {}
+    kept["status"] = _some(status, ("addresses",))
+    if info := status.get("nodeInfo"):
+        kept["status"]["nodeInfo"] = _some(info, ("kubeletVersion",))
     return kept
 
 

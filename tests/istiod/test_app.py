@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from istiod.ca import tokens
 from istiod.config.proxy import Peer, Proxy
 from istiod.settings import Settings
 from tests.ads.real_envoy import until
+from tests.webhook.reviews import patched, pod, review
 from wire import names, node
 
 SERVICE = """
@@ -93,10 +95,11 @@ async def test_all_servers_answer_until_told_to_stop(tmp_path: Path, capsys: pyt
         ({"grpc_address": "10.0.0.1:15010"}, "loopback only"),
         ({"grpc_address": "127.0.0.1:99999"}, "'99999' is no port from 0 to 65535"),
         ({"monitoring_address": "127.0.0.1:http"}, "'http' is no port"),
-        ({"mtls_address": "127.0.0.1:0", "ca_dir": ""}, "need --caDir and --tokenKey"),
+        ({"mtls_address": "127.0.0.1:0", "ca_dir": ""}, "need --caDir"),
+        ({"mtls_address": "127.0.0.1:0", "token_key": ""}, "need --tokenKey"),
         ({"ca_address": "127.0.0.1:0", "token_key": "absent.pem"}, "--tokenKey absent.pem"),
     ],
-    ids=["plaintext for strangers", "no such port", "no number", "no keys", "no such key"],
+    ids=["plaintext for strangers", "no such port", "no number", "no keys", "no signer", "no such key"],
 )
 async def test_settings_that_cannot_work_are_one_line(tmp_path: Path, change: dict[str, str], message: str) -> None:
     made = with_keys(tmp_path)
@@ -255,3 +258,53 @@ def test_a_line_is_said_once_a_minute() -> None:
         lines.say(f"other {now}")
     assert said.count("same") == 2
     assert len(said) == 6
+
+
+INJECTOR = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio-sidecar-injector, namespace: istio-system}}
+data:
+  values: |
+    {}
+"""
+
+
+async def test_webhooks_serve_with_the_settings_of_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = free_address()
+    (tmp_path / "config").mkdir()
+    rules = tmp_path / "config" / "injector.yaml"
+    rules.write_text(INJECTOR.format("{global: {hub: h, tag: 1, surprise: 2}}"))
+    settings = Settings(config_dirs=(str(tmp_path / "config"),), ca_dir=str(tmp_path / "ca"), https_address=address)
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.ControlPlane(settings).run(stop))
+    trust = ssl.create_default_context()
+    async with asyncio.timeout(30):
+        await until((tmp_path / "ca" / "root-cert.pem").exists, "a root")
+        trust.load_verify_locations(tmp_path / "ca" / "root-cert.pem")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as client:
+            url = f"https://localhost:{address.rpartition(':')[2]}"
+
+            async def image() -> str:  # "" while there is no answer
+                try:
+                    async with client.post(f"{url}/inject?timeout=10s", json=review(pod())) as answer:
+                        said = await answer.json()
+                except aiohttp.ClientConnectionError:
+                    return ""
+                if not said["response"]["allowed"]:
+                    return ""
+                return str(patched(pod(), said)["spec"]["containers"][1]["image"])
+
+            async def shown(wanted: str) -> bool:
+                return await image() == wanted
+
+            await until(lambda: shown("h/proxyv2:1"), "the first settings")
+            rules.write_text(INJECTOR.format("{global: {hub: h, tag: 2}}"))
+            await until(lambda: shown("h/proxyv2:2"), "the changed settings")
+            rules.write_text(INJECTOR.format("{global: {hub: 7}}"))  # unreadable: the last good settings stay
+            await until(lambda: "data.values.global.hub" in capsys.readouterr().err, "a finding")
+            assert await image() == "h/proxyv2:2"
+    stop.set()
+    await running

@@ -25,7 +25,7 @@ from webhook import inject
         ("status.sidecar.istio.io/port", "0", "'0' is not a port"),
         ("status.sidecar.istio.io/port", "9" * 5000, "'9999"),
         ("readiness.status.sidecar.istio.io/periodSeconds", "9" * 5000, "'9999"),
-        ("inject.istio.io/templates", "sidecar,spire", "no template 'spire'; there are sidecar and gateway"),
+        ("inject.istio.io/templates", "sidecar,spire", "there is no template 'spire'; there are gateway, sidecar"),
         ("proxy.istio.io/config", "- 1", "is a ProxyConfig, so it must be an object"),
         ("proxy.istio.io/config", "{", "no YAML: "),
     ],

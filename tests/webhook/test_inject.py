@@ -173,15 +173,14 @@ def test_log_levels_image_and_readiness_follow_annotations() -> None:
     asked = {
         "sidecar.istio.io/logLevel": "debug",
         "sidecar.istio.io/componentLogLevel": "http:trace",
-        "sidecar.istio.io/proxyImage": "mine:1",
-        "sidecar.istio.io/proxyImageType": "debug",
+        "sidecar.istio.io/proxyImage": "mine/proxy:1",
         "readiness.status.sidecar.istio.io/initialDelaySeconds": "3",
         "readiness.status.sidecar.istio.io/periodSeconds": "4",
         "readiness.status.sidecar.istio.io/failureThreshold": "5",
     }
     proxy = named(injected(pod(asked)), "istio-proxy")
     assert proxy["args"][4:6] == ["--proxyLogLevel=debug", "--proxyComponentLogLevel=http:trace"]
-    assert proxy["image"] == "mine:1-debug"
+    assert proxy["image"] == "mine/proxy:1"
     probe = proxy["readinessProbe"]
     assert (probe["initialDelaySeconds"], probe["periodSeconds"], probe["failureThreshold"]) == (3, 4, 5)
 

@@ -1,0 +1,85 @@
+"""What the webhooks need of the mesh: the injector's settings out of the store, and judgement of one object.
+
+The HTTPS shell and everything about pods is in webhook/; this part knows the store and the mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from crds import core
+from crds.diagnostic import Diagnostic
+from crds.key import ConfigKey
+from istiod.config.store import ConfigStore
+from webhook import values
+from webhook.settings import InjectionConfig
+from wire import names
+
+_VALUES = "values"
+_CONFIG = "config"
+_MESH = "mesh"
+
+
+class Injection:
+    """The injector's settings as the ConfigMaps of the root namespace have them now (feature S19).
+
+    ``report`` is told what is wrong with them, once per change. Settings that cannot be read leave the last good ones.
+    """
+
+    def __init__(
+        self,
+        store: ConfigStore,
+        report: Callable[[tuple[Diagnostic, ...]], None],
+        around: values.Surroundings,
+        namespace: str = names.ROOT_NAMESPACE,
+    ) -> None:
+        self._store = store
+        self._report = report
+        self._around = around
+        self._namespace = namespace
+        self._seen: tuple[object, ...] | None = None
+        self._config: InjectionConfig | None = None
+
+    def config(self) -> InjectionConfig | None:
+        """The present settings; None where there is no ConfigMap of the injector, or none was ever readable."""
+        injector = self._map(values.injector_name(self._around.revision))
+        mesh = self._map(values.mesh_name(self._around.revision))
+        kubelets = self._kubelets()
+        seen = (injector, mesh, kubelets)
+        if self._seen is None or any(a is not b and a != b for a, b in zip(seen, self._seen, strict=True)):
+            self._seen = seen
+            self._read(injector, mesh, kubelets)
+        return self._config
+
+    def annotations(self, namespace: str) -> Mapping[str, str]:
+        """Those of a namespace."""
+        found = self._store.get(ConfigKey("", "Namespace", "", namespace))
+        return found.metadata.annotations if found is not None else {}
+
+    def _read(
+        self, injector: Mapping[str, str] | None, mesh: Mapping[str, str] | None, kubelets: frozenset[str]
+    ) -> None:
+        if injector is None:
+            self._config = None
+            self._report(())
+            return
+        texts = values.Texts(
+            values=injector.get(_VALUES, ""), config=injector.get(_CONFIG, ""), mesh=(mesh or {}).get(_MESH, "")
+        )
+        around = values.Surroundings(
+            revision=self._around.revision,
+            kubelets=tuple(sorted(kubelets)),
+            native_sidecars=self._around.native_sidecars,
+            openshift=self._around.openshift,
+        )
+        found = values.from_values(texts, around, self._namespace)
+        self._config = found.config or self._config
+        self._report(found.diagnostics)
+
+    def _map(self, name: str) -> Mapping[str, str] | None:
+        found = self._store.get(ConfigKey("", "ConfigMap", self._namespace, name))
+        return found.data if isinstance(found, core.ConfigMap) else None
+
+    def _kubelets(self) -> frozenset[str]:
+        nodes = self._store.of("", "Node")
+        return frozenset(node.status.node_info.kubelet_version for node in nodes if isinstance(node, core.Node))

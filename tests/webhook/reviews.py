@@ -1,0 +1,98 @@
+"""AdmissionReviews as an API server sends them, and a running webhook."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+
+from istiod.ca import authority
+from webhook import server, tls
+from webhook.settings import InjectionConfig
+
+CONFIG = InjectionConfig(image="registry.local/istio/proxyv2:1")
+
+
+def pod(annotations: Mapping[str, str] | None = None, **labels: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": "web-",
+            "labels": {"app": "web", **labels},
+            "annotations": dict(annotations or {}),
+        },
+        "spec": {"containers": [{"name": "app", "image": "app:1", "ports": [{"containerPort": 80}]}]},
+    }
+
+
+def review(
+    item: Mapping[str, Any] | None, *, version: str = "v1", operation: str = "CREATE", **more: Any
+) -> dict[str, Any]:
+    shown = item or more.get("oldObject") or {}
+    group, _, of = str(shown.get("apiVersion", "v1")).rpartition("/")
+    return {
+        "apiVersion": f"admission.k8s.io/{version}",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": {"group": group, "version": of, "kind": shown.get("kind", "Pod")},
+            "operation": operation,
+            "namespace": "demo",
+            "object": item,
+            **more,
+        },
+    }
+
+
+def patched(given: Mapping[str, Any], answer: Mapping[str, Any]) -> Any:
+    """The object with the patch of an answer, applied as RFC 6902 says."""
+    result = json.loads(json.dumps(given))
+    for each in json.loads(base64.b64decode(answer["response"]["patch"])):
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in each["path"].split("/")[1:]]
+        target = result
+        for step in steps[:-1]:
+            target = target[int(step)] if isinstance(target, list) else target[step]
+        last = steps[-1]
+        if isinstance(target, list):
+            if each["op"] == "add":
+                target.insert(len(target) if last == "-" else int(last), each["value"])
+            elif each["op"] == "replace":
+                target[int(last)] = each["value"]
+            else:
+                del target[int(last)]
+        elif each["op"] == "remove":
+            del target[last]
+        else:
+            target[last] = each["value"]
+    return result
+
+
+def certificates() -> tuple[authority.Authority, authority.Material]:
+    now = dt.datetime.now(dt.UTC)
+    ca = authority.Authority(authority.self_signed("cluster.local", now))
+    return ca, ca.serving(("localhost",), now)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    sources: server.Sources | None = None,
+) -> AsyncIterator[tuple[aiohttp.ClientSession, str, ssl.SSLContext]]:
+    """(client, URL, the server's context) of a webhook that serves with TLS."""
+    ca, made = certificates()
+    context = tls.context(made.key, made.certificate + made.chain)
+    sources = sources or server.Sources(ready=lambda: True, config=lambda: CONFIG)
+    open_server = await server.serve("127.0.0.1:0", context, sources)
+    trust = ssl.create_default_context(cadata=ca.roots)
+    connector = aiohttp.TCPConnector(ssl=trust)
+    try:
+        async with aiohttp.ClientSession(connector=connector) as client:
+            yield client, f"https://localhost:{open_server.port}", context
+    finally:
+        await open_server.close()

@@ -1,0 +1,222 @@
+"""The HTTPS shell of both webhooks: /inject, /inject/cluster/X/net/Y and /validate (features A1, V7; port 15017).
+
+Bodies are bounded in size and time, what is no review gets a status and a few words, and bodies that take long to read
+go to another process (SEC33). Nobody is told what serves here (SEC34). Which objects and settings there are is the
+caller's: they come in through ``Sources``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from webhook import mutation, review, validation
+from webhook.review import Answer, MalformedError
+from webhook.settings import InjectionConfig
+from webhook.worker import BusyError, Worker
+
+LARGEST_BODY: Final = 6 * 1024 * 1024
+"""An API server takes requests of 3 MiB; a review of an update holds the object twice."""
+MOST_HELD: Final = 64 * 1024 * 1024
+"""Bytes of all bodies being read."""
+BODY_SECONDS: Final = 10.0
+_IDLE_SECONDS: Final = 120.0
+"""Longer than an API server keeps an idle connection (90 s): it, not we, must be the one to close it."""
+_SMALL_POD: Final = 128 * 1024
+_SMALL_OBJECT: Final = 16 * 1024
+"""Bodies up to here are read in the event loop: about 15 ms at worst."""
+_NO_CONFIG: Final = "the injector has no configuration: its ConfigMap is missing, or was never readable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What the webhooks need of the rest. All are called in the event loop, but ``findings``.
+
+    ``config`` is None while there is none; then pods are refused rather than started outside of the mesh.
+    ``annotations`` are those of a namespace. ``findings`` may be called in another process, so it is a function of a
+    module.
+    """
+
+    ready: Callable[[], bool]
+    config: Callable[[], InjectionConfig | None]
+    annotations: Callable[[str], Mapping[str, str]] = lambda _: {}
+    findings: validation.Check = validation.check
+
+
+class RefusedError(Exception):
+    """The request is answered with this status; the text holds nothing of what was sent."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def mutate(body: bytes, config: InjectionConfig, annotations: Mapping[str, str]) -> bytes:
+    """The answer to a body sent to /inject.
+
+    Raises:
+        MalformedError: it is no review.
+    """
+    asked = review.read(body)
+    return review.write(asked, mutation.answer(asked, config, annotations))
+
+
+def validate(body: bytes, findings: validation.Check) -> bytes:
+    """The answer to a body sent to /validate.
+
+    Raises:
+        MalformedError: it is no review.
+    """
+    asked = review.read(body)
+    return review.write(asked, validation.answer(asked, findings))
+
+
+def namespace_of(body: bytes) -> str:
+    """The namespace of a review.
+
+    Raises:
+        MalformedError: it is no review.
+    """
+    return review.read(body).namespace
+
+
+def without_config(body: bytes) -> bytes:
+    """The answer to a pod while there are no settings: refused, since it would run outside of the mesh.
+
+    Raises:
+        MalformedError: it is no review.
+    """
+    return review.write(review.read(body), Answer(allowed=False, code=503, reason=_NO_CONFIG))
+
+
+class Server:
+    """Both webhooks. ``application`` is what a runner serves; ``close`` ends the process for large bodies."""
+
+    def __init__(self, sources: Sources, worker: Worker | None = None, body_seconds: float = BODY_SECONDS) -> None:
+        self._sources = sources
+        self._worker = worker or Worker()
+        self._body_seconds = body_seconds
+        self._held = 0
+
+    def application(self) -> web.Application:
+        """The pages."""
+        app = web.Application(client_max_size=LARGEST_BODY)
+        app.on_response_prepare.append(_anonymous)
+        app.router.add_post("/inject", self._answering(self._inject))
+        app.router.add_post("/inject/{path:.*}", self._answering(self._inject))
+        app.router.add_post("/validate", self._answering(self._validate))
+        app.router.add_get("/ready", self._ready)
+        return app
+
+    def close(self) -> None:
+        """End what runs beside."""
+        self._worker.close()
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok") if self._sources.ready() else web.Response(status=503, text="not ready")
+
+    def _answering(
+        self, answer: Callable[[web.Request, bytes], Awaitable[bytes]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                body = await self._body(request)
+                return web.Response(body=await answer(request, body), content_type="application/json")
+            except RefusedError as refusal:
+                response = web.Response(status=refusal.status, text=f"{refusal}\n")
+            except MalformedError as problem:
+                response = web.Response(status=400, text=f"{problem}\n")
+            except BusyError:
+                response = web.Response(status=503, text="busy\n")
+            response.force_close()  # what is left of the body is of no interest
+            return response
+
+        return handle
+
+    async def _body(self, request: web.Request) -> bytes:
+        if request.content_type != "application/json":
+            raise RefusedError(400, "the content type has to be application/json")
+        if (request.content_length or 0) > LARGEST_BODY:
+            raise RefusedError(413, "the body is too large")
+        chunks: list[bytes] = []
+        held = 0
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                async for chunk in request.content.iter_any():
+                    held += len(chunk)
+                    self._held += len(chunk)
+                    chunks.append(chunk)
+                    if held > LARGEST_BODY:
+                        raise RefusedError(413, "the body is too large")
+                    if self._held > MOST_HELD:
+                        raise RefusedError(503, "busy")
+        except TimeoutError as error:
+            raise RefusedError(408, "the body came too slowly") from error
+        finally:
+            self._held -= held
+        if not held:
+            raise RefusedError(400, "there is no body")
+        return b"".join(chunks)
+
+    async def _inject(self, request: web.Request, body: bytes) -> bytes:
+        config = self._sources.config()
+        large = len(body) > _SMALL_POD
+        if config is None:
+            return await self._worker.run(without_config, body) if large else without_config(body)
+        config = mutation.with_path(config, request.match_info.get("path", ""))
+        annotations: Mapping[str, str] = {}
+        if config.openshift:
+            namespace = await self._worker.run(namespace_of, body) if large else namespace_of(body)
+            annotations = dict(self._sources.annotations(namespace))
+        if large:
+            return await self._worker.run(mutate, body, config, annotations)
+        return mutate(body, config, annotations)
+
+    async def _validate(self, _: web.Request, body: bytes) -> bytes:
+        findings = self._sources.findings
+        if len(body) > _SMALL_OBJECT:
+            return await self._worker.run(validate, body, findings)
+        return validate(body, findings)
+
+
+async def _anonymous(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "webhook"
+
+
+class Running:
+    """The open server. ``port`` is the one it got where it was told to take any."""
+
+    def __init__(self, server: Server, runner: web.AppRunner) -> None:
+        self._server = server
+        self._runner = runner
+        self.port = int(runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """Stop listening, and let answers go out that are being made."""
+        await self._runner.cleanup()
+        self._server.close()
+
+
+async def serve(address: str, context: ssl.SSLContext, sources: Sources) -> Running:
+    """Listen on HOST:PORT with TLS.
+
+    The caller renews the certificate of ``context`` in place (``tls.load``): later handshakes use it, connections stay.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    server = Server(sources)
+    host, _, port = address.rpartition(":")
+    runner = web.AppRunner(server.application(), access_log=None, keepalive_timeout=_IDLE_SECONDS, lingering_time=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=context).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Running(server, runner)

@@ -1,0 +1,50 @@
+"""The answer to a review of a configuration object: whether it may be stored (features V7, S22). Pure.
+
+What has an error is refused with field and reason, and so is a kind that nothing enforces yet: whoever writes a policy
+counts on it. Deletions pass, and so does an update that leaves the spec as it is: an object that was stored while
+validation was off (FT20) must stay labelable and removable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from crds import parse
+from crds.diagnostic import Diagnostic, Severity
+from webhook.decision import part
+from webhook.mutation import reasons, warnings
+from webhook.review import Answer, Review
+
+GROUPS: Final = ("networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io")
+_UNPROCESSABLE: Final = 422
+
+Check = Callable[[Mapping[str, object]], tuple[Diagnostic, ...]]
+"""Findings about one object, given as JSON."""
+
+
+def check(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
+    """Findings about an object alone: its model, and the checks of its kind."""
+    return parse.parse(document, parse.name_stem(document) or "").diagnostics
+
+
+def answer(review: Review, findings: Check = check) -> Answer:
+    """Whether an object may be stored, and what its writer should know."""
+    if review.operation not in {"CREATE", "UPDATE"} or review.group not in GROUPS:
+        return Answer()
+    found = findings(review.item)
+    if not any(each.severity is Severity.ERROR for each in found):
+        return Answer(warnings=warnings(found))
+    if _is_leaving(review):
+        return Answer(warnings=(f"the object has no effect: {reasons(found)}", *warnings(found)))
+    name = review.name or str(part(review.item, "metadata").get("name") or "")
+    reason = f"{review.kind} {review.namespace}/{name}: {reasons(found)}"
+    return Answer(allowed=False, code=_UNPROCESSABLE, reason=reason, warnings=warnings(found))
+
+
+def _is_leaving(review: Review) -> bool:
+    """Whether the object is being deleted, or changed outside of its spec only."""
+    if review.operation != "UPDATE":
+        return False
+    deleted = part(review.item, "metadata").get("deletionTimestamp") is not None
+    return deleted or review.item.get("spec") == review.old.get("spec")
