@@ -16,7 +16,6 @@ from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
 from istiod.config.protocols import Changed, OnTarget, RefusedError, Subscription
 from istiod.config.proxy import Proxy
-from istiod.config.push import PushRequest
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.envoy.compiler import Compiler
@@ -68,7 +67,7 @@ class Pipeline:
         self._compiler = Compiler()
         self._context: MeshContext | None = None
         self._members: dict[int, _Member] = {}
-        self._waiting: PushRequest | None = None
+        self._changed: set[ConfigKey] = set()
         self._wake = asyncio.Event()
         self._opened = False
         store.listen(self.change)
@@ -86,7 +85,7 @@ class Pipeline:
     @property
     def pending(self) -> bool:
         """Whether something changed that no target holds yet."""
-        return self._waiting is not None
+        return bool(self._changed)
 
     @property
     def compiled(self) -> Mapping[str, int]:
@@ -101,8 +100,7 @@ class Pipeline:
 
     def change(self, key: ConfigKey) -> None:
         """Note that an object came, changed or went."""
-        request = PushRequest(changed=frozenset((key,)), since=self._clock())
-        self._waiting = self._waiting.merge(request) if self._waiting else request
+        self._changed.add(key)
         self._wake.set()
 
     async def run(self) -> None:
@@ -125,10 +123,9 @@ class Pipeline:
                 have been told.
         """
         self._wake.clear()
-        changed = self._waiting.changed if self._waiting else frozenset()
-        self._context = mesh.build(self._store.snapshot(), self._context, changed)
+        self._context = mesh.build(self._store.snapshot(), self._context, frozenset(self._changed))
         # Only now: a build that failed has to see these changes again.
-        self._waiting = None
+        self._changed.clear()
         self._report(self._context.diagnostics)
         differences: _Differences = {}
         failed: list[Exception] = []

@@ -93,12 +93,12 @@ def wanted(observed: Observed, found: Sequence[Diagnostic], now: str, *, serving
 
 
 def worsened(observed: Observed, status: Json) -> Iterable[Json]:
-    """The conditions in a status to be written that are bad and were not before: what an Event is made of."""
+    """The conditions in a status to be written that are bad, with words, and were not before: what Events tell."""
     before = {str(c.get("type")): str(c.get("status")) for c in observed.status.get("conditions") or ()}
     for condition in status["conditions"]:
         good = "True" if condition.get("type") in (ACCEPTED, IN_USE) else "False"
         known = before.get(str(condition.get("type")), good)
-        if condition.get("type") in TYPES and condition["status"] != good and known == good:
+        if condition.get("type") in TYPES and condition["status"] != good and known == good and condition["message"]:
             yield condition
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from crds.key import ConfigKey
 from istiod.config import resource
 from istiod.config.origin import Origin
-from istiod.config.push import PushRequest
 from wire import names
 
 
@@ -49,10 +48,3 @@ def test_an_origin_names_object_and_field() -> None:
     key = ConfigKey("networking.istio.io", "VirtualService", "default", "reviews")
     assert str(Origin(key=key, field="spec.http[0]")) == "VirtualService/default/reviews#spec.http[0]"
     assert str(Origin(key=key)) == "VirtualService/default/reviews"
-
-
-def test_merged_pushes_keep_all_keys_and_the_oldest_time() -> None:
-    one, two = ConfigKey("", "Pod", "a", "x"), ConfigKey("", "Node", "", "n")
-    merged = PushRequest(changed=frozenset({one}), since=2.0).merge(PushRequest(changed=frozenset({two}), since=1.0))
-    assert merged == PushRequest(changed=frozenset({one, two}), since=1.0)
-    assert str(two) == "Node/n"
