@@ -11,27 +11,29 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
-from crds import core, diagnostic
+from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
-from crds.meta import Object
 from istiod import addresses
 from istiod.admission import Injection
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
-from istiod.ads.server import AdsServer, ProxyStatus
+from istiod.ads.server import AdsServer
 from istiod.ca import authority
 from istiod.ca import server as ca_server
 from istiod.ca.serving import ServingCertificate
+from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.debug import server as debug_server
+from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
 from istiod.envoy import blame
 from istiod.folders import Folders
 from istiod.mesh import mesh_config
+from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
 from istiod.source import Source, View
@@ -40,37 +42,11 @@ from webhook import server as webhooks
 from webhook import tls
 from webhook.values import Surroundings
 
-_SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
-"""What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
 REJECTIONS_PERIOD: Final = 1.0
 """Seconds between two looks at what proxies refuse, while they refuse something."""
 GENERATIONS: Final = (50_000, 20, 20)
 """When the garbage collector looks: Python's 700, 10, 10 are for programs that make garbage with cycles. Ours makes
 hardly any, and spent about a tenth of the CPU of a first configuration on looking for it."""
-
-
-def syncz(status: ProxyStatus, moment: float, *, pending: bool) -> Mapping[str, Any]:
-    """A connected proxy as /debug/syncz shows it. ``acked`` is the age in seconds of its newest ACK at ``moment``.
-
-    Nobody is settled while something is ``pending``: what /debug/configz shows and all have settled on is what serves.
-    """
-    return {
-        "proxy": f"{status.proxy.node.name}.{status.proxy.node.namespace}",
-        "node": status.proxy.node.id,
-        "identity": str(status.proxy.peer.identity) if status.proxy.peer.identity else None,
-        "settled": status.settled and not pending,
-        "target": status.target,
-        "acked": None if status.acked_at is None else round(moment - status.acked_at, 4),
-        "types": {
-            t.type_url.rpartition(".")[2]: {"sync": t.sync.value, "refused": list(t.refused), "error": t.error}
-            for t in status.types
-        },
-    }
-
-
-def shown(item: Object) -> Mapping[str, Any]:
-    """An object as /debug/configz shows it: of a Secret only that it exists, since anybody may ask."""
-    return item.model_dump(mode="json", by_alias=True, exclude=_SECRET if isinstance(item, core.Secret) else None)
 
 
 class ControlPlane:
@@ -97,6 +73,9 @@ class ControlPlane:
             settings.cluster.namespace,
         )
         self._refused = asyncio.Event()
+        self._counts = Counts()
+        self._root_expires: float | None = None
+        self._verifier: TokenVerifier | None = None
         self._ads: AdsServer | None = None
         self._pipeline = Pipeline(
             self._store,
@@ -104,6 +83,7 @@ class ControlPlane:
             clock=time.monotonic,
             pods_known=self._source.pods_known,
         )
+        self._store.listen(self._counts.observing(self._pipeline.change, self._store.has))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set.
@@ -194,9 +174,12 @@ class ControlPlane:
             self._pipeline,
             time.monotonic,
             authenticator=Authenticator(frozenset((self._source.trust_domain,))),
-            settings=AdsSettings(on_refusal=self._refused.set),
+            settings=AdsSettings(
+                on_refusal=self._refuse, on_sent=self._counts.sent, on_converged=self._counts.convergence.observe
+            ),
         )
         if ca is not None:
+            self._root_expires = ca.root_expires.timestamp()
             await self._open_secure(ca, self._ads, stack, running)
         if settings.grpc_address:
             self._ads.add_plaintext(settings.grpc_address)
@@ -214,7 +197,8 @@ class ControlPlane:
         if settings.https_address:
             await self._open_webhooks(serving, stack)
         if settings.ca_address:
-            service = ca_server.CertificateService(ca, self._source.verifier(), now)
+            self._verifier = self._source.verifier()
+            service = ca_server.CertificateService(ca, self._verifier, now)
             address = addresses.bindable(settings.ca_address)
             server = await ca_server.start(address, service, serving.credentials(client_certificates=False))
             stack.push_async_callback(server.stop)
@@ -235,11 +219,6 @@ class ControlPlane:
         running = await webhooks.serve(self._settings.https_address, context, sources)
         stack.push_async_callback(running.close)
 
-    def _syncz(self) -> list[Mapping[str, Any]]:
-        moment, pending = time.monotonic(), self._pipeline.pending
-        proxies = self._ads.status() if self._ads is not None else ()
-        return [syncz(status, moment, pending=pending) for status in proxies]
-
     def _waiting(self) -> tuple[str, ...]:
         """What is missing before anybody is served, a line each."""
         if not self._pipeline.ready:
@@ -254,13 +233,23 @@ class ControlPlane:
             serving=self._store.has,
         )
 
+    def _refuse(self) -> None:
+        self._counts.refusals += 1
+        self._refused.set()
+
     def _pages(self) -> debug_server.Sources:
-        return debug_server.Sources(
+        guarded = self._settings.kubernetes and self._settings.features.debug_auth
+        pages = Pages(
+            store=self._store,
+            pipeline=self._pipeline,
+            counts=self._counts,
             waiting=self._waiting,
             findings=self._findings.current,
-            syncz=self._syncz,
-            configz=lambda: [shown(item) for item in self._store.snapshot()],
+            ads=lambda: self._ads,
+            root_expires=lambda: self._root_expires,
+            verifier=(lambda: self._verifier) if guarded else None,
         )
+        return pages.sources()
 
 
 def make_source(settings: Settings) -> Source:

@@ -33,6 +33,8 @@ class Features:
     """ENABLE_NATIVE_SIDECARS: sidecars are init containers that keep running: true, false, or auto (by the nodes)."""
     openshift: bool = False
     """PLATFORM=openshift: users of pods come from ranges of their namespace."""
+    debug_auth: bool = True
+    """ENABLE_DEBUG_ENDPOINT_AUTH: in a cluster, debug pages are for loopback and for tokens of the mesh only."""
     gateway_handshake: timedelta = timedelta(seconds=15)
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
     dns_domain: str = names.DEFAULT_DNS_DOMAIN
@@ -95,6 +97,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "ENABLE_NATIVE_SIDECARS": ("native_sidecars", _native),
     "PLATFORM": ("openshift", _openshift),
     "PILOT_HTTP10": ("http10", _switch),
+    "ENABLE_DEBUG_ENDPOINT_AUTH": ("debug_auth", _switch),
     "PILOT_TRACE_SAMPLING": ("trace_sampling", _percent),
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),

@@ -164,6 +164,14 @@ class Pipeline:
         on_target(member.target, None)
         return member
 
+    def target(self, proxy: Proxy) -> ResourceSet:
+        """What a proxy should have now, for debug pages.
+
+        Raises:
+            RuntimeError: called before ``ready``.
+        """
+        return self._target(proxy)
+
     def _leave(self, member: _Member) -> None:
         self._members.pop(id(member), None)
 

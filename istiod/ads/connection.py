@@ -47,13 +47,17 @@ class Settings:
 
     A client that takes less than ``LEAST_BYTES`` in half of that is cut; a slow one is not. ``on_ack`` is told each
     answer of a client that is no refusal: proxy, type URL, the clock's time; ``on_refusal`` that there was one, which
-    may be one of the many by which the guilty resource is found: see AdsServer.rejections.
+    may be one of the many by which the guilty resource is found: see AdsServer.rejections. ``on_sent`` is told each
+    response: type URL, bytes, seconds that writing it took; ``on_converged`` the seconds from a proxy's new target
+    until all that could be sent of it was.
     """
 
     first: float = 20.0
     write: float = 20.0
     on_ack: Callable[[Proxy, str, float], None] | None = None
     on_refusal: Callable[[], None] | None = None
+    on_sent: Callable[[str, int, float], None] | None = None
+    on_converged: Callable[[float], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._writing: float | None = None
+        self._retargeted: float | None = None
         self._end: Status | None = None
         self.holds = contextlib.ExitStack()
 
@@ -121,6 +126,8 @@ class Connection:
 
     def _retarget(self, target: ResourceSet, changed: Changed | None) -> None:
         self.targets += 1
+        if self._retargeted is None:
+            self._retargeted = self._loop.time()
         self.session.retarget(target, changed)
         self._awake.set()
 
@@ -135,13 +142,23 @@ class Connection:
             self._writing = self._loop.time()
             if self._watch is None:
                 self._look_after(self._writing)
+            encoded = send.encode()
             try:
-                await self._context.write(send.encode())
+                await self._context.write(encoded)
             except grpc.aio.InternalError as gone:  # the client left or was cut; gRPC is about to cancel this task
                 raise asyncio.CancelledError from gone
+            else:
+                if self._settings.on_sent is not None:
+                    self._settings.on_sent(send.type_url, len(encoded), self._loop.time() - self._writing)
             finally:
                 self._writing = None
+        self._note_convergence(sent=bool(sends))
         self._set_timer(None if wake is None else max(0.0, wake - self._clock()))
+
+    def _note_convergence(self, *, sent: bool) -> None:
+        if sent and self._retargeted is not None and self._settings.on_converged is not None:
+            self._settings.on_converged(self._loop.time() - self._retargeted)
+        self._retargeted = None
 
     async def _read(self, decode: Decode) -> None:
         try:

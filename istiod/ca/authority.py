@@ -116,6 +116,12 @@ class Authority:
         """PEM of the roots that clients must trust."""
         return "".join(self._roots)
 
+    @property
+    def root_expires(self) -> dt.datetime:
+        """When the first of the roots ends."""
+        found = x509.load_pem_x509_certificates(self.roots.encode())
+        return min(each.not_valid_after_utc for each in found)
+
     def sign(self, csr_pem: str, identity: Identity, ttl: dt.timedelta, now: dt.datetime) -> tuple[str, ...]:
         """The chain for a workload: leaf first, root last, each PEM.
 

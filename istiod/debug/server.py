@@ -9,17 +9,37 @@ from typing import Any
 from aiohttp import web
 
 from crds.diagnostic import Diagnostic
+from istiod.config.protocols import TokenVerifier
+from istiod.debug import guard
+from wire import exposition, names
+
+Page = Callable[[web.Request], Any]
+
+
+Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where the pages' values come from. Each is called per request; ``json`` ones give what JSON can hold."""
+    """Where the pages' values come from. Each is called per request, and gives what JSON can hold."""
 
     waiting: Callable[[], Sequence[str]]
     """What is missing before anybody is served, a line each; nothing means ready."""
     findings: Callable[[], Sequence[Diagnostic]]
-    syncz: Callable[[], Sequence[Mapping[str, Any]]]
-    configz: Callable[[], Sequence[Mapping[str, Any]]]
+    syncz: Callable[[], Sequence[Json]]
+    configz: Callable[[], Sequence[Json]]
+    config_dump: Callable[[str], Json | None]
+    """What the proxy POD.NAMESPACE should have; None where no such proxy is connected."""
+    edsz: Callable[[str], Sequence[Json] | None]
+    """Its endpoints, likewise."""
+    registryz: Callable[[], Sequence[Json]]
+    adsz: Callable[[], Sequence[Json]]
+    """Connected proxies with what they say of themselves."""
+    mesh: Callable[[], Json]
+    """MeshConfig as the user gave it."""
+    metrics: Callable[[], str]
+    verifier: Callable[[], TokenVerifier | None] | None = None
+    """Who judges tokens of those that ask from elsewhere, once there is one; None: the pages are open."""
 
 
 def rendered(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -37,33 +57,70 @@ def rendered(diagnostic: Diagnostic) -> dict[str, Any]:
 
 
 def application(sources: Sources) -> web.Application:
-    """The pages: /ready, /debug/diagnosticsz, /debug/syncz, /debug/configz, and /debug/list of them."""
+    """The pages: /ready, /version, /metrics, those under /debug, and /debug/list of them."""
+    pages: dict[str, Page] = {
+        "/debug/diagnosticsz": lambda _: [rendered(each) for each in sources.findings()],
+        "/debug/syncz": lambda _: list(sources.syncz()),
+        "/debug/configz": lambda _: list(sources.configz()),
+        "/debug/config_dump": lambda request: _of_proxy(request, sources.config_dump),
+        "/debug/edsz": lambda request: _of_proxy(request, sources.edsz),
+        "/debug/registryz": lambda _: list(sources.registryz()),
+        "/debug/adsz": lambda _: _counted(sources.adsz()),
+        "/debug/connections": lambda _: _counted([_brief(each) for each in sources.adsz()]),
+        "/debug/mesh": lambda _: sources.mesh(),
+    }
+    app = web.Application(middlewares=[guard.middleware(sources.verifier)])
+    app.router.add_get("/ready", _ready(sources))
+    app.router.add_get("/version", _text(lambda: names.VERSION))
+    app.router.add_get("/metrics", _text(sources.metrics, exposition.CONTENT_TYPE))
+    app.router.add_get("/debug/list", _text(lambda: "\n".join(["/ready", "/version", "/metrics", *pages])))
+    for path, page in pages.items():
+        app.router.add_get(path, _json(page))
+    return app
 
-    async def ready(_: web.Request) -> web.Response:
+
+def _ready(sources: Sources) -> guard.Handler:
+    async def answer(_: web.Request) -> web.Response:
         missing = sources.waiting()
         text = "".join(f"waiting for {line}\n" for line in missing)
         return web.Response(status=503, text=text) if missing else web.Response(text="ok")
 
-    async def diagnosticsz(_: web.Request) -> web.Response:
-        return web.json_response([rendered(d) for d in sources.findings()])
+    return answer
 
-    async def syncz(_: web.Request) -> web.Response:
-        return web.json_response(list(sources.syncz()))
 
-    async def configz(_: web.Request) -> web.Response:
-        return web.json_response(list(sources.configz()))
+def _text(of: Callable[[], str], kind: str = "text/plain; charset=utf-8") -> guard.Handler:
+    async def answer(_: web.Request) -> web.Response:
+        text = of()
+        return web.Response(
+            body=(text if text.endswith("\n") else f"{text}\n").encode(), headers={"Content-Type": kind}
+        )
 
-    pages = {"/debug/diagnosticsz": diagnosticsz, "/debug/syncz": syncz, "/debug/configz": configz}
+    return answer
 
-    async def listing(_: web.Request) -> web.Response:
-        return web.Response(text="\n".join(["/ready", *pages]) + "\n")
 
-    app = web.Application()
-    app.router.add_get("/ready", ready)
-    app.router.add_get("/debug/list", listing)
-    for path, page in pages.items():
-        app.router.add_get(path, page)
-    return app
+def _json(page: Page) -> guard.Handler:
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(page(request))
+
+    return answer
+
+
+def _of_proxy(request: web.Request, find: Callable[[str], Any]) -> Any:
+    proxy = request.query.get("proxyID", "")
+    if not proxy:
+        raise web.HTTPBadRequest(text="name a proxy: ?proxyID=POD.NAMESPACE\n")
+    found = find(proxy)
+    if found is None:
+        raise web.HTTPNotFound(text="no such proxy is connected to this istiod\n")
+    return found
+
+
+def _counted(clients: Sequence[Json]) -> Json:
+    return {"totalClients": len(clients), "clients": list(clients)}
+
+
+def _brief(client: Json) -> Json:
+    return {key: client[key] for key in ("connectionId", "address")}
 
 
 async def serve(address: str, sources: Sources) -> web.AppRunner:

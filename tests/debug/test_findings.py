@@ -6,6 +6,7 @@ from crds.diagnostic import Code, Position, error, warning
 from crds.key import ConfigKey
 from istiod.debug import server
 from istiod.debug.findings import Findings
+from wire import names
 
 KEY = ConfigKey("networking.istio.io", "VirtualService", "default", "reviews")
 
@@ -59,6 +60,12 @@ async def test_pages_show_readiness_and_findings() -> None:
         findings=findings.current,
         syncz=lambda: [{"proxy": "a"}],
         configz=list,
+        config_dump=lambda name: {"configs": []} if name == "web.shop" else None,
+        edsz=lambda _: None,
+        registryz=list,
+        adsz=lambda: [{"connectionId": "1", "address": "a", "labels": {}}],
+        mesh=dict,
+        metrics=lambda: "up 1\n",
     )
     async with TestClient(TestServer(server.application(sources))) as client:
         early = await client.get("/ready")
@@ -70,4 +77,11 @@ async def test_pages_show_readiness_and_findings() -> None:
         assert listed[0]["object"] is None
         assert await (await client.get("/debug/syncz")).json() == [{"proxy": "a"}]
         assert await (await client.get("/debug/configz")).json() == []
+        assert (await client.get("/debug/config_dump")).status == 400
+        assert (await client.get("/debug/config_dump?proxyID=x.y")).status == 404
+        assert await (await client.get("/debug/config_dump?proxyID=web.shop")).json() == {"configs": []}
+        brief = {"totalClients": 1, "clients": [{"connectionId": "1", "address": "a"}]}
+        assert await (await client.get("/debug/connections")).json() == brief
+        assert await (await client.get("/metrics")).text() == "up 1\n"
+        assert await (await client.get("/version")).text() == f"{names.VERSION}\n"
         assert "/debug/syncz" in await (await client.get("/debug/list")).text()

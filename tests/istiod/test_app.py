@@ -16,7 +16,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from crds.parse import parse
 from istiod import __main__ as program
-from istiod import app, folders, supervision
+from istiod import app, folders, pages, supervision
 from istiod.ads.server import ProxyStatus
 from istiod.ca import tokens
 from istiod.config.proxy import Peer, Proxy
@@ -121,7 +121,7 @@ def test_of_a_secret_the_debug_page_shows_only_that_it_exists() -> None:
     document = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": "hunter2"}}
     item = parse({**document, "data": {"key": "hunter2"}}).object
     assert item is not None
-    page = app.shown(item)
+    page = pages.shown(item)
     assert page["metadata"]["name"] == "db"
     assert "hunter2" not in str(page)
 
@@ -246,7 +246,7 @@ def test_nobody_is_settled_while_a_change_waits_to_be_pushed(*, pending: bool) -
     claims = node.parse("sidecar~10.244.0.77~web.shop~shop.svc.cluster.local", {"NAMESPACE": "shop"})
     proxy = Proxy(peer=Peer(address="ipv4:127.0.0.1:1", identity=None), node=claims)
     status = ProxyStatus(proxy=proxy, types=(), target=1, settled=True, acked_at=1.0)
-    assert app.syncz(status, 3.0, pending=pending)["settled"] is not pending
+    assert pages.syncz(status, 3.0, pending=pending)["settled"] is not pending
 
 
 def test_a_line_is_said_once_a_minute() -> None:

@@ -1,0 +1,160 @@
+"""What the debug pages and metrics show, read off the running parts: proxies, store and mesh at the moment asked."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import yaml
+
+from crds import core
+from crds.diagnostic import Diagnostic
+from crds.meta import Object
+from istiod.ads.quarantine import Rejection
+from istiod.ads.server import AdsServer, ProxyStatus
+from istiod.config.protocols import TokenVerifier
+from istiod.config.resource import ResourceSet
+from istiod.config.store import ConfigStore
+from istiod.debug import dumps, metrics, registryz, server
+from istiod.debug.counts import Counts
+from istiod.mesh import mesh_config
+from istiod.pipeline import Pipeline
+
+_SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
+"""What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
+_FIELDS: Final = {
+    "Cluster": "cluster",
+    "Listener": "listener",
+    "RouteConfiguration": "route",
+    "ClusterLoadAssignment": "endpoint",
+    "TypedExtensionConfig": "extensionconfig",
+}
+"""Istio's names of the types in /debug/syncz, where Kiali reads TYPE_sent and TYPE_acked."""
+
+Json = Mapping[str, Any]
+_T = TypeVar("_T")
+
+
+def syncz(status: ProxyStatus, moment: float, *, pending: bool) -> Json:
+    """A connected proxy as /debug/syncz shows it. ``acked`` is the age in seconds of its newest ACK at ``moment``.
+
+    Nobody is settled while something is ``pending``: what /debug/configz shows and all have settled on is what serves.
+    """
+    node = status.proxy.node
+    types = {each.type_url.rpartition(".")[2]: each for each in status.types}
+    nonces: dict[str, str] = {}
+    for kind, field in _FIELDS.items():
+        held = types.get(kind)
+        nonces |= {f"{field}_sent": held.sent if held else "", f"{field}_acked": held.acked if held else ""}
+    return {
+        "cluster_id": node.cluster_id,
+        "proxy": f"{node.name}.{node.namespace}",
+        "proxy_type": node.type.value,
+        "istio_version": node.istio_version,
+        **nonces,
+        "node": node.id,
+        "identity": str(status.proxy.peer.identity) if status.proxy.peer.identity else None,
+        "settled": status.settled and not pending,
+        "target": status.target,
+        "acked": None if status.acked_at is None else round(moment - status.acked_at, 4),
+        "types": {
+            kind: {"sync": each.sync.value, "refused": list(each.refused), "error": each.error}
+            for kind, each in types.items()
+        },
+    }
+
+
+def shown(item: Object) -> Json:
+    """An object as /debug/configz shows it: of a Secret only that it exists, since anybody may ask."""
+    return item.model_dump(mode="json", by_alias=True, exclude=_SECRET if isinstance(item, core.Secret) else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """The parts that are looked at. ``ads`` is None until streams are served, ``root_expires`` until there is a CA."""
+
+    store: ConfigStore
+    pipeline: Pipeline
+    counts: Counts
+    waiting: Callable[[], Sequence[str]]
+    findings: Callable[[], Sequence[Diagnostic]]
+    ads: Callable[[], AdsServer | None]
+    root_expires: Callable[[], float | None] = lambda: None
+    verifier: Callable[[], TokenVerifier | None] | None = None
+    """None: the pages are open to all."""
+
+    def sources(self) -> server.Sources:
+        """For the server of the pages."""
+        return server.Sources(
+            waiting=self.waiting,
+            findings=self.findings,
+            syncz=self._syncz,
+            configz=lambda: [shown(item) for item in self.store.snapshot()],
+            config_dump=lambda name: self._of(name, dumps.config_dump),
+            edsz=lambda name: self._of(name, dumps.load_assignments),
+            registryz=self._registryz,
+            adsz=lambda: [_client(each) for each in self._proxies()],
+            mesh=self._mesh,
+            metrics=self._metrics,
+            verifier=self.verifier,
+        )
+
+    def _proxies(self) -> tuple[ProxyStatus, ...]:
+        ads = self.ads()
+        return ads.status() if ads is not None else ()
+
+    def _rejections(self) -> tuple[Rejection, ...]:
+        ads = self.ads()
+        return ads.rejections() if ads is not None else ()
+
+    def _syncz(self) -> list[Json]:
+        moment, pending = time.monotonic(), self.pipeline.pending
+        return [syncz(each, moment, pending=pending) for each in self._proxies()]
+
+    def _of(self, name: str, made: Callable[[ResourceSet], _T]) -> _T | None:
+        for each in self._proxies():
+            if f"{each.proxy.node.name}.{each.proxy.node.namespace}" == name:
+                return made(self.pipeline.target(each.proxy))
+        return None
+
+    def _registryz(self) -> list[dict[str, Any]]:
+        context = self.pipeline.context
+        return registryz.shown(context.model.registry.services) if context is not None else []
+
+    def _mesh(self) -> Json:
+        held = self.store.snapshot().get(mesh_config.KEY)
+        try:
+            found = yaml.safe_load(str(getattr(held, "data", {}).get("mesh", ""))) if held else {}
+        except yaml.YAMLError:
+            return {}  # said in the findings
+        return found if isinstance(found, Mapping) else {}
+
+    def _metrics(self) -> str:
+        context = self.pipeline.context
+        facts = metrics.Facts(
+            proxies=Counter(each.proxy.node.istio_version for each in self._proxies()),
+            refused=[each.resource.type_url for each in self._rejections()],
+            services=len(context.model.registry.services) if context is not None else 0,
+            findings=self.findings(),
+            root_expires=self.root_expires(),
+        )
+        return metrics.text(facts, self.counts)
+
+
+def _client(status: ProxyStatus) -> Json:
+    node = status.proxy.node
+    return {
+        "connectionId": node.id,
+        "address": status.proxy.peer.address,
+        "labels": dict(node.labels),
+        "metadata": dict(node.metadata),
+        "locality": {
+            "region": node.locality.region,
+            "zone": node.locality.zone,
+            "subzone": node.locality.subzone,
+        },
+        "watches": [each.type_url for each in status.types],
+    }
