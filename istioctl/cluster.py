@@ -231,7 +231,12 @@ def _connected(options: Options) -> tuple[client.ApiClient, str]:
     except ConfigException:
         if options.kubeconfig or options.context:
             raise
-        _CONFIG.load_incluster_config()
+        try:
+            _CONFIG.load_incluster_config()
+        except ConfigException as error:
+            raise ConfigException(
+                "there is no kubeconfig (--kubeconfig, ~/.kube/config), and this is no pod"
+            ) from error
         return client.ApiClient(), "default"
     chosen = next((each for each in contexts if each["name"] == options.context), None) if options.context else active
     if chosen is None:

@@ -36,7 +36,16 @@ def _compared(title: str, istiod: Mapping[str, Json], envoy: Mapping[str, Json],
 
 
 def _text(resource: Json) -> list[str]:
-    return json.dumps(camel.converted(resource), indent=3, sort_keys=True, ensure_ascii=False).splitlines()
+    return json.dumps(_numbers(camel.converted(resource)), indent=3, sort_keys=True, ensure_ascii=False).splitlines()
+
+
+def _numbers(value: Any) -> Any:
+    """Whole numbers without a fraction: 100 and 100.0 are one number, written by two JSON writers."""
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _named(resources: Iterable[Json], field: str = "name") -> dict[str, Json]:
@@ -67,12 +76,34 @@ def _routes(dump: Dump) -> dict[str, Json]:
 
 
 def _endpoints(dump: Dump) -> dict[str, Json]:
-    """Envoy adds its own defaults to what it was sent; they say nothing."""
-    return {name: _plain(each) for name, each in _named(_dynamic(dump).endpoints(), "cluster_name").items()}
+    """Of clusters that ask for them. Envoy repeats its own defaults beside what it was sent, so only what counts."""
+    asking = {_service(each) for each in _dynamic(dump).clusters() if each.get("type") == "EDS"}
+    found = _named(_dynamic(dump).endpoints(), "cluster_name")
+    return {name: {"cluster_name": name, "endpoints": _groups(found[name])} for name in asking & found.keys()}
 
 
-def _plain(assignment: Json) -> dict[str, Any]:
-    return {key: value for key, value in assignment.items() if key not in ("policy", "named_endpoints")}
+def _service(cluster: Json) -> str:
+    return str(cluster.get("eds_cluster_config", {}).get("service_name") or cluster.get("name", ""))
+
+
+def _groups(assignment: Json) -> list[dict[str, Any]]:
+    return [
+        {
+            "locality": each.get("locality", {}),
+            "priority": each.get("priority", 0),
+            "load_balancing_weight": each.get("load_balancing_weight", 1),
+            "lb_endpoints": [_endpoint(lb) for lb in each.get("lb_endpoints", ())],
+        }
+        for each in assignment.get("endpoints", ())
+    ]
+
+
+def _endpoint(lb: Json) -> dict[str, Any]:
+    return {
+        "address": lb.get("endpoint", {}).get("address", {}),
+        "health_status": lb.get("health_status", "HEALTHY"),
+        "load_balancing_weight": lb.get("load_balancing_weight", 1),
+    }
 
 
 def _loaded(envoy: Dump) -> str:

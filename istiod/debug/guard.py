@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from istiod.config.protocols import TokenVerifier
 from wire import names
@@ -23,9 +24,7 @@ _BEARER: Final = "Bearer "
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def middleware(
-    verifier: Callable[[], TokenVerifier | None] | None,
-) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def middleware(verifier: Callable[[], TokenVerifier | None] | None) -> Middleware:
     """What stands before every page; without a verifier (a mesh on one machine) all pages are open."""
 
     @web.middleware
