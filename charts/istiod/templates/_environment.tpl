@@ -12,6 +12,7 @@ Takes dict values, namespace.
   "INJECTION_WEBHOOK_CONFIG_NAME" (include "istiod.injector" .)
   "VALIDATION_WEBHOOK_CONFIG_NAME" (include "istiod.validator" .)
 }}
+{{- with $v.global.platform }}{{ $_ := set $own "PLATFORM" . }}{{ end }}
 {{- $taken := list }}
 {{- range $v.pilot.envVarFrom }}{{ $taken = append $taken .name }}{{ end }}
 {{- range $key, $value := $v.pilot.env }}{{ $_ := set $own $key ($value | toString) }}{{ end }}

@@ -38,6 +38,11 @@ app.kubernetes.io/part-of: istio
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | toJson }}
 {{- end }}
 
+{{/* Value of the label `istio`: only the default revision's selector goes by it, so others must have another. */}}
+{{- define "istiod.istio" -}}
+{{- ternary "istiod" "pilot" (ne (include "istiod.suffix" .) "") }}
+{{- end }}
+
 {{/* Which pods are this revision's. */}}
 {{- define "istiod.selector" -}}
 app: istiod

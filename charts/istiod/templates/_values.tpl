@@ -9,6 +9,7 @@ Values come in three forms: as here, under `defaults` (Istio 1.22 and 1.23), and
 {{- range $layer := $layers }}
 {{- $values = mergeOverwrite $values (include "istiod.layer" (dict "layer" $layer "pilot" $pilot) | fromJson) }}
 {{- end }}
+{{- $_ := set $values.global "platform" ($values.global.platform | default $values.platform) }}
 {{- $values | toJson }}
 {{- end }}
 

@@ -1,0 +1,118 @@
+"""What the charts gateway and base make of their users' values. Real helm; no cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from crds.schema import definition
+from tests.charts import helm
+
+pytestmark = pytest.mark.apiserver
+NAME = "istio-ingressgateway"
+
+
+def gateway(values: Mapping[str, Any] | None = None) -> list[helm.Object]:
+    return helm.render("gateway", values, release=NAME, namespace="istio-ingress")
+
+
+def test_its_pods_are_what_injection_and_gateway_objects_look_for() -> None:
+    made = gateway()
+    pod = helm.one(made, "Deployment")["spec"]["template"]
+
+    assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "true"
+    assert pod["metadata"]["annotations"]["inject.istio.io/templates"] == "gateway"
+    assert [(each["name"], each["image"]) for each in pod["spec"]["containers"]] == [("istio-proxy", "auto")]
+    for label, value in {"app": NAME, "istio": "ingressgateway"}.items():
+        assert pod["metadata"]["labels"][label] == value
+        assert helm.one(made, "Service")["spec"]["selector"][label] == value
+    assert {each["port"] for each in helm.one(made, "Service")["spec"]["ports"]} == {15021, 80, 443}
+    assert pod["spec"]["securityContext"]["sysctls"] == [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
+
+
+def test_a_gateway_of_a_revision_asks_for_it() -> None:
+    pod = helm.one(gateway({"revision": "canary"}), "Deployment")["spec"]["template"]
+
+    assert pod["metadata"]["labels"]["istio.io/rev"] == "canary"
+
+
+@pytest.mark.parametrize("place", ["", "defaults", "_internal_defaults_do_not_set"])
+def test_values_of_all_ages_load(place: str) -> None:
+    values = {
+        "service": {"type": "NodePort", "externalTrafficPolicy": "Local", "annotations": {"a": 1}},
+        "autoscaling": {"enabled": False},
+        "replicaCount": 3,
+        "labels": {"istio": "edge", "team": 7},
+        "podDisruptionBudget": {"minAvailable": 1},
+        "env": {"X": True},
+    }
+    made = gateway({place: values} if place else values)
+    deployment, service = helm.one(made, "Deployment"), helm.one(made, "Service")
+
+    assert deployment["spec"]["replicas"] == 3
+    assert deployment["spec"]["selector"]["matchLabels"]["istio"] == "edge"
+    assert deployment["metadata"]["labels"]["team"] == "7"
+    assert {"name": "X", "value": "true"} in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert service["spec"]["type"] == "NodePort"
+    assert service["spec"]["externalTrafficPolicy"] == "Local"
+    assert service["metadata"]["annotations"] == {"a": "1"}
+    assert helm.one(made, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+
+
+def test_a_daemon_set_has_neither_replicas_nor_an_autoscaler() -> None:
+    made = gateway({"kind": "DaemonSet", "strategy": {"type": "OnDelete"}})
+
+    assert helm.one(made, "DaemonSet")["spec"]["updateStrategy"] == {"type": "OnDelete"}
+    assert not [each for each in made if each["kind"] == "HorizontalPodAutoscaler"]
+    assert "autoscaling" in helm.notes("gateway", {"kind": "DaemonSet", "autoscaling": {"enabled": True}})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"replicaCuont": 3}, "replicaCuont"),
+        ({"service": {"typ": "NodePort"}}, "typ"),
+        ({"replicaCount": "three"}, "replicaCount"),
+        ({"kind": "StatefulSet"}, "kind"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_place(values: Mapping[str, Any], says: str) -> None:
+    with pytest.raises(helm.RefusedError, match=says):
+        gateway(values)
+
+
+def test_old_values_are_named_as_without_effect() -> None:
+    said = helm.notes("gateway", {"runAsRoot": True, "compatibilityVersion": "1.20"})
+
+    assert "runAsRoot: set securityContext" in said
+    assert "compatibilityVersion: there is no earlier version" in said
+
+
+def test_notes_show_the_object_that_selects_it() -> None:
+    said = helm.notes("gateway", release=NAME)
+
+    assert 'istio: "ingressgateway"' in said
+    assert f"rollout status deployment/{NAME}" in said
+
+
+def test_base_has_all_definitions_and_the_default_validator() -> None:
+    made = helm.render("base")
+    definitions = {each["metadata"]["name"]: each for each in made if each["kind"] == "CustomResourceDefinition"}
+
+    assert definitions == {each["metadata"]["name"]: each for each in definition.all_kinds().values()}
+    validator = helm.one(made, "ValidatingWebhookConfiguration")["webhooks"][0]
+    assert validator["failurePolicy"] == "Ignore", "until istiod answers"
+    assert validator["clientConfig"]["service"]["name"] == "istiod"
+
+
+def test_base_leaves_out_what_the_user_says() -> None:
+    some = helm.render("base", {"base": {"excludedCRDs": ["envoyfilters.networking.istio.io"]}, "defaultRevision": ""})
+    none = helm.render("base", {"base": {"enableCRDTemplates": False}, "defaultRevision": "canary"})
+
+    assert len(some) == len(definition.KINDS) - 1
+    assert [each["kind"] for each in none] == ["ValidatingWebhookConfiguration"]
+    assert none[0]["webhooks"][0]["clientConfig"]["service"]["name"] == "istiod-canary"
+    assert "no value of this name is known" in helm.notes("base", {"bas": {}})
+    assert "kubectl apply -f crds/" in helm.notes("base", {"base": {"enableCRDTemplates": False}})
