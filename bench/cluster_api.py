@@ -1,7 +1,7 @@
 """A stand-in for an API server that serves one large world: lists in pages, and watches in which nothing happens.
 
-A process of its own, so that what is measured is the watch alone: ``python -m bench.cluster_api PORT PODS``. Pods are as
-a cluster has them: two containers, volumes, conditions, managed fields; about 9 KB each.
+A process of its own, so that what is measured is the watch alone: ``python -m bench.cluster_api PORT PODS``. Pods are
+as a cluster has them: two containers, volumes, conditions, managed fields; about 9 KB each.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def application(pods: int) -> web.Application:
         "namespaces": [{"metadata": {"name": f"ns-{i}", "uid": f"n{i}"}} for i in range(50)],
         "nodes": [{"metadata": {"name": f"node-{i}", "uid": f"k{i}"}} for i in range(100)],
     }
-    kinds = {info.plural: info.kind for info in KINDS.values() if info.group not in ("gateway.networking.k8s.io",)}
+    kinds = {info.plural: info.kind for info in KINDS.values() if info.group != "gateway.networking.k8s.io"}
 
     async def answer(request: web.Request) -> web.StreamResponse:
         plural, query = request.path.rpartition("/")[2], request.query
