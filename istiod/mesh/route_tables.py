@@ -131,8 +131,11 @@ class Builder:
     def _renamed(self, host: VirtualHost, name: str) -> VirtualHost:
         """The virtual host of a service that its own namespace's clients also know by a short name."""
         full = host.name.rpartition(":")[0]
-        at = sum(domain in (full, f"{full}.") for domain in host.domains)
-        given = (*host.domains[:at], name, *host.domains[at:])
+        given: domains.Names = host.domains
+        for before in ("", domains.PODS):
+            leading = (f"{before}{full}", f"{before}{full}.")
+            at = max((i + 1 for i, domain in enumerate(given) if domain in leading), default=0)
+            given = (*given[:at], *((f"{before}{name}",) if at else ()), *given[at:])
         return self.recall.of("short name", (host,), lambda: replace(host, domains=given))
 
     def _table(self, name: str, hosts: Iterable[VirtualHost]) -> RouteTable:
@@ -212,7 +215,12 @@ def _base_of(table: RouteTable) -> _Base:
     return _Base(
         table=table,
         places={host.name: place for place, host in enumerate(table.virtual_hosts)},
-        short=frozenset(d.lower() for host in table.virtual_hosts for d in host.domains if "." not in d),
+        short=frozenset(
+            name.lower()
+            for host in table.virtual_hosts
+            for domain in host.domains
+            if "." not in (name := domain.removeprefix(domains.PODS))
+        ),
     )
 
 
