@@ -14,8 +14,7 @@ from google.protobuf import struct_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import endpoint, hcm, http_options, policy, tls, wellknown
-from istiod.mesh.families import Families
+from istiod.envoy import dynamic_dns, endpoint, hcm, http_options, policy, tls, wellknown
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef
 from istiod.mesh.settings import MeshSettings
@@ -28,11 +27,6 @@ _TYPES = {
     Discovery.STRICT_DNS: _Cluster.STRICT_DNS,
     Discovery.LOGICAL_DNS: _Cluster.LOGICAL_DNS,
     Discovery.ORIGINAL_DST: _Cluster.ORIGINAL_DST,
-}
-_LOOKUPS = {
-    Families.IPV4: _Cluster.V4_ONLY,
-    Families.IPV6: _Cluster.V6_ONLY,
-    Families.DUAL: _Cluster.ALL,  # Envoy tries both (happy eyeballs)
 }
 _DNS = (Discovery.STRICT_DNS, Discovery.LOGICAL_DNS)
 _NEVER = wellknown.duration(timedelta(seconds=9_223_372_035))
@@ -58,7 +52,8 @@ def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:
     found = _Cluster(
         name=cluster.name,
         alt_stat_name=f"{cluster.name};",  # Istio's stats tags end a name at ";"
-        type=_TYPES[cluster.discovery],
+        type=_TYPES.get(cluster.discovery),
+        cluster_type=_custom_type(cluster),
         metadata=_metadata(cluster),
     )
     policy.apply(found, cluster, settings)
@@ -74,6 +69,12 @@ def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:
     return found
 
 
+def _custom_type(cluster: Cluster) -> cluster_pb2.Cluster.CustomClusterType | None:
+    if cluster.cache is None:
+        return None
+    return dynamic_dns.cluster_type(cluster.cache, checked=http_options.checks_hosts(cluster))
+
+
 def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) -> None:
     if cluster.discovery is Discovery.EDS and cluster.query is not None:
         found.eds_cluster_config.service_name = cluster.query.name
@@ -83,7 +84,7 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
     elif cluster.endpoints:
         found.load_assignment.CopyFrom(endpoint.inline(cluster.name, cluster.endpoints))
     if cluster.discovery in _DNS:
-        found.dns_lookup_family = _LOOKUPS[cluster.families]
+        found.dns_lookup_family = dynamic_dns.LOOKUPS[cluster.families]
         found.dns_refresh_rate.CopyFrom(wellknown.duration(settings.dns_refresh_rate))
         if settings.features.dns_jitter:
             found.dns_jitter.CopyFrom(wellknown.duration(settings.features.dns_jitter))
@@ -91,7 +92,7 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
         found.typed_dns_resolver_config.CopyFrom(_resolver(settings))
     if cluster.discovery is Discovery.ORIGINAL_DST and cluster.direction is Direction.INBOUND and cluster.port:
         found.cleanup_interval.CopyFrom(_NEVER)
-    if cluster.port_override:
+    if cluster.discovery is Discovery.ORIGINAL_DST and cluster.port_override:
         found.original_dst_lb_config.upstream_port_override.value = cluster.port_override
 
 

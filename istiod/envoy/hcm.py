@@ -5,6 +5,7 @@ Its filters stand in filters/, its routes in route.py. Differences from Istio ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from envoy.config.core.v3 import config_source_pb2, protocol_pb2
@@ -13,7 +14,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.v3 import percent_pb2
 
-from istiod.envoy import access_log, route, wellknown
+from istiod.envoy import access_log, dynamic_dns, route, wellknown
 from istiod.envoy.filters import alpn, cors, fault, grpc_stats, grpc_web, router
 from istiod.mesh.scope import Direction, Http
 from istiod.mesh.settings import MeshSettings
@@ -72,9 +73,10 @@ def network_filter(
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
     found.MergeFrom(_COMMON)
     found.MergeFrom(_DIRECTIONS[direction])
-    if http.grpc_web:
+    if http.grpc_web or http.caches:
+        *first, last = found.http_filters
         found.ClearField("http_filters")
-        found.http_filters.extend((grpc_web.FILTER, *_DIRECTIONS[direction].http_filters))
+        found.http_filters.extend(_filters(http, first, last))
     if http10 or settings.features.http10:
         found.http_protocol_options.accept_http_10 = True
     _normalize(found, settings.path_normalization)
@@ -92,6 +94,14 @@ def network_filter(
     return listener_components_pb2.Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=wellknown.packed(found)
     )
+
+
+def _filters(http: Http, first: Iterable[hcm_pb2.HttpFilter], last: hcm_pb2.HttpFilter) -> Iterator[hcm_pb2.HttpFilter]:
+    if http.grpc_web:
+        yield grpc_web.FILTER
+    yield from first
+    yield from map(dynamic_dns.http_filter, http.caches)
+    yield last
 
 
 def _percent(value: float) -> percent_pb2.Percent:

@@ -88,6 +88,12 @@ def _common(pool: ConnectionPool) -> protocol_pb2.HttpProtocolOptions | None:
     return found if found.ByteSize() else None
 
 
+def checks_hosts(cluster: Cluster) -> bool:
+    """Whether servers must show a certificate of the host that a request names."""
+    options = _upstream(cluster)
+    return options is not None and options.auto_san_validation
+
+
 def _upstream(cluster: Cluster) -> protocol_pb2.UpstreamHttpProtocolOptions | None:
     """SNI and the name to verify follow the request's host where the user gave none."""
     tls = cluster.tls

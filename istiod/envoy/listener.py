@@ -16,7 +16,7 @@ from google.protobuf import any_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import access_log, hcm, route, tls, wellknown
+from istiod.envoy import access_log, dynamic_dns, hcm, route, tls, wellknown
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
 from istiod.mesh.settings import MeshSettings
 from wire import names
@@ -115,6 +115,7 @@ def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener
     if chain.http is not None:
         found.filters.append(hcm.network_filter(chain.http, listener.direction, settings, http10=listener.http10))
     if chain.tcp is not None:
+        found.filters.extend(map(dynamic_dns.network_filter, chain.tcp.lookups))
         found.filters.append(_tcp_proxy(chain.tcp, settings))
     return found
 

@@ -24,6 +24,7 @@ from istiod.mesh.settings import MeshSettings
 
 _Cluster = cluster_pb2.Cluster
 _NO_LIMIT = 4_294_967_295
+_CHOOSE_THEMSELVES = (Discovery.ORIGINAL_DST, Discovery.DYNAMIC_DNS)
 _ALGORITHMS = {
     LbAlgorithm.LEAST_REQUEST: _Cluster.LEAST_REQUEST,
     LbAlgorithm.ROUND_ROBIN: _Cluster.ROUND_ROBIN,
@@ -44,7 +45,7 @@ def apply(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) 
     found.connect_timeout.CopyFrom(wellknown.duration(connect))
     if cluster.discovery is Discovery.STATIC and not cluster.endpoints:
         return  # BlackHoleCluster: nothing to choose from, nothing to limit
-    if cluster.discovery is Discovery.ORIGINAL_DST:
+    if cluster.discovery in _CHOOSE_THEMSELVES:
         found.lb_policy = _Cluster.CLUSTER_PROVIDED
     elif cluster.direction is not Direction.INBOUND:  # the app is the only endpoint there
         _balance(found, cluster.policy.load_balancer)
@@ -116,7 +117,8 @@ def _weighted(cluster: Cluster) -> bool:
 def _common(found: cluster_pb2.Cluster, policy: TrafficPolicy, *, weighted: bool) -> None:
     outlier = policy.outlier_detection
     # A panic threshold of 0 %: a failing service fails, it does not send to hosts that were found bad
-    found.common_lb_config.healthy_panic_threshold.value = outlier.min_health_percent if outlier else 0
+    if outlier is not None or not found.HasField("cluster_type"):
+        found.common_lb_config.healthy_panic_threshold.value = outlier.min_health_percent if outlier else 0
     if weighted and found.lb_policy != _Cluster.CLUSTER_PROVIDED:
         found.common_lb_config.locality_weighted_lb_config.SetInParent()
     if outlier is not None:

@@ -15,22 +15,23 @@ from istiod.mesh.destination_rules import HostPolicy, Subset
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ClientTls, LbAlgorithm, MutualTls, TlsMode, TrafficPolicy
-from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef, UpstreamTls
+from istiod.mesh.scope import Cluster, Direction, Discovery, DnsCache, ServiceRef, UpstreamTls
 from istiod.mesh.service import Port, Protocol, Resolution, Service
-from istiod.mesh.settings import MeshSettings
+from istiod.mesh.settings import MeshSettings, OutboundMode
 from wire.node import NodeType
 
 PASSTHROUGH = "PassthroughCluster"
 BLACKHOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+ANY_HOST = "AllowAnyDynamicDNSCluster"
+"""Goes to whatever host an HTTP request names (outboundTrafficPolicy ALLOW_ANY_DYNAMIC_DNS)."""
 OUTBOUND = "outbound"
 _PASSTHROUGH_IDLE = timedelta(minutes=5)
 
 _WHOLE = Subset(name="", labels=frozenset())
 _DEFAULT = TrafficPolicy()
 _DNS = {Resolution.DNS: Discovery.STRICT_DNS, Resolution.DNS_ROUND_ROBIN: Discovery.LOGICAL_DNS}
-_UNREACHABLE = frozenset({Resolution.ALIAS, Resolution.DYNAMIC_DNS})
-"""Resolutions without a cluster of their own: an alias leads to another host's, dynamic DNS is not supported yet."""
+_ANY_HOSTS_CACHE = DnsCache(name="allow_any_dfp_dns_cache", most_hosts=1024)
 
 
 def cluster_name(direction: str, subset: str, host: str, port: int) -> str:
@@ -110,11 +111,13 @@ def _always(settings: MeshSettings, proxy: NodeType) -> Iterator[Cluster]:
         policy=with_times(_DEFAULT, settings),
     )
     if proxy is NodeType.SIDECAR:
-        yield passthrough(PASSTHROUGH, settings, Direction.OUTBOUND)
+        yield (passing := passthrough(PASSTHROUGH, settings, Direction.OUTBOUND))
+        if settings.outbound is OutboundMode.ALLOW_ANY_DYNAMIC_DNS:
+            yield replace(passing, name=ANY_HOST, discovery=Discovery.DYNAMIC_DNS, cache=_ANY_HOSTS_CACHE)
 
 
 def _reachable_ports(service: Service) -> Iterator[Port]:
-    if service.resolution not in _UNREACHABLE:
+    if service.resolution is not Resolution.ALIAS:
         yield from (port for port in service.ports if port.protocol is not Protocol.UDP)
 
 
@@ -161,6 +164,8 @@ class _Maker:
             tls=self._tls(said, port, subset, discovery),
             query=self._query(name, port, subset, policy) if discovery is Discovery.EDS else None,
             endpoints=self._inline(port, subset) if discovery in _DNS.values() else (),
+            port_override=self._target(port) if discovery is Discovery.DYNAMIC_DNS else 0,
+            cache=DnsCache(name=f"{self.service.host}_dfp_dns_cache") if discovery is Discovery.DYNAMIC_DNS else None,
             origin=self.rule.origin if self.rule else None,
         )
 
@@ -179,10 +184,16 @@ class _Maker:
         """Where endpoints come from. To a router headless services are like others (Istio: convertResolution)."""
         if (dns := _DNS.get(self.service.resolution)) is not None:
             return dns
+        if self.service.resolution is Resolution.DYNAMIC_DNS:
+            return Discovery.DYNAMIC_DNS
         if policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH:
             return Discovery.ORIGINAL_DST
         passes = self.service.resolution is Resolution.PASSTHROUGH and self.proxy is NodeType.SIDECAR
         return Discovery.ORIGINAL_DST if passes else Discovery.EDS
+
+    @staticmethod
+    def _target(port: Port) -> int:
+        return port.target if isinstance(port.target, int) else 0
 
     def _upgrades(self, port: Port, said: bool | None) -> bool:  # noqa: FBT001 (three-valued: None is "not said")
         """Whether HTTP goes out as HTTP/2 (row G9, R7). A rule may upgrade an undeclared port, the mesh may not."""
@@ -229,9 +240,13 @@ class _Maker:
         return UpstreamTls(mode=mode, sni=name, subject_alt_names=identities)
 
     def _auto(self, said: TrafficPolicy) -> bool:
-        """Whether auto mTLS applies. Towards original destinations it is all or nothing: no endpoint to look at."""
+        """Whether auto mTLS applies. Towards original destinations it is all or nothing: no endpoint to look at.
+
+        Hosts that are resolved on demand never say that they have it.
+        """
         service = self.service
-        if service.mesh_external or not self.model.settings.auto_mtls:
+        outside = service.mesh_external or service.resolution is Resolution.DYNAMIC_DNS
+        if outside or not self.model.settings.auto_mtls:
             return False
         passes = service.resolution is Resolution.PASSTHROUGH or said.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH
         if passes and not self.model.summary(service.host, service.namespace).tls:

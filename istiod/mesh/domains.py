@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from istiod.mesh.service import Resolution, Service
 
+PODS = "*."
+"""What stands before a headless service's name in the pattern of its pods' names."""
+
 Names = tuple[str, ...]
 
 
@@ -15,10 +18,8 @@ def of_host(host: str, namespace: str, dns_domain: str) -> Names:
 
     A name of the client's own namespace may be as short as the service's (Istio: generateAltVirtualHosts).
     """
-    if host.startswith("*"):
-        return (host,)
     suffix = f".svc.{dns_domain}"
-    if not host.endswith(suffix):
+    if host.startswith("*") or not host.endswith(suffix):
         return (host, f"{host}.")
     name, home = short(host, dns_domain)
     own = (name,) if home and home == namespace else ()
@@ -36,9 +37,10 @@ def short(host: str, dns_domain: str) -> tuple[str, str]:
 
 
 def of_service(service: Service, namespace: str, dns_domain: str) -> Names:
-    """The names of a service, its virtual IPs, and for a headless one its pods' names."""
+    """The names of a service, its virtual IPs, and for a headless one its pods' (``web-0.web.ns``)."""
     names = of_host(service.host, namespace, dns_domain)
-    pods = (f"*.{service.host}",) if service.resolution is Resolution.PASSTHROUGH and service.kubernetes else ()
+    headless = service.resolution is Resolution.PASSTHROUGH and service.kubernetes
+    pods = (f"{PODS}{name}" for name in names if headless)
     return (*names, *pods, *(_authority(address) for address in service.addresses if "/" not in address))
 
 

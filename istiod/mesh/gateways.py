@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import clusters, egress, gateway_chains, leaves, outbound_clusters, perspective
+from istiod.mesh import clusters, dynamic_dns, egress, gateway_chains, leaves, outbound_clusters, perspective
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
 from istiod.mesh.gateway_chains import Builder, Place
@@ -68,9 +68,10 @@ def scope(
     for place, servers in places.items():
         chains = builder.chains(place, servers)
         if chains:
-            listener = _listener(place, chains, key)
+            tables = {table.name: table for table in builder.tables(place, servers, chains)}
+            listener = _listener(place, tuple(dynamic_dns.resolving(one, tables, upstream) for one in chains), key)
             listeners[listener.name] = listener
-            routes.update((table.name, table) for table in builder.tables(place, servers, chains))
+            routes.update(tables)
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
     needed = {name: one for name, one in {**upstream, **by_name}.items() if name in wanted}
     contexts = [

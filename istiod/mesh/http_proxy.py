@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from istiod.mesh.egress import Sight, View
 from istiod.mesh.families import Families
-from istiod.mesh.scope import Chain, Direction, Http, Listener
+from istiod.mesh.scope import Chain, Direction, DnsCache, Http, Listener
 from istiod.mesh.sidecars import Egress
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from wire.node import Node
@@ -20,7 +20,7 @@ def port(node: Node, default: int) -> int:
     return int(said) if said.isascii() and said.isdecimal() and 0 < int(said) <= _LAST_PORT else default
 
 
-def listener(number: int, spoken: Families) -> Listener:
+def listener(number: int, spoken: Families, caches: tuple[DnsCache, ...]) -> Listener:
     """The listener on localhost."""
     address, *more = spoken.loopbacks
     name = f"{address}_{number}"
@@ -30,7 +30,7 @@ def listener(number: int, spoken: Families) -> Listener:
         additional_addresses=tuple(more),
         port=number,
         direction=Direction.OUTBOUND,
-        chains=(Chain(name="", http=Http(stat_prefix=f"outbound_{name};", rds=TABLE)),),
+        chains=(Chain(name="", http=Http(stat_prefix=f"outbound_{name};", rds=TABLE, caches=caches)),),
     )
 
 

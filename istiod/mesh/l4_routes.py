@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from istiod.config.origin import Origin
+from istiod.mesh import dynamic_dns
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.l4_rules import L4Rule
@@ -63,4 +64,14 @@ def _tcp(rules: VirtualService, rule: L4Rule, resolver: Resolver) -> Tcp:
         to = resolver.destination(share.target)
         shares.append(WeightedCluster(cluster=to.cluster, weight=share.weight, known=to.known))
     stat_prefix = shares[0].cluster if len(shares) == 1 else f"{rules.key.name}.{rules.key.namespace}"
-    return Tcp(stat_prefix=stat_prefix, clusters=tuple(shares), idle_timeout=resolver.idle_timeout(shares[0].cluster))
+    return leading_to(tuple(shares), stat_prefix, resolver)
+
+
+def leading_to(shares: tuple[WeightedCluster, ...], stat_prefix: str, resolver: Resolver) -> Tcp:
+    """Connections that go to these clusters; the first one's policy says how long they may be idle."""
+    return Tcp(
+        stat_prefix=stat_prefix,
+        clusters=shares,
+        idle_timeout=resolver.idle_timeout(shares[0].cluster),
+        lookups=dynamic_dns.lookups(shares, resolver.clusters),
+    )

@@ -97,7 +97,7 @@ def settings(config: mesh_config.MeshConfig) -> MeshSettings:
     detection = config.protocol_detection_timeout
     return replace(
         found,
-        outbound=OutboundMode.REGISTRY_ONLY if outbound and outbound.mode == "REGISTRY_ONLY" else _DEFAULT.outbound,
+        outbound=OutboundMode(outbound.mode) if outbound else _DEFAULT.outbound,
         inbound=InboundMode(inbound.mode) if inbound else _DEFAULT.inbound,
         outbound_port=config.proxy_listen_port or _DEFAULT.outbound_port,
         inbound_port=config.proxy_inbound_listen_port or _DEFAULT.inbound_port,
@@ -180,7 +180,6 @@ def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
     topology = proxy.gateway_topology if proxy else None
     fields = proxy.model_fields_set if proxy else frozenset()
     return {
-        "outboundTrafficPolicy.mode": outbound is not None and outbound.mode == "ALLOW_ANY_DYNAMIC_DNS",
         "outboundTrafficPolicy.egressProxy": outbound is not None and outbound.egress_proxy is not None,
         "meshMTLS.cipherSuites": tls is not None and bool(tls.cipher_suites),
         "meshMTLS.ecdhCurves": tls is not None and bool(tls.ecdh_curves),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from istiod.mesh import (
     allocation,
+    dynamic_dns,
     egress,
     http_proxy,
     leaves,
@@ -89,6 +90,7 @@ class _Maker:
     def views(self, sight: Sight) -> tuple[Mapping[str, Listener], Mapping[str, RouteTable]]:
         """Listeners and tables by name. What an earlier view has is not given again by a later one."""
         first = outbound_listeners.virtual_outbound(sight.settings, self.key.families)
+        first = dynamic_dns.catching(first, self.resolver.clusters, sight.settings)
         listeners = {first.name: first} if self.key.captured else {}
         held = set(first.places) if self.key.captured else set()
         routes: dict[str, RouteTable] = {}
@@ -99,10 +101,12 @@ class _Maker:
             owners = {rds: piece for rds, piece in front.owners.items() if rds not in routes}
             routes.update(self._tables(view, front.owners if len(owners) == len(front.owners) else owners))
         if self.key.http_proxy:
-            one = replace(http_proxy.listener(self.key.http_proxy, self.key.families), http10=self.key.http10)
+            behind = http_proxy.view(sight)
+            caches = dynamic_dns.caches(behind.services, self.resolver.clusters, sight.settings)
+            one = http_proxy.listener(self.key.http_proxy, self.key.families, caches)
             if held.isdisjoint(one.places):
-                listeners[one.name] = one
-                routes[http_proxy.TABLE] = self._proxy_table(http_proxy.TABLE, http_proxy.view(sight))
+                listeners[one.name] = replace(one, http10=self.key.http10)
+                routes[http_proxy.TABLE] = self._proxy_table(http_proxy.TABLE, behind)
         return listeners, routes
 
     def _front(self, view: View, held: frozenset[Place]) -> _Front:

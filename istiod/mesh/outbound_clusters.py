@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from istiod.mesh import clusters
+from istiod.mesh.families import Families
 from istiod.mesh.model import Model
 from istiod.mesh.recall import Recall
 from istiod.mesh.scope import Cluster, Discovery, ScopeKey
@@ -43,8 +44,7 @@ def _all(
     mode of its namespace.
     """
     name, settings = ("clusters of a service", key.type.value, key.families), model.settings
-    bare = partial(clusters.outbound_clusters, model, namespace, (), key.type)
-    yield from recall.of(("always", key.type.value), (settings,), bare).items()
+    yield from recall.of(("always", key.type.value, key.families), (settings,), lambda: _always(model, key)).items()
     homes = {service.namespace for service in services}
     modes = {home: model.peers.of_namespace(home) for home in homes}
     for service in services:
@@ -61,6 +61,18 @@ def _all(
         yield from ((cluster.name, cluster) for cluster in recall.of(name, inputs, make))
 
 
+def _always(model: Model, key: ScopeKey) -> Mapping[str, Cluster]:
+    found = clusters.outbound_clusters(model, "", (), key.type)
+    return {name: _spoken(one, key.families) for name, one in found.items()}
+
+
 def _of_service(model: Model, key: ScopeKey, namespace: str, service: Service) -> tuple[Cluster, ...]:
     found = clusters.service_clusters(model, namespace, service, key.type)
-    return tuple(replace(one, families=key.families) if one.discovery in _DNS else one for one in found)
+    return tuple(_spoken(one, key.families) for one in found)
+
+
+def _spoken(cluster: Cluster, families: Families) -> Cluster:
+    """The cluster, where names that it resolves stand for addresses that the workload can reach."""
+    if cluster.cache is not None:
+        return replace(cluster, cache=replace(cluster.cache, families=families))
+    return replace(cluster, families=families) if cluster.discovery in _DNS else cluster

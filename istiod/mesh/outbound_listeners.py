@@ -11,14 +11,23 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import clusters, families, l4_routes
+from istiod.mesh import clusters, dynamic_dns, families, l4_routes
 from istiod.mesh.conditions import Client
 from istiod.mesh.families import Families
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.l4_routes import L4Route
 from istiod.mesh.model import Model
 from istiod.mesh.recall import Recall
-from istiod.mesh.scope import Chain, ChainMatch, Direction, Http, Listener, Tcp, WeightedCluster
+from istiod.mesh.scope import (
+    HTTP_APPLICATION_PROTOCOLS,
+    Chain,
+    ChainMatch,
+    Direction,
+    Http,
+    Listener,
+    Tcp,
+    WeightedCluster,
+)
 from istiod.mesh.service import Port, Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
 from istiod.mesh.sidecars import Egress
@@ -26,7 +35,6 @@ from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
 VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
-HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
 _RAW = "raw_buffer"
 _ANYTHING = ChainMatch()
 
@@ -148,7 +156,7 @@ def virtual_outbound(settings: MeshSettings, spoken: Families) -> Listener:
 
 
 def _rest(settings: MeshSettings) -> Tcp:
-    return _to(clusters.PASSTHROUGH if settings.outbound is OutboundMode.ALLOW_ANY else clusters.BLACKHOLE)
+    return _to(clusters.BLACKHOLE if settings.outbound is OutboundMode.REGISTRY_ONLY else clusters.PASSTHROUGH)
 
 
 def _to(cluster: str) -> Tcp:
@@ -197,6 +205,8 @@ class Builder:
         inputs = (
             *group,
             *(self.resolver.clusters.get(_cluster(piece)) for piece in group if not piece.port.protocol.is_http),
+            *(one for piece in group for one in dynamic_dns.clusters_of(piece.service, self.resolver.clusters)),
+            self.resolver.clusters.get(clusters.ANY_HOST),
             *resolver.inputs(one for _, rules in ruled for one in rules),
         )
         client = self.client if any(rules for _, rules in ruled) else None
@@ -211,7 +221,7 @@ class Builder:
 
     def _listener(self, bind: str, group: list[tuple[Piece, Rules]], resolver: Resolver) -> Listener:
         settings = resolver.settings
-        http = _http_chains([piece for piece, _ in group])
+        http = _http_chains([piece for piece, _ in group], resolver)
         matched = _Matched()
         opaque = [
             chain
@@ -251,9 +261,12 @@ class Builder:
 
 
 def _by_name(piece: Piece) -> bool:
-    """Only the server name tells a TLS service from others: it has no address, or a subnet, and no pods of its own."""
+    """Only the server name tells a TLS service from others: it has no address, or a subnet, and no pods of its own.
+
+    Where that name is looked up, there has to be one.
+    """
     headless = piece.service.kubernetes and piece.service.resolution is Resolution.PASSTHROUGH
-    return piece.everywhere and not headless
+    return (piece.everywhere and not headless) or dynamic_dns.applies(piece.service)
 
 
 def _cluster(piece: Piece) -> str:
@@ -262,11 +275,11 @@ def _cluster(piece: Piece) -> str:
 
 def _whole(piece: Piece, resolver: Resolver, *, by_name: bool) -> L4Route:
     name = _cluster(piece)
-    tcp = replace(_to(name), idle_timeout=resolver.idle_timeout(name))
+    tcp = l4_routes.leading_to((WeightedCluster(cluster=name),), name, resolver)
     return L4Route(tcp=tcp, server_names=(piece.service.host,) if by_name else ())
 
 
-def _http_chains(group: list[Piece]) -> list[Chain]:
+def _http_chains(group: list[Piece], resolver: Resolver) -> list[Chain]:
     """One chain for the port's table, and one for each undeclared service that its addresses tell apart."""
     found: dict[tuple[str, ...], Chain] = {}
     for piece in group:
@@ -277,11 +290,19 @@ def _http_chains(group: list[Piece]) -> list[Chain]:
                 transport_protocol=_RAW if shared else "",
                 application_protocols=HTTP_APPLICATION_PROTOCOLS if shared else (),
             )
-            grpc_web = any(p.port.protocol is Protocol.GRPC_WEB for p in group if p.prefixes == piece.prefixes)
-            stat_prefix = f"outbound_{piece.bind}_{piece.port.number};"
-            http = Http(stat_prefix=stat_prefix, rds=piece.rds, grpc_web=grpc_web)
+            sharing = [p for p in group if p.prefixes == piece.prefixes]
+            http = Http(
+                stat_prefix=f"outbound_{piece.bind}_{piece.port.number};",
+                rds=piece.rds,
+                grpc_web=any(p.port.protocol is Protocol.GRPC_WEB for p in sharing),
+                caches=dynamic_dns.caches(_requested(sharing), resolver.clusters, resolver.settings),
+            )
             found[piece.prefixes] = Chain(name="", match=match, http=http)
     return list(found.values())
+
+
+def _requested(parts: Iterable[Piece]) -> Iterator[Service]:
+    return (piece.service for piece in parts if piece.port.protocol.is_http)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from istiod.mesh import clusters, domains
+from istiod.mesh import clusters, domains, dynamic_dns
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.outbound_listeners import Piece
@@ -50,11 +50,19 @@ _BLOCK_ALL = VirtualHost(
 )
 
 
+_REST = {
+    OutboundMode.ALLOW_ANY: _ALLOW_ANY,
+    OutboundMode.ALLOW_ANY_DYNAMIC_DNS: dynamic_dns.ANY_HOST,
+    OutboundMode.REGISTRY_ONLY: _BLOCK_ALL,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Base:
     """A port's table as clients see it that live with none of its services: own short names are missing.
 
-    ``places`` is where a virtual host stands, by name; ``short`` are domains without a dot.
+    ``places`` is where a virtual host stands, by name; ``short`` are domains without a dot, also as pods' names
+    end with them.
     """
 
     table: RouteTable
@@ -131,8 +139,11 @@ class Builder:
     def _renamed(self, host: VirtualHost, name: str) -> VirtualHost:
         """The virtual host of a service that its own namespace's clients also know by a short name."""
         full = host.name.rpartition(":")[0]
-        at = sum(domain in (full, f"{full}.") for domain in host.domains)
-        given = (*host.domains[:at], name, *host.domains[at:])
+        given: domains.Names = host.domains
+        for before in ("", domains.PODS):
+            leading = (f"{before}{full}", f"{before}{full}.")
+            at = max((i + 1 for i, domain in enumerate(given) if domain in leading), default=0)
+            given = (*given[:at], *((f"{before}{name}",) if at else ()), *given[at:])
         return self.recall.of("short name", (host,), lambda: replace(host, domains=given))
 
     def _table(self, name: str, hosts: Iterable[VirtualHost]) -> RouteTable:
@@ -212,7 +223,12 @@ def _base_of(table: RouteTable) -> _Base:
     return _Base(
         table=table,
         places={host.name: place for place, host in enumerate(table.virtual_hosts)},
-        short=frozenset(d.lower() for host in table.virtual_hosts for d in host.domains if "." not in d),
+        short=frozenset(
+            name.lower()
+            for host in table.virtual_hosts
+            for domain in host.domains
+            if "." not in (name := domain.removeprefix(domains.PODS))
+        ),
     )
 
 
@@ -229,7 +245,7 @@ def _homes(hosts: Iterable[str], dns_domain: str) -> Mapping[str, list[tuple[str
 def _rest(hosts: Iterable[VirtualHost], settings: MeshSettings) -> Iterator[VirtualHost]:
     """What happens to requests for hosts that nobody declared; nothing where a host is every host."""
     if not any(EVERY_DOMAIN in host.domains for host in hosts):
-        yield _ALLOW_ANY if settings.outbound is OutboundMode.ALLOW_ANY else _BLOCK_ALL
+        yield _REST[settings.outbound]
 
 
 def _plain(given: domains.Names, _port: int) -> domains.Names:

@@ -51,6 +51,10 @@ class ScopeKey:
     """Whether it may have the Secrets of its namespace (routers)."""
 
 
+HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
+"""What Envoy's HTTP inspector calls HTTP."""
+
+
 class Discovery(Enum):
     """How Envoy finds a cluster's endpoints."""
 
@@ -59,6 +63,7 @@ class Discovery(Enum):
     STRICT_DNS = "STRICT_DNS"
     LOGICAL_DNS = "LOGICAL_DNS"
     ORIGINAL_DST = "ORIGINAL_DST"
+    DYNAMIC_DNS = "DYNAMIC_DNS"  # Envoy resolves the name that a request or a TLS connection asks for
 
 
 class Direction(Enum):
@@ -76,6 +81,28 @@ class ServiceRef:
     host: str
     name: str
     namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsCache:
+    """Where Envoy keeps the names that it resolves on demand (dynamic forward proxy).
+
+    Filters look names up and clusters take them from the cache of that name, for which all of a proxy's resources must
+    say the same: Envoy refuses a second one of another content, also after the first has gone.
+    """
+
+    name: str
+    families: Families = Families.IPV4
+    most_hosts: int = 0
+    """How many names it holds; 0: Envoy's default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """What a TLS connection needs on its way to a cluster with a cache: its server name looked up, and a port."""
+
+    cache: DnsCache
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +127,8 @@ class UpstreamTls:
 class Cluster:
     """One upstream cluster.
 
-    ``query`` is set for EDS, ``endpoints`` for STATIC and DNS clusters (a DNS name stands in Endpoint.address).
+    ``query`` is set for EDS, ``endpoints`` for STATIC and DNS clusters (a DNS name stands in Endpoint.address),
+    ``cache`` for DYNAMIC_DNS.
     ``downstream_protocol``: speak what the client speaks (Envoy's use_downstream_protocol_config); else ``protocol``
     decides between HTTP/1.1, HTTP/2 and TCP.
     """
@@ -120,7 +148,8 @@ class Cluster:
     bind_addresses: tuple[str, ...] = ()
     """Source addresses towards the app, one for each IP version (inbound: 127.0.0.6 and ::6)."""
     port_override: int = 0
-    """Go to this port of the original destination."""
+    """Go to this port of the original destination, or of a host that is resolved by its server name."""
+    cache: DnsCache | None = None
     families: Families = Families.IPV4
     """Which addresses a DNS name may stand for."""
     origin: Origin | None = None
@@ -203,6 +232,8 @@ class Http:
     """On an inbound chain: clients come by mesh mTLS, their certificate and peer header may be believed."""
     grpc_web: bool = False
     """The port declares gRPC-Web: bridge it to gRPC."""
+    caches: tuple[DnsCache, ...] = ()
+    """Where the hosts of requests are looked up that go to clusters with such a cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +243,7 @@ class Tcp:
     stat_prefix: str
     clusters: tuple[WeightedCluster, ...]
     idle_timeout: timedelta | None = None
+    lookups: tuple[Lookup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,7 @@ class Resolution(Enum):
     DNS_ROUND_ROBIN = "dns-round-robin"  # Envoy resolves, one address at a time (LOGICAL_DNS)
     PASSTHROUGH = "passthrough"  # the original destination (headless, NONE)
     ALIAS = "alias"  # ExternalName: another host
-    DYNAMIC_DNS = "dynamic-dns"
+    DYNAMIC_DNS = "dynamic-dns"  # Envoy resolves the name that the client asks for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

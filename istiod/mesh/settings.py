@@ -16,6 +16,7 @@ class OutboundMode(Enum):
     """What happens to traffic for hosts that nobody declared."""
 
     ALLOW_ANY = "ALLOW_ANY"
+    ALLOW_ANY_DYNAMIC_DNS = "ALLOW_ANY_DYNAMIC_DNS"  # HTTP goes to the host that it names, all else where it wanted to
     REGISTRY_ONLY = "REGISTRY_ONLY"
 
 

@@ -14,7 +14,7 @@ from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
 from istiod.config.store import ConfigSnapshot, Kind
-from istiod.mesh import registry, service_entries, services
+from istiod.mesh import protocol, registry, service_entries, services
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Service
@@ -103,10 +103,22 @@ def _unsupported(item: Object) -> Iterator[Diagnostic]:
         yield warning(Code.NOT_SUPPORTED, item.key, "spec.sessionAffinity", message)
 
 
+def _of_dynamic(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
+    """What makes no difference where Envoy resolves the host that a client names, and takes the port from its Host."""
+    spec = item.spec
+    for i, port in enumerate(spec.ports):
+        if port.target_port and protocol.parse(port.protocol).is_http:
+            message = "HTTP requests to hosts of DYNAMIC_DNS go to the port that they name: by default 80, with TLS 443"
+            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.ports[{i}].targetPort", message)
+    for name, said in (("endpoints", spec.endpoints), ("workloadSelector", spec.workload_selector)):
+        if said:
+            message = "has no effect with DYNAMIC_DNS: the host that a client names is resolved"
+            yield warning(Code.INEFFECTIVE, item.key, f"spec.{name}", message)
+
+
 def _of_entry(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
     if item.spec.resolution == "DYNAMIC_DNS":
-        message = "DYNAMIC_DNS is not supported yet: the hosts have no cluster"
-        yield warning(Code.NOT_SUPPORTED, item.key, "spec.resolution", message)
+        yield from _of_dynamic(item)
     for i, endpoint in enumerate(item.spec.endpoints):
         if endpoint.address.startswith("unix://"):
             message = "Unix domain sockets are not supported yet; this endpoint is left out"

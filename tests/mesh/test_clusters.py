@@ -106,15 +106,9 @@ def test_routers_do_not_sniff() -> None:
 
 def test_udp_ports_and_aliases_have_no_cluster() -> None:
     alias = {"type": "ExternalName", "externalName": "a.com"}
-    dynamic = {
-        "hosts": ["*.a.com"],
-        "ports": [{"name": "http", "number": 80, "protocol": "HTTP"}],
-        "resolution": "DYNAMIC_DNS",
-    }
     found = build(
         fleet.kube_service("web", ports=[{"port": 53, "protocol": "UDP"}]),
         fleet.kube_service("alias", spec=alias),
-        fleet.istio("ServiceEntry", "dynamic", dynamic),
     )
     assert list(found) == ["BlackHoleCluster", "PassthroughCluster"]
 

@@ -232,6 +232,21 @@ def test_a_headless_service_is_told_by_its_pods() -> None:
     assert "*.db.default.svc.cluster.local" in domains(scope, "80")[0]
 
 
+def test_pods_of_a_headless_service_have_short_names_too() -> None:
+    mesh = world.build(HEADLESS)
+    names = ("db.default.svc.cluster.local", "db.default.svc.cluster.local.", "db", "db.default", "db.default.svc")
+    assert domains(mesh.sidecar("default"), "80")[0] == (*names, *(f"*.{name}" for name in names))
+    others = [name for name in names if name != "db"]
+    assert domains(mesh.sidecar("other"), "80")[0] == (*others, *(f"*.{name}" for name in others))
+
+
+def test_a_host_may_have_what_pods_names_end_with() -> None:
+    taken = world.entry("e", "{hosts: ['*.db'], ports: [{name: http, number: 80, protocol: HTTP}], resolution: NONE}")
+    found = domains(world.build(HEADLESS, taken).sidecar("default"), "80")
+    assert ("*.db", "*.db.") in found
+    assert sum("*.db" in names for names in found) == 1
+
+
 def test_a_headless_service_without_pods_has_http_listeners_only() -> None:
     assert sorted(world.build(HEADLESS).sidecar().listeners) == ["0.0.0.0_80", "virtualOutbound"]
 

@@ -227,15 +227,13 @@ def test_an_endpoint_says_who_and_where_it_is() -> None:
 
 def test_what_an_entry_says_in_vain_is_told() -> None:
     ports = [{"name": "http", "number": 80, "protocol": "HTTP"}]
-    dynamic = {"hosts": ["*.a.com"], "ports": ports, "resolution": "DYNAMIC_DNS"}
     socket = {"hosts": ["b.com"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "unix:///x"}]}
     far = {**socket, "hosts": ["c.com"], "endpoints": [{"address": "10.0.0.1", "network": "far"}]}
-    entries = [fleet.istio("ServiceEntry", n, s) for n, s in (("ext", dynamic), ("uds", socket), ("far", far))]
+    entries = [fleet.istio("ServiceEntry", n, s) for n, s in (("uds", socket), ("far", far))]
     sticky = fleet.kube_service("web", spec={"sessionAffinity": "ClientIP"})
     found = build(*entries, sticky, fleet.kube_service("other", spec={"sessionAffinity": "None"}))
     assert [(d.code.name, d.key.name if d.key else "", d.field) for d in found.diagnostics] == [
         ("NOT_SUPPORTED", "web", "spec.sessionAffinity"),
-        ("NOT_SUPPORTED", "ext", "spec.resolution"),
         ("NOT_SUPPORTED", "uds", "spec.endpoints[0].address"),
         ("NOT_SUPPORTED", "far", "spec.endpoints[0].network"),
     ]

@@ -72,6 +72,7 @@ def entries(draw: st.DrawFn) -> str:
                         "a",
                         "b.default",
                         "A.other.svc.cluster.local",
+                        "*.a",
                     ]
                 ),
                 min_size=1,
@@ -83,6 +84,22 @@ def entries(draw: st.DrawFn) -> str:
         "resolution": "NONE",
     }
     return world.entry(draw(NAMES), yaml.safe_dump(spec), namespace=draw(NAMESPACES), created=draw(CREATED))
+
+
+@st.composite
+def dynamic_entries(draw: st.DrawFn) -> str:
+    spec = {
+        "hosts": draw(st.lists(st.sampled_from(["*.example", "*.a"]), min_size=1, unique=True)),
+        "ports": [
+            {
+                "name": "p",
+                "number": draw(st.sampled_from([80, 81, 9000])),
+                "protocol": draw(st.sampled_from(["HTTP", "GRPC", "TLS"])),
+            }
+        ],
+        "resolution": "DYNAMIC_DNS",
+    }
+    return world.entry(f"dynamic-{draw(NAMES)}", yaml.safe_dump(spec), namespace=draw(NAMESPACES))
 
 
 def destination(draw: st.DrawFn) -> dict[str, object]:
@@ -164,6 +181,7 @@ def meshes(draw: st.DrawFn) -> list[Object]:
     several = (
         draw(st.lists(services(), max_size=4)),
         draw(st.lists(entries(), max_size=2)),
+        draw(st.lists(dynamic_entries(), max_size=1)),
         draw(st.lists(virtual_services(), max_size=3)),
         draw(st.lists(gateways(), max_size=2)),
         draw(st.lists(destination_rules(), max_size=2)),
