@@ -22,7 +22,7 @@ from istiod.config.store import ConfigStore
 from istiod.kube import credentials, secrets
 from istiod.kube.client import KubernetesClient
 from istiod.kube.lease import Candidate, Leader
-from istiod.kube.root_certificates import RootCertificates
+from istiod.kube.root_certificates import RootCertificates, Wishes
 from istiod.kube.status_writer import Sources as StatusSources
 from istiod.kube.status_writer import StatusWriter
 from istiod.kube.token_review import TokenReviewVerifier
@@ -126,8 +126,15 @@ class Cluster:
 
     def parts(self, view: View) -> Sequence[Part]:
         """The elections, and what the leaders write."""
-        roots = RootCertificates(self._client, self._everywhere, lambda: self.objects.namespaces, lambda: self._roots)
         bundles = WebhookBundles(self._client, self._of_revision, self._webhooks(), lambda: self._roots)
+        wished = Wishes(
+            namespaces=lambda: self.objects.namespaces,
+            roots=lambda: self._roots,
+            owner=bundles.owner,
+            listed=lambda: bundles.listed,
+        )
+        roots = RootCertificates(self._client, self._everywhere, wished)
+        bundles.followers.append(roots.writer.wake)
         statuses = StatusWriter(self._client, self._everywhere, self._statuses(view), now)
         return (
             ("election", self._everywhere.run),
@@ -161,7 +168,7 @@ class Cluster:
         own = self._own
         injection = own.injection_webhook or own.named(INJECTOR)
         validation = own.validation_webhook or f"{own.named(VALIDATOR)}-{own.namespace}"
-        return Ours(revision=own.revision, names=frozenset((injection, validation)))
+        return Ours(revision=own.revision, names=frozenset((injection, validation)), injection=injection)
 
     async def _mesh_trust_domain(self) -> str:
         """The trust domain of the mesh's ConfigMap: the CA has to issue identities of it."""

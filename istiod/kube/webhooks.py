@@ -22,17 +22,18 @@ REVISION: Final = "istio.io/rev"
 GROUP: Final = "admissionregistration.k8s.io"
 _PATH: Final = f"/apis/{GROUP}/v1"
 KINDS: Final = tuple(
-    Resource(group=GROUP, version="v1", plural=f"{name.lower()}webhookconfigurations", kind=name, namespaced=False)
-    for name in ("Mutating", "Validating")
+    Resource(group=GROUP, version="v1", plural=f"{kind.lower()}s", kind=kind, namespaced=False)
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """Which configurations are this istiod's."""
+    """Which configurations are this istiod's. ``injection`` is the name of the one that injects."""
 
     revision: str
     names: frozenset[str]
+    injection: str = ""
 
 
 def keep(raw: Raw) -> Raw:
@@ -41,6 +42,7 @@ def keep(raw: Raw) -> Raw:
     return {
         "labels": metadata.get("labels") or {},
         "resourceVersion": metadata.get("resourceVersion", ""),
+        "uid": metadata.get("uid", ""),
         "webhooks": [
             {"name": one.get("name"), "clientConfig": one.get("clientConfig") or {}}
             for one in raw.get("webhooks") or ()
@@ -63,14 +65,32 @@ def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str) -> list[di
 
 
 class WebhookBundles:
-    """Keeps the caBundle of our configurations equal to what ``roots`` gives."""
+    """Keeps the caBundle of our configurations equal to what ``roots`` gives; tells ``followers`` of each change."""
 
     def __init__(self, client: KubernetesClient, leader: Leader, ours: Ours, roots: Callable[[], str]) -> None:
         self._client = client
         self._ours = ours
         self._roots = roots
         self.writer = Writer(leader, self._step)
-        self.collections = tuple(Collection(client, resource, keep, self.writer.wake) for resource in KINDS)
+        self.followers: list[Callable[[], None]] = [self.writer.wake]
+        self.collections = tuple(Collection(client, resource, keep, self._changed) for resource in KINDS)
+
+    def _changed(self) -> None:
+        for follow in self.followers:
+            follow()
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is known which configurations there are."""
+        return all(collection.listed for collection in self.collections)
+
+    def owner(self) -> Raw | None:
+        """The configuration that injects, as an owner of objects that are to go with it; None where there is none."""
+        name = self._ours.injection
+        item = self.collections[0].items.get(("", name))
+        if item is None:
+            return None
+        return {"apiVersion": f"{GROUP}/v1", "kind": KINDS[0].kind, "name": name, "uid": item["uid"]}
 
     def _step(self) -> Iterator[Write]:
         for resource, collection in zip(KINDS, self.collections, strict=True):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.harness import mesh as meshes
-from e2e.harness import sandbox
+from e2e.harness import process, sandbox
 from e2e.harness.controlplane import Cluster
 from e2e.harness.mesh import BOOKINFO, DEMO, INGRESS, SYSTEM, Mesh
 from e2e.truth import check
@@ -75,10 +75,14 @@ def everything(cluster: Cluster) -> frozenset[str]:
 
 def test_helm_installs_a_control_plane_of_two(control_plane: Mesh) -> None:
     deployment = control_plane.cluster.get("deployment", "istiod", "-n", SYSTEM)
-    injector = control_plane.cluster.get("mutatingwebhookconfiguration", "istio-sidecar-injector")
 
     assert deployment["status"]["readyReplicas"] == 2
-    assert all(each["clientConfig"]["caBundle"] for each in injector["webhooks"])
+    process.wait("webhooks trusted", lambda: trusted(control_plane.cluster), seconds=10)
+
+
+def trusted(cluster: Cluster) -> bool:
+    injector = cluster.get("mutatingwebhookconfiguration", "istio-sidecar-injector")
+    return all(each["clientConfig"].get("caBundle") for each in injector["webhooks"])
 
 
 def test_pods_of_a_labelled_namespace_get_a_native_sidecar(shop: Mesh) -> None:
