@@ -51,11 +51,14 @@ check: .venv/.installed build/.stubs generate ## formatting, lint, types, import
 	$(PY) -m pytest -m "not envoy and not root and not long and not apiserver and not cluster" --cov --cov-report= tests
 	$(PY) -m coverage report --include='$(PURE)' --fail-under=100 --skip-covered --show-missing
 
+# A cluster that the user names on make's command line; one that only the environment names may be anybody's.
+STORIES := $(if $(filter command%,$(origin KUBECONFIG)),E2E_KUBECONFIG=$(KUBECONFIG))
+
 test: .venv/.installed node-packages ## all tests but the long ones: real Envoy, iptables, API server, Kubernetes node
 	@mkdir -p build && echo "== Kubernetes is built meanwhile, if it is not in the cache (build/tools.log)"
 	@$(PY) -m e2e.harness.tools >build/tools.log 2>&1 &
 	$(PY) -m pytest -m "not long and not apiserver and not cluster" --cov --cov-report= tests
-	$(PY) -m pytest -m "not long and (apiserver or cluster)" --cov --cov-append --cov-report= tests
+	$(STORIES) $(PY) -m pytest -m "not long and (apiserver or cluster)" --cov --cov-append --cov-report= tests
 	$(PY) -m coverage report --fail-under=90 --skip-covered --sort=cover | tail -40
 
 test-long: .venv/.installed packages ## the long counts and durations
@@ -70,8 +73,8 @@ demo-up: .venv/.installed packages ## keep BookInfo running, its page on http://
 demo-down: .venv/.installed ## end what demo-up left running
 	@$(PY) -m examples.demo down
 
-cluster: .venv/.installed node-packages ## a shell in a real Kubernetes node of its own, with the images of this checkout
-	@$(PY) -m e2e.harness.sandbox
+cluster: .venv/.installed node-packages ## a shell in a real Kubernetes node of its own, or in the cluster of KUBECONFIG=
+	@$(STORIES) $(PY) -m e2e.harness.sandbox
 
 HUB ?= registry.local/istio
 TAG ?= 1

@@ -119,14 +119,23 @@ def _remove_cgroups(name: str) -> None:
 
 
 def shell() -> int:
-    """Start a cluster and an interactive shell in its network, with kubectl and helm set up; the shell's exit code."""
-    reason = obstacle()
+    """An interactive shell with kubectl and helm in a cluster's network, which ends with it; the shell's exit code.
+
+    The cluster is the one that ``E2E_KUBECONFIG`` names, or one of our own.
+    """
+    named = os.environ.get("E2E_KUBECONFIG")
+    reason = "" if named else obstacle()
     if reason:
         sys.stderr.write(f"{reason}\n")
         return 1
-    with cluster() as there, network(there):
-        sys.stderr.write("== a cluster of one node; kubectl and helm talk to it; it ends with this shell\n")
-        environment = {**os.environ, **there.environment(), "PS1": "cluster \\w$ ", "HOME": str(Path.home())}
+    with contextlib.ExitStack() as stack:
+        if named:
+            there = Cluster(kubeconfig=Path(named).resolve(), server="", tools=tools.find(), home=Path.home())
+        else:
+            there = stack.enter_context(cluster())
+        stack.enter_context(network(there))
+        sys.stderr.write("== kubectl and helm talk to the cluster; one of our own ends with this shell\n")
+        environment = {**os.environ, "KUBECONFIG": str(there.kubeconfig), "PS1": "cluster \\w$ "}
         environment["PATH"] = f"{there.tools.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         return subprocess.run([os.environ.get("SHELL", "/bin/sh")], env=environment, check=False).returncode
 

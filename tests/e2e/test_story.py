@@ -5,9 +5,10 @@ The tests are the steps of one story and run in this order.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -17,12 +18,14 @@ from e2e.harness.controlplane import Cluster
 from e2e.harness.mesh import BOOKINFO, DEMO, INGRESS, SYSTEM, Mesh
 from e2e.truth import check
 from examples.demo import traffic
-from tests.story import worlds
+from tests.story import load, worlds
 
 pytestmark = [pytest.mark.cluster, pytest.mark.root]
 RULES = BOOKINFO / "networking"
 PROMPT = 1.0
 """Seconds in which a change must have reached the proxies."""
+RATE, WORKERS = 200, 10
+"""Requests a second that are asked for at most, and how many at once."""
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +163,33 @@ async def several(client: traffic.Client, user: str) -> bool:
 
 async def test_killing_one_istiod_of_two_fails_no_request(mesh: Mesh) -> None:
     pod = mesh.cluster.get("pods", "-n", SYSTEM, "-l", "app=istiod")["items"][0]
-    async with traffic.Client(mesh.gateway()) as client, traffic.Load(client=client, path=traffic.PAGE) as load:
-        await load.more(50)
-        meshes.kill("istiod", pod["metadata"]["uid"])
-        await load.more(100)
-        mesh.cluster.kubectl("scale", "deployment/reviews-v1", "-n", DEMO, "--replicas=2")
-        mesh.rolled_out(DEMO)
-        await load.more(100)
+    async with traffic.Client(mesh.gateway()) as client:
+        steady = load.Load(asks={"catalogue": partial(catalogue, client)}, each=WORKERS, pause=WORKERS / RATE)
+        async with load.running(steady):
+            await more(steady)
+            meshes.kill("istiod", pod["metadata"]["uid"])
+            await more(steady)
+            mesh.cluster.kubectl("scale", "deployment/productpage-v1", "-n", DEMO, "--replicas=2")
+            await asyncio.to_thread(mesh.rolled_out, DEMO)
+            await more(steady)
 
-    assert load.failed == []
-    restarts = json.loads(mesh.cluster.kubectl("get", "pod", pod["metadata"]["name"], "-n", SYSTEM, "-o", "json"))
-    assert restarts["status"]["containerStatuses"][0]["restartCount"] >= 1
+    assert steady.failures == []
+    found = mesh.cluster.get("pod", pod["metadata"]["name"], "-n", SYSTEM)
+    assert found["status"]["containerStatuses"][0]["restartCount"] >= 1
     assert check.differences(mesh.cluster) == []
+
+
+async def catalogue(client: traffic.Client) -> str:
+    """Ask for the list of books, which productpage answers alone."""
+    reply = await client.get("/api/v1/products")
+    return "" if reply.status == 200 else f"{reply.status} {reply.text[:80]}"
+
+
+async def more(steady: load.Load) -> None:
+    """Wait for a second's requests."""
+    goal = steady.total + RATE
+
+    async def reached() -> bool:
+        return steady.total >= goal
+
+    await worlds.until("requests answered", reached, 60)
