@@ -7,9 +7,12 @@ freely stays as it is: metadata, labels, and maps keyed by filter names.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 _FIELD: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
+_CAMEL: Final = re.compile(r"[a-z][a-z0-9]*([A-Z0-9][a-z0-9]*)+")
+_CAPITAL: Final = re.compile(r"[A-Z]")
 _FREE: Final = frozenset(("filter_metadata", "static_layer", "admin_layer", "json_format"))
 """Fields whose content is a google.protobuf.Struct."""
 
@@ -31,7 +34,19 @@ def name(field: str) -> str:
     return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
-def _free(key: str, owner: dict[str, Any]) -> bool:
+def restored(value: Any) -> Any:
+    """The opposite: JSON that istioctl printed, with the fields' own names. What stayed free stays so."""
+    if isinstance(value, list):
+        return [restored(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    named = {
+        _CAPITAL.sub(lambda found: f"_{found[0].lower()}", key) if _CAMEL.fullmatch(key) else key: key for key in value
+    }
+    return {key: value[old] if _free(key, named) else restored(value[old]) for key, old in named.items()}
+
+
+def _free(key: str, owner: Mapping[str, Any]) -> bool:
     """Whether the field's content is the user's own structure."""
     if key == "metadata":  # a Node's; other messages have their Struct one level below, in filter_metadata
         return "user_agent_name" in owner or "locality" in owner or "cluster" in owner

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from istioctl import camel
 from istioctl.errors import CommandError
 
 Json = Mapping[str, Any]
@@ -72,6 +73,8 @@ def parse(text: str | bytes, origin: str) -> Dump:
         raise CommandError(f"{origin}: not JSON: {error}") from error
     if not isinstance(whole, dict) or not isinstance(whole.get("configs"), list):
         raise CommandError(f'{origin}: not a configuration dump of Envoy (no list "configs")')
+    if not any("dynamic_" in key or "static_" in key for each in whole["configs"] for key in each):
+        whole = camel.restored(whole)
     sections = {}
     for each in whole["configs"]:
         kind = str(each.get("@type", "")).removeprefix(ADMIN)

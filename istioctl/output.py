@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import yaml
@@ -55,6 +55,6 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say(text: str, write: Callable[[str], object] = sys.stdout.write) -> None:
+def say(text: str) -> None:
     """Print an answer."""
-    write(text if text.endswith("\n") or not text else f"{text}\n")
+    sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")

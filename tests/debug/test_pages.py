@@ -1,0 +1,179 @@
+"""Who may see the debug pages, and what stands on them."""
+
+import datetime as dt
+from collections.abc import Mapping
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+
+from crds.diagnostic import Code, warning
+from crds.key import ConfigKey
+from istiod.config import resource
+from istiod.config.resource import Resource, ResourceSet
+from istiod.debug import counts, dumps, guard, metrics
+from wire import names
+from wire.spiffe import Identity
+
+ROOT = Identity("cluster.local", "istio-system", "kiali")
+SHOP = Identity("cluster.local", "shop", "web")
+
+
+class Verifier:
+    """Tokens are their own proof: ROOT and SHOP."""
+
+    async def verify(self, token: str) -> Identity | None:
+        return {"root": ROOT, "shop": SHOP}.get(token)
+
+
+def from_afar(request: web.Request) -> web.Request:
+    return request.clone(remote="10.244.0.7")
+
+
+@pytest.mark.parametrize(
+    ("remote", "path", "headers", "status"),
+    [
+        ("127.0.0.1", "/debug/configz", {}, 200),
+        ("::1", "/debug/configz", {}, 200),
+        ("::ffff:127.0.0.1", "/debug/configz", {}, 200),
+        ("10.244.0.7", "/metrics", {}, 200),
+        ("10.244.0.7", "/ready", {}, 200),
+        ("10.244.0.7", "/debug/configz", {}, 401),
+        ("10.244.0.7", "/debug/configz", {"Authorization": "Basic root"}, 401),
+        ("10.244.0.7", "/debug/configz", {"Authorization": "Bearer stranger"}, 401),
+        ("10.244.0.7", "/debug/configz", {"Authorization": "Bearer root"}, 200),
+        ("10.244.0.7", "/debug/configz", {"Authorization": "Bearer shop"}, 403),
+        ("10.244.0.7", "/debug/config_dump?proxyID=a.shop", {"Authorization": "Bearer shop"}, 200),
+        ("10.244.0.7", "/debug/config_dump?proxyID=a.other", {"Authorization": "Bearer shop"}, 403),
+        ("10.244.0.7", "/debug/config_dump?proxyID=a.other.shop", {"Authorization": "Bearer shop"}, 200),
+        ("10.244.0.7", "/debug/config_dump?proxyID=a.bookshop", {"Authorization": "Bearer shop"}, 403),
+        ("10.244.0.7", "/debug/config_dump", {"Authorization": "Bearer shop"}, 403),
+        ("garbage", "/debug/configz", {}, 401),
+    ],
+)
+async def test_pages_are_for_the_pod_itself_and_for_tokens_of_the_mesh(
+    remote: str, path: str, headers: Mapping[str, str], status: int
+) -> None:
+    @web.middleware
+    async def elsewhere(request: web.Request, handler: guard.Handler) -> web.StreamResponse:
+        return await handler(request.clone(remote=remote))
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="secret")
+
+    app = web.Application(middlewares=[elsewhere, guard.middleware(Verifier)])
+    app.router.add_get("/{rest:.*}", page)
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.get(path, headers=headers)
+        assert answer.status == status
+        assert ("secret" in await answer.text()) is (status == 200)
+
+
+async def test_before_tokens_can_be_judged_none_proves_anything() -> None:
+    @web.middleware
+    async def elsewhere(request: web.Request, handler: guard.Handler) -> web.StreamResponse:
+        return await handler(request.clone(remote="10.0.0.1"))
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="secret")
+
+    for verifier, status in ((lambda: None, 401), (None, 200)):
+        app = web.Application(middlewares=[elsewhere, guard.middleware(verifier)])
+        app.router.add_get("/debug/x", page)
+        async with TestClient(TestServer(app)) as client:
+            assert (await client.get("/debug/x", headers={"Authorization": "Bearer root"})).status == status
+
+
+def packed(name: str, type_url: str, message: object) -> Resource:
+    return resource.make(name, type_url, message.SerializeToString(deterministic=True))  # type: ignore[attr-defined]
+
+
+def held() -> ResourceSet:
+    secret = secret_pb2.Secret(name="kubernetes://tls")
+    secret.tls_certificate.certificate_chain.inline_bytes = b"CHAIN"
+    secret.tls_certificate.private_key.inline_bytes = b"-----BEGIN PRIVATE KEY-----"
+    password = secret_pb2.Secret(name="generic")
+    password.generic_secret.secret.inline_string = "hunter2"
+    tickets = secret_pb2.Secret(name="tickets")
+    tickets.session_ticket_keys.keys.add().inline_bytes = b"hunter3"
+    asks = cluster_pb2.Cluster(name="a", type=cluster_pb2.Cluster.EDS)
+    static = cluster_pb2.Cluster(name="b")
+    every = {
+        names.CLUSTER: [packed("a", names.CLUSTER, asks), packed("b", names.CLUSTER, static)],
+        names.ENDPOINT: [
+            packed(name, names.ENDPOINT, endpoint_pb2.ClusterLoadAssignment(cluster_name=name)) for name in "abc"
+        ],
+        names.SECRET: [packed(each.name, names.SECRET, each) for each in (secret, password, tickets)],
+    }
+    return ResourceSet(layers={kind: ({each.name: each for each in found},) for kind, found in every.items()})
+
+
+def test_a_dump_has_the_shape_of_envoys_own() -> None:
+    sections = {each["@type"].rpartition(".")[2]: each for each in dumps.config_dump(held())["configs"]}
+    clusters = sections["ClustersConfigDump"]["dynamic_active_clusters"]
+    assert [each["cluster"]["name"] for each in clusters] == ["a", "b"]
+    assert all(each["version_info"] for each in clusters)
+    endpoints = sections["EndpointsConfigDump"]["dynamic_endpoint_configs"]
+    assert [each["endpoint_config"]["cluster_name"] for each in endpoints] == ["a"], "only of clusters that ask"
+    assert [each["cluster_name"] for each in dumps.load_assignments(held())] == ["a"]
+
+
+def test_a_dump_holds_no_private_key_and_no_password() -> None:
+    text = str(dumps.config_dump(held()))
+    assert "kubernetes://tls" in text
+    assert "Q0hBSU4=" in text, "the chain is public"
+    for hidden in ("PRIVATE KEY", "LS0tLS1CRUdJTiBQUklWQVRF", "hunter", "aHVudGVy"):
+        assert hidden not in text
+
+
+def test_metrics_have_the_names_of_the_stock_dashboard() -> None:
+    held_counts = counts.Counts()
+    key, core = ConfigKey("networking.istio.io", "VirtualService", "a", "b"), ConfigKey("", "Service", "a", "b")
+    seen: list[ConfigKey] = []
+    there = {key, core}
+    observe = held_counts.observing(seen.append, there.__contains__)
+    for each in (key, key, core):
+        observe(each)
+    there.clear()
+    observe(key)
+    held_counts.sent(names.CLUSTER, 20_000, 0.05)
+    held_counts.sent(names.TYPE_PREFIX + "x.NameTable", 1, 0)
+    held_counts.convergence.observe(40)
+    held_counts.refusals += 1
+    facts = metrics.Facts(
+        proxies={"1.30.0": 2},
+        refused=[names.LISTENER],
+        services=3,
+        findings=[warning(Code.DUPLICATE_HOST, None, "", "")],
+        root_expires=dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp(),
+    )
+    lines = metrics.text(facts, held_counts).splitlines()
+    for line in (
+        f'istio_build{{component="pilot",tag="{names.VERSION}"}} 1',
+        'pilot_xds{version="1.30.0"} 2',
+        "pilot_services 3",
+        "pilot_xds_lds_reject 1",
+        "pilot_xds_cds_reject 0",
+        "pilot_total_xds_rejects 1",
+        "pilot_vservice_dup_domain 1",
+        "citadel_server_root_cert_expiry_timestamp 4102444800",
+        'pilot_xds_pushes{type="cds"} 1',
+        'pilot_xds_pushes{type="NameTable"} 1',
+        'pilot_xds_push_time_bucket{type="cds",le="0.01"} 0',
+        'pilot_xds_push_time_bucket{type="cds",le="0.1"} 1',
+        'pilot_xds_config_size_bytes_bucket{type="cds",le="+Inf"} 1',
+        'pilot_proxy_convergence_time_bucket{le="30"} 0',
+        "pilot_proxy_convergence_time_count 1",
+        'pilot_k8s_cfg_events{type="VirtualService",event="add"} 1',
+        'pilot_k8s_cfg_events{type="VirtualService",event="update"} 1',
+        'pilot_k8s_cfg_events{type="VirtualService",event="delete"} 1',
+        'pilot_k8s_reg_events{type="Services",event="add"} 1',
+        'pilot_push_triggers{type="config"} 3',
+        'pilot_push_triggers{type="service"} 1',
+    ):
+        assert line in lines
+    assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
+    assert seen == [key, key, core, key]

@@ -1,0 +1,81 @@
+"""What a user of Istio does to see what goes on, on the local mesh: istioctl asks istiod's pages and Envoys' dumps."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from examples.demo.mesh import FILES, BookInfo
+from tests.story import worlds
+
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.root,
+    pytest.mark.skipif(bool(worlds.runs_here()), reason=worlds.runs_here()),
+]
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[BookInfo]:
+    async with worlds.world(FILES) as found:
+        yield found
+
+
+async def istioctl(*arguments: str) -> str:
+    """What the program prints; asserts that it succeeds."""
+    command = (sys.executable, "-m", "istioctl", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def page(mesh: BookInfo, pod: str, path: str, folder: Path) -> str:
+    """A page of the pod's Envoy, saved as a user saves it; gives the file's name."""
+    code, out, err = await mesh.mesh.exec(pod, ("pilot-agent", "request", "GET", path), "istio-proxy")
+    assert code == 0, err
+    file = folder / f"{path.partition('?')[0]}.json"
+    file.write_text(out)
+    return str(file)
+
+
+async def test_a_user_looks_from_the_mesh_down_to_one_route(mesh: BookInfo, tmp_path: Path) -> None:
+    istiod = ("--monitoring-address", mesh.debug.removeprefix("http://"))
+
+    status = await istioctl("proxy-status", *istiod)
+    header, *lines = status.splitlines()
+    assert header.split() == ["NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "ISTIOD", "VERSION"]
+    assert all(line.split()[2:6] == ["SYNCED"] * 4 for line in lines), status
+    names = [line.split()[0] for line in lines]
+    assert len(names) == 7
+    pod = next(name for name in names if name.startswith("productpage")).removesuffix(".default")
+
+    assert f"({len(names)} proxies)" in await istioctl("version", *istiod)
+
+    dump = await page(mesh, pod, "config_dump?include_eds", tmp_path)
+    compared = await istioctl("proxy-status", "-f", dump, *istiod)
+    assert [line.split()[:2] for line in compared.splitlines()] == [
+        [kind, "Match"] for kind in ("Clusters", "Listeners", "Routes", "Endpoints")
+    ]
+
+    reviews = "reviews.default.svc.cluster.local"
+    clusters = json.loads(await istioctl("pc", "cluster", "-f", dump, "--fqdn", reviews, "-o", "json"))
+    assert [each["name"] for each in clusters] == [
+        f"outbound|9080|{subset}|{reviews}" for subset in ("", "v1", "v2", "v3")
+    ]
+    route = await istioctl("pc", "route", "-f", dump, "--name", "9080")
+    assert any(line.split()[1:2] == [f"{reviews}:9080"] and "reviews.default" in line for line in route.splitlines())
+    listener = await istioctl("pc", "listener", "-f", dump, "--port", "9080")
+    assert "Route: 9080" in listener
+    certificates = await istioctl("pc", "secret", "-f", dump)
+    assert [line.split()[0] for line in certificates.splitlines()[1:]] == ["default", "ROOTCA"]
+    eds = await istioctl("pc", "eds", "-f", dump, "--cluster", f"outbound|9080|v2|{reviews}")
+    assert len(eds.splitlines()) == 2
+
+    clusters_page = await page(mesh, pod, "clusters?format=json", tmp_path)
+    found = await istioctl("pc", "endpoint", "-f", clusters_page, "--address", eds.splitlines()[1].split(":")[0])
+    assert f"outbound|9080|v2|{reviews}" in found
