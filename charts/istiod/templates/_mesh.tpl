@@ -7,7 +7,6 @@
 {{- $mesh := dict
   "trustDomain" "cluster.local"
   "rootNamespace" $v.global.istioNamespace
-  "defaultProviders" (dict "metrics" (list "prometheus"))
   "defaultConfig" $proxy
 }}
 {{- mergeOverwrite $mesh (deepCopy $v.meshConfig) | toJson }}
