@@ -26,7 +26,7 @@ from istiod.kube.root_certificates import RootCertificates
 from istiod.kube.status_writer import Sources as StatusSources
 from istiod.kube.status_writer import StatusWriter
 from istiod.kube.token_review import TokenReviewVerifier
-from istiod.kube.webhooks import Ours, WebhookBundles
+from istiod.kube.webhooks import Ours, WebhookBundles, Wishes
 from istiod.mesh import mesh_config
 from istiod.settings import Settings
 from istiod.source import Report, View
@@ -34,14 +34,12 @@ from istiod.supervision import Part, SettingsError, now, say
 from istiod.watch import kinds
 from istiod.watch.kubernetes import ClusterWatch
 from istiod.watch.objects import ObjectSet, Place
-from wire import names
 
 OWN_SECRET: Final = "istio-ca-secret"  # noqa: S105 (a name)
 PLUGGED_IN: Final = "cacerts"
 SECRET_TYPE: Final = "istio.io/ca-root"  # noqa: S105 (a type)
 RETRY: Final = 2.0
 """Seconds between attempts to read what the start needs."""
-MESH_CONFIG: Final = "istio"
 INJECTOR: Final = "istio-sidecar-injector"
 VALIDATOR: Final = "istio-validator"
 
@@ -58,6 +56,7 @@ class Cluster:
             SettingsError: there are no credentials for an API server.
         """
         self._own = settings.cluster
+        self._validates = bool(settings.https_address)
         self.trust_domain = settings.trust_domain
         try:
             self._client = KubernetesClient(lambda: credentials.login(self._own.kubeconfig))
@@ -65,7 +64,7 @@ class Cluster:
             raise SettingsError(str(error)) from error
         self._problem = ""
         self._roots = ""
-        mesh, injector = self._own.named(MESH_CONFIG), self._own.named(INJECTOR)
+        mesh, injector = self._own.mesh_config.name, self._own.named(INJECTOR)
         place = Place(
             root_namespace=self._own.namespace,
             revision=self._own.revision,
@@ -127,7 +126,9 @@ class Cluster:
     def parts(self, view: View) -> Sequence[Part]:
         """The elections, and what the leaders write."""
         roots = RootCertificates(self._client, self._everywhere, lambda: self.objects.namespaces, lambda: self._roots)
-        bundles = WebhookBundles(self._client, self._of_revision, self._webhooks(), lambda: self._roots)
+        served = view.ready if self._validates else lambda: False
+        wishes = Wishes(roots=lambda: self._roots, strict=served)
+        bundles = WebhookBundles(self._client, self._of_revision, self._webhooks(), wishes)
         statuses = StatusWriter(self._client, self._everywhere, self._statuses(view), now)
         return (
             ("election", self._everywhere.run),
@@ -165,18 +166,16 @@ class Cluster:
 
     async def _mesh_trust_domain(self) -> str:
         """The trust domain of the mesh's ConfigMap: the CA has to issue identities of it."""
-        path = f"/api/v1/namespaces/{self._own.namespace}/configmaps/{self._own.named(MESH_CONFIG)}"
+        key = self._own.mesh_config
+        path = f"/api/v1/namespaces/{key.namespace}/configmaps/{key.name}"
         try:
             raw: Any = await self._client.request("get", path)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return self.trust_domain
             raise
-        head = {"apiVersion": "v1", "kind": "ConfigMap"}
-        store = ConfigStore()
-        item = parse(
-            {**head, "metadata": {"name": "istio", "namespace": names.ROOT_NAMESPACE}, "data": raw.get("data")}
-        )
+        store = ConfigStore(mesh_config=key)
+        item = parse({"apiVersion": "v1", "kind": "ConfigMap", **raw})
         if item.object is not None:
             store.apply(item.object)
         return mesh_config.read(store.snapshot(), None)[0].trust_domain
