@@ -48,6 +48,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="in a cluster the mesh's ConfigMap wins",
     )
+    add(
+        "--domain",
+        default=names.DEFAULT_DNS_DOMAIN,
+        metavar="NAME",
+        help="the cluster's DNS domain: cluster.local only",
+    )
+    add("--clusterID", metavar="NAME", help="the cluster's name: Kubernetes only; else CLUSTER_ID")
     return top
 
 
@@ -91,13 +98,29 @@ def cluster_settings(kubeconfig: str | None, environment: Mapping[str, str]) -> 
     )
 
 
+def require_names(domain: str, cluster: str) -> None:
+    """Refuse names of Istio's that are fixed here.
+
+    Raises:
+        SettingsError: one of them is another than the only one there is.
+    """
+    for flag, said, known in (
+        ("--domain", domain, names.DEFAULT_DNS_DOMAIN),
+        ("--clusterID (or CLUSTER_ID)", cluster, names.CLUSTER_ID),
+    ):
+        if said != known:
+            raise SettingsError(f"{flag} {said}: only {known} is supported yet")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 after SIGTERM or SIGINT, 1 with one line on stderr where the settings can't work."""
     chosen, problems = features.read(os.environ)
     for problem in problems:
         say(f"istiod: {problem}")
-    settings = settings_of(parser().parse_args(argv), chosen, os.environ)
+    arguments = parser().parse_args(argv)
+    settings = settings_of(arguments, chosen, os.environ)
     try:
+        require_names(arguments.domain, arguments.clusterID or os.environ.get("CLUSTER_ID") or names.CLUSTER_ID)
         asyncio.run(app.run(settings))
     except SettingsError as error:
         say(f"istiod: {error}")

@@ -60,7 +60,7 @@ class ControlPlane:
         """
         self._settings = settings
         self._source = make_source(settings)
-        self._store = ConfigStore(features=settings.features)
+        self._store = ConfigStore(features=settings.features, mesh_config=settings.cluster.mesh_config)
         self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
         self._injection = Injection(
             self._store,
@@ -128,7 +128,7 @@ class ControlPlane:
         if (named := context.model.settings.trust_domain) != issued:
             cure = "istiod has to be restarted" if self._settings.kubernetes else "see --trustDomain"
             message = f"trustDomain {named} is not {issued}, which the CA issues ({cure}): mTLS fails"
-            yield diagnostic.error(Code.BAD_VALUE, mesh_config.KEY, mesh_config.FIELD, message)
+            yield diagnostic.error(Code.BAD_VALUE, self._settings.cluster.mesh_config, mesh_config.FIELD, message)
 
     async def _watch(self) -> None:
         await self._source.follow(self._store, lambda found: self._findings.replace("source", found), self._opened)

@@ -19,14 +19,13 @@ from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
 from istiod.config.kubernetes import NOT_FOUND, ApiError
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
-from istiod.kube import credentials, secrets
+from istiod.kube import credentials, root_certificates, secrets, webhooks
 from istiod.kube.client import KubernetesClient
 from istiod.kube.lease import Candidate, Leader
-from istiod.kube.root_certificates import RootCertificates, Wishes
 from istiod.kube.status_writer import Sources as StatusSources
 from istiod.kube.status_writer import StatusWriter
 from istiod.kube.token_review import TokenReviewVerifier
-from istiod.kube.webhooks import Ours, WebhookBundles
+from istiod.kube.webhooks import Ours
 from istiod.mesh import mesh_config
 from istiod.settings import Settings
 from istiod.source import Report, View
@@ -34,14 +33,12 @@ from istiod.supervision import Part, SettingsError, now, say
 from istiod.watch import kinds
 from istiod.watch.kubernetes import ClusterWatch
 from istiod.watch.objects import ObjectSet, Place
-from wire import names
 
 OWN_SECRET: Final = "istio-ca-secret"  # noqa: S105 (a name)
 PLUGGED_IN: Final = "cacerts"
 SECRET_TYPE: Final = "istio.io/ca-root"  # noqa: S105 (a type)
 RETRY: Final = 2.0
 """Seconds between attempts to read what the start needs."""
-MESH_CONFIG: Final = "istio"
 INJECTOR: Final = "istio-sidecar-injector"
 VALIDATOR: Final = "istio-validator"
 
@@ -58,6 +55,7 @@ class Cluster:
             SettingsError: there are no credentials for an API server.
         """
         self._own = settings.cluster
+        self._validates = bool(settings.https_address)
         self.trust_domain = settings.trust_domain
         try:
             self._client = KubernetesClient(lambda: credentials.login(self._own.kubeconfig))
@@ -65,7 +63,7 @@ class Cluster:
             raise SettingsError(str(error)) from error
         self._problem = ""
         self._roots = ""
-        mesh, injector = self._own.named(MESH_CONFIG), self._own.named(INJECTOR)
+        mesh, injector = self._own.mesh_config.name, self._own.named(INJECTOR)
         place = Place(
             root_namespace=self._own.namespace,
             revision=self._own.revision,
@@ -126,14 +124,16 @@ class Cluster:
 
     def parts(self, view: View) -> Sequence[Part]:
         """The elections, and what the leaders write."""
-        bundles = WebhookBundles(self._client, self._of_revision, self._webhooks(), lambda: self._roots)
-        wished = Wishes(
+        served = view.ready if self._validates else lambda: False
+        wishes = webhooks.Wishes(roots=lambda: self._roots, strict=served)
+        bundles = webhooks.WebhookBundles(self._client, self._of_revision, self._webhooks(), wishes)
+        wished = root_certificates.Wishes(
             namespaces=lambda: self.objects.namespaces,
             roots=lambda: self._roots,
             owner=bundles.owner,
             listed=lambda: bundles.listed,
         )
-        roots = RootCertificates(self._client, self._everywhere, wished)
+        roots = root_certificates.RootCertificates(self._client, self._everywhere, wished)
         bundles.followers.append(roots.writer.wake)
         statuses = StatusWriter(self._client, self._everywhere, self._statuses(view), now)
         return (
@@ -172,18 +172,16 @@ class Cluster:
 
     async def _mesh_trust_domain(self) -> str:
         """The trust domain of the mesh's ConfigMap: the CA has to issue identities of it."""
-        path = f"/api/v1/namespaces/{self._own.namespace}/configmaps/{self._own.named(MESH_CONFIG)}"
+        key = self._own.mesh_config
+        path = f"/api/v1/namespaces/{key.namespace}/configmaps/{key.name}"
         try:
             raw: Any = await self._client.request("get", path)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return self.trust_domain
             raise
-        head = {"apiVersion": "v1", "kind": "ConfigMap"}
-        store = ConfigStore()
-        item = parse(
-            {**head, "metadata": {"name": "istio", "namespace": names.ROOT_NAMESPACE}, "data": raw.get("data")}
-        )
+        store = ConfigStore(mesh_config=key)
+        item = parse({"apiVersion": "v1", "kind": "ConfigMap", **raw})
         if item.object is not None:
             store.apply(item.object)
         return mesh_config.read(store.snapshot(), None)[0].trust_domain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from crds.key import ConfigKey
 from istiod.features import DEFAULTS, Features
 from wire import names
 
@@ -26,6 +27,11 @@ class ClusterSettings:
     custom_host: str = ""
     """More names for the serving certificate, separated by commas (ISTIOD_CUSTOM_HOST)."""
     leader_election: bool = True
+
+    @property
+    def mesh_config(self) -> ConfigKey:
+        """The ConfigMap with the mesh's settings."""
+        return ConfigKey("", "ConfigMap", self.namespace, self.named("istio"))
 
     def named(self, name: str) -> str:
         """An object's name for this revision: ``istio``, or ``istio-<rev>``."""

@@ -13,8 +13,11 @@ from types import MappingProxyType
 from crds.key import ConfigKey
 from crds.meta import Object
 from istiod.features import DEFAULTS, Features
+from wire import names
 
 Kind = tuple[str, str]
+MESH_CONFIG = ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")
+"""The mesh's settings where nothing else is said: their namespace is the root namespace."""
 Listener = Callable[[ConfigKey], None]
 
 
@@ -24,6 +27,8 @@ class ConfigSnapshot:
 
     kinds: Mapping[Kind, Mapping[ConfigKey, Object]]
     features: Features = DEFAULTS
+    mesh_config: ConfigKey = MESH_CONFIG
+    """Where the mesh's settings are: each revision has its own."""
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -41,14 +46,20 @@ class ConfigSnapshot:
 class ConfigStore:
     """Objects by key. ``listener`` is told each key that changed, once per change, in the caller's thread.
 
-    ``features`` are what the operator switched on for the whole process.
+    ``features`` are what the operator switched on for the whole process; ``mesh_config`` is where the settings are.
     """
 
-    def __init__(self, listener: Listener | None = None, features: Features | None = None) -> None:
+    def __init__(
+        self,
+        listener: Listener | None = None,
+        features: Features | None = None,
+        mesh_config: ConfigKey = MESH_CONFIG,
+    ) -> None:
         self._kinds: dict[Kind, dict[ConfigKey, Object]] = {}
         self._frozen: dict[Kind, Mapping[ConfigKey, Object]] = {}
         self._listener = listener
         self._features = features or DEFAULTS
+        self._mesh_config = mesh_config
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
@@ -93,7 +104,7 @@ class ConfigStore:
         for kind, objects in self._kinds.items():
             if kind not in self._frozen:
                 self._frozen[kind] = MappingProxyType(dict(objects))
-        return ConfigSnapshot(MappingProxyType(dict(self._frozen)), self._features)
+        return ConfigSnapshot(MappingProxyType(dict(self._frozen)), self._features, self._mesh_config)
 
     def _changed(self, key: ConfigKey) -> None:
         self._frozen.pop((key.group, key.kind), None)

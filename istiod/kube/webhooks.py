@@ -1,4 +1,6 @@
-"""The caBundle of our webhook configurations: kept equal to the CA's roots (row A25; fault FT43).
+"""Our webhook configurations: their caBundle is kept equal to the CA's roots (row A25; fault FT43).
+
+The chart installs validation that lets everything pass while nobody answers; once we do, its policy becomes Fail.
 
 Ours are those that carry this revision's label and those with the names that the operator gave; revision tags carry the
 label too. Of a configuration only the webhooks are touched that call istiod.
@@ -21,9 +23,10 @@ from istiod.kube.writer import Write, Writer
 REVISION: Final = "istio.io/rev"
 GROUP: Final = "admissionregistration.k8s.io"
 _PATH: Final = f"/apis/{GROUP}/v1"
+VALIDATING: Final = "ValidatingWebhookConfiguration"
 KINDS: Final = tuple(
     Resource(group=GROUP, version="v1", plural=f"{kind.lower()}s", kind=kind, namespaced=False)
-    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+    for kind in ("MutatingWebhookConfiguration", VALIDATING)
 )
 
 
@@ -34,6 +37,14 @@ class Ours:
     revision: str
     names: frozenset[str]
     injection: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What they should say: the CA's roots, and whether objects may be refused for want of an answer."""
+
+    roots: Callable[[], str]
+    strict: Callable[[], bool]
 
 
 def keep(raw: Raw) -> Raw:
@@ -50,27 +61,30 @@ def keep(raw: Raw) -> Raw:
     }
 
 
-def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str) -> list[dict[str, Any]]:
+def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str, *, strict: bool) -> list[dict[str, Any]]:
     """The JSON patch that a configuration (as ``keep`` gives it) needs; empty where it is right, or not ours. Pure."""
     said = item["labels"].get(REVISION)
     if said != ours.revision and not (said is None and name in ours.names):
         return []
     bundle = base64.b64encode(roots.encode()).decode()
-    wrong = [i for i, one in enumerate(item["webhooks"]) if one["clientConfig"].get("caBundle") != bundle]
-    if not wrong:
-        return []
+    wanted = {"/clientConfig/caBundle": bundle, **({"/failurePolicy": "Fail"} if strict else {})}
+    fields = [
+        {"op": "add", "path": f"/webhooks/{i}{path}", "value": value}
+        for i, one in enumerate(item["webhooks"])
+        for path, value in wanted.items()
+        if value != (one["failurePolicy"] if path == "/failurePolicy" else one["clientConfig"].get("caBundle"))
+    ]
     version = {"op": "test", "path": "/metadata/resourceVersion", "value": item["resourceVersion"]}
-    fields = [{"op": "add", "path": f"/webhooks/{i}/clientConfig/caBundle", "value": bundle} for i in wrong]
-    return [version, *fields]
+    return [version, *fields] if fields else []
 
 
 class WebhookBundles:
-    """Keeps the caBundle of our configurations equal to what ``roots`` gives; tells ``followers`` of each change."""
+    """Keeps our configurations as ``wishes`` says; tells ``followers`` of each change."""
 
-    def __init__(self, client: KubernetesClient, leader: Leader, ours: Ours, roots: Callable[[], str]) -> None:
+    def __init__(self, client: KubernetesClient, leader: Leader, ours: Ours, wishes: Wishes) -> None:
         self._client = client
         self._ours = ours
-        self._roots = roots
+        self._wishes = wishes
         self.writer = Writer(leader, self._step)
         self.followers: list[Callable[[], None]] = [self.writer.wake]
         self.collections = tuple(Collection(client, resource, keep, self._changed) for resource in KINDS)
@@ -94,7 +108,8 @@ class WebhookBundles:
 
     def _step(self) -> Iterator[Write]:
         for resource, collection in zip(KINDS, self.collections, strict=True):
+            strict = resource.kind == VALIDATING and self._wishes.strict()
             for (_, name), item in collection.items.items():
-                if body := patch(name, item, self._ours, self._roots()):
+                if body := patch(name, item, self._ours, self._wishes.roots(), strict=strict):
                     path = f"{_PATH}/{resource.plural}/{name}"
                     yield partial(self._client.request, "patch", path, body, kind=JSON_PATCH)

@@ -14,7 +14,7 @@ from typing import Any
 from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, SECURITY, ConfigKey
 from istiod.config.proxy import Proxy
-from istiod.config.store import ConfigSnapshot, Kind
+from istiod.config.store import MESH_CONFIG, ConfigSnapshot, Kind
 from istiod.mesh import (
     allocation,
     backends,
@@ -57,7 +57,7 @@ from istiod.mesh.workloads import PodWorkload
 from wire.names import LABEL_HOSTNAME
 from wire.node import Node, NodeType
 
-_MESH_CONFIG: Kind = (mesh_config.KEY.group, mesh_config.KEY.kind)
+_MESH_CONFIG: Kind = (MESH_CONFIG.group, MESH_CONFIG.kind)
 _RULES: Kind = (NETWORKING, "DestinationRule")
 _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")

@@ -1,4 +1,4 @@
-"""ConfigMap ``istio`` of the root namespace, key ``mesh`` -> MeshSettings (features rows R1-R4, R7).
+"""ConfigMap ``istio`` (or ``istio-<rev>``) of the root namespace, key ``mesh`` -> MeshSettings (rows R1-R4, R7).
 
 It is an object like any other, so a change is live. Text that cannot be read keeps the settings that served before,
 and is reported. Annotation ``proxy.istio.io/config`` and ProxyConfig objects are not looked at here.
@@ -18,11 +18,10 @@ from istiod.config.store import ConfigSnapshot
 from istiod.mesh import locality, retries, traffic_policy
 from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
-from wire import names
 
-KEY = ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")
 FIELD = "data.mesh"
-_DEFAULT = MeshSettings()
+_DEFAULT = MeshSettings(root_namespace="")
+"""Without a root namespace: it is where the settings are, unless they say otherwise."""
 _IN_VAIN = "is read and has no effect yet"
 _UNSUPPORTED = (
     "ingress_class",
@@ -68,25 +67,28 @@ _OF_PROXIES = (
 def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
     """The settings of a snapshot, with findings; ``previous`` (or Istio's defaults) where they cannot be read."""
     found, diagnostics = _read(snapshot, previous)
-    return replace(found, features=snapshot.features, dns_domain=snapshot.features.dns_domain), diagnostics
+    root = found.root_namespace or snapshot.mesh_config.namespace
+    features = snapshot.features
+    return replace(found, features=features, dns_domain=features.dns_domain, root_namespace=root), diagnostics
 
 
 def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
-    item = snapshot.get(KEY)
+    key = snapshot.mesh_config
+    item = snapshot.get(key)
     if not isinstance(item, core.ConfigMap) or not item.data.get("mesh", "").strip():
         return _DEFAULT, ()
     try:
         document = text.load(item.data["mesh"])
     except text.UnreadableError as problem:
         message = f"{problem} (line {problem.line + 1} of the text); the settings from before are kept"
-        return previous or _DEFAULT, (error(Code.UNREADABLE, KEY, FIELD, message),)
+        return previous or _DEFAULT, (error(Code.UNREADABLE, key, FIELD, message),)
     if not isinstance(document, dict):
-        return previous or _DEFAULT, (error(Code.BAD_VALUE, KEY, FIELD, "mesh configuration is an object"),)
-    config, findings = parse.part(mesh_config.MeshConfig, document, KEY)
+        return previous or _DEFAULT, (error(Code.BAD_VALUE, key, FIELD, "mesh configuration is an object"),)
+    config, findings = parse.part(mesh_config.MeshConfig, document, key)
     placed = tuple(replace(d, field=f"{FIELD}.{d.field}" if d.field else FIELD) for d in findings)
     if config is None:
         return previous or _DEFAULT, placed
-    return settings(config), (*placed, *_unsupported(config))
+    return settings(config), (*placed, *_unsupported(config, key))
 
 
 def settings(config: mesh_config.MeshConfig) -> MeshSettings:
@@ -115,7 +117,7 @@ def _identity(config: mesh_config.MeshConfig) -> MeshSettings:
     return MeshSettings(
         trust_domain=config.trust_domain or _DEFAULT.trust_domain,
         trust_domain_aliases=config.trust_domain_aliases,
-        root_namespace=config.root_namespace or _DEFAULT.root_namespace,
+        root_namespace=config.root_namespace,
         auto_mtls=_DEFAULT.auto_mtls if auto is None else auto,
         service_export_to=config.default_service_export_to or _DEFAULT.service_export_to,
         virtual_service_export_to=config.default_virtual_service_export_to or _DEFAULT.virtual_service_export_to,
@@ -164,14 +166,14 @@ def _path_normalization(said: mesh_config.PathNormalization | None) -> str:
     return _DEFAULT.path_normalization if said is None or said.normalization == "DEFAULT" else said.normalization
 
 
-def _unsupported(config: mesh_config.MeshConfig) -> Iterator[Diagnostic]:
+def _unsupported(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Diagnostic]:
     for name in _UNSUPPORTED:
         if name in config.model_fields_set and getattr(config, name):
             alias = mesh_config.MeshConfig.model_fields[name].alias or name
-            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{alias}", _IN_VAIN)
+            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{alias}", _IN_VAIN)
     for name, said in _parts(config).items():
         if said:
-            yield warning(Code.NOT_SUPPORTED, KEY, f"{FIELD}.{name}", _IN_VAIN)
+            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", _IN_VAIN)
 
 
 def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
