@@ -81,8 +81,14 @@ class Draft:
         return self.note(f"{notes.SIDECAR}interceptionMode", configured)
 
     @property
+    def agent_port(self) -> int:
+        """Where the agent answers for the app's probes."""
+        asked = self.note(notes.STATUS_PORT, "0")
+        return int(asked) or self.metrics_port
+
+    @property
     def status_port(self) -> int:
-        """The agent's port for metrics and probes."""
+        """The agent's port as chart and pod say it; 0: the proxy has no readiness probe."""
         configured = self.proxy_config.get("statusPort")
         default = configured if isinstance(configured, int) else self.config.status_port
         return int(self.note(notes.STATUS_PORT, str(default)))

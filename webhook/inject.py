@@ -160,7 +160,7 @@ def _with_agent(plan: Draft, pod: Json) -> Json:
     if asks and not plan.router and _has_proxy(spec):
         asked: dict[str, Json] = {}
         for place in _LISTS:  # init containers have probes only where they keep running
-            pairs = [_rewritten(each, plan.status_port) for each in items(spec.get(place))]
+            pairs = [_rewritten(each, plan.agent_port) for each in items(spec.get(place))]
             spec[place] = [container for container, _ in pairs]
             asked |= {path: probe for _, probes_of in pairs for path, probe in probes_of.items()}
         if asked:

@@ -49,7 +49,7 @@ def container(draft: Draft) -> Json:
     }
     if config.image_pull_policy:
         made["imagePullPolicy"] = config.image_pull_policy
-    if not config.status_port and notes.STATUS_PORT not in draft.annotations:
+    if not draft.status_port:
         del made["readinessProbe"]
     if hooks := _lifecycle(draft):
         made["lifecycle"] = hooks
@@ -72,7 +72,7 @@ def _lifecycle(draft: Draft) -> Json:
     if draft.router:
         return {}
     if draft.native:
-        drain = ["pilot-agent", "request", f"--debug-port={draft.status_port}", "POST", "drain"]
+        drain = ["pilot-agent", "request", f"--debug-port={draft.status_port or draft.agent_port}", "POST", "drain"]
         return {"preStop": {"exec": {"command": drain}}}
     return {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}} if draft.holds_application else {}
 
@@ -81,7 +81,7 @@ def _mounts(draft: Draft) -> list[Json]:
     mounts = [(name, path) for name, path in _MOUNTS if not draft.router or name != "istio-ca-crl"]
     theirs = notes.named_objects(draft.annotations, notes.USER_MOUNT)
     made: list[Json] = [{"name": name, "mountPath": path} for name, path in mounts]
-    return made + [{"name": name, **mount} for name, mount in theirs.items()]
+    return made + [{**mount, "name": name} for name, mount in theirs.items()]
 
 
 def _args(draft: Draft) -> list[object]:
@@ -203,4 +203,4 @@ def volumes(draft: Draft) -> list[Json]:
     if not draft.router:
         made.append({"name": "istio-ca-crl", "configMap": {"name": "istio-ca-crl", "optional": True}})
     theirs = notes.named_objects(draft.annotations, notes.USER_VOLUME)
-    return [*made, *({"name": name, **source} for name, source in theirs.items())]
+    return [*made, *({**source, "name": name} for name, source in theirs.items())]
