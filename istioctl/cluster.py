@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -120,6 +120,45 @@ class Cluster:
         if not found:
             raise CommandError(f'no running pods match "{selector}" in namespace "{where}"')
         return found
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that flags or the kubeconfig name."""
+        return self._options.namespace or self._namespace
+
+    def config_map(self, name: str) -> Mapping[str, str]:
+        """A ConfigMap of the control plane's namespace.
+
+        Raises:
+            CommandError: there is none, or it cannot be read.
+        """
+        where = self._options.istio_namespace
+        found = self._asked(f'ConfigMap "{where}/{name}"', lambda: self._core.read_namespaced_config_map(name, where))
+        return found.data or {}
+
+    def kubelets(self) -> tuple[str, ...]:
+        """Versions of the kubelets of all nodes.
+
+        Raises:
+            CommandError: nodes cannot be listed.
+        """
+        found = self._asked("nodes", self._core.list_node).items
+        return tuple(sorted({each.status.node_info.kubelet_version for each in found}))
+
+    def annotations(self, namespace: str) -> Mapping[str, str]:
+        """Those of a namespace.
+
+        Raises:
+            CommandError: there is none, or it cannot be read.
+        """
+        found = self._asked(f'namespace "{namespace}"', lambda: self._core.read_namespace(namespace))
+        return found.metadata.annotations or {}
+
+    def _asked(self, what: str, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            raise CommandError(f"cannot read {what}: {_reason(error)}") from error
 
     def admin(self, pod: Pod) -> PodAdmin:
         """Envoy's admin interface in a pod."""

@@ -31,7 +31,11 @@ USER_MOUNT: Final = f"{SIDECAR}userVolumeMount"
 MERGE_METRICS: Final = "prometheus.istio.io/merge-metrics"
 MODES: Final = ("REDIRECT", "TPROXY", "NONE")
 _MAX_PORT: Final = 65535
-_QUANTITY: Final = re.compile(r"\d+(\.\d+)?([mkMGTPE]|[KMGTPE]i)?")
+_QUANTITY: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?([mkMGTPE]|[KMGTPE]i)?")
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LEVELS: Final = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
+_IMAGE: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}"
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def port(value: str) -> bool:
@@ -70,6 +74,11 @@ def _names(value: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_.,@-]*", value) is not None
 
 
+def _like(pattern: str) -> Callable[[str], bool]:
+    found = re.compile(pattern)
+    return lambda value: found.fullmatch(value) is not None
+
+
 def _one_of(*values: str) -> Callable[[str], bool]:
     return lambda value: value in values
 
@@ -79,7 +88,15 @@ def _objects(value: str) -> Mapping[str, Mapping[str, object]] | None:
         found = json.loads(value)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and all(isinstance(each, dict) for each in found.values()) else None
+    if not isinstance(found, dict):
+        return None
+    fit = all(_NAME.fullmatch(name) and isinstance(each, dict) for name, each in found.items())
+    return found if fit else None
+
+
+def _mounts(value: str) -> bool:
+    found = _objects(value)
+    return found is not None and all(isinstance(each.get("mountPath"), str) for each in found.values())
 
 
 CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
@@ -99,12 +116,17 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{SIDECAR}proxyCPULimit": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 2"),
     f"{SIDECAR}proxyMemory": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 128Mi"),
     f"{SIDECAR}proxyMemoryLimit": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 1Gi"),
-    STATUS_PORT: (port, "a port"),
+    f"{SIDECAR}proxyImage": (_like(_IMAGE), "the name of an image"),
+    f"{SIDECAR}proxyImageType": (_like(r"[a-z0-9]([a-z0-9._-]{0,38}[a-z0-9])?"), "default, debug or distroless"),
+    f"{SIDECAR}logLevel": (_one_of(*_LEVELS), "one of " + ", ".join(_LEVELS)),
+    f"{SIDECAR}componentLogLevel": (_like(r"[A-Za-z0-9_.,:-]*"), "a comma list of COMPONENT:LEVEL"),
+    f"{SIDECAR}agentLogLevel": (_like(r"[A-Za-z0-9_.,:-]*"), "a comma list of SCOPE:LEVEL"),
+    STATUS_PORT: (lambda value: value == "0" or port(value), "a port"),
     f"{READINESS}initialDelaySeconds": (_count, "a number of seconds"),
     f"{READINESS}periodSeconds": (_count, "a number of seconds"),
     f"{READINESS}failureThreshold": (_count, "a number"),
     USER_VOLUME: (lambda value: _objects(value) is not None, "a JSON object of volumes by name"),
-    USER_MOUNT: (lambda value: _objects(value) is not None, "a JSON object of mounts by volume name"),
+    USER_MOUNT: (_mounts, "a JSON object of mounts by volume name"),
     MERGE_METRICS: (_one_of("true", "false"), "true or false"),
 }
 UNSUPPORTED: Final = (
@@ -119,8 +141,16 @@ UNSUPPORTED: Final = (
     f"{SIDECAR}statsEvictionInterval",
     f"{SIDECAR}statsCompression",
     f"{READINESS}applicationPorts",
+    f"{SIDECAR}capNetBindService",
+    f"{SIDECAR}controlPlaneAuthPolicy",
+    f"{SIDECAR}discoveryAddress",
+    f"{SIDECAR}enableCoreDump",
 )
 """Read by Istio's injector or agent, without effect here."""
+
+
+_PREFIXES: Final = (SIDECAR, TRAFFIC, READINESS, STATUS_PORT.partition("/")[0] + "/", TEMPLATES.partition("/")[0] + "/")
+_OTHERS: Final = frozenset({f"{SIDECAR}inject", f"{SIDECAR}status", TEMPLATES})
 
 
 def check(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic]:
@@ -131,6 +161,12 @@ def check(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic
             yield error(Code.BAD_VALUE, key, field, f"{value!r} is not {CHECKS[name][1]}")
         elif name in UNSUPPORTED:
             yield warning(Code.NOT_SUPPORTED, key, field, "has no effect yet")
+        elif name.startswith(_PREFIXES) and name not in CHECKS and name not in _OTHERS:
+            yield warning(Code.UNKNOWN_FIELD, key, field, "unknown annotation; it has no effect")
+    image = annotations.get(f"{SIDECAR}proxyImage", "/")
+    if "/" not in image:
+        message = f"{image!r} has no effect: it has to be a full name, such as registry.example.org/proxyv2:1"
+        yield warning(Code.INEFFECTIVE, key, f"metadata.annotations[{SIDECAR}proxyImage]", message)
     yield from _check_config(annotations, key)
 
 
@@ -159,5 +195,9 @@ def _check_config(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Di
     if isinstance(value, dict):
         for finding in parse.part(ProxyConfig, value, key)[1]:
             yield replace(finding, field=f"{field}.{finding.field}" if finding.field else field)
+        metadata = value.get("proxyMetadata")
+        for name in metadata if isinstance(metadata, dict) else ():
+            if not _VARIABLE.fullmatch(name):
+                yield error(Code.BAD_VALUE, key, f"{field}.proxyMetadata", f"{name!r} is no name of a variable")
     elif value is not None:
         yield error(Code.BAD_VALUE, key, field, "is a ProxyConfig, so it must be an object")

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from webhook import annotations as notes
 from webhook import proxy
+from webhook.decision import part
 from webhook.draft import INIT, Draft
 from webhook.settings import Json
 from wire import names
 
+VALIDATION: Final = "istio-validation"
+
 
 def container(draft: Draft) -> Json:
-    """The init container that programs the rules: root, with the two capabilities that needs, and no other."""
+    """The init container that programs the rules; with a network plugin, the one that sees that they work."""
+    name, security = (VALIDATION, _without_rights(draft)) if draft.config.cni else (INIT, _WITH_RIGHTS)
     made: Json = {
-        "name": INIT,
-        "image": draft.image,
+        "name": name,
+        "image": draft.init_image,
         "args": ["istio-iptables", *arguments(draft)],
         "resources": proxy.resources(draft),
         "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": False,
-            "runAsGroup": 0,
-            "runAsNonRoot": False,
-            "runAsUser": 0,
+            "allowPrivilegeEscalation": draft.config.privileged,
+            "privileged": draft.config.privileged,
+            **security,
         },
     }
+    if draft.config.seccomp:
+        made["securityContext"] = {**part(made, "securityContext"), "seccompProfile": dict(draft.config.seccomp)}
     if draft.config.image_pull_policy:
         made["imagePullPolicy"] = draft.config.image_pull_policy
     if draft.proxy_metadata:  # flags have environment variables too, such as ISTIO_META_DNS_CAPTURE
@@ -33,26 +38,67 @@ def container(draft: Draft) -> Json:
     return made
 
 
+_WITH_RIGHTS: Final[Json] = {
+    "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+    "readOnlyRootFilesystem": False,
+    "runAsGroup": 0,
+    "runAsNonRoot": False,
+    "runAsUser": 0,
+}
+"""Root, with the two capabilities that the rules need, and no other (S26)."""
+
+
+def _without_rights(draft: Draft) -> Json:
+    """As the proxy's user: its traffic must reach what listens there as the proxy's does."""
+    user, group = draft.ids if draft.mode == "TPROXY" else (draft.uid, draft.gid)
+    return {
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsGroup": group,
+        "runAsNonRoot": True,
+        "runAsUser": user,
+    }
+
+
+def scope(draft: Draft) -> Mapping[str, str]:
+    """What is redirected, by the names of annotations; "" is not said."""
+    chart, prefix = draft.config.capture, notes.TRAFFIC
+    defaults = {
+        "includeOutboundIPRanges": chart.include_ip_ranges,
+        "excludeOutboundIPRanges": chart.exclude_ip_ranges,
+        "includeInboundPorts": chart.include_inbound_ports,
+        "excludeInboundPorts": chart.exclude_inbound_ports,
+        "includeOutboundPorts": chart.include_outbound_ports,
+        "excludeOutboundPorts": chart.exclude_outbound_ports,
+        "kubevirtInterfaces": "",
+        "excludeInterfaces": "",
+    }
+    said = {name: draft.note(f"{prefix}{name}", default) for name, default in defaults.items()}
+    return {**said, "excludeInboundPorts": _and_port(said["excludeInboundPorts"], draft.status_port)}
+
+
+def _and_port(excluded: str, port: int) -> str:
+    """The ports that are not redirected, and the agent's among them."""
+    given = [each.strip() for each in excluded.split(",") if each.strip()]
+    return excluded if not port or str(port) in given else ",".join([*given, str(port)])
+
+
 def arguments(draft: Draft) -> list[object]:
     """Arguments of istio-iptables, in the order of Istio's template."""
-    chart, prefix = draft.config.capture, notes.TRAFFIC
-    excluded = [str(names.PROMETHEUS_PORT), str(names.READINESS_PORT)]
-    excluded += filter(None, draft.note(f"{prefix}excludeInboundPorts", chart.exclude_inbound_ports).split(","))
-    excluded.append(str(draft.status_port))
-    made: list[object] = ["-p", str(names.PROXY_OUTBOUND_PORT), "-z", str(names.PROXY_INBOUND_PORT)]
+    config, said = draft.config, scope(draft)
+    excluded = [str(names.PROMETHEUS_PORT), str(names.READINESS_PORT), *filter(None, [said["excludeInboundPorts"]])]
+    made: list[object] = ["-p", str(config.outbound_port), "-z", str(config.inbound_port)]
     made += ["-u", str(draft.uid), "-m", draft.mode]
-    made += ["-i", draft.note(f"{prefix}includeOutboundIPRanges", chart.include_ip_ranges)]
-    made += ["-x", draft.note(f"{prefix}excludeOutboundIPRanges", chart.exclude_ip_ranges)]
-    made += ["-b", draft.note(f"{prefix}includeInboundPorts", chart.include_inbound_ports)]
-    made += ["-d", ",".join(excluded)]
-    virtual = draft.note(f"{prefix}kubevirtInterfaces", "")
+    made += ["-i", said["includeOutboundIPRanges"], "-x", said["excludeOutboundIPRanges"]]
+    made += ["-b", said["includeInboundPorts"], "-d", ",".join(excluded)]
     optional = (
-        ("-q", draft.note(f"{prefix}includeOutboundPorts", chart.include_outbound_ports)),
-        ("-o", draft.note(f"{prefix}excludeOutboundPorts", chart.exclude_outbound_ports)),
-        ("-k", draft.note(notes.REROUTE, virtual)),
-        ("-c", draft.note(f"{prefix}excludeInterfaces", "")),
+        ("-q", said["includeOutboundPorts"]),
+        ("-o", said["excludeOutboundPorts"]),
+        ("-k", draft.note(notes.REROUTE, said["kubevirtInterfaces"])),
+        ("-c", said["excludeInterfaces"]),
     )
     for flag, value in optional:
         made += [flag, value] if value else []
-    agent_log = draft.note(f"{notes.SIDECAR}agentLogLevel", draft.config.agent_log_level)
-    return [*made, f"--log_output_level={agent_log}"]
+    made.append(f"--log_output_level={draft.note(f'{notes.SIDECAR}agentLogLevel', config.agent_log_level)}")
+    made += ["--log_as_json"] if config.log_as_json else []
+    return [*made, "--run-validation", "--skip-rule-apply"] if config.cni else made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from webhook import annotations as notes
 from webhook import openshift, templates, workload
@@ -81,8 +81,14 @@ class Draft:
         return self.note(f"{notes.SIDECAR}interceptionMode", configured)
 
     @property
+    def agent_port(self) -> int:
+        """Where the agent answers for the app's probes."""
+        asked = self.note(notes.STATUS_PORT, "0")
+        return int(asked) or self.metrics_port
+
+    @property
     def status_port(self) -> int:
-        """The agent's port for metrics and probes."""
+        """The agent's port as chart and pod say it; 0: the proxy has no readiness probe."""
         configured = self.proxy_config.get("statusPort")
         default = configured if isinstance(configured, int) else self.config.status_port
         return int(self.note(notes.STATUS_PORT, str(default)))
@@ -96,7 +102,7 @@ class Draft:
     @property
     def holds_application(self) -> bool:
         """Whether the app's containers wait for the proxy."""
-        return self.proxy_config.get("holdApplicationUntilProxyStarts") is True
+        return self.proxy_config.get("holdApplicationUntilProxyStarts") is True or self.config.holds_application
 
     @property
     def proxy_metadata(self) -> Mapping[str, str]:
@@ -146,7 +152,9 @@ def draft(
     metadata, spec = part(pod, "metadata"), part(pod, "spec")
     annotations = strings(metadata.get("annotations"))
     both = [dict(each) for each in (*items(spec.get("containers")), *items(spec.get("initContainers")))]
-    return Draft(
+    containers = _others(spec.get("containers"))
+    user = next((each for each in both if each.get("name") == PROXY), {})
+    made = Draft(
         pod=pod,
         namespace=namespace,
         config=config,
@@ -154,11 +162,13 @@ def draft(
         labels=strings(metadata.get("labels")),
         annotations=annotations,
         proxy_config=_effective(config.proxy_config, notes.proxy_config(annotations)),
-        containers=_others(spec.get("containers")),
+        containers=containers,
         init_containers=_others(spec.get("initContainers")),
-        user=next((each for each in both if each.get("name") == PROXY), {}),
-        ids=openshift.ids(of_namespace or {}) if config.openshift else (names.PROXY_UID, names.PROXY_UID),
+        user=openshift.without_own_user(user, containers) if config.openshift else user,
     )
+    if not config.openshift or made.mode == "TPROXY":  # transparent sockets need root, and rules 1337
+        return made
+    return replace(made, ids=openshift.ids(of_namespace or {}))
 
 
 def _others(containers: object) -> tuple[Json, ...]:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
 from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from webhook import annotations as notes
-from webhook import capture, decision, merge, metrics, patch, probes, proxy, workload
+from webhook import builtin, capture, decision, merge, metrics, patch, probes, strategic, workload
 from webhook.decision import Decision, items, part
 from webhook.draft import INIT, PROXY, Draft, draft
 from webhook.settings import InjectionConfig, Json
 from webhook.workload import Owner
 from wire import names
 
-_REWRITE_PROBES = f"{notes.SIDECAR}rewriteAppHTTPProbers"
+_LISTS: Final = ("initContainers", "containers")
+_REWRITE_PROBES: Final = f"{notes.SIDECAR}rewriteAppHTTPProbers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ def inject(
     namespace: str,
     namespace_labels: Mapping[str, str],
     owner: Owner | None = None,
+    of_namespace: Mapping[str, str] | None = None,
 ) -> Injection:
     """Inject a pod, if it is to be injected.
 
@@ -54,11 +57,12 @@ def inject(
         namespace: where the pod will be; a pod under admission may not say it itself.
         namespace_labels: labels of that namespace.
         owner: the object the pod is made from, where that is known (kube-inject); else it is guessed from the pod.
+        of_namespace: the namespace's annotations.
     """
     answer = decision.decide(pod, config, namespace, namespace_labels)
     if not answer.inject:
         return Injection(pod=pod, patch=(), decision=answer)
-    return render(pod, config, namespace, owner, answer)
+    return render(pod, config, namespace, owner, answer, of_namespace)
 
 
 def render(
@@ -96,97 +100,156 @@ def _check_templates(annotations: Mapping[str, str], config: InjectionConfig, ke
 
 
 def _assemble(plan: Draft) -> Json:
-    settings, probed = _with_agent(plan)
-    mine = merge.overlay(proxy.container(plan), merge.written(plan.user))
-    mine["env"] = [*_list(mine["env"]), *probed]
-    if plan.mode == "TPROXY" and not plan.router:  # transparent sockets need it, whatever the user asked for
-        mine["securityContext"] = {**part(mine, "securityContext"), "runAsUser": 0, "runAsNonRoot": False}
-    iptables = [] if plan.router or plan.mode == "NONE" else [capture.container(plan)]
-    containers, init = list(settings.containers), list(settings.init_containers)
-    if plan.native:
-        init = [*iptables, mine, *init]
-    else:
-        init = [*init, *iptables]  # last: until then the app's init containers reach the network without a proxy
-        containers = [mine, *containers] if plan.holds_application and not plan.router else [*containers, mine]
-    spec = dict(part(plan.pod, "spec"))
-    spec["containers"] = containers
-    if init:
-        spec["initContainers"] = init
-    theirs = list(items(spec.get("volumes")))
-    taken = {each.get("name") for each in theirs}
-    ours = proxy.volumes(plan)
-    spec["volumes"] = [*(each for each in ours if each["name"] not in taken), *theirs]
-    if secrets := [{"name": name} for name in plan.config.image_pull_secrets]:
-        spec["imagePullSecrets"] = [*_list(spec.get("imagePullSecrets")), *secrets]
-    if plan.router:
-        spec["securityContext"] = _unprivileged_ports(part(spec, "securityContext"))
+    """Templates over the pod, what its user wrote over that, then what concerns the pod as a whole."""
+    pod = _as_native(plan.pod) if plan.native else dict(plan.pod)
+    added: Json = {}
+    for name in plan.config.templates.named(plan.annotations.get(notes.TEMPLATES, "")):
+        overlay = plan.config.templates.overlays.get(name) or builtin.BUILT_IN[name](plan)
+        pod, added = strategic.merge(pod, overlay), strategic.merge(added, overlay)
+    overrides = _overrides(plan, added)
+    spec = {
+        **part(pod, "spec"),
+        **{place: _overridden(part(pod, "spec"), place, of) for place, of in overrides.items()},
+    }
+    pod = _with_agent(plan, {**pod, "spec": spec})
+    return {**pod, "metadata": _metadata(plan, part(pod, "metadata"), added, overrides), "spec": _ordered(plan, pod)}
+
+
+def _as_native(pod: Mapping[str, object]) -> Json:
+    """The pod with the proxy that its user wrote where native sidecars are: among the init containers."""
+    spec = part(pod, "spec")
+    theirs = [each for each in items(spec.get("containers")) if each.get("name") == PROXY]
+    if not theirs:
+        return dict(pod)
+    others = [each for each in items(spec.get("containers")) if each.get("name") != PROXY]
     return {
-        **plan.pod,
-        "metadata": _metadata(settings, [str(each["name"]) for each in ours], bool(iptables)),
-        "spec": spec,
+        **pod,
+        "spec": {**spec, "containers": others, "initContainers": [*items(spec.get("initContainers")), *theirs]},
     }
 
 
-def _with_agent(plan: Draft) -> tuple[Draft, list[object]]:
+def _overrides(plan: Draft, added: Mapping[str, object]) -> dict[str, list[Json]]:
+    """What the user wrote of the containers that templates touch, by list: it wins over the templates (A7)."""
+    spec = part(plan.pod, "spec")
+    theirs = {
+        str(each.get("name")): each for each in (*items(spec.get("initContainers")), *items(spec.get("containers")))
+    }
+    theirs |= {PROXY: plan.user} if plan.user else {}
+    found: dict[str, list[Json]] = {}
+    for place in _LISTS:
+        for each in items(part(added, "spec").get(place)):
+            if user := theirs.get(str(each.get("name"))):
+                found.setdefault(place, []).append(merge.written(user))
+    return found
+
+
+def _overridden(spec: Mapping[str, object], place: str, overrides: list[Json]) -> list[Json]:
+    by_name = {each.get("name"): each for each in overrides}
+    return [
+        merge.overlay(each, by_name[each.get("name")]) if each.get("name") in by_name else dict(each)
+        for each in items(spec.get(place))
+    ]
+
+
+def _with_agent(plan: Draft, pod: Json) -> Json:
     """The app's probes and metrics sent through the agent, and the variables that tell the agent of it."""
     told: list[object] = []
-    containers, init, annotations = plan.containers, plan.init_containers, dict(plan.annotations)
-    if plan.config.rewrite_probes and plan.note(_REWRITE_PROBES, "true") == "true" and not plan.router:
-        pairs = [probes.rewrite(container, plan.status_port) for container in plan.containers]
-        containers = tuple(container for container, _ in pairs)
-        # Init containers have probes only where they keep running.
-        others = [probes.rewrite(container, plan.status_port) for container in plan.init_containers]
-        init = tuple(container for container, _ in others)
-        asked = {path: probe for _, probes_of in (*pairs, *others) for path, probe in probes_of.items()}
+    metadata, spec = part(pod, "metadata"), dict(part(pod, "spec"))
+    annotations = decision.strings(metadata.get("annotations"))
+    asks = annotations.get(_REWRITE_PROBES, "true" if plan.config.rewrite_probes else "false") == "true"
+    if asks and not plan.router and _has_proxy(spec):
+        asked: dict[str, Json] = {}
+        for place in _LISTS:  # init containers have probes only where they keep running
+            pairs = [_rewritten(each, plan.agent_port) for each in items(spec.get(place))]
+            spec[place] = [container for container, _ in pairs]
+            asked |= {path: probe for _, probes_of in pairs for path, probe in probes_of.items()}
         if asked:
             text = json.dumps(asked, separators=(",", ":"), sort_keys=True)
             told.append({"name": "ISTIO_KUBE_APP_PROBERS", "value": text})
-    if plan.config.merge_metrics:
-        ours, app = metrics.rewrite(annotations, plan.metrics_port)
-        annotations |= ours
-        if app:
-            annotations.pop(metrics.TARGETS, None)
-            told.append({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": app})
-    return replace(plan, containers=containers, init_containers=init, annotations=annotations), told
+    changed: Mapping[str, str | None] = {}
+    if metrics.merges(annotations, plan.config.merge_metrics):
+        changed, app = metrics.rewrite(annotations, plan.metrics_port)
+        told += [{"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": app}] if app else []
+    said = {**annotations, **changed}
+    kept = {name: value for name, value in said.items() if value is not None}
+    spec |= {place: [_told(each, told) for each in items(spec.get(place))] for place in _LISTS if place in spec}
+    return {**pod, "metadata": {**metadata, "annotations": kept}, "spec": spec}
 
 
-def _metadata(plan: Draft, volumes: list[str], iptables: bool) -> Json:  # noqa: FBT001 (private, one caller)
-    labels = {
-        names.LABEL_CANONICAL_NAME: workload.canonical_name(plan.labels, plan.owner),
-        names.LABEL_CANONICAL_REVISION: workload.canonical_revision(plan.labels),
-        **({} if plan.router else {names.LABEL_TLS_MODE: "istio"}),
-        **plan.labels,
-        **({names.LABEL_NETWORK: plan.config.path_network} if plan.config.path_network else {}),
-    }
-    annotations = {decision.REVISION: plan.config.revision, **plan.annotations}
-    if plan.containers and not plan.router:
-        for default in ("default-container", "default-logs-container"):
-            annotations.setdefault(f"kubectl.kubernetes.io/{default}", str(plan.containers[0].get("name")))
-    if user := {key: value for key, value in merge.written(plan.user).items() if value not in ({}, [])}:
-        place = "initContainers" if plan.native else "containers"
-        annotations[notes.OVERRIDES] = json.dumps({place: [user]}, separators=(",", ":"))
-    annotations[decision.STATUS] = _status(plan, volumes, iptables=iptables)
-    return {**part(plan.pod, "metadata"), "labels": labels, "annotations": annotations}
+def _has_proxy(spec: Mapping[str, object]) -> bool:
+    return any(each.get("name") == PROXY for place in _LISTS for each in items(spec.get(place)))
 
 
-def _status(plan: Draft, volumes: list[str], *, iptables: bool) -> str:
+def _rewritten(container: Mapping[str, object], agent_port: int) -> tuple[Json, Mapping[str, Json]]:
+    return (dict(container), {}) if container.get("name") == PROXY else probes.rewrite(container, agent_port)
+
+
+def _told(container: Mapping[str, object], told: list[object]) -> Json:
+    if container.get("name") != PROXY or not told:
+        return dict(container)
+    return {**container, "env": [*_list(container.get("env")), *told]}
+
+
+def _metadata(
+    plan: Draft, metadata: Mapping[str, object], added: Mapping[str, object], overrides: Mapping[str, list[Json]]
+) -> Json:
+    network = plan.config.path_network
+    labels = {**decision.strings(metadata.get("labels")), **({names.LABEL_NETWORK: network} if network else {})}
+    annotations = {**decision.strings(metadata.get("annotations")), **plan.config.injected_annotations}
+    said = {place: [_said(each) for each in of] for place, of in overrides.items()}
+    if kept := {place: of for place, of in said.items() if any(each.keys() - {"name"} for each in of)}:
+        annotations[notes.OVERRIDES] = json.dumps(kept, separators=(",", ":"))
+    annotations[decision.STATUS] = _status(plan, part(added, "spec"))
+    return {**metadata, **({"labels": labels} if labels else {}), "annotations": annotations}
+
+
+def _said(container: Mapping[str, object]) -> Json:
+    return {key: value for key, value in container.items() if value not in ({}, [])}
+
+
+def _status(plan: Draft, added: Mapping[str, object]) -> str:
     """What was added, in Istio's form; ``istioctl`` and a later injection read it."""
-    init = [*([INIT] if iptables else []), *([PROXY] if plan.native else [])]
-    status = {
-        "initContainers": init or None,
-        "containers": None if plan.native else [PROXY],
-        "volumes": volumes,
-        "imagePullSecrets": list(plan.config.image_pull_secrets) or None,
-        "revision": plan.config.revision,
+    lists = (*_LISTS, "volumes", "imagePullSecrets")
+    status: Json = {place: [each.get("name") for each in items(added.get(place))] or None for place in lists}
+    return json.dumps({**status, "revision": plan.config.revision}, separators=(",", ":"))
+
+
+def _ordered(plan: Draft, pod: Mapping[str, object]) -> Json:
+    """The containers in the order that lets the app start when its traffic can go where it should."""
+    spec = dict(part(pod, "spec"))
+    init, containers = list(items(spec.get("initContainers"))), list(items(spec.get("containers")))
+    if any(each.get("name") == PROXY for each in init):
+        init = _first(init, INIT, capture.VALIDATION, PROXY)
+    else:  # rules last: until then the app's init containers reach the network without a proxy
+        init = _last(_first(init, capture.VALIDATION), INIT)
+    first = plan.holds_application and not plan.router
+    containers = _first(containers, PROXY) if first else _last(containers, PROXY)
+    if plan.mode == "TPROXY" and not plan.router:  # transparent sockets need it, whatever the user asked for
+        init, containers = [_as_root(each) for each in init], [_as_root(each) for each in containers]
+    spec |= {"initContainers": init, "containers": containers}
+    return spec if init else {key: value for key, value in spec.items() if key != "initContainers"}
+
+
+def _first(containers: list[Mapping[str, object]], *wanted: str) -> list[Mapping[str, object]]:
+    return sorted(containers, key=lambda each: _place(each, wanted))
+
+
+def _last(containers: list[Mapping[str, object]], wanted: str) -> list[Mapping[str, object]]:
+    return sorted(containers, key=lambda each: each.get("name") == wanted)
+
+
+def _place(container: Mapping[str, object], wanted: tuple[str, ...]) -> int:
+    name = container.get("name")
+    return wanted.index(name) if name in wanted else len(wanted)
+
+
+def _as_root(container: Mapping[str, object]) -> Mapping[str, object]:
+    if container.get("name") != PROXY:
+        return container
+    return {
+        **container,
+        "securityContext": {**part(container, "securityContext"), "runAsUser": 0, "runAsNonRoot": False},
     }
-    return json.dumps(status, separators=(",", ":"))
-
-
-def _unprivileged_ports(theirs: Mapping[str, object]) -> Json:
-    """A gateway's Envoy listens on 80 and 443 as user 1337."""
-    setting = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
-    others = [each for each in items(theirs.get("sysctls")) if each.get("name") != setting["name"]]
-    return {**theirs, "sysctls": [*others, setting]}
 
 
 def _same_user(plan: Draft, key: ConfigKey) -> list[Diagnostic]:

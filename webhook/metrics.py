@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from webhook import annotations as notes
 
 TARGETS = "prometheus.istio.io/scrape-targets"
-_SCRAPE, _PORT, _PATH = ("prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path")
+_OURS = ("prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path")
+_TRUE = {"1", "t", "T", "true", "TRUE", "True"}
+_FALSE = {"0", "f", "F", "false", "FALSE", "False"}
 
 
-def rewrite(annotations: Mapping[str, str], agent_port: int) -> tuple[Mapping[str, str], str]:
-    """(annotations to set, ISTIO_PROMETHEUS_ANNOTATIONS for the agent or ""). Nothing where the user said no."""
-    if annotations.get(notes.MERGE_METRICS) == "false" or annotations.get(_SCRAPE, "true") != "true":
+def merges(annotations: Mapping[str, str], default: bool) -> bool:  # noqa: FBT001 (private to injection)
+    """Whether a pod's metrics are merged: the annotation, else what the mesh says."""
+    said = annotations.get(notes.MERGE_METRICS)
+    return said in _TRUE if said in _TRUE | _FALSE else default
+
+
+def rewrite(annotations: Mapping[str, str], agent_port: int) -> tuple[Mapping[str, str | None], str]:
+    """(annotations to set, or to remove, ISTIO_PROMETHEUS_ANNOTATIONS for the agent or "").
+
+    Prometheus takes prometheus.io/port, prometheus.io.port and prometheus-io/port for one, so all of them are replaced.
+    Nothing happens where the app does not want to be asked.
+    """
+    said = {_label(name): value for name, value in annotations.items()}
+    scrape, port, path = (said.get(_label(name), "") for name in _OURS)
+    if scrape in _FALSE or port == str(agent_port):  # or the pod has been through this, or knows better
         return {}, ""
-    ours = {_SCRAPE: "true", _PORT: str(agent_port), _PATH: "/stats/prometheus"}
-    if _SCRAPE not in annotations or annotations.get(_PORT) == str(agent_port):
+    theirs: dict[str, str | None] = {
+        name: None for name in annotations if _label(name) in {_label(each) for each in _OURS}
+    }
+    ours: dict[str, str | None] = {
+        **theirs,
+        **dict(zip(_OURS, ("true", str(agent_port), "/stats/prometheus"), strict=True)),
+    }
+    targets = _targets(annotations.get(TARGETS, ""))
+    if not (theirs or targets):
         return ours, ""
-    app: dict[str, object] = {"scrape": "true"}
-    app |= {"path": annotations.get(_PATH, ""), "port": annotations.get(_PORT, "")}
-    if targets := _targets(annotations.get(TARGETS, "")):
+    app: dict[str, object] = {"scrape": scrape, "path": path, "port": port}
+    if targets:
         app |= {**targets[0], "targets": targets}
-    return ours, json.dumps(app, separators=(",", ":"))
+    return {**ours, TARGETS: None}, json.dumps(app, separators=(",", ":"))
+
+
+def _label(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_]", "_", name)
 
 
 def _targets(text: str) -> list[dict[str, str]]:

@@ -6,9 +6,11 @@ Source: OpenShift documentation, annotations openshift.io/sa.scc.uid-range and o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from webhook.decision import part
+from webhook.settings import Json
 from wire import names
 
 _USERS: Final = "openshift.io/sa.scc.uid-range"
@@ -21,6 +23,19 @@ def ids(annotations: Mapping[str, str]) -> tuple[int, int]:
     user = _last(annotations.get(_USERS, ""))
     group = _last((annotations.get(_GROUPS) or annotations.get(_USERS, "")).partition(",")[0])
     return user or names.PROXY_UID, group or names.PROXY_UID
+
+
+def without_own_user(proxy: Mapping[str, object], apps: Iterable[Mapping[str, object]]) -> Json:
+    """A user's container istio-proxy without the user that OpenShift gave all containers of the pod alike.
+
+    Traffic of a proxy and of an app with one user could not be told apart. A user that a person chose stays.
+    """
+    said = [part(each, "securityContext").get("runAsUser") for each in apps]
+    security = part(proxy, "securityContext")
+    if security.get("runAsUser") is None or security["runAsUser"] not in said:
+        return dict(proxy)
+    kept = {key: value for key, value in security.items() if key not in {"runAsUser", "runAsGroup"}}
+    return {**proxy, "securityContext": kept}
 
 
 def _last(block: str) -> int:

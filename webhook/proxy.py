@@ -49,28 +49,39 @@ def container(draft: Draft) -> Json:
     }
     if config.image_pull_policy:
         made["imagePullPolicy"] = config.image_pull_policy
-    if draft.router:
-        return made
-    made["startupProbe"] = {
-        "httpGet": {"path": "/healthz/ready", "port": names.READINESS_PORT},
-        "periodSeconds": 1,
-        "timeoutSeconds": 3,
-        "failureThreshold": config.startup_failures,
-    }
+    if not draft.status_port:
+        del made["readinessProbe"]
+    if hooks := _lifecycle(draft):
+        made["lifecycle"] = hooks
     if draft.native:
         made["restartPolicy"] = "Always"
-        drain = ["pilot-agent", "request", f"--debug-port={draft.status_port}", "POST", "drain"]
-        made["lifecycle"] = {"preStop": {"exec": {"command": drain}}}
-    elif draft.holds_application:
-        made["lifecycle"] = {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}}
+    if config.startup_failures and not draft.router:
+        made["startupProbe"] = {
+            "httpGet": {"path": "/healthz/ready", "port": names.READINESS_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 3,
+            "failureThreshold": config.startup_failures,
+        }
     return made
+
+
+def _lifecycle(draft: Draft) -> Json:
+    """Hooks: the chart's, else draining at the end of a native sidecar, else the wait that holds the app back."""
+    if draft.config.lifecycle:
+        return dict(draft.config.lifecycle)
+    if draft.router:
+        return {}
+    if draft.native:
+        drain = ["pilot-agent", "request", f"--debug-port={draft.status_port or draft.agent_port}", "POST", "drain"]
+        return {"preStop": {"exec": {"command": drain}}}
+    return {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}} if draft.holds_application else {}
 
 
 def _mounts(draft: Draft) -> list[Json]:
     mounts = [(name, path) for name, path in _MOUNTS if not draft.router or name != "istio-ca-crl"]
     theirs = notes.named_objects(draft.annotations, notes.USER_MOUNT)
     made: list[Json] = [{"name": name, "mountPath": path} for name, path in mounts]
-    return made + [{"name": name, **mount} for name, mount in theirs.items()]
+    return made + [{**mount, "name": name} for name, mount in theirs.items()]
 
 
 def _args(draft: Draft) -> list[object]:
@@ -83,6 +94,7 @@ def _args(draft: Draft) -> list[object]:
         f"--proxyLogLevel={draft.note(f'{prefix}logLevel', config.proxy_log_level)}",
         f"--proxyComponentLogLevel={draft.note(f'{prefix}componentLogLevel', config.component_log_level)}",
         f"--log_output_level={draft.note(f'{prefix}agentLogLevel', config.agent_log_level)}",
+        *(["--log_as_json"] if config.log_as_json else []),
     ]
 
 
@@ -154,27 +166,30 @@ def _readiness(draft: Draft) -> Json:
 
 def _security(draft: Draft) -> Json:
     """The user 1337 without rights (features A15, S24). TPROXY needs NET_ADMIN for its sockets, and so root's group."""
+    config, (user, group) = draft.config, draft.ids
     if draft.router:
-        return {"runAsUser": names.PROXY_UID, "runAsGroup": names.PROXY_UID}
+        made: Json = {"runAsUser": user, "runAsGroup": group}
+        return made | ({"seccompProfile": dict(config.gateway_seccomp)} if config.gateway_seccomp else {})
     tproxy = draft.mode == "TPROXY"
     capabilities: Json = {"drop": ["ALL"]}
     if tproxy:
         capabilities["add"] = ["NET_ADMIN"]
-    return {
-        "allowPrivilegeEscalation": False,
+    made = {
+        "allowPrivilegeEscalation": config.privileged,
         "capabilities": capabilities,
-        "privileged": False,
+        "privileged": config.privileged,
         "readOnlyRootFilesystem": True,
-        "runAsGroup": names.PROXY_UID,
+        "runAsGroup": group,
         "runAsNonRoot": not tproxy,
-        "runAsUser": 0 if tproxy else names.PROXY_UID,
+        "runAsUser": 0 if tproxy else user,
     }
+    return made | ({"seccompProfile": dict(config.seccomp)} if config.seccomp else {})
 
 
 def volumes(draft: Draft) -> list[Json]:
     """The volumes of the proxy (features A13), in the order of Istio's template."""
     podinfo = [{"path": part, "fieldRef": {"fieldPath": f"metadata.{part}"}} for part in ("labels", "annotations")]
-    token = {"audience": names.TOKEN_AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "istio-token"}
+    token = {"audience": draft.config.token_audience, "expirationSeconds": _TOKEN_SECONDS, "path": "istio-token"}
     made: list[Json] = [
         {"name": "workload-socket", "emptyDir": {}},
         {"name": "credential-socket", "emptyDir": {}},
@@ -188,4 +203,4 @@ def volumes(draft: Draft) -> list[Json]:
     if not draft.router:
         made.append({"name": "istio-ca-crl", "configMap": {"name": "istio-ca-crl", "optional": True}})
     theirs = notes.named_objects(draft.annotations, notes.USER_VOLUME)
-    return [*made, *({"name": name, **source} for name, source in theirs.items())]
+    return [*made, *({**source, "name": name} for name, source in theirs.items())]

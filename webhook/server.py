@@ -15,8 +15,9 @@ from typing import Final
 
 from aiohttp import web
 
-from webhook import mutation, review, validation
-from webhook.review import Answer, MalformedError
+from webhook import mutation, validation
+from webhook.answers import mutate, namespace_of, validate, without_config
+from webhook.review import MalformedError
 from webhook.settings import InjectionConfig
 from webhook.worker import BusyError, Worker
 
@@ -30,7 +31,6 @@ _IDLE_SECONDS: Final = 120.0
 _SMALL_POD: Final = 128 * 1024
 _SMALL_OBJECT: Final = 16 * 1024
 """Bodies up to here are read in the event loop: about 15 ms at worst."""
-_NO_CONFIG: Final = "the injector has no configuration: its ConfigMap is missing, or was never readable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,44 +56,6 @@ class RefusedError(Exception):
         self.status = status
 
 
-def mutate(body: bytes, config: InjectionConfig, annotations: Mapping[str, str]) -> bytes:
-    """The answer to a body sent to /inject.
-
-    Raises:
-        MalformedError: it is no review.
-    """
-    asked = review.read(body)
-    return review.write(asked, mutation.answer(asked, config, annotations))
-
-
-def validate(body: bytes, findings: validation.Check) -> bytes:
-    """The answer to a body sent to /validate.
-
-    Raises:
-        MalformedError: it is no review.
-    """
-    asked = review.read(body)
-    return review.write(asked, validation.answer(asked, findings))
-
-
-def namespace_of(body: bytes) -> str:
-    """The namespace of a review.
-
-    Raises:
-        MalformedError: it is no review.
-    """
-    return review.read(body).namespace
-
-
-def without_config(body: bytes) -> bytes:
-    """The answer to a pod while there are no settings: refused, since it would run outside of the mesh.
-
-    Raises:
-        MalformedError: it is no review.
-    """
-    return review.write(review.read(body), Answer(allowed=False, code=503, reason=_NO_CONFIG))
-
-
 class Server:
     """Both webhooks. ``application`` is what a runner serves; ``close`` ends the process for large bodies."""
 
@@ -113,9 +75,9 @@ class Server:
         app.router.add_get("/ready", self._ready)
         return app
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End what runs beside."""
-        self._worker.close()
+        await self._worker.close()
 
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(text="ok") if self._sources.ready() else web.Response(status=503, text="not ready")
@@ -199,10 +161,10 @@ class Running:
     async def close(self) -> None:
         """Stop listening, and let answers go out that are being made."""
         await self._runner.cleanup()
-        self._server.close()
+        await self._server.close()
 
 
-async def serve(address: str, context: ssl.SSLContext, sources: Sources) -> Running:
+async def serve(address: str, context: ssl.SSLContext, sources: Sources, worker: Worker | None = None) -> Running:
     """Listen on HOST:PORT with TLS.
 
     The caller renews the certificate of ``context`` in place (``tls.load``): later handshakes use it, connections stay.
@@ -210,7 +172,7 @@ async def serve(address: str, context: ssl.SSLContext, sources: Sources) -> Runn
     Raises:
         OSError: the address is taken or not ours.
     """
-    server = Server(sources)
+    server = Server(sources, worker)
     host, _, port = address.rpartition(":")
     runner = web.AppRunner(server.application(), access_log=None, keepalive_timeout=_IDLE_SECONDS, lingering_time=1.0)
     await runner.setup()

@@ -17,7 +17,8 @@ from crds.key import ConfigKey
 SIDECAR: Final = "sidecar"
 GATEWAY: Final = "gateway"
 BUILT_IN: Final = (SIDECAR, GATEWAY)
-_OF_ISTIO: Final = (*BUILT_IN, "grpc-simple", "grpc-agent", "waypoint", "kube-gateway", "agentgateway")
+_PROXYLESS: Final = ("grpc-simple", "grpc-agent")
+_OF_ISTIO: Final = (*BUILT_IN, *_PROXYLESS, "waypoint", "kube-gateway", "agentgateway")
 """Names that Istio's chart fills with text of its own: that text is not the user's, and no reason to warn."""
 _ACTION: Final = "{{"
 
@@ -40,6 +41,8 @@ class Templates:
         """Why a template cannot be used; "" where it can."""
         if name in self.overlays or (name in BUILT_IN and name not in self.unusable):
             return ""
+        if name in _PROXYLESS:
+            return f"template {name!r} is for gRPC without a proxy, which this control plane does not serve"
         known = ", ".join(sorted({*BUILT_IN, *self.overlays, *self.aliases}))
         return self.unusable.get(name, f"there is no template {name!r}; there are {known}")
 

@@ -15,6 +15,7 @@ import aiohttp
 from istiod.ca import authority
 from webhook import server, tls
 from webhook.settings import InjectionConfig
+from webhook.worker import Worker
 
 CONFIG = InjectionConfig(image="registry.local/istio/proxyv2:1")
 
@@ -88,7 +89,7 @@ async def running(
     ca, made = certificates()
     context = tls.context(made.key, made.certificate + made.chain)
     sources = sources or server.Sources(ready=lambda: True, config=lambda: CONFIG)
-    open_server = await server.serve("127.0.0.1:0", context, sources)
+    open_server = await server.serve("127.0.0.1:0", context, sources, Worker(seconds=60))
     trust = ssl.create_default_context(cadata=ca.roots)
     connector = aiohttp.TCPConnector(ssl=trust)
     try:

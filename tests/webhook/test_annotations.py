@@ -22,7 +22,7 @@ from webhook import inject
         ("sidecar.istio.io/proxyMemory", "big", "'big' is not a quantity such as 128Mi"),
         ("sidecar.istio.io/userVolume", "[", "'[' is not a JSON object of volumes by name"),
         ("sidecar.istio.io/userVolumeMount", '{"a":1}', "'{\"a\":1}' is not a JSON object of mounts by volume name"),
-        ("status.sidecar.istio.io/port", "0", "'0' is not a port"),
+        ("status.sidecar.istio.io/port", "65536", "'65536' is not a port"),
         ("status.sidecar.istio.io/port", "9" * 5000, "'9999"),
         ("readiness.status.sidecar.istio.io/periodSeconds", "9" * 5000, "'9999"),
         ("inject.istio.io/templates", "sidecar,spire", "there is no template 'spire'; there are gateway, sidecar"),

@@ -276,7 +276,7 @@ async def test_the_worker_gives_up_what_takes_too_long_and_starts_again() -> Non
         with pytest.raises(ValueError, match="Expecting value"):
             await worker.run(json.loads, "")
     finally:
-        worker.close()
+        await worker.close()
 
 
 async def test_the_worker_ends_when_nothing_is_to_be_done_and_takes_only_so_much() -> None:
@@ -286,6 +286,6 @@ async def test_the_worker_ends_when_nothing_is_to_be_done_and_takes_only_so_much
         done = await asyncio.gather(*calls, return_exceptions=True)
         assert done.count(1) == 16
         assert sum(isinstance(each, BusyError) for each in done) == 24
-        await until(lambda: worker._pool is None, "an end")
+        await until(lambda: not worker.runs, "an end")
     finally:
-        worker.close()
+        await worker.close()

@@ -1,0 +1,89 @@
+"""A part of a pod merged over a pod as the Kubernetes API merges patches (features A6, A7). Pure.
+
+Source: Kubernetes documentation, "strategic merge patch". Objects merge; lists of named things merge by name, new
+things first; null removes; ``$patch`` says replace or delete. Of a volume one source is left: that of the patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from webhook.settings import Json
+
+_KEYS: Final[Mapping[str, str]] = {
+    "containers": "name",
+    "initContainers": "name",
+    "ephemeralContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "ports": "containerPort",
+    "imagePullSecrets": "name",
+    "hostAliases": "ip",
+    "topologySpreadConstraints": "topologyKey",
+    "ownerReferences": "uid",
+    "resourceClaims": "name",
+}
+_DIRECTIVE: Final = "$patch"
+
+
+def merge(target: Mapping[str, object], patch: Mapping[str, object]) -> Json:
+    """The target with the patch over it."""
+    if patch.get(_DIRECTIVE) == "replace":
+        return _plain(patch)
+    merged: Json = dict(target)
+    for key, value in patch.items():
+        mine = merged.get(key)
+        if key == _DIRECTIVE:
+            continue
+        if value is None or (isinstance(value, Mapping) and value.get(_DIRECTIVE) == "delete"):
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            merged[key] = merge(mine if isinstance(mine, Mapping) else {}, value)
+        elif isinstance(value, list) and key in _KEYS and _named(value, _KEYS[key]):
+            merged[key] = _by_name(mine if isinstance(mine, list) else [], value, key)
+        elif isinstance(value, list) and key == "finalizers" and isinstance(mine, list):
+            merged[key] = [*mine, *(each for each in value if each not in mine)]
+        else:
+            merged[key] = value
+    return merged
+
+
+def _plain(patch: Mapping[str, object]) -> Json:
+    return {key: value for key, value in patch.items() if key != _DIRECTIVE and value is not None}
+
+
+def _named(items: Sequence[object], key: str) -> bool:
+    return all(isinstance(each, Mapping) and (key in each or _DIRECTIVE in each) for each in items)
+
+
+def _by_name(target: Sequence[object], patch: Sequence[Mapping[str, object]], kind: str) -> list[object]:
+    key = _KEYS[kind]
+    if any(each.get(_DIRECTIVE) == "replace" and key not in each for each in patch):
+        return [_plain(each) for each in patch if key in each]
+    removed = {each[key] for each in patch if each.get(_DIRECTIVE) == "delete" and key in each}
+    left = [each for each in target if not (isinstance(each, Mapping) and each.get(key) in removed)]
+    known = {each.get(key): each for each in left if isinstance(each, Mapping)}
+    changed: dict[object, Json] = {}
+    for each in patch:
+        if key in each and each[key] not in removed:
+            changed[each[key]] = _one(changed.get(each[key], known.get(each[key], {})), each, kind)
+    return list(_ordered(left, changed, key))
+
+
+def _one(mine: Mapping[str, object], theirs: Mapping[str, object], kind: str) -> Json:
+    """One thing of a list. Two sources of a volume, or of a variable, are refused by the API server."""
+    if kind in {"volumes", "env"} and len(theirs) > 1 and theirs.keys() - mine.keys():
+        mine = {"name": theirs["name"]}
+    return merge(mine, theirs)
+
+
+def _ordered(left: Sequence[object], changed: Mapping[object, Json], key: str) -> Iterator[object]:
+    """What is new comes first, in the patch's order; what was there keeps its place."""
+    there = {each.get(key) for each in left if isinstance(each, Mapping)}
+    yield from (each for name, each in changed.items() if name not in there)
+    for each in left:
+        name = each.get(key) if isinstance(each, Mapping) else None
+        yield changed.get(name, each) if name is not None else each
