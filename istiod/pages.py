@@ -20,7 +20,6 @@ from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.debug import dumps, metrics, registryz, server
 from istiod.debug.counts import Counts
-from istiod.mesh import mesh_config
 from istiod.pipeline import Pipeline
 
 _SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
@@ -125,7 +124,8 @@ class Pages:
         return registryz.shown(context.model.registry.services) if context is not None else []
 
     def _mesh(self) -> Json:
-        held = self.store.snapshot().get(mesh_config.KEY)
+        snapshot = self.store.snapshot()
+        held = snapshot.get(snapshot.mesh_config)
         try:
             found = yaml.safe_load(str(getattr(held, "data", {}).get("mesh", ""))) if held else {}
         except yaml.YAMLError:
