@@ -24,6 +24,8 @@ INGRESS: Final = "istio-ingress"
 DEMO: Final = "bookinfo"
 GATEWAY: Final = "istio-ingressgateway"
 _PATIENCE: Final = "110s"
+# A second, Kubernetes' default, is little on a machine that does other work as well: endpoints would come and go.
+_PATIENT_PROBE: Final = "periodSeconds: 1\n            timeoutSeconds: 20\n"
 # Two cores hold everything: requests are small, and the number of replicas is ours.
 _VALUES: Final = {
     "istiod": {
@@ -85,6 +87,10 @@ class Mesh:
             parts.append(logs.stdout + logs.stderr)
         return "\n".join(parts)
 
+    def unready(self, namespace: str) -> str:
+        """Events about probes that failed: what else than the mesh may have kept requests from a pod."""
+        return self.cluster.kubectl("get", "events", "-n", namespace, "--field-selector=reason=Unhealthy")
+
     def istioctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run this checkout's istioctl against the cluster (in its network, where the caller is)."""
         environment = {**os.environ, **self.cluster.environment(), "PYTHONPATH": str(REPOSITORY)}
@@ -142,7 +148,8 @@ def bookinfo(mesh: Mesh) -> Iterator[Mesh]:
     cluster.kubectl("create", "namespace", DEMO)
     cluster.kubectl("label", "namespace", DEMO, "istio-injection=enabled")
     install(cluster, "gateway", GATEWAY, INGRESS)
-    mesh.apply(BOOKINFO / "bookinfo.yaml")
+    patient = (BOOKINFO / "bookinfo.yaml").read_text().replace("periodSeconds: 1\n", _PATIENT_PROBE)
+    cluster.kubectl("apply", "-n", DEMO, "-f", "-", stdin=patient)
     rules = ("gateway", "destination-rules", "reviews-v1")
     mesh.apply(*(BOOKINFO / "networking" / f"{name}.yaml" for name in rules))
     mesh.rolled_out(INGRESS)

@@ -12,7 +12,7 @@ import pytest
 from e2e.harness import images
 from e2e.harness.controlplane import Cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root]
+pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(120, func_only=True)]
 
 RULES = "iptables -t nat -A OUTPUT -p tcp --dport 9999 -j REDIRECT --to-port 9080 && iptables -t nat -S"
 

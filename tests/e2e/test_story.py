@@ -20,7 +20,8 @@ from e2e.truth import check
 from examples.demo import traffic
 from tests.story import load, worlds
 
-pytestmark = [pytest.mark.cluster, pytest.mark.root]
+# The limit is a test's own: fixtures install charts and pods, and have deadlines of their own.
+pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(120, func_only=True)]
 RULES = BOOKINFO / "networking"
 PROMPT = 1.0
 """Seconds in which a change must have reached the proxies."""
@@ -173,7 +174,7 @@ async def test_killing_one_istiod_of_two_fails_no_request(mesh: Mesh) -> None:
             await asyncio.to_thread(mesh.rolled_out, DEMO)
             await more(steady)
 
-    assert steady.failures == []
+    assert steady.failures == [], mesh.unready(DEMO)
     found = mesh.cluster.get("pod", pod["metadata"]["name"], "-n", SYSTEM)
     assert found["status"]["containerStatuses"][0]["restartCount"] >= 1
     assert check.differences(mesh.cluster) == []
