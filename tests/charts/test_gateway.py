@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from crds.schema import definition
 from tests.charts import helm
@@ -59,6 +61,29 @@ def test_values_of_all_ages_load(place: str) -> None:
     assert service["spec"]["externalTrafficPolicy"] == "Local"
     assert service["metadata"]["annotations"] == {"a": "1"}
     assert helm.one(made, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+
+
+@settings(max_examples=15, phases=[Phase.explicit, Phase.generate])  # an example costs a start of helm
+@given(
+    text=st.text(
+        st.characters(exclude_categories=["Cs", "Cc", "Cn"]) | st.sampled_from("\n\t\"'{}:#&*!|>%@`\\$-[],? "),
+        max_size=30,
+    )
+)
+def test_quotes_and_newlines_in_values_change_no_meaning(text: str) -> None:
+    notes = {"note": text}
+    values = {"service": {"annotations": notes}, "labels": notes, "annotations": notes, "podAnnotations": notes}
+    made = gateway({**values, "env": {"TEXT": text}, "nodeSelector": notes, "networkGateway": text, "revision": text})
+    deployment, service = helm.one(made, "Deployment"), helm.one(made, "Service")
+    pod = deployment["spec"]["template"]
+
+    assert service["metadata"]["annotations"] == deployment["metadata"]["annotations"] == notes
+    assert service["metadata"]["labels"]["note"] == pod["metadata"]["labels"]["note"] == text
+    assert pod["metadata"]["annotations"]["note"] == text
+    assert pod["metadata"]["labels"].get("istio.io/rev", "") == text
+    assert pod["metadata"]["labels"].get("topology.istio.io/network", "") == text
+    assert pod["spec"]["nodeSelector"] == notes
+    assert {"name": "TEXT", "value": text} in pod["spec"]["containers"][0]["env"]
 
 
 def test_a_daemon_set_has_neither_replicas_nor_an_autoscaler() -> None:
