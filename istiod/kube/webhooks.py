@@ -55,7 +55,7 @@ def keep(raw: Raw) -> Raw:
         "resourceVersion": metadata.get("resourceVersion", ""),
         "uid": metadata.get("uid", ""),
         "webhooks": [
-            {"name": one.get("name"), "clientConfig": one.get("clientConfig") or {}}
+            {"clientConfig": one.get("clientConfig") or {}, "failurePolicy": one.get("failurePolicy", "")}
             for one in raw.get("webhooks") or ()
         ],
     }
@@ -74,7 +74,7 @@ def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str, *, strict:
         for path, value in wanted.items()
         if value != (one["failurePolicy"] if path == "/failurePolicy" else one["clientConfig"].get("caBundle"))
     ]
-    version = {"op": "test", "path": "/metadata/resourceVersion", "value": item["resourceVersion"]}
+    version = {"op": "replace", "path": "/metadata/resourceVersion", "value": item["resourceVersion"]}  # else 409
     return [version, *fields] if fields else []
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,6 +33,7 @@ STEADY: Final = 20.0
 """Seconds for which a watch has to live to be no failure."""
 MISSES: Final = 2
 """Listings in a row that have to say that a kind is gone before its objects are (a deleted CRD)."""
+_LOG: Final = logging.getLogger(__name__)
 _NAMERS: Final = (kinds.GATEWAY, kinds.DESTINATION_RULE)
 
 
@@ -153,7 +155,10 @@ class ClusterWatch:
             state.complete, state.misses, state.problem = True, 0, None
             state.listed.set()
         elif event.verb is not Verb.ALIVE:
-            self._apply(self._objects.take(kind, event))
+            try:
+                self._apply(self._objects.take(kind, event))
+            except Exception:  # noqa: BLE001 (a bug that one object brings to light must not keep back all others: FT18)
+                _LOG.exception("an object of %s cannot be taken: %s", kind.resource(), event.item.get("metadata"))
         if kind.kind in _NAMERS:
             self._want_secrets()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -51,6 +52,18 @@ def test_a_pod_is_only_who_has_its_account() -> None:
 @pytest.mark.parametrize(("account", "pod"), [("weak", "unknown"), (None, "payments-abc")])
 def test_an_unknown_pod_and_a_plaintext_peer_are_taken_at_their_word(account: str | None, pod: str) -> None:
     assert claims.refusal(context.build(store().snapshot()), proxy(account, pod)) == ""
+
+
+def test_where_all_pods_are_known_one_has_to_be_one_of_them_at_its_address() -> None:
+    mesh = context.build(store().snapshot())
+    assert claims.refusal(mesh, proxy("payments"), pods_known=True) == ""
+    unknown = "there is no pod shop/unknown that spiffe://cluster.local/ns/shop/sa/weak could be"
+    assert claims.refusal(mesh, proxy("weak", "unknown"), pods_known=True) == unknown
+    elsewhere = proxy("payments")
+    moved = replace(elsewhere, node=replace(elsewhere.node, addresses=("10.244.0.7",)))
+    assert claims.refusal(mesh, moved) == ""
+    said = "pod shop/payments-abc has 10.244.0.9, the node claims 10.244.0.7"
+    assert claims.refusal(mesh, moved, pods_known=True) == said
 
 
 async def test_who_claims_the_pod_of_another_account_gets_no_configuration() -> None:

@@ -34,10 +34,11 @@ def is_watch(request: web.Request) -> bool:
 
 
 class FaultProxy:
-    """``refuse`` may answer a request itself; ``open`` lets requests through; ``watching`` lets watch events through."""
+    """``refuse`` may answer a request itself; ``open`` lets requests through, ``watching`` events of watches."""
 
     def __init__(self, info: Any, kubeconfig: Path) -> None:
         self._server = info.server
+        self._port = 0
         self._session = credentials.session(info)
         self.kubeconfig = str(kubeconfig)
         self.open = asyncio.Event()
@@ -55,19 +56,27 @@ class FaultProxy:
     async def between(cls, upstream: str, kubeconfig: Path) -> AsyncIterator[Self]:
         """A running proxy before the API server of one kubeconfig, which writes another for its own clients."""
         made = cls(credentials.login(upstream), kubeconfig)
-        app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", made.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        kubeconfig.write_text(KUBECONFIG.format(server=f"http://{host}:{port}"))
+        await made.start()
+        server = f"http://127.0.0.1:{made._port}"
+        await asyncio.to_thread(kubeconfig.write_text, KUBECONFIG.format(server=server))
         try:
             yield made
         finally:
-            await runner.cleanup()
+            await made.stop()
             await made._session.close()
+
+    async def start(self) -> None:
+        """Listen, where it listened before."""
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self.answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Cut all connections, and refuse new ones, as an API server that is gone."""
+        await self._runner.cleanup()
 
     def forge(self, kind: str, code: int, reason: str) -> None:
         """Put an error into the open watch of ``kind``, after which the API server would end it."""

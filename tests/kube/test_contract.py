@@ -1,4 +1,4 @@
-"""What we use of kopf's inside, held against a real API server: when the pin moves and this fails, the client has to."""
+"""What we use of kopf's inside, held against a real API server: one of the two has moved when this fails."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_a_server_that_does_not_answer_in_time_is_not_reached(
 
 async def test_refused_credentials_are_read_again(cluster: Cluster, namespace: str, tmp_path: Any) -> None:
     good, path = await as_account(cluster, namespace, tmp_path), tmp_path / "changing"
-    config = yaml.safe_load(Path(good).read_text())
+    config = yaml.safe_load(await asyncio.to_thread(Path(good).read_text))
     token = config["users"][0]["user"]["token"]
     config["users"][0]["user"]["token"] = "expired"
     path.write_text(yaml.safe_dump(config))
