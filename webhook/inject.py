@@ -6,7 +6,6 @@ fields that we do not know must survive. What stands in the containers is in pro
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,10 @@ _REWRITE_PROBES: Final = f"{notes.SIDECAR}rewriteAppHTTPProbers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Injection:
-    """The answer for one pod. ``patch`` is an RFC 6902 list from the pod that came in to ``pod``."""
+    """The answer for one pod. ``patch`` is an RFC 6902 list from the pod that came in to ``pod``.
+
+    ``pod`` shares what did not change with the pod that came in: neither may be written to.
+    """
 
     pod: Mapping[str, object]
     patch: tuple[patch.Operation, ...]
@@ -82,7 +84,7 @@ def render(
     problems = (*notes.check(annotations, key), *_check_templates(annotations, config, key))
     if any(each.severity is Severity.ERROR for each in problems):
         return Injection(pod=pod, patch=(), decision=answer, diagnostics=problems)
-    plan = draft(copy.deepcopy(dict(pod)), config, namespace, owner, of_namespace)
+    plan = draft(pod, config, namespace, owner, of_namespace)
     result = _assemble(plan)
     return Injection(
         pod=result,
@@ -102,10 +104,10 @@ def _check_templates(annotations: Mapping[str, str], config: InjectionConfig, ke
 def _assemble(plan: Draft) -> Json:
     """Templates over the pod, what its user wrote over that, then what concerns the pod as a whole."""
     pod = _as_native(plan.pod) if plan.native else dict(plan.pod)
-    added: Json = {}
+    added: Mapping[str, object] = {}
     for name in plan.config.templates.named(plan.annotations.get(notes.TEMPLATES, "")):
         overlay = plan.config.templates.overlays.get(name) or builtin.BUILT_IN[name](plan)
-        pod, added = strategic.merge(pod, overlay), strategic.merge(added, overlay)
+        pod, added = strategic.merge(pod, overlay), strategic.merge(added, overlay) if added else overlay
     overrides = _overrides(plan, added)
     spec = {
         **part(pod, "spec"),
