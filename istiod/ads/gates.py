@@ -6,7 +6,7 @@ of CDS without end can deadlock: hence two gates, each with a way around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from istiod.ads import subscription, wanted
@@ -99,6 +99,39 @@ def taken_over(stream: Stream, listeners: Subscription) -> bool:
         _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - missing, asked=True)
         for listener in stream.target.of(names.LISTENER)
         if listener.name not in out
+    )
+
+
+def awaiting(stream: Stream, listeners: Subscription, leaving: Iterable[str]) -> frozenset[str]:
+    """Those leaving listeners whose successor waits for a route that the client refused and has no version of.
+
+    Such a successor warms for ever and takes no connection; without the old one all would pass the rules. It is told by
+    the clusters that both lead to. Those that other listeners lead to by themselves, such as the one for everything
+    undeclared, tell nothing.
+    """
+    routes = stream.subscriptions.get(names.ROUTE)
+    lacking = _kept_back(stream, routes) - _older(stream, routes)
+    serving, needed = set[str](), set[str]()
+    for one in stream.target.of(names.LISTENER) if lacking else ():
+        wanting = lacking & one.refs.get(names.ROUTE, _NONE)
+        needed.update(*(r.refs.get(names.CLUSTER, _NONE) for r in map(stream.target.finder(names.ROUTE), wanting) if r))
+        if not wanting and one.name not in listeners.overlay:
+            serving |= one.refs.get(names.CLUSTER, _NONE)
+    return frozenset(name for name in leaving if needed and _leads(stream, listeners, routes, name, needed - serving))
+
+
+def _leads(stream: Stream, listeners: Subscription, routes: Subscription | None, name: str, clusters: set[str]) -> bool:
+    """Whether a listener of the client leads to one of these clusters, or to what we never saw."""
+    held = listeners.overlay.get(name)
+    if held is None:
+        return False
+    last = subscription.last_good(held)
+    if last is None:
+        return True
+    through = [routes.held(one, stream.target) if routes else None for one in last.refs.get(names.ROUTE, ())]
+    known = [subscription.last_good(one) for one in through if one is not None]
+    return None in known or any(
+        not clusters.isdisjoint(one.refs.get(names.CLUSTER, _NONE)) for one in (last, *filter(None, known))
     )
 
 

@@ -166,9 +166,16 @@ class _Planner:
         return True
 
     def leaving(self, sub: Subscription) -> tuple[str, ...]:
-        """What goes now. Listeners go when those that take their connections over serve, or do not for long."""
+        """What goes now. Listeners go when those that take their connections over serve, or do not for long.
+
+        Where the client refused what they wait for, they stay until the target is another.
+        """
         gone = self.gone(sub)
-        if not gone or sub.type_url != names.LISTENER or gates.taken_over(self.stream, sub):
+        if not gone or sub.type_url != names.LISTENER:
+            return gone
+        staying = gates.awaiting(self.stream, sub, gone)
+        gone = tuple(name for name in gone if name not in staying)
+        if not gone or gates.taken_over(self.stream, sub):
             return gone
         key = (sub.type_url, _REMOVALS)
         since = self.stream.blocked.get(key, self.now)

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from crds import destination_rule as api
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING
 from istiod.config.origin import Origin
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import hosts, traffic_policy
+from istiod.mesh import creation, hosts, traffic_policy
 from istiod.mesh.policy import HashPolicy, LbAlgorithm, TrafficPolicy
 from istiod.mesh.registry import audience, exported
 from istiod.mesh.service import Labels, Service
 from istiod.mesh.settings import MeshSettings
 
 _DEFAULT = TrafficPolicy()
-_OLDEST = datetime.min.replace(tzinfo=UTC)
 _ALL_PORTS = 0
 _WHOLE_HOST = ""
 
@@ -145,9 +143,9 @@ def _passes(found: HostPolicy) -> bool:
     return any(policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH for _, policy in found.policies)
 
 
-def _age(rule: api.DestinationRule) -> tuple[datetime, str, str]:
+def _age(rule: api.DestinationRule) -> creation.Age:
     meta = rule.metadata
-    return (meta.creation_timestamp or _OLDEST, meta.name, meta.namespace)
+    return creation.age(meta.creation_timestamp, meta.name, meta.namespace)
 
 
 def _merge(host: str, readers: frozenset[str], rules: Iterable[api.DestinationRule]) -> HostPolicy:

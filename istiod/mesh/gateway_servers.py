@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from crds import gateway
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import gateway_tls, protocol
+from istiod.mesh import creation, gateway_tls, protocol
 from istiod.mesh.gateway_tls import Handling, ServerTls
 from istiod.mesh.scope import DownstreamTls
 from istiod.mesh.service import Protocol
 
-_OLDEST = datetime.min.replace(tzinfo=UTC)
 _PREFIX = "gateway:"
 
 
@@ -67,7 +66,7 @@ class Gateway:
     """One object, read: the servers that we support, and what is wrong with the others."""
 
     key: ConfigKey
-    created: datetime
+    created: datetime | None
     selector: frozenset[tuple[str, str]]
     servers: tuple[Server, ...]
     diagnostics: tuple[Diagnostic, ...] = ()
@@ -106,8 +105,12 @@ def build(snapshot: ConfigSnapshot, previous: GatewayIndex | None = None) -> Gat
     for item in [one for one in snapshot.of(NETWORKING, "Gateway").values() if isinstance(one, gateway.Gateway)]:
         before = known.get(item.key)
         found[item.key] = before if before is not None and before[0] is item else (item, _read(item))
-    ordered = sorted((one for _, one in found.values()), key=lambda one: (one.created, one.key.name, one.key.namespace))
+    ordered = sorted((one for _, one in found.values()), key=_age)
     return GatewayIndex(gateways=tuple(ordered), read=found)
+
+
+def _age(one: Gateway) -> creation.Age:
+    return creation.age(one.created, one.key.name, one.key.namespace)
 
 
 def _read(item: gateway.Gateway) -> Gateway:
@@ -122,7 +125,7 @@ def _read(item: gateway.Gateway) -> Gateway:
         servers.append(_server(item.key, said))
     return Gateway(
         key=item.key,
-        created=item.metadata.creation_timestamp or _OLDEST,
+        created=item.metadata.creation_timestamp,
         selector=frozenset(item.spec.selector.items()),
         servers=tuple(servers),
         diagnostics=tuple(findings),

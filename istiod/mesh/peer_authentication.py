@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from crds import peer_authentication as api
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import SECURITY
 from istiod.config.origin import Origin
 from istiod.config.store import ConfigSnapshot
+from istiod.mesh import creation
 from istiod.mesh.policy import MutualTls
 from istiod.mesh.service import Labels
 
-_OLDEST = datetime.min.replace(tzinfo=UTC)
 _NO_LABELS: Labels = frozenset()
 
 
@@ -106,9 +105,9 @@ def build(snapshot: ConfigSnapshot, root_namespace: str) -> tuple[PeerAuthentica
     return PeerAuthenticationIndex(mesh=mesh, namespaces=wide, workloads=workloads), tuple(findings)
 
 
-def _age(item: api.PeerAuthentication) -> tuple[datetime, str, str]:
+def _age(item: api.PeerAuthentication) -> creation.Age:
     meta = item.metadata
-    return (meta.creation_timestamp or _OLDEST, meta.name, meta.namespace)
+    return creation.age(meta.creation_timestamp, meta.name, meta.namespace)
 
 
 def _rule(item: api.PeerAuthentication) -> Rule:

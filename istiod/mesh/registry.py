@@ -9,19 +9,18 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import ConfigKey
+from istiod.mesh import creation
 from istiod.mesh.service import Service
 
 EVERYWHERE = "*"
-_OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
-def age(service: Service) -> tuple[datetime, str, str, str, ConfigKey]:
+def age(service: Service) -> tuple[creation.Age, str, ConfigKey]:
     """Sort key of the fixed order: the oldest first, then by name and namespace."""
-    return (service.created or _OLDEST, service.name, service.namespace, service.host, service.origin.key)
+    return (creation.age(service.created, service.name, service.namespace), service.host, service.origin.key)
 
 
 def exported(export_to: frozenset[str], namespace: str) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from crds import sidecar as api
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import gateway_tls, protocol, traffic_policy
+from istiod.mesh import creation, gateway_tls, protocol, traffic_policy
 from istiod.mesh.policy import ConnectionPool
 from istiod.mesh.scope import DownstreamTls
 from istiod.mesh.service import Labels, Port
@@ -26,8 +26,6 @@ _OWN_NAMESPACE = "."
 _NOTHING = "~"
 _UNIX = "unix://"
 Patterns = Mapping[str, tuple[str, ...]]
-
-_OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ class Sidecar:
     """One Sidecar, read. An empty ``selector`` is a namespace's default; ``pool`` holds for every inbound port."""
 
     key: ConfigKey
-    created: datetime
+    created: datetime | None
     selector: Labels = frozenset()
     egress: tuple[Egress, ...] = (Egress(),)
     ingress: tuple[Ingress, ...] = ()
@@ -155,8 +153,8 @@ def _default(home: Iterable[Sidecar]) -> Sidecar | None:
     return next((one for one in home if not one.selector), None)
 
 
-def _age(one: Sidecar) -> tuple[datetime, str, str]:
-    return (one.created, one.key.name, one.key.namespace)
+def _age(one: Sidecar) -> creation.Age:
+    return creation.age(one.created, one.key.name, one.key.namespace)
 
 
 def _read(item: api.Sidecar) -> Sidecar:
@@ -164,7 +162,7 @@ def _read(item: api.Sidecar) -> Sidecar:
     egress = tuple(_egress(one) for one in spec.egress if not one.bind.startswith(_UNIX))
     return Sidecar(
         key=item.key,
-        created=item.metadata.creation_timestamp or _OLDEST,
+        created=item.metadata.creation_timestamp,
         selector=frozenset(spec.workload_selector.labels.items()) if spec.workload_selector else frozenset(),
         egress=egress if spec.egress else (Egress(),),
         ingress=tuple(_ingress(one, one.port) for one in spec.ingress if one.port),

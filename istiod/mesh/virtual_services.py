@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from crds import virtual_service
 from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import conditions, hosts, http_rules, l4_rules, registry
+from istiod.mesh import conditions, creation, hosts, http_rules, l4_rules, registry
 from istiod.mesh.http_rules import Copy, HttpRule, Share, Target
 from istiod.mesh.l4_rules import L4Rule
 from istiod.mesh.settings import MeshSettings
-
-_OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +29,7 @@ class VirtualService:
     """
 
     key: ConfigKey
-    created: datetime
+    created: datetime | None
     hosts: tuple[str, ...]
     gateways: tuple[str, ...]
     export_to: frozenset[str]
@@ -43,9 +41,9 @@ class VirtualService:
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
-    def age(self) -> tuple[datetime, str, str]:
+    def age(self) -> creation.Age:
         """Sort key: the oldest first, then by name and namespace."""
-        return (self.created, self.key.name, self.key.namespace)
+        return creation.age(self.created, self.key.name, self.key.namespace)
 
     def selectors(self) -> Iterator[str]:
         """Ids of the source label selectors that its rules look at."""
@@ -169,7 +167,7 @@ def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> Virtu
     gateways = dict.fromkeys(conditions.resolve_gateway(name, key.namespace) for name in spec.gateways)
     return VirtualService(
         key=key,
-        created=item.metadata.creation_timestamp or _OLDEST,
+        created=item.metadata.creation_timestamp,
         hosts=tuple(names),
         gateways=tuple(gateways) or (conditions.MESH,),
         export_to=registry.audience(spec.export_to, key.namespace, settings.virtual_service_export_to),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from istiod.ads.request import Request
+from istiod.ads.send import Send
 from istiod.ads.session import Shared
 from istiod.ads.status import Sync
+from istiod.config.resource import Resource
 from tests.ads import made, model
 from tests.ads.client import OTHER, C, Client, E, L, R, basic, brief, replaced, without
 
@@ -192,3 +194,38 @@ def test_clusters_stay_that_the_listener_leads_to_whose_successor_waits_for_a_re
         client.ack(send, error="no")
     assert client.plan(300.0) == [], "l1 is ACKed, and serves as it was: with r1, which leads to c1"
     assert client.session.wake is None
+
+
+def moving(successor: tuple[str, ...], route: tuple[str, ...], *, bad: bool = True) -> list[Resource]:
+    """The service of l1 moves to l2, as when its port becomes HTTP; l3 is of another service and goes with it."""
+    version = model.BAD if bad else "0"
+    rest = [one for one in (*basic(), everything()) if one.name != "l1"]
+    return [*rest, model.make(L, "l2", "0", successor, ("r9",)), model.make(R, "r9", version, route)]
+
+
+def everything() -> Resource:
+    return model.make(L, "rest", "0", ("c2",))
+
+
+def removed(client: Client, sends: list[Send]) -> list[list[str]]:
+    """What is removed in which response while the client asks for r9 too, and refuses it while it is bad."""
+    queue, found = list(sends), []
+    while queue:
+        send = queue.pop(0)
+        found += [sorted(send.removed)] if send.removed else []
+        bad = any(map(model.bad, send.resources))
+        queue += client.ack(send, *(("r0", "r9") if send.type_url == R else ()), error="no" if bad else None)
+    return found
+
+
+@pytest.mark.parametrize("delta", [True, False])
+def test_a_listener_stays_whose_successor_waits_for_a_refused_route(*, delta: bool) -> None:
+    before = [*basic(), everything(), model.make(L, "l1", "0", ("c1", "c2")), model.make(L, "l3", "0", ("c0", "c2"))]
+    client = Client(*before, delta=delta)
+    client.start()
+    gone = removed(client, client.set(*moving((), ("c1", "c2"))))
+    gone += removed(client, client.ask(R, "r0", "r9"))
+    gone += removed(client, client.plan(300.0))
+    assert gone == [["l3"]], "without l1 its connections would pass all rules; nobody takes l3's over"
+    gone = removed(client, client.set(*moving((), ("c1", "c2"), bad=False)))
+    assert gone == [["l1"]]
