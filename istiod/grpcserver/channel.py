@@ -116,8 +116,6 @@ class SecureChannel(Channel):
             return False
         except OSError as error:
             raise ChannelError(str(error)) from error
-        if self._tls.selected_alpn_protocol() not in {None, "h2"}:
-            raise ChannelError("the client does not speak HTTP/2")
         return True
 
     def certificate(self) -> bytes | None:

@@ -107,8 +107,7 @@ class Http2Connection:
         if self.outbox.drained:
             drained, self.outbox.drained = self.outbox.drained, []
             for stream in drained:
-                if not stream.parts:
-                    stream.receiver.drained()
+                stream.receiver.drained()
         return taken
 
     def ping(self) -> None:
@@ -357,8 +356,7 @@ class Http2Connection:
         if self.closed:
             return
         self.closed = True
-        self.outbox.full = False
-        self.outbox.control(frames.goaway(self._last, code, reason))
         for stream in list(self.streams.values()):
             self._drop(stream)
+        self.outbox.control(frames.goaway(self._last, code, reason))
         self._wake()

@@ -108,11 +108,7 @@ class Outbox:
             stream.queued = False
             room -= self._cut(stream, room, out)
             self.queue(stream)
-        joined = b"".join(out)
-        if self._control:  # the ends of streams
-            joined += self._control
-            self._control = bytearray()
-        return joined
+        return b"".join(out)
 
     def _cut(self, stream: Stream, room: int, out: list[bytes | bytearray | memoryview]) -> int:
         """Cut one frame from what the stream has pending; gives its bytes."""
