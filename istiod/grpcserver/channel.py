@@ -122,6 +122,15 @@ class SecureChannel(Channel):
         """See Channel."""
         return self._tls.getpeercert(binary_form=True)
 
+    def read(self, most: int) -> bytes | None:
+        """See Channel. As there, without a layer of Python's ssl."""
+        try:
+            return self._tls.read(most)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:
+            raise ChannelError(str(error)) from error
+
     def buffered(self) -> bool:
         """See Channel."""
         return self._tls.pending() > 0
