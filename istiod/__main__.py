@@ -34,8 +34,9 @@ def parser() -> argparse.ArgumentParser:
         "--kubeconfig", metavar="FILE", help="how to reach the cluster; else KUBECONFIG, else the pod's service account"
     )
     add("--grpcAddr", default="", metavar="HOST:PORT", help="plaintext xDS, on loopback only (Istio: 15010)")
-    add("--mtlsAddr", metavar="HOST:PORT", help="xDS over mTLS (cluster: :15011)")
-    add("--secureGRPCAddr", metavar="HOST:PORT", help="certificate service, TLS and token (cluster: :15012)")
+    add("--mtlsAddr", metavar="HOST:PORT", help="another address of the same (cluster: :15011)")
+    secure = "xDS and certificates, for clients with a certificate or a token (cluster: :15012)"
+    add("--secureGRPCAddr", metavar="HOST:PORT", help=secure)
     add("--httpAddr", metavar="HOST:PORT", help="readiness and debug pages (cluster: :8080)")
     add("--monitoringAddr", metavar="HOST:PORT", help="the same (cluster: :15014)")
     add("--httpsAddr", metavar="HOST:PORT", help="webhooks (cluster: :15017)")

@@ -21,7 +21,7 @@ from istiod.admission import Injection
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
-from istiod.ads.server import AdsServer
+from istiod.ads.server import AdsService
 from istiod.ca import authority
 from istiod.ca import server as ca_server
 from istiod.ca.serving import ServingCertificate
@@ -32,6 +32,7 @@ from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
 from istiod.envoy import blame
 from istiod.folders import Folders
+from istiod.grpcserver.server import Server
 from istiod.mesh import mesh_config
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
@@ -76,7 +77,7 @@ class ControlPlane:
         self._counts = Counts()
         self._root_expires: float | None = None
         self._verifier: TokenVerifier | None = None
-        self._ads: AdsServer | None = None
+        self._ads: AdsService | None = None
         self._pipeline = Pipeline(
             self._store,
             self._report,
@@ -123,7 +124,7 @@ class ControlPlane:
     def _of_trust_domain(self) -> Iterator[Diagnostic]:
         """A finding where the mesh's settings name another trust domain than the CA issues identities of."""
         issued, context = self._source.trust_domain, self._pipeline.context
-        if context is None or not self._settings.mtls_address:
+        if context is None or not (self._settings.ca_address or self._settings.mtls_address):
             return
         if (named := context.model.settings.trust_domain) != issued:
             cure = "istiod has to be restarted" if self._settings.kubernetes else "see --trustDomain"
@@ -170,7 +171,7 @@ class ControlPlane:
         settings = self._settings
         secure = settings.kubernetes or settings.ca_address or settings.mtls_address or settings.https_address
         ca = await self._source.authority() if secure else None
-        self._ads = AdsServer(
+        self._ads = AdsService(
             self._pipeline,
             time.monotonic,
             authenticator=Authenticator(frozenset((self._source.trust_domain,))),
@@ -182,28 +183,29 @@ class ControlPlane:
             self._root_expires = ca.root_expires.timestamp()
             await self._open_secure(ca, self._ads, stack, running)
         if settings.grpc_address:
-            self._ads.add_plaintext(settings.grpc_address)
-        await self._ads.start()
-        stack.push_async_callback(self._ads.stop)
+            server = Server(self._ads.methods())
+            stack.push_async_callback(server.stop)
+            server.listen(settings.grpc_address)
+        stack.callback(self._ads.end)
         for name, part in self._source.parts(self._view()):
             running.supervise(name, part)
 
     async def _open_secure(
-        self, ca: authority.Authority, ads: AdsServer, stack: contextlib.AsyncExitStack, running: Running
+        self, ca: authority.Authority, ads: AdsService, stack: contextlib.AsyncExitStack, running: Running
     ) -> None:
         settings = self._settings
         serving = ServingCertificate(ca, now, self._source.names())
         running.supervise("renewal of the serving certificate", serving.renew_forever)
         if settings.https_address:
             await self._open_webhooks(serving, stack)
-        if settings.ca_address:
-            self._verifier = self._source.verifier()
-            service = ca_server.CertificateService(ca, self._verifier, now)
-            address = addresses.bindable(settings.ca_address)
-            server = await ca_server.start(address, service, serving.credentials(client_certificates=False))
-            stack.push_async_callback(server.stop)
-        if settings.mtls_address:
-            ads.add_mtls(addresses.bindable(settings.mtls_address), serving.credentials(client_certificates=True))
+        if not (settings.ca_address or settings.mtls_address):
+            return
+        self._verifier = self._source.verifier()
+        service = ca_server.CertificateService(ca, self._verifier, now)
+        server = Server({**ads.methods(self._verifier), **service.methods()})
+        stack.push_async_callback(server.stop)
+        for address in filter(None, (settings.ca_address, settings.mtls_address)):  # two names of one server
+            server.listen(addresses.bindable(address), serving.context)
 
     async def _open_webhooks(self, serving: ServingCertificate, stack: contextlib.AsyncExitStack) -> None:
         def chain() -> bytes:

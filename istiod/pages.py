@@ -14,7 +14,7 @@ from crds import core
 from crds.diagnostic import Diagnostic
 from crds.meta import Object
 from istiod.ads.quarantine import Rejection
-from istiod.ads.server import AdsServer, ProxyStatus
+from istiod.ads.server import AdsService, ProxyStatus
 from istiod.config.protocols import TokenVerifier
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
@@ -80,7 +80,7 @@ class Pages:
     counts: Counts
     waiting: Callable[[], Sequence[str]]
     findings: Callable[[], Sequence[Diagnostic]]
-    ads: Callable[[], AdsServer | None]
+    ads: Callable[[], AdsService | None]
     root_expires: Callable[[], float | None] = lambda: None
     verifier: Callable[[], TokenVerifier | None] | None = None
     """None: the pages are open to all."""

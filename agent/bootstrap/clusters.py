@@ -59,14 +59,8 @@ def socket(address: str) -> dict[str, Any]:
     return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
 
 
-def xds_address(discovery: str) -> str:
-    """Where the ADS stream goes for a discoveryAddress: Istio's 15012 means our mTLS port, anything else is literal."""
-    host, _, port = discovery.rpartition(":")
-    return f"{host}:{names.XDS_MTLS_PORT}" if port == str(names.CA_PORT) else discovery
-
-
 def _istiod(inputs: Inputs) -> dict[str, Any]:
-    address = xds_address(str(inputs.config["discoveryAddress"]))
+    address = str(inputs.config["discoveryAddress"])
     where = socket(address)
     limits = {"max_connections": _MANY, "max_pending_requests": _MANY, "max_requests": _MANY}
     found = _cluster(names.CLUSTER_XDS, where) | {

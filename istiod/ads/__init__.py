@@ -1,1 +1,1 @@
-"""Serving xDS: the stream as a state machine without I/O, and its thin gRPC shell."""
+"""Serving xDS: the stream as a state machine without I/O, and who may have one."""

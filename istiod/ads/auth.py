@@ -7,19 +7,17 @@ account is for the registry to check.
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cryptography import x509
 
+from istiod.config.protocols import TokenVerifier
 from istiod.config.proxy import Peer, Proxy
+from istiod.grpcserver.request import Request
+from istiod.grpcserver.stream import Client
 from wire import spiffe
 from wire.node import Node
-
-AuthContext = Mapping[str, Iterable[bytes]]
-"""What gRPC's ``auth_context()`` gives."""
 
 
 class UnauthenticatedError(Exception):
@@ -39,24 +37,43 @@ class Authenticator:
 
     trust_domains: frozenset[str] = frozenset()
 
-    def peer(self, address: str, context: AuthContext) -> Peer:
-        """The peer of a connection; its identity is None on a plaintext one.
+    def peer(self, client: Client) -> Peer:
+        """The peer of a connection that has a certificate, or is plaintext: then its identity is None.
 
         Raises:
-            UnauthenticatedError: a TLS connection without exactly one SPIFFE identity of this mesh.
+            UnauthenticatedError: the certificate has not exactly one URI, or that is no SPIFFE id of this mesh.
         """
-        if list(context.get("transport_security_type", ())) == [b"insecure"]:
-            return Peer(address=address, identity=None)
-        uris = [uri.decode("ascii", "replace") for uri in context.get("peer_spiffe_id", ())]
+        if not client.secure:
+            return Peer(address=client.address, identity=None)
+        uris = _uris(client.certificate)
         if len(uris) != 1:
             raise UnauthenticatedError("the client's certificate holds no SPIFFE id")
         try:
             identity = spiffe.parse(uris[0])
         except ValueError as error:
             raise UnauthenticatedError(str(error)) from error
+        return self._of_this_mesh(client, identity)
+
+    async def by_token(self, client: Client, request: Request, verifier: TokenVerifier | None) -> Peer:
+        """The peer of a connection without a certificate: its service account's token says who it is.
+
+        Raises:
+            UnauthenticatedError: there is no token, or it proves nothing.
+        """
+        token = request.bearer()
+        if not token or verifier is None:
+            raise UnauthenticatedError(
+                "neither a client certificate nor a bearer token in the metadata 'authorization'"
+            )
+        identity = await verifier.verify(token)
+        if identity is None:
+            raise UnauthenticatedError("the token proves no identity for this mesh")
+        return self._of_this_mesh(client, identity)
+
+    def _of_this_mesh(self, client: Client, identity: spiffe.Identity) -> Peer:
         if self.trust_domains and identity.trust_domain not in self.trust_domains:
             raise UnauthenticatedError(f"{identity} is of another trust domain than {sorted(self.trust_domains)}")
-        return Peer(address=address, identity=identity)
+        return Peer(address=client.address, identity=identity)
 
 
 def admit(peer: Peer, node: Node) -> Proxy:
@@ -74,11 +91,15 @@ def admit(peer: Peer, node: Node) -> Proxy:
     return Proxy(peer=peer, node=replace(node, namespace=claimed[0], service_account=claimed[1]))
 
 
-def expires(context: AuthContext) -> dt.datetime | None:
-    """When the client's certificate is over; None for a plaintext connection."""
-    for pem in context.get("x509_pem_cert", ()):
-        return x509.load_pem_x509_certificate(pem).not_valid_after_utc
-    return None
+def _uris(certificate: bytes | None) -> list[str]:
+    if certificate is None:
+        return []
+    try:
+        extensions = x509.load_der_x509_certificate(certificate).extensions
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return []
+    return found.get_values_for_type(x509.UniformResourceIdentifier)
 
 
 def require_loopback(address: str) -> None:

@@ -1,180 +1,144 @@
-"""One stream of one proxy on grpc.aio: its reader, its writer and its timers."""
+"""One stream of one proxy, from its admission to its end: what the client says, what it is sent, and its timers."""
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import grpc
-import grpc.aio
-
 from istiod.ads import request
 from istiod.ads.request import Decoded, Request
+from istiod.ads.send import Send
 from istiod.ads.session import AdsSession, Shared
-from istiod.ads.transport import Sockets
 from istiod.config.protocols import Changed, Configuration
 from istiod.config.proxy import Proxy
 from istiod.config.resource import EMPTY, ResourceSet
+from istiod.grpcserver.budget import Budget
+from istiod.grpcserver.status import Code, RpcError
+from istiod.grpcserver.stream import Stream
 from wire import names
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
 Decode = Callable[[bytes], Decoded]
 _LOG = logging.getLogger(__name__)
 
-LEAST_BYTES: Final = 1_024
-"""What a client must take in half of the write deadline, or it counts as one that does not read."""
+BURST: Final = 2_000
+"""Messages that a client may send at once: a returning one asks for thousands of names, but in few messages."""
+RATE: Final = 100
+"""Messages per second in the long run, besides those that answer ours (hostile-input SEC23)."""
+EARNED: Final = 4
+"""Messages that may follow a response: its ACK, and what is asked for since."""
 REFUSALS = {
-    request.MalformedRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    request.OversizedRequestError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    request.ForeignTypeError: grpc.StatusCode.PERMISSION_DENIED,
+    request.MalformedRequestError: Code.INVALID_ARGUMENT,
+    request.OversizedRequestError: Code.RESOURCE_EXHAUSTED,
+    request.ForeignTypeError: Code.PERMISSION_DENIED,
 }
 """What a client is told whose request cannot be taken."""
 
 
-async def read(context: Context) -> bytes | None:
-    """The client's next message; None when it has said all."""
-    raw: object = await context.read()
-    return raw if isinstance(raw, bytes) else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Seconds: ``first`` is how long a new stream may say nothing, ``write`` how long one response may wait.
+    """``first`` is how many seconds a new stream may say nothing.
 
-    A client that takes less than ``LEAST_BYTES`` in half of that is cut; a slow one is not. ``on_ack`` is told each
-    answer of a client that is no refusal: proxy, type URL, the clock's time; ``on_refusal`` that there was one, which
-    may be one of the many by which the guilty resource is found: see AdsServer.rejections. ``on_sent`` is told each
-    response: type URL, bytes, seconds that writing it took; ``on_converged`` the seconds from a proxy's new target
-    until all that could be sent of it was.
+    ``on_ack`` is told each answer of a client that is no refusal: proxy, type URL, the clock's time; ``on_refusal``
+    that there was one, which may be one of the many by which the guilty resource is found: see AdsService.rejections.
+    ``on_sent`` is told each response: type URL, bytes, seconds until the socket had taken it; ``on_converged`` the
+    seconds from a proxy's new target until all that could be sent of it was.
     """
 
     first: float = 20.0
-    write: float = 20.0
     on_ack: Callable[[Proxy, str, float], None] | None = None
     on_refusal: Callable[[], None] | None = None
     on_sent: Callable[[str, int, float], None] | None = None
     on_converged: Callable[[float], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How a stream ends."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What the streams of one service have in common; ``clock`` gives monotonic seconds."""
 
-    code: grpc.StatusCode
-    details: str
+    settings: Settings
+    clock: Callable[[], float]
+    shared: Shared
 
 
 class Connection:
-    """A stream from its admission to its end. Everything runs in the event loop's thread.
+    """Receives what an admitted client says; whenever something happened, asks the session what to send.
 
-    ``holds`` is what has to be given back when it is over. The RPC's own coroutine writes: whenever something happened,
-    it asks the session what to send.
+    Responses are encoded one by one, when the one before has left: a client that is slow holds no queue, and a target
+    that is replaced in the meantime is never encoded. ``holds`` is what has to be given back when the stream is over.
     """
 
-    def __init__(
-        self, context: Context, proxy: Proxy, settings: Settings, clock: Callable[[], float], sockets: Sockets
-    ) -> None:
+    def __init__(self, stream: Stream, proxy: Proxy, wiring: Wiring, decode: Decode, *, delta: bool) -> None:
         self.proxy = proxy
         self.targets = 0
         self.acked_at: float | None = None
-        self._context = context
-        self._settings = settings
-        self._clock = clock
-        self._sockets = sockets
-        self._loop = asyncio.get_running_loop()
-        self._awake = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._writing: float | None = None
-        self._retargeted: float | None = None
-        self._end: Status | None = None
         self.holds = contextlib.ExitStack()
+        self.session = AdsSession(EMPTY, wiring.clock(), delta=delta, shared=wiring.shared)
+        self._stream = stream
+        self._settings = wiring.settings
+        self._clock = wiring.clock
+        self._decode = decode
+        self._loop = asyncio.get_running_loop()
+        self._budget = Budget(BURST, RATE, wiring.clock())
+        self._sends: collections.deque[Send] = collections.deque()
+        self._under_way: tuple[str, int, float] | None = None
+        self._retargeted: float | None = None
+        self._awake = self._over = self._sent = False
+        self._timer: asyncio.TimerHandle | None = None
 
-    def subscribe(self, configuration: Configuration, shared: Shared, *, delta: bool) -> None:
-        """Make the session; its first target is there when this returns."""
-        self.session = AdsSession(EMPTY, self._clock(), delta=delta, shared=shared)
+    def subscribe(self, configuration: Configuration) -> None:
+        """Take targets; the first is there when this returns.
+
+        Raises:
+            RefusedError: the proxy is not what it claims to be.
+        """
         self.holds.callback(configuration.subscribe(self.proxy, self._retarget).close)
 
-    async def run(self, first: Request, decode: Decode) -> Status:
-        """Serve until the client leaves or the stream is ended; gives the status that the client must be told."""
-        self._take(first)
-        reader = self._loop.create_task(self._read(decode))
-        try:
-            while self._end is None:
-                await self._write()
-                await self._awake.wait()
-        finally:
-            reader.cancel()
-            self.close()
-        return self._end
+    def end(self, code: Code, details: str) -> None:
+        """End the stream with this status, after the response that is being written."""
+        if not self._over:
+            self._stream.finish(code, details)
+            self.lost()
 
-    def close(self) -> None:
-        """Give back what the stream holds, at its end or when it is cut."""
+    # What the client does: see grpcserver.stream.Receiver
+
+    def message(self, raw: bytes) -> None:
+        """A request, an ACK or a NACK."""
+        if not self._budget.spend(self._clock()):
+            raise RpcError(Code.RESOURCE_EXHAUSTED, "too many requests")
+        try:
+            self.take(self._decode(raw).request)
+        except tuple(REFUSALS) as refusal:
+            raise RpcError(REFUSALS[type(refusal)], str(refusal)) from refusal
+        except Exception:  # noqa: BLE001 (a bug ends this stream, and only it; it is logged whole)
+            self._fault()
+
+    def done(self) -> None:
+        """The client leaves."""
+        self.end(Code.OK, "")
+
+    def drained(self) -> None:
+        """There is room for the next response."""
+        self._note_sent()
+        self._wake()
+
+    def lost(self) -> None:
+        """Give back what the stream holds."""
+        self._over = True
         self._set_timer(None)
-        if self._watch is not None:
-            self._watch.cancel()
+        self._sends.clear()
         self.holds.close()
 
-    def end(self, code: grpc.StatusCode, details: str) -> None:
-        """End the stream with this status, after the response that is being written."""
-        self._end = self._end or Status(code, details)
-        self._awake.set()
+    def take(self, asked: Request) -> None:
+        """Tell the session what the client said.
 
-    def _retarget(self, target: ResourceSet, changed: Changed | None) -> None:
-        self.targets += 1
-        if self._retargeted is None:
-            self._retargeted = self._loop.time()
-        self.session.retarget(target, changed)
-        self._awake.set()
-
-    async def _write(self) -> None:
-        self._awake.clear()
-        now = self._clock()
-        sends = self.session.plan(now)
-        wake = self.session.wake
-        for send in sends:
-            if self._end is not None:
-                return
-            self._writing = self._loop.time()
-            if self._watch is None:
-                self._look_after(self._writing)
-            encoded = send.encode()
-            try:
-                await self._context.write(encoded)
-            except grpc.aio.InternalError as gone:  # the client left or was cut; gRPC is about to cancel this task
-                raise asyncio.CancelledError from gone
-            else:
-                if self._settings.on_sent is not None:
-                    self._settings.on_sent(send.type_url, len(encoded), self._loop.time() - self._writing)
-            finally:
-                self._writing = None
-        self._note_convergence(sent=bool(sends))
-        self._set_timer(None if wake is None else max(0.0, wake - self._clock()))
-
-    def _note_convergence(self, *, sent: bool) -> None:
-        if sent and self._retargeted is not None and self._settings.on_converged is not None:
-            self._settings.on_converged(self._loop.time() - self._retargeted)
-        self._retargeted = None
-
-    async def _read(self, decode: Decode) -> None:
-        try:
-            while (raw := await read(self._context)) is not None:
-                self._take(decode(raw).request)
-        except tuple(REFUSALS) as refusal:
-            self.end(REFUSALS[type(refusal)], str(refusal))
-        except grpc.aio.BaseError:
-            self.end(grpc.StatusCode.UNAVAILABLE, "the server has stopped")
-        except Exception:
-            _LOG.exception("stream of %s ends", self.proxy.node.id[:200])
-            self.end(grpc.StatusCode.INTERNAL, "a fault of the control plane")
-            raise
-        self.end(grpc.StatusCode.OK, "")
-
-    def _take(self, asked: Request) -> None:
+        Raises:
+            OversizedRequestError: see AdsSession.request.
+        """
         if asked.type_url == names.SECRET and self.proxy.peer.identity is None:
             return  # no proof of identity, no secrets (SEC10)
         self.session.request(asked)
@@ -185,50 +149,67 @@ class Connection:
         elif asked.error is not None and self._settings.on_refusal is not None:
             self._settings.on_refusal()
         if not self.session.quiet:
-            self._awake.set()
+            self._wake()
+
+    def _retarget(self, target: ResourceSet, changed: Changed | None) -> None:
+        self.targets += 1
+        if self._retargeted is None:
+            self._retargeted = self._loop.time()
+        self.session.retarget(target, changed)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Write as soon as what happens now is over: several things at once are one."""
+        if not self._awake and not self._over:
+            self._awake = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._awake = False
+        if self._over or self._stream.pending:
+            return
+        try:
+            if not self._sends:
+                self._plan()
+            while self._sends and not self._stream.pending:
+                self._send(self._sends.popleft())
+            if not self._stream.pending:
+                self._note_convergence()
+        except Exception:  # noqa: BLE001 (a bug ends this stream, and only it; it is logged whole)
+            self._fault()
+
+    def _send(self, send: Send) -> None:
+        encoded = send.encode()
+        self._sent = True
+        self._budget.earn(EARNED)
+        self._under_way = (send.type_url, len(encoded), self._loop.time())
+        self._stream.send(encoded)
+        if not self._stream.pending:
+            self._note_sent()
+
+    def _note_sent(self) -> None:
+        if self._under_way is not None and self._settings.on_sent is not None:
+            type_url, size, since = self._under_way
+            self._settings.on_sent(type_url, size, self._loop.time() - since)
+        self._under_way = None
+
+    def _note_convergence(self) -> None:
+        if self._sent and self._retargeted is not None and self._settings.on_converged is not None:
+            self._settings.on_converged(self._loop.time() - self._retargeted)
+        self._retargeted, self._sent = None, False
+
+    def _plan(self) -> None:
+        self._sends.extend(self.session.plan(self._clock()))
+        wake = self.session.wake
+        if wake is not None or self._timer is not None:
+            self._set_timer(None if wake is None else max(0.0, wake - self._clock()))
 
     def _set_timer(self, delay: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if delay is None else self._loop.call_later(delay, self._awake.set)
+        self._timer = None if delay is None else self._loop.call_later(delay, self._wake)
 
-    def _look_after(self, since: float) -> None:
-        """Look when a response that is being written since then (the loop's time) has waited for half of its time.
-
-        One timer looks after all responses of that time: one for each would cost more than most responses do.
-        """
-        self._watch = self._loop.call_at(since + self._settings.write / 2, self._look, since)
-
-    def _look(self, since: float) -> None:
-        """If it still waits, the client must take some of it from here on."""
-        if self._writing == since:
-            before = self._sockets.acked(self.proxy.peer.address)
-            self._watch = self._loop.call_later(self._settings.write / 2, self._judge, since, before)
-        else:
-            self._look_on()
-
-    def _look_on(self) -> None:
-        """Look after the response that is being written now, if any."""
-        self._watch = None
-        if self._writing is not None:
-            self._look_after(self._writing)
-
-    def _judge(self, since: float, before: int | None) -> None:
-        if self._writing != since:
-            self._look_on()
-            return
-        after = self._sockets.acked(self.proxy.peer.address)
-        if before is not None and after is not None and after >= before + LEAST_BYTES:
-            self._look(since)
-        else:
-            self._cut()
-
-    def _cut(self) -> None:
-        """Forget a client that does not read, and end its connection: it has no other stream of a proxy.
-
-        Where the connection is not found it is told so should it ever read again; a dead one is found by keep-alive.
-        """
-        _LOG.warning("%s has not read for %g s: cut", self.proxy.node.id[:200], self._settings.write)
-        self.end(grpc.StatusCode.UNAVAILABLE, f"nothing was read for {self._settings.write:g} s")
-        self.close()
-        self._sockets.cut(self.proxy.peer.address)
+    def _fault(self) -> None:
+        """A bug ends this stream, and only it."""
+        _LOG.exception("stream of %s ends", self.proxy.node.id[:200])
+        self.end(Code.INTERNAL, "a fault of the control plane")

@@ -1,57 +1,38 @@
-"""The gRPC shell around AdsSession: sockets, tasks and time, and no decisions about configuration.
+"""The two methods of xDS around AdsSession: who may have a stream, and what is known of all streams.
 
-grpc.aio with identity serializers: bytes in, bytes out (DESIGN section 4). A stream is one reader, the RPC's own
-coroutine, and one writer, which asks the session what to send whenever something happened and nothing is being
-written: so there is no queue, and a target that is replaced while a client is slow was never encoded.
+Bytes in, bytes out (DESIGN section 4): istiod.grpcserver carries them. No decisions about configuration are made here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import grpc
-import grpc.aio
-
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
-from istiod.ads.connection import REFUSALS, Connection, Context, Decode, Settings, read
+from istiod.ads.connection import REFUSALS, Connection, Decode, Settings, Wiring
 from istiod.ads.quarantine import Rejection
-from istiod.ads.request import MalformedRequestError, Request, claims, decode_delta, decode_sotw
+from istiod.ads.request import MalformedRequestError, claims, decode_delta, decode_sotw
 from istiod.ads.session import Shared
 from istiod.ads.status import TypeStatus
-from istiod.ads.transport import Sockets
-from istiod.config.protocols import Configuration, RefusedError
-from istiod.config.proxy import Proxy
+from istiod.config.protocols import Configuration, RefusedError, TokenVerifier
+from istiod.config.proxy import Peer, Proxy
+from istiod.grpcserver.request import Request
+from istiod.grpcserver.server import Method
+from istiod.grpcserver.status import Code, RpcError
+from istiod.grpcserver.stream import Receiver, Stream
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 """A reconnecting delta client sends every name and version it holds, about 110 bytes each (DESIGN section 7)."""
-OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_connection_age_ms", 30 * 60 * 1000),
-    ("grpc.max_connection_age_grace_ms", 10 * 1000),
-    ("grpc.keepalive_time_ms", 30 * 1000),
-    ("grpc.keepalive_timeout_ms", 10 * 1000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5 * 1000),
-    ("grpc.max_concurrent_streams", 100),
-    ("grpc.so_reuseport", 0),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 256 * 1024),
-)
-"""Without probes of the bandwidth towards us: each ACK would have its PING and answer, a sixth of an endpoint change's
-CPU. A fixed window takes their place, large enough for what a returning client says.
-
-Connections end, not streams: a new stream on an old connection keeps the identity of an old certificate."""
 _REFUSALS: Final = REFUSALS | {
-    auth.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
-    auth.ClaimError: grpc.StatusCode.PERMISSION_DENIED,
+    auth.UnauthenticatedError: Code.UNAUTHENTICATED,
+    auth.ClaimError: Code.PERMISSION_DENIED,
+    RefusedError: Code.PERMISSION_DENIED,
 }
 _LOG = logging.getLogger(__name__)
 
@@ -71,8 +52,8 @@ class ProxyStatus:
     acked_at: float | None
 
 
-class AdsServer:
-    """Serves xDS over any number of addresses. Made, started and stopped in the event loop's thread."""
+class AdsService:
+    """Every stream of xDS in this process, in the event loop's thread."""
 
     def __init__(
         self,
@@ -87,46 +68,20 @@ class AdsServer:
         self._configuration = configuration
         self._clock = clock
         self._authenticator = authenticator or Authenticator()
-        self._settings = settings or Settings()
-        self._shared = shared or Shared()
-        self._sockets = Sockets()
+        self._wiring = Wiring(settings=settings or Settings(), clock=clock, shared=shared or Shared())
         self._connections: dict[int, Connection] = {}
-        self._server = grpc.aio.server(options=OPTIONS)
-        self.add_handler(self._handler())
 
-    def add_handler(self, handler: grpc.GenericRpcHandler) -> None:
-        """Serve another service on the same addresses, such as certificate renewals on 15011. Before ``start``."""
-        self._server.add_generic_rpc_handlers((handler,))
+    def methods(self, verifier: TokenVerifier | None = None) -> Mapping[str, Method]:
+        """For a grpcserver.Server. ``verifier`` recognises clients without a certificate; None: there are none."""
+        return {
+            f"/{SERVICE}/StreamAggregatedResources": partial(self._open, verifier, delta=False),
+            f"/{SERVICE}/DeltaAggregatedResources": partial(self._open, verifier, delta=True),
+        }
 
-    def add_plaintext(self, address: str) -> int:
-        """Serve without proof of identity on HOST:PORT; gives the port, which matters for port 0.
-
-        Raises:
-            ValueError: the address is not on loopback.
-            RuntimeError: it cannot be bound.
-        """
-        auth.require_loopback(address)
-        return self._server.add_insecure_port(address)
-
-    def add_mtls(self, address: str, credentials: grpc.ServerCredentials) -> int:
-        """Serve over mTLS on HOST:PORT; gives the port.
-
-        The credentials must require client certificates; ``grpc.dynamic_ssl_server_credentials`` lets them change.
-
-        Raises:
-            RuntimeError: it cannot be bound.
-        """
-        return self._server.add_secure_port(address, credentials)
-
-    async def start(self) -> None:
-        """Begin to answer."""
-        await self._server.start()
-
-    async def stop(self, grace: float = 1.0) -> None:
-        """End every stream, with a status that makes clients try elsewhere, and close within ``grace`` seconds."""
+    def end(self) -> None:
+        """End every stream with a status that makes clients try elsewhere."""
         for connection in list(self._connections.values()):
-            connection.end(grpc.StatusCode.UNAVAILABLE, "this control plane is stopping")
-        await self._server.stop(grace)
+            connection.end(Code.UNAVAILABLE, "this control plane is stopping")
 
     def status(self) -> tuple[ProxyStatus, ...]:
         """Every connected proxy, for debug pages and for those who wait for ACKs."""
@@ -150,66 +105,122 @@ class AdsServer:
         """What proxies refused of what they should have now, each resource once."""
         sessions = [connection.session for connection in self._connections.values()]
         own = (rejection for session in sessions for rejection in session.rejections())
-        kept = (r for r in self._shared.quarantine.rejections() if any(s.wants(r.resource) for s in sessions))
+        kept = (r for r in self._wiring.shared.quarantine.rejections() if any(s.wants(r.resource) for s in sessions))
         found = {(r.resource.type_url, r.resource.name, r.resource.version): r for r in (*own, *kept)}
         return tuple(found.values())
 
-    def _handler(self) -> grpc.GenericRpcHandler:
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._sotw),
-                "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._delta),
-            },
-        )
-
-    async def _sotw(self, _: object, context: Context) -> None:
-        await self._serve(context, decode_sotw, delta=False)
-
-    async def _delta(self, _: object, context: Context) -> None:
-        await self._serve(context, decode_delta, delta=True)
-
-    async def _serve(self, context: Context, decode: Decode, *, delta: bool) -> None:
+    def _open(self, verifier: TokenVerifier | None, stream: Stream, request: Request, *, delta: bool) -> Receiver:
         if not self._configuration.ready:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane has not read its configuration yet")
-        proxy, first = await self._admit(context, decode)
-        connection = Connection(context, proxy, self._settings, self._clock, self._sockets)
-        try:
-            connection.subscribe(self._configuration, self._shared, delta=delta)
-        except RefusedError as refusal:
-            _LOG.warning("refused a stream of %s: %s", context.peer(), refusal)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(refusal))
-        self._connections[id(connection)] = connection
-        connection.holds.callback(self._connections.pop, id(connection))
-        self._end_with_certificate(context, connection)
-        status = await connection.run(first, decode)
-        if status.code is not grpc.StatusCode.OK:  # grpc takes an abort with OK for a bug
-            await context.abort(status.code, status.details)
+            raise RpcError(Code.UNAVAILABLE, "the control plane has not read its configuration yet")
+        newcomer = _Newcomer(stream, partial(self._admit, stream, delta=delta), self._wiring.settings.first)
+        client = stream.client
+        if client.secure and client.certificate is None:
+            newcomer.identify(self._authenticator.by_token(client, request, verifier))
+        else:
+            try:
+                newcomer.known(self._authenticator.peer(client))
+            except auth.UnauthenticatedError as refusal:
+                raise _told(stream, refusal) from refusal
+        return newcomer
 
-    async def _admit(self, context: Context, decode: Decode) -> tuple[Proxy, Request]:
-        """The proxy of a new stream, and its first request; aborts what may not be served."""
+    def _admit(self, stream: Stream, peer: Peer, raw: bytes, *, delta: bool) -> None:
+        """Serve a client that has said its first request.
+
+        Raises:
+            RpcError: it may not be served.
+        """
+        decode: Decode = decode_delta if delta else decode_sotw
         try:
-            peer = self._authenticator.peer(context.peer(), context.auth_context())
-            async with asyncio.timeout(self._settings.first):
-                raw = await read(context)
-            if raw is None:
-                raise MalformedRequestError("the stream ended before its first request")
             decoded = decode(raw)
             if decoded.node is None:
                 raise MalformedRequestError("the first request has no node")
-            return auth.admit(peer, claims(decoded.node)), decoded.request
-        except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no first request")
+            proxy = auth.admit(peer, claims(decoded.node))
+            connection = Connection(stream, proxy, self._wiring, decode, delta=delta)
+            connection.subscribe(self._configuration)
+            stream.receiver = connection
+            self._connections[id(connection)] = connection
+            connection.holds.callback(self._connections.pop, id(connection))
+            if stream.request.timeout is not None:
+                end = partial(connection.end, Code.DEADLINE_EXCEEDED, "the client's time is over")
+                timer = asyncio.get_running_loop().call_later(stream.request.timeout, end)
+                connection.holds.callback(timer.cancel)
+            connection.take(decoded.request)
         except tuple(_REFUSALS) as refusal:
-            _LOG.warning("refused a stream of %s: %s", context.peer(), str(refusal)[:500])
-            await context.abort(_REFUSALS[type(refusal)], str(refusal)[:500])
+            raise _told(stream, refusal) from refusal
 
-    def _end_with_certificate(self, context: Context, connection: Connection) -> None:
-        """End the stream when its certificate does. Its connection ends by age, far within a certificate's life."""
-        over = auth.expires(context.auth_context())
-        if over is None:
+
+class _Newcomer:
+    """A stream whose client is not known yet, or has said nothing: what it says waits, in its first small window."""
+
+    def __init__(self, stream: Stream, admit: Callable[[Peer, bytes], None], patience: float) -> None:
+        self._stream = stream
+        self._admit = admit
+        self._peer: Peer | None = None
+        self._said: list[bytes] = []
+        self._ended = False
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
+
+    def identify(self, peer: Awaitable[Peer]) -> None:
+        """Find out who it is."""
+        self._task = asyncio.create_task(self._identify(peer))
+
+    def known(self, peer: Peer) -> None:
+        """It is this peer; what it has said by now is heard."""
+        self._peer = peer
+        self._stream.accept(MAX_REQUEST_BYTES)
+        said, self._said = self._said, []
+        for raw in said:
+            self._stream.receiver.message(raw)
+        if self._ended:
+            self._stream.receiver.done()
+
+    def message(self, raw: bytes) -> None:
+        if self._peer is None:
+            self._said.append(raw)
             return
-        left = (over - dt.datetime.now(dt.UTC)).total_seconds()
-        end = partial(connection.end, grpc.StatusCode.UNAUTHENTICATED, f"the client's certificate ended at {over}")
-        timer = asyncio.get_running_loop().call_later(max(0.0, left), end)
-        connection.holds.callback(timer.cancel)
+        self._timer.cancel()
+        self._admit(self._peer, raw)
+
+    def done(self) -> None:
+        self._ended = True
+        if self._peer is not None:
+            raise _told(self._stream, MalformedRequestError("the stream ended before its first request"))
+
+    def drained(self) -> None:
+        """Nothing is sent yet."""
+
+    def lost(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _identify(self, peer: Awaitable[Peer]) -> None:
+        try:
+            self.known(await peer)
+        except auth.UnauthenticatedError as refusal:
+            self._refuse(_told(self._stream, refusal))
+        except RpcError as refusal:
+            self._refuse(refusal)
+        except Exception:  # noqa: BLE001 (whatever keeps us from judging a token ends this stream, and only it)
+            _LOG.exception("the token of %s could not be judged", self._stream.client.address)
+            self._refuse(RpcError(Code.UNAVAILABLE, "the token could not be judged"))
+
+    def _refuse(self, refusal: RpcError) -> None:
+        self._timer.cancel()
+        receiver = self._stream.receiver
+        self._stream.finish(refusal.code, refusal.details)
+        if receiver is not self:  # what was said first let it in, what came after did not
+            receiver.lost()
+
+    def _too_late(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._stream.finish(Code.DEADLINE_EXCEEDED, "no first request")
+
+
+def _told(stream: Stream, refusal: Exception) -> RpcError:
+    """What a client is told whose stream is refused; the operator sees it, too."""
+    reason = str(refusal)[:500]
+    _LOG.warning("refused a stream of %s: %s", stream.client.address, reason)
+    return RpcError(_REFUSALS[type(refusal)], reason)

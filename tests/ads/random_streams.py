@@ -21,13 +21,14 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from istiod.ads.server import AdsServer
+from istiod.ads.server import AdsService
 from istiod.ads.session import Shared
 from istiod.ads.stream import Timing
 from istiod.config import resource
 from istiod.config.resource import Resource, ResourceSet
 from tests.ads import made, real_envoy
 from tests.ads.real_envoy import RunningEnvoy, until
+from tests.ads.serving import Running
 from wire import names
 
 TIMING = Timing(linger=2.5, patience=0.5, gate=2.0, hold=2.0, forgo=3.0)
@@ -122,9 +123,9 @@ class Sequence:
 
     async def start_server(self, target: list[Resource]) -> None:
         self.configuration = made.Fixed(made.targets(*self.same(target)))
-        self.server = AdsServer(self.configuration, time.monotonic, shared=Shared(timing=TIMING))
-        self.link.target = self.server.add_plaintext("127.0.0.1:0")
-        await self.server.start()
+        self.server = AdsService(self.configuration, time.monotonic, shared=Shared(timing=TIMING))
+        self.running = Running(self.server)
+        self.link.target = self.running.port
 
     def same(self, resources: list[Resource]) -> list[Resource]:
         """Equal resources as the same objects, as the compiler gives them."""
@@ -150,7 +151,7 @@ class Sequence:
         await self._calm()
         streams = set(self.server._connections)
         if event == "replace":
-            before, streams = self.server, set()
+            before, streams = self.running, set()
             now = [r for t in self.configuration.target.layers for r in self.configuration.target.of(t)]
             other = self.delta and chance.random() < 0.5
             await self.start_server(self._draw(chance) if other else now)
@@ -302,4 +303,4 @@ async def play(seed: int, folder: Path, *, delta: bool) -> None:
             async with real_envoy.envoy(folder, port, delta=delta) as envoy:
                 await sequence.run(envoy)
         finally:
-            await sequence.server.stop(0.1)
+            await sequence.running.stop(0.1)

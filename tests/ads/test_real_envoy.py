@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from istiod.ads.server import AdsServer
+from istiod.ads.server import AdsService
 from istiod.ads.session import Shared
 from istiod.ads.stream import Timing
 from istiod.config.resource import Resource
 from tests.ads import made, real_envoy
 from tests.ads.real_envoy import RunningEnvoy, until
+from tests.ads.serving import running
 from wire import names
 
 pytestmark = pytest.mark.envoy
@@ -24,7 +25,7 @@ class World:
     """A control plane, an Envoy, two apps, and the listener's port."""
 
     configuration: made.Fixed
-    server: AdsServer
+    server: AdsService
     envoy: RunningEnvoy
     one: int
     two: int
@@ -48,20 +49,18 @@ class World:
 @pytest_asyncio.fixture(params=["delta", "sotw"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     configuration = made.Fixed()
-    server = AdsServer(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0)))
-    port = server.add_plaintext("127.0.0.1:0")
+    service = AdsService(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0)))
     listener_port = real_envoy.free_ports(1)[0]
-    await server.start()
     async with (
+        running(service) as served,
         real_envoy.app("one") as one,
         real_envoy.app("two") as two,
-        real_envoy.envoy(tmp_path, port, delta=request.param == "delta") as envoy,
+        real_envoy.envoy(tmp_path, served.port, delta=request.param == "delta") as envoy,
     ):
-        made_world = World(configuration, server, envoy, one, two, listener_port)
+        made_world = World(configuration, service, envoy, one, two, listener_port)
         configuration.set(*made_world.base())
         await until(lambda: envoy.answers(listener_port, "one"), "the first configuration")
         yield made_world
-    await server.stop(0.1)
 
 
 async def test_the_first_configuration_is_acked_whole(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC shell: who is let in, what the wire carries, how streams end."""
+"""The service on the wire: who is let in, what the bytes are, how streams end. Clients are grpcio's."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
+from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings
-from istiod.ads.server import AdsServer
+from istiod.ads.server import AdsService
 from istiod.config.proxy import Proxy
+from istiod.grpcserver import tls
+from istiod.grpcserver.deadlines import Limits
 from tests.ads import made
 from tests.ads.real_envoy import until
-from wire import names
+from tests.ads.serving import Running
+from wire import names, spiffe
 
 NODE = "sidecar~10.0.0.1~app.demo~demo.svc.cluster.local"
 DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -46,31 +50,34 @@ async def refusal(call: Call) -> tuple[grpc.StatusCode, str]:
 
 @dataclass
 class Served:
-    server: AdsServer
+    server: AdsService
+    running: Running
     configuration: made.Fixed
-    port: int
     acks: list[tuple[str, str]]
+
+    @property
+    def port(self) -> int:
+        return self.running.port
+
+    def channel(self, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+        address = f"localhost:{self.port}"
+        return grpc.aio.secure_channel(address, credentials) if credentials else grpc.aio.insecure_channel(address)
 
     @contextlib.asynccontextmanager
     async def stream(self, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[Call]:
-        address = f"localhost:{self.port}"
-        channel = grpc.aio.secure_channel(address, credentials) if credentials else grpc.aio.insecure_channel(address)
-        async with channel:
+        async with self.channel(credentials) as channel:
             yield ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
 
 
 @pytest_asyncio.fixture
 async def served() -> AsyncIterator[Served]:
     acks: list[tuple[str, str]] = []
-    settings = Settings(
-        write=0.5, first=0.5, on_ack=lambda proxy, type_url, _: acks.append((proxy.node.name, type_url))
-    )
+    settings = Settings(first=0.5, on_ack=lambda proxy, type_url, _: acks.append((proxy.node.name, type_url)))
     configuration = made.Fixed(made.targets(made.cluster("c1"), made.endpoints("c1", 9001)))
-    server = AdsServer(configuration, time.monotonic, settings=settings)
-    port = server.add_plaintext("127.0.0.1:0")
-    await server.start()
-    yield Served(server, configuration, port, acks)
-    await server.stop(0.1)
+    service = AdsService(configuration, time.monotonic, settings=settings)
+    running = Running(service, limits=Limits(write=0.5))
+    yield Served(service, running, configuration, acks)
+    await running.stop()
 
 
 async def test_nobody_is_served_before_the_configuration_was_read(served: Served) -> None:
@@ -190,7 +197,7 @@ async def test_a_server_that_stops_says_so(served: Served) -> None:
     async with served.stream() as call:
         await call.write(request())
         await call.read()
-        await served.server.stop(0.5)
+        await served.running.stop(0.5)
         assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
 
 
@@ -213,11 +220,9 @@ async def test_state_of_the_world_is_served_beside_delta(served: Served) -> None
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "10.1.2.3:15010", "example.com:1", ":15010"])
-async def test_plaintext_is_for_loopback_only(address: str) -> None:
-    server = AdsServer(made.Fixed(), time.monotonic)
+def test_plaintext_is_for_loopback_only(address: str) -> None:
     with pytest.raises(ValueError, match="loopback only"):
-        server.add_plaintext(address)
-    await server.stop()
+        auth.require_loopback(address)
 
 
 # mTLS
@@ -270,6 +275,10 @@ def pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 @pytest.fixture(scope="module")
 def authority() -> Authority:
+    return another_authority()
+
+
+def another_authority() -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test root")])
     builder = _certificate(key, subject, subject, dt.timedelta(hours=2))
@@ -280,16 +289,22 @@ def authority() -> Authority:
 @pytest_asyncio.fixture
 async def secure(authority: Authority) -> AsyncIterator[Served]:
     key, chain = authority.issue(dns="localhost")
-    configuration = grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=authority.roots)
-    credentials = grpc.dynamic_ssl_server_credentials(
-        configuration, lambda: configuration, require_client_authentication=True
-    )
+    context = tls.context(key, chain, authority.roots)
     fixed = made.Fixed(made.targets(made.cluster("c1")))
-    server = AdsServer(fixed, time.monotonic, authenticator=Authenticator(frozenset(("cluster.local",))))
-    port = server.add_mtls("127.0.0.1:0", credentials)
-    await server.start()
-    yield Served(server, fixed, port, [])
-    await server.stop(0.1)
+    service = AdsService(fixed, time.monotonic, authenticator=Authenticator(frozenset(("cluster.local",))))
+    running = Running(service, context=lambda: context, verifier=Verifier())
+    yield Served(service, running, fixed, [])
+    await running.stop()
+
+
+class Verifier:
+    """Knows two tokens, and one that it can't judge."""
+
+    async def verify(self, token: str) -> spiffe.Identity | None:
+        if token == "broken":
+            raise ConnectionError("the API server is away")
+        known = {"good": "cluster.local", "foreign": "elsewhere"}
+        return spiffe.Identity(known[token], "demo", "app") if token in known else None
 
 
 async def admitted(served: Served, credentials: grpc.ChannelCredentials, **metadata: str) -> Proxy:
@@ -327,9 +342,64 @@ async def test_an_identity_of_another_mesh_is_none(secure: Served, authority: Au
         assert (await refusal(call))[0] is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_without_a_certificate_there_is_no_connection(secure: Served, authority: Authority) -> None:
-    async with secure.stream(grpc.ssl_channel_credentials(authority.roots)) as call:
+async def test_a_certificate_of_another_root_is_no_connection(secure: Served, authority: Authority) -> None:
+    stranger = another_authority()
+    key, chain = stranger.issue(uri="spiffe://cluster.local/ns/demo/sa/app")
+    async with secure.stream(grpc.ssl_channel_credentials(authority.roots, key, chain)) as call:
         assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "details"),
+    [
+        (None, grpc.StatusCode.UNAUTHENTICATED, "neither a client certificate nor a bearer token"),
+        ("Basic good", grpc.StatusCode.UNAUTHENTICATED, "neither a client certificate nor a bearer token"),
+        ("Bearer forged", grpc.StatusCode.UNAUTHENTICATED, "proves no identity"),
+        ("Bearer foreign", grpc.StatusCode.UNAUTHENTICATED, "of another trust domain"),
+        ("Bearer broken", grpc.StatusCode.UNAVAILABLE, "could not be judged"),
+    ],
+)
+async def test_without_a_certificate_a_token_must_prove_who_it_is(
+    secure: Served, authority: Authority, token: str | None, code: grpc.StatusCode, details: str
+) -> None:
+    async with secure.channel(grpc.ssl_channel_credentials(authority.roots)) as channel:
+        metadata = (("authorization", token),) if token else ()
+        call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources(metadata=metadata)
+        found, said = await refusal(call)
+        assert found is code
+        assert details in said
+
+
+async def test_a_client_with_a_token_is_served_what_it_said_meanwhile(secure: Served, authority: Authority) -> None:
+    async with secure.channel(grpc.ssl_channel_credentials(authority.roots)) as channel:
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        call = stub.DeltaAggregatedResources(metadata=(("authorization", "Bearer good"),))
+        await call.write(request())
+        assert (await call.read()).type_url == names.CLUSTER
+        assert str(secure.configuration.proxies[-1].peer.identity) == "spiffe://cluster.local/ns/demo/sa/app"
+        claims_more = stub.DeltaAggregatedResources(metadata=(("authorization", "Bearer good"),))
+        await claims_more.write(request(SERVICE_ACCOUNT="other"))
+        assert (await refusal(claims_more))[0] is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_call_ends_when_its_client_said(served: Served) -> None:
+    async with served.channel() as channel:
+        call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources(timeout=0.5)
+        await call.write(request())
+        await call.read()
+        assert (await refusal(call))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(lambda: served.configuration.closed == 1, "its place is given back")
+
+
+async def test_a_flood_of_requests_ends_its_stream(served: Served) -> None:
+    async with served.channel() as channel:
+        call = channel.stream_stream(DELTA_METHOD)()
+        await call.write(request().SerializeToString())
+        old = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER, response_nonce="old").SerializeToString()
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it is over in the middle of it
+            for _ in range(10_000):
+                await call.write(old)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_a_stream_ends_with_its_certificate(secure: Served, authority: Authority) -> None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
-from istiod.ads import transport
-from istiod.ads.connection import Settings
-from istiod.ads.server import AdsServer
+from istiod.ads.server import AdsService
 from istiod.config.resource import Resource
+from istiod.grpcserver.deadlines import Limits
 from tests.ads import made, stingy
 from tests.ads.real_envoy import until
+from tests.ads.serving import running
 from tests.ads.test_server import Call, request
 from wire import names
 
@@ -33,14 +31,9 @@ def clusters(count: int, timeout: float = 1.0) -> list[Resource]:
 
 
 @contextlib.asynccontextmanager
-async def serving(configuration: made.Fixed, write: float) -> AsyncIterator[tuple[AdsServer, int]]:
-    server = AdsServer(configuration, time.monotonic, settings=Settings(write=write))
-    port = server.add_plaintext("127.0.0.1:0")
-    await server.start()
-    try:
-        yield server, port
-    finally:
-        await server.stop(0.1)
+async def serving(configuration: made.Fixed, write: float) -> AsyncIterator[tuple[AdsService, int]]:
+    async with running(AdsService(configuration, time.monotonic), Limits(write=write)) as found:
+        yield found.service, found.port
 
 
 async def ack_all(call: Call, got: list[str]) -> None:
@@ -132,41 +125,3 @@ async def test_a_client_that_never_answers_gets_one_response_of_a_type_but_for_c
         await until(lambda: len(silent.messages()) == 3, "clusters once more after two seconds")
         assert [m.type_url for m in silent.messages()] == [names.CLUSTER, names.ENDPOINT, names.CLUSTER]
         assert not server.converged()
-
-
-def test_a_connection_is_found_by_its_peer() -> None:
-    sockets = transport.Sockets()
-    with (
-        socket.create_server(("::1", 0), family=socket.AF_INET6) as server,
-        socket.create_connection(server.getsockname()[:2]) as client,
-        server.accept()[0],
-    ):
-        peer = f"ipv6:%5B::1%5D:{client.getsockname()[1]}"
-        assert sockets.acked(peer) == 0
-        assert not sockets.cut("ipv4:127.0.0.1:1"), "nobody is connected from there"
-        assert sockets.acked("unix:/run/x") is None
-        assert not sockets.cut("unix:/run/x")
-        assert sockets.cut(peer)
-        assert client.recv(1) == b""
-
-
-def test_a_number_that_stands_for_another_file_by_now_is_not_taken(tmp_path: Path) -> None:
-    sockets = transport.Sockets()
-    with (tmp_path / "file").open("w") as file:
-        sockets._known[("10.0.0.1", 7)] = file.fileno()
-        assert sockets.acked("ipv4:10.0.0.1:7") is None
-        assert not sockets.cut("ipv4:10.0.0.1:7")
-
-
-@pytest.mark.parametrize(
-    ("peer", "found"),
-    [
-        ("ipv4:10.1.2.3:40000", ("10.1.2.3", 40000)),
-        ("ipv6:%5B2001:db8::1%5D:40000", ("2001:db8::1", 40000)),
-        ("ipv6:[::ffff:10.1.2.3]:40000", ("10.1.2.3", 40000)),
-        ("unix:", None),
-        ("", None),
-    ],
-)
-def test_peers_are_read_as_grpc_writes_them(peer: str, found: transport.Endpoint | None) -> None:
-    assert transport.endpoint(peer) == found

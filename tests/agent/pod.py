@@ -25,6 +25,7 @@ from google.protobuf import json_format
 
 from agent import httpwire
 from istiod.ca import authority, server, serving, tokens
+from istiod.grpcserver.server import Server
 from wire import names
 
 assert router_pb2
@@ -121,6 +122,12 @@ def inbound(port: int) -> dict[str, Any]:
     }
 
 
+def credentials(material: authority.Material) -> grpc.ServerCredentials:
+    """Of a server that asks for a client's certificate."""
+    chain = material.certificate + material.chain
+    return grpc.ssl_server_credentials([(material.key, chain)], material.roots, require_client_auth=True)
+
+
 @contextlib.asynccontextmanager
 async def istiod() -> AsyncIterator[Istiod]:
     found = Istiod(
@@ -129,7 +136,8 @@ async def istiod() -> AsyncIterator[Istiod]:
     certificate = serving.ServingCertificate(found.ca, now)
     verifier = tokens.LocalTokenVerifier(found.key.public_key(), "cluster.local", now)
     service = server.CertificateService(found.ca, verifier, now)
-    certificates = await server.start("127.0.0.1:0", service, certificate.credentials(client_certificates=False))
+    certificates = Server(service.methods())
+    found.ca_port = certificates.listen("127.0.0.1:0", certificate.context)
     xds = grpc.aio.server()
     method = grpc.stream_stream_rpc_method_handler(
         found.stream,
@@ -143,8 +151,7 @@ async def istiod() -> AsyncIterator[Istiod]:
             ),
         )
     )
-    found.ca_port = certificates.port
-    found.xds_port = xds.add_secure_port("127.0.0.1:0", certificate.credentials(client_certificates=True))
+    found.xds_port = xds.add_secure_port("127.0.0.1:0", credentials(certificate.material))
     found.listener_port = free_port()
     await xds.start()
     try:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from istiod.ca import authority, server, serving, tokens
+from istiod.grpcserver.server import Server
 from protos import ca_pb2
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -31,8 +32,9 @@ def ca() -> authority.Authority:
 @contextlib.asynccontextmanager
 async def stub(ca: authority.Authority, certificate: serving.ServingCertificate) -> AsyncIterator[object]:
     service = server.CertificateService(ca, tokens.LocalTokenVerifier(KEY.public_key(), "cluster.local", now), now)
-    running = await server.start("127.0.0.1:0", service, certificate.credentials(client_certificates=False))
-    channel = grpc.aio.secure_channel(f"127.0.0.1:{running.port}", grpc.ssl_channel_credentials(ca.roots.encode()))
+    running = Server(service.methods())
+    port = running.listen("127.0.0.1:0", certificate.context)
+    channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(ca.roots.encode()))
     try:
         yield channel.unary_unary(
             f"/{server.SERVICE}/{server.METHOD}",

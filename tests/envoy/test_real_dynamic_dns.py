@@ -16,10 +16,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from istiod.ads.server import AdsServer
+from istiod.ads.server import AdsService
 from istiod.envoy.compiler import Compiler
 from tests.ads import made as ads_made
-from tests.ads import real_envoy
+from tests.ads import real_envoy, serving
 from tests.ads.real_envoy import RunningEnvoy, until
 from tests.envoy import made
 from tests.envoy.test_running_envoy import certificate
@@ -41,7 +41,7 @@ class World:
 
     mesh: fleet.Mesh
     configuration: ads_made.Fixed
-    server: AdsServer
+    server: AdsService
     envoy: RunningEnvoy
     compiler: Compiler
     kind: str
@@ -59,14 +59,9 @@ class World:
 @contextlib.asynccontextmanager
 async def running(folder: Path, kind: str = "sidecar") -> AsyncIterator[World]:
     configuration = ads_made.Fixed()
-    server = AdsServer(configuration, time.monotonic)
-    port = server.add_plaintext("127.0.0.1:0")
-    await server.start()
-    try:
-        async with real_envoy.envoy(folder, port, delta=True) as envoy:
-            yield World(fleet.Mesh(), configuration, server, envoy, Compiler(), kind)
-    finally:
-        await server.stop(0.1)
+    service = AdsService(configuration, time.monotonic)
+    async with serving.running(service) as served, real_envoy.envoy(folder, served.port, delta=True) as envoy:
+        yield World(fleet.Mesh(), configuration, service, envoy, Compiler(), kind)
 
 
 async def ask(port: int, authority: str) -> str:

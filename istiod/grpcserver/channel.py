@@ -1,0 +1,136 @@
+"""A connected socket that never blocks, plain or under TLS.
+
+TLS runs straight on the socket: without asyncio's own layer of buffers and without memory BIOs, both of which cost more
+than the encryption of a small message (docs/decisions/0011-own-transport.md).
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import Final
+
+_BYTES_ACKED: Final = 120
+"""Offset of tcpi_bytes_acked (64 bits) in Linux's struct tcp_info (linux/tcp.h)."""
+_TCP_INFO_SIZE: Final = 128
+
+
+class ChannelError(Exception):
+    """The connection is gone, or TLS failed; the message says why."""
+
+
+class Channel:
+    """A plain connection. Every method answers at once."""
+
+    secure = False
+
+    def __init__(self, plain: socket.socket) -> None:
+        """Take a connected socket over."""
+        self._socket = plain
+        plain.settimeout(0)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._socket.fileno()
+
+    def shake(self) -> bool:
+        """Go on with the handshake; whether it is over.
+
+        Raises:
+            ChannelError: it failed.
+        """
+        return True
+
+    def certificate(self) -> bytes | None:
+        """What the client proved to hold, as DER; None for none. After the handshake."""
+        return None
+
+    def read(self, most: int) -> bytes | None:
+        """What has come; b"" at the end, None for nothing yet.
+
+        Raises:
+            ChannelError: the connection is gone.
+        """
+        try:
+            return self._socket.recv(most)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:  # ssl.SSLError among them
+            raise ChannelError(str(error)) from error
+
+    def write(self, data: bytes) -> int:
+        """How many bytes were taken; after 0 the same bytes have to be offered again.
+
+        Raises:
+            ChannelError: the connection is gone.
+        """
+        try:
+            return self._socket.send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError as error:
+            raise ChannelError(str(error)) from error
+
+    def buffered(self) -> bool:
+        """Whether there is something to read of which the socket says nothing."""
+        return False
+
+    def acked(self) -> int:
+        """How many bytes the client's machine has acknowledged."""
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        except OSError:  # gone: the next read tells
+            return 0
+        return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0])
+
+    def shut(self) -> None:
+        """Say that nothing more will come."""
+        try:
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+
+class SecureChannel(Channel):
+    """A connection under TLS."""
+
+    secure = True
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
+        """Take a connected socket over; the handshake is yet to come."""
+        super().__init__(plain)
+        self._tls = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        self._socket = self._tls
+
+    def shake(self) -> bool:
+        """See Channel."""
+        try:
+            self._tls.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            raise ChannelError(str(error)) from error
+        return True
+
+    def certificate(self) -> bytes | None:
+        """See Channel."""
+        return self._tls.getpeercert(binary_form=True)
+
+    def read(self, most: int) -> bytes | None:
+        """See Channel. As there, without a layer of Python's ssl."""
+        try:
+            return self._tls.read(most)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:
+            raise ChannelError(str(error)) from error
+
+    def buffered(self) -> bool:
+        """See Channel."""
+        return self._tls.pending() > 0

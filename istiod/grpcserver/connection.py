@@ -1,0 +1,201 @@
+"""One connection's socket between the event loop and the protocol core."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from cryptography import x509
+
+from istiod.grpcserver.channel import Channel, ChannelError
+from istiod.grpcserver.deadlines import NOTHING, Deadlines, Do, Facts, Limits, Verdict
+from istiod.grpcserver.frames import ErrorCode
+from istiod.grpcserver.http2 import Http2Connection, Open
+from istiod.grpcserver.stream import Client
+
+CHUNK: Final = 64 * 1024
+"""Bytes that are read or written at once."""
+TURNS: Final = 8
+"""Chunks for one client before others have their turn."""
+LINGER: Final = 1.0
+"""Seconds for which a client that is told to leave may still speak: closed at once, it might not read why."""
+_LOG = logging.getLogger(__name__)
+
+
+class Connection:
+    """From the accepted socket to its end, all in the event loop's thread. ``gone`` is called once, at its end."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        address: tuple[str, int],
+        opener: Open,
+        limits: Limits,
+        gone: Callable[[Connection], None],
+    ) -> None:
+        self.host, port = address
+        self.address = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        self._channel = channel
+        self._gone = gone
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        client = Client(address=self.address, secure=channel.secure)
+        self.http = Http2Connection(client, opener, self._flush, now)
+        oldest = now + limits.age * (1 - random.random() * limits.jitter)  # noqa: S311 (spreads reconnects)
+        self._deadlines = Deadlines(limits=limits, born=now, oldest=oldest)
+        self._shaken = not channel.secure
+        self._heard = now
+        self._unsent = b""
+        self._watching = self._busy = self._closed = False
+        self._leaving: float | None = None
+        self._number = channel.fileno()
+        self._loop.add_reader(self._number, self._readable)
+        if self._shaken:
+            self._flush()
+
+    def tick(self, now: float) -> None:
+        """Do what is due; called about once a second."""
+        if self._leaving is not None:
+            if now >= self._leaving + LINGER:
+                self._end("")
+            return
+        waiting = [stream for stream in self.http.streams.values() if stream.parts]
+        facts = Facts(
+            heard=self._heard,
+            calls=len(self.http.streams),
+            shaken=self.http.settled,
+            midway=self.http.midway,
+            known=self.http.client.certificate is not None,
+            acked=self._channel.acked() if waiting else 0,
+            waiting=waiting,
+        )
+        verdict = self._deadlines.due(now, facts)
+        if verdict is not NOTHING:
+            self._do(verdict)
+
+    def drain(self) -> None:
+        """Tell the client to make its next calls elsewhere."""
+        self.http.drain()
+        self._flush()
+
+    def close(self, verdict: Verdict) -> None:
+        """End its calls and the connection; the client is told why."""
+        self.http.close(verdict.code, verdict.reason)
+        self._flush()
+
+    def cut(self, reason: str) -> None:
+        """End it without a word."""
+        self._end(reason)
+
+    def _do(self, verdict: Verdict) -> None:
+        if verdict.do is Do.CUT:
+            self.cut(verdict.reason)
+        elif verdict.do is Do.CLOSE:
+            self.close(verdict)
+        elif verdict.do is Do.DRAIN:
+            self.drain()
+        else:
+            self.http.ping()
+            self._flush()
+
+    def _readable(self) -> None:
+        try:
+            if not self._shaken and not self._shake():
+                return
+            for _ in range(TURNS):
+                data = self._channel.read(CHUNK)
+                if data is None:
+                    break
+                if not data:
+                    self._end("")
+                    return
+                self._take(data)
+                if len(data) < CHUNK and not self._channel.buffered():
+                    break
+        except ChannelError as error:
+            self._end(str(error))
+            return
+        self._flush()
+
+    def _take(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        self._busy = True  # what is said in answer goes together, below
+        try:
+            self.http.receive(data, self._heard)
+        except Exception:  # noqa: BLE001 (a bug in a service ends this connection, and only it; it is logged whole)
+            _LOG.exception("a call of %s failed", self.address)
+            self.http.fail(ErrorCode.INTERNAL_ERROR, "a fault of the server")
+        finally:
+            self._busy = False
+
+    def _shake(self) -> bool:
+        self._shaken = self._channel.shake()
+        if self._shaken and (certificate := self._channel.certificate()) is not None:
+            self.http.client = Client(address=self.address, secure=True, certificate=certificate)
+            self._deadlines.over = self._loop.time() + _left(certificate)
+        return self._shaken
+
+    def _flush(self) -> None:
+        """Write what there is, as far as the socket takes it. Does nothing while it is at work already."""
+        if self._busy or self._closed or not self._shaken:
+            return
+        self._busy = True
+        try:
+            more = self._write()
+        except ChannelError as error:
+            self._end(str(error))
+            return
+        finally:
+            self._busy = False
+        self._watch(more)
+        if self.http.closed and not more and self._leaving is None:
+            self._leaving = self._loop.time()
+            if self.http.failure:
+                _LOG.info("connection of %s ends: %s", self.address, self.http.failure)
+            self._channel.shut()
+
+    def _write(self) -> bool:
+        """Whether there is more to write than the socket takes, or than is this client's turn."""
+        for _ in range(TURNS):
+            data = self._unsent or self.http.take(CHUNK)
+            if not data:
+                self.http.outbox.full = False
+                return False
+            count = self._channel.write(data)
+            self._unsent = data[count:] if count < len(data) else b""
+            if self._unsent:
+                self.http.outbox.full = True
+                return True
+        return True
+
+    def _watch(self, more: bool) -> None:  # noqa: FBT001 (the loop's state as it should be)
+        if more and not self._watching:
+            self._loop.add_writer(self._number, self._flush)
+        elif self._watching and not more:
+            self._loop.remove_writer(self._number)
+        self._watching = more
+
+    def _end(self, reason: str) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if reason:
+            _LOG.info("connection of %s is cut: %s", self.address, reason)
+        self._loop.remove_reader(self._number)
+        self._loop.remove_writer(self._number)
+        self._channel.close()
+        self.http.lose()
+        self._gone(self)
+
+
+def _left(certificate: bytes) -> float:
+    """Seconds until a certificate ends."""
+    try:
+        over = x509.load_der_x509_certificate(certificate).not_valid_after_utc
+    except ValueError as error:
+        raise ChannelError(f"the client's certificate can't be read: {error}") from error
+    return (over - dt.datetime.now(dt.UTC)).total_seconds()

@@ -1,0 +1,362 @@
+"""The server's side of one HTTP/2 connection that carries gRPC, without I/O (RFC 9113; style as the h2 library's).
+
+Bytes and the time in; calls told to their receivers, bytes out. Faces the network before it is known who is there: each
+thing that a client may make it keep or do has a limit, and one that is exceeded ends the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from istiod.grpcserver import frames, inbound
+from istiod.grpcserver.budget import Budget
+from istiod.grpcserver.frames import DEFAULT_WINDOW, MAX_FRAME, MAX_STREAM_ID, ErrorCode, ProtocolError
+from istiod.grpcserver.headers import Heads
+from istiod.grpcserver.outbox import Outbox
+from istiod.grpcserver.request import Header, MalformedHeadersError, Request, read
+from istiod.grpcserver.status import Code, RpcError
+from istiod.grpcserver.stream import DEAF, Client, Receiver, Stream
+
+MAX_STREAMS: Final = 32
+CONNECTION_WINDOW: Final = 256 * 1024
+"""What unknown clients may have sent that no service has taken; known ones get it back at once."""
+STREAM_WINDOW: Final = 256 * 1024
+"""What a known client may have under way."""
+EARNED: Final = 4
+"""Frames that a client may answer a frame of ours with: windows, a ping that measures the bandwidth."""
+
+Open = Callable[[Stream, Request], Receiver]
+"""Starts a call. Raises RpcError where there is nothing to call."""
+
+
+class Http2Connection:
+    """One connection, from the client's preface to GOAWAY. Times are monotonic seconds.
+
+    ``wake`` is called when there is something to ``take`` that no ``receive`` or ``take`` under way will give.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_buffer",
+        "_credit",
+        "_heads",
+        "_last",
+        "_now",
+        "_open",
+        "_opening",
+        "_resets",
+        "_room",
+        "_wake",
+        "client",
+        "closed",
+        "draining",
+        "failure",
+        "initial",
+        "outbox",
+        "pongs",
+        "served",
+        "settled",
+        "started",
+        "streams",
+    )
+
+    def __init__(self, client: Client, opener: Open, wake: Callable[[], None], now: float) -> None:
+        self.client = client
+        self.outbox = Outbox(self._ended)
+        self.streams: dict[int, Stream] = {}
+        self.initial = DEFAULT_WINDOW
+        self.closed = self.draining = self.started = self.settled = False
+        self.failure = ""
+        self.pongs = self.served = 0
+        self._open = opener
+        self._wake = wake
+        self._now = now
+        self._buffer = b""
+        self._heads = Heads()
+        self._last = 0
+        self._room = CONNECTION_WINDOW
+        self._credit = 0
+        self._budget = Budget(1_000, 100, now)
+        self._opening = Budget(200, 20, now)
+        self._resets = Budget(100, 5, now)
+        limits = {
+            frames.SETTINGS_MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            frames.SETTINGS_MAX_HEADER_LIST_SIZE: inbound.MAX_HEADER_LIST,
+        }
+        self.outbox.control(frames.settings(limits) + frames.window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
+
+    # What the shell drives
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes in. Whatever is wrong with them ends the connection: see ``closed``."""
+        if self.closed:
+            return
+        self._now = now
+        if self.outbox.earned:
+            self._budget.earn(self.outbox.earned * EARNED)
+            self.outbox.earned = 0
+        try:
+            self._buffer = self._parse(self._buffer + data if self._buffer else data)
+        except ProtocolError as error:
+            self.fail(error.code, str(error))
+
+    def take(self, limit: int) -> bytes:
+        """Up to about ``limit`` bytes to send; b"" for nothing."""
+        taken = self.outbox.take(limit)
+        if self.outbox.drained:
+            drained, self.outbox.drained = self.outbox.drained, []
+            for stream in drained:
+                stream.receiver.drained()
+        return taken
+
+    def ping(self) -> None:
+        """Ask whether the client is there: ``pongs`` counts its answers."""
+        self.outbox.control(frames.frame(frames.PING, 0, 0, b"istiod\0\0"))
+
+    def drain(self) -> None:
+        """Tell the client to make its next calls elsewhere; those that run, and those under way, are served."""
+        if not self.draining and not self.closed:
+            self.draining = True
+            self.outbox.control(frames.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR))
+
+    def close(self, code: Code, details: str) -> None:
+        """End the connection, and its calls with this status; where a message has left in part it can't be said."""
+        for stream in [s for s in self.streams.values() if not s.parts]:
+            self._refuse(stream, RpcError(code, details))
+        self._leave(ErrorCode.NO_ERROR, "")
+
+    def fail(self, code: ErrorCode, reason: str) -> None:
+        """End the connection for the client's fault, or for its silence."""
+        self.failure = reason
+        self._leave(code, reason)
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        self.closed = True
+        for stream in list(self.streams.values()):
+            self._drop(stream)
+
+    @property
+    def midway(self) -> bool:
+        """Whether a header block has begun and not ended."""
+        return self._heads.open
+
+    # What streams ask: see stream.Peer
+
+    def send(self, stream: Stream, message: bytes) -> None:
+        """Send a message of a call that is not over."""
+        if self.streams.get(stream.id) is stream and stream.ending is None:
+            self.outbox.message(stream, message)
+            self._wake()
+
+    def finish(self, stream: Stream, code: Code, details: str) -> None:
+        """End a call that is not over."""
+        if self.streams.get(stream.id) is not stream or stream.ending is not None:
+            return
+        if stream.started or stream.parts:
+            ending = frames.trailers(stream.id, code, details)
+        else:
+            ending = frames.trailers_only(stream.id, code, details, no_table=self.outbox.no_table)
+            self.outbox.no_table = False
+        if not stream.half_closed:
+            ending += frames.reset(stream.id, ErrorCode.NO_ERROR)
+        self.outbox.end(stream, ending)
+        self._wake()
+
+    def accept(self, stream: Stream) -> None:
+        """Give a known client more room."""
+        held, stream.held = stream.held, 0
+        self._give_back(held)
+        self.outbox.control(frames.window_update(stream.id, STREAM_WINDOW - stream.room))
+        stream.room = STREAM_WINDOW
+        self._wake()
+
+    # What comes in
+
+    def _parse(self, data: bytes) -> bytes:
+        """Every whole frame of the data; gives what is left over."""
+        at = 0
+        if not self.started:
+            if not frames.PREFACE.startswith(data[: len(frames.PREFACE)]):
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
+            if len(data) < len(frames.PREFACE):
+                return data
+            self.started = True
+            at = len(frames.PREFACE)
+        end = len(data)
+        while end - at >= frames.HEAD and not self.closed:
+            length = int.from_bytes(data[at : at + 3], "big")
+            if length > MAX_FRAME:
+                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+            body = at + frames.HEAD
+            if body + length > end:
+                break
+            number = int.from_bytes(data[at + 5 : body], "big") & MAX_STREAM_ID
+            self._frame(data[at + 3], data[at + 4], number, data[body : body + length])
+            at = body + length
+        return data[at:]
+
+    def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if not self.settled and kind != frames.SETTINGS:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is no SETTINGS")
+        if self._heads.open and (kind != frames.CONTINUATION or number != self._heads.stream):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block is not finished")
+        if kind == frames.DATA:
+            self._data(flags, number, payload)
+        elif kind in {frames.HEADERS, frames.CONTINUATION}:
+            headers = self._heads.frame(kind, flags, number, payload)
+            if headers is not None:
+                self._headers(number, headers, ended=self._heads.ends_stream)
+        elif kind == frames.RST_STREAM:
+            self._reset(number, payload)
+        elif kind == frames.PUSH_PROMISE:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "clients push nothing")
+        else:
+            inbound.control(self, kind, flags, number, payload)
+
+    def _data(self, flags: int, number: int, payload: bytes) -> None:
+        stream = self.streams.get(number)
+        size = len(payload)
+        self._room -= size
+        if self._room < 0:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more than the connection's window")
+        if flags & frames.PADDED:
+            payload = inbound.unpadded(payload)
+        if not payload and not flags & frames.END_STREAM:
+            self.spend("frames without data")
+        if stream is None or stream.half_closed:
+            self.stale(number)
+            self._give_back(size)
+            return
+        stream.room -= size
+        if stream.room < 0:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more than the stream's window")
+        self._count(stream, size)
+        self._hear(stream, payload, ended=bool(flags & frames.END_STREAM))
+
+    def _hear(self, stream: Stream, payload: bytes, *, ended: bool) -> None:
+        """Tell a call's receiver what came."""
+        try:
+            for message in stream.assembler.feed(payload):
+                stream.receiver.message(message)
+            if ended:
+                stream.half_closed = True
+                stream.assembler.end()
+                stream.receiver.done()
+        except RpcError as refusal:
+            self._refuse(stream, refusal)
+
+    def _count(self, stream: Stream, size: int) -> None:
+        """Give room back for what came: at once to known clients, when the call is over to others."""
+        if not stream.accepted:
+            stream.held += size
+            return
+        self._give_back(size)
+        stream.credit += size
+        if stream.credit >= STREAM_WINDOW // 2:
+            stream.room += stream.credit
+            self.outbox.control(frames.window_update(stream.id, stream.credit))
+            stream.credit = 0
+
+    def _give_back(self, size: int) -> None:
+        self._credit += size
+        if self._credit >= CONNECTION_WINDOW // 2:
+            self._room += self._credit
+            self.outbox.control(frames.window_update(0, self._credit))
+            self._credit = 0
+
+    def _headers(self, number: int, headers: list[Header], *, ended: bool) -> None:
+        stream = self.streams.get(number)
+        if stream is not None:
+            if not ended or stream.half_closed:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers in the middle of a call")
+            self._hear(stream, b"", ended=True)
+        elif number <= self._last:
+            self.stale(number)
+        elif number % 2 == 0:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
+        else:
+            self._last = number
+            self._begin(number, headers, ended=ended)
+
+    def _begin(self, number: int, headers: list[Header], *, ended: bool) -> None:
+        """A new call."""
+        if not self._opening.spend(self._now):
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many calls")
+        if len(self.streams) >= MAX_STREAMS:
+            self.outbox.answer(frames.reset(number, ErrorCode.REFUSED_STREAM))
+            return
+        stream = Stream(number, self, Request(path="", metadata=()), self.initial)
+        stream.room = DEFAULT_WINDOW
+        self.streams[number] = stream
+        try:
+            stream.request = read(headers)
+            stream.receiver = self._open(stream, stream.request)
+            self.served += 1
+        except MalformedHeadersError:
+            self.outbox.answer(frames.reset(number, ErrorCode.PROTOCOL_ERROR))
+            self._drop(stream)
+        except RpcError as refusal:
+            stream.half_closed = ended
+            self._refuse(stream, refusal)
+        else:
+            if ended:
+                self._hear(stream, b"", ended=True)
+
+    def _refuse(self, stream: Stream, refusal: RpcError) -> None:
+        receiver = stream.receiver
+        stream.finish(refusal.code, refusal.details)
+        receiver.lost()
+
+    def _reset(self, number: int, payload: bytes) -> None:
+        inbound.expect(payload, 4)
+        stream = self.streams.get(number)
+        if stream is None:
+            self.stale(number)
+            return
+        if not self._resets.spend(self._now):
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many calls are given up")
+        self._drop(stream)
+
+    # Its own
+
+    def spend(self, what: str) -> None:
+        """Take one frame that costs the client nothing from its budget.
+
+        Raises:
+            ProtocolError: there were too many.
+        """
+        if not self._budget.spend(self._now):
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
+
+    def stale(self, number: int) -> None:
+        """A frame of a stream that is over: it may have been under way.
+
+        Raises:
+            ProtocolError: there never was such a stream, or there were too many.
+        """
+        if number > self._last or number % 2 == 0:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {number} was never opened")
+        self.spend("frames of calls that are over")
+
+    def _ended(self, stream: Stream) -> None:
+        """The end of a stream has been framed."""
+        self._give_back(stream.held)
+        self.streams.pop(stream.id, None)
+
+    def _drop(self, stream: Stream) -> None:
+        """A stream ends without an answer."""
+        receiver, stream.receiver = stream.receiver, DEAF
+        self.outbox.forget(stream)
+        self._ended(stream)
+        receiver.lost()
+
+    def _leave(self, code: ErrorCode, reason: str) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        for stream in list(self.streams.values()):
+            self._drop(stream)
+        self.outbox.control(frames.goaway(self._last, code, reason))
+        self._wake()

@@ -1,0 +1,138 @@
+"""Frames that steer the connection: SETTINGS, PING, WINDOW_UPDATE and what is passed over (RFC 9113 section 6)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, Protocol
+
+from istiod.grpcserver import frames
+from istiod.grpcserver.frames import MAX_FRAME, MAX_WINDOW, ErrorCode, ProtocolError
+from istiod.grpcserver.outbox import Outbox
+from istiod.grpcserver.stream import Stream
+
+MAX_HEADER_LIST: Final = 16_384
+"""Bytes of a header list as it is counted (RFC 9113 section 6.5.2); a service account's token has 1 to 2 KB."""
+_SETTING: Final = 6
+_PING: Final = 8
+_WINDOW: Final = 4
+_LARGEST_FRAME: Final = 2**24 - 1
+_DEFAULT_TABLE: Final = 4_096
+
+
+class Steered(Protocol):
+    """The connection, as far as these frames touch it."""
+
+    outbox: Outbox
+    streams: dict[int, Stream]
+    initial: int
+    pongs: int
+    settled: bool
+
+    def spend(self, what: str) -> None:
+        """See Http2Connection."""
+        ...
+
+    def stale(self, number: int) -> None:
+        """See Http2Connection."""
+        ...
+
+
+def control(of: Steered, kind: int, flags: int, number: int, payload: bytes) -> None:
+    """Take a frame that is neither data nor headers.
+
+    Raises:
+        ProtocolError: it is malformed, or one of too many.
+    """
+    if kind == frames.WINDOW_UPDATE:
+        _window(of, number, payload)
+    elif kind == frames.SETTINGS:
+        _settings(of, flags, number, payload)
+    elif kind == frames.PING:
+        _ping(of, flags, number, payload)
+    else:  # PRIORITY, GOAWAY, and kinds that are yet to come
+        of.spend(f"frames of kind {kind}")
+
+
+def unpadded(payload: bytes) -> bytes:
+    """A payload without its padding.
+
+    Raises:
+        ProtocolError: there is more padding than payload.
+    """
+    if not payload or payload[0] >= len(payload):
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def expect(payload: bytes, size: int) -> None:
+    """See that a payload has its one size.
+
+    Raises:
+        ProtocolError: it has not.
+    """
+    if len(payload) != size:
+        raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"{len(payload)} bytes where {size} belong")
+
+
+def _window(of: Steered, number: int, payload: bytes) -> None:
+    expect(payload, _WINDOW)
+    of.spend("window updates")
+    count = int.from_bytes(payload, "big") & MAX_WINDOW
+    if not count:
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
+    if not number:
+        of.outbox.widen(count)
+    elif (stream := of.streams.get(number)) is None:
+        of.stale(number)
+    else:
+        _grow(of, stream, count)
+
+
+def _grow(of: Steered, stream: Stream, count: int) -> None:
+    stream.window += count
+    if stream.window > MAX_WINDOW:
+        raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is too large")
+    of.outbox.queue(stream)
+
+
+def _settings(of: Steered, flags: int, number: int, payload: bytes) -> None:
+    if number:
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "settings belong to no stream")
+    of.spend("settings")
+    if flags & frames.ACK:
+        expect(payload, 0)
+        return
+    if len(payload) % _SETTING:
+        raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "a setting is cut off")
+    of.settled = True
+    for key, value in struct.iter_unpack(">HI", payload):
+        _set(of, key, value)
+    of.outbox.answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
+
+
+def _set(of: Steered, key: int, value: int) -> None:
+    if key == frames.SETTINGS_INITIAL_WINDOW_SIZE:
+        if value > MAX_WINDOW:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the initial window is too large")
+        grown, of.initial = value - of.initial, value
+        for stream in of.streams.values():
+            _grow(of, stream, grown)
+    elif key == frames.SETTINGS_MAX_FRAME_SIZE:
+        if not MAX_FRAME <= value <= _LARGEST_FRAME:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")
+        of.outbox.max_frame = min(value, MAX_FRAME)
+    elif key == frames.SETTINGS_HEADER_TABLE_SIZE:
+        of.outbox.no_table |= value < _DEFAULT_TABLE
+    elif key == frames.SETTINGS_ENABLE_PUSH and value > 1:
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "push is on or off")
+
+
+def _ping(of: Steered, flags: int, number: int, payload: bytes) -> None:
+    expect(payload, _PING)
+    if number:
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "pings belong to no stream")
+    of.spend("pings")
+    if flags & frames.ACK:
+        of.pongs += 1
+    else:
+        of.outbox.answer(frames.frame(frames.PING, frames.ACK, 0, payload))

@@ -1,0 +1,164 @@
+"""What waits to be sent on one connection, and how much of it may go: HTTP/2's windows (RFC 9113 section 5.2).
+
+Control frames go at once. A small message that fits is framed at once, too; all others wait in their streams, and
+frames are cut from them, in turn, only when the socket takes more: a large response is never copied as a whole.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import Final
+
+from istiod.grpcserver import frames, messages
+from istiod.grpcserver.frames import DEFAULT_WINDOW, MAX_FRAME, MAX_WINDOW, ErrorCode, ProtocolError
+from istiod.grpcserver.stream import Stream
+
+MAX_CONTROL: Final = 65_536
+"""Bytes of answers to pings and settings that may wait for a client that does not read them."""
+HONEST: Final = 256
+"""Bytes from which on a frame of ours may be the reason for frames of the client's."""
+
+
+class Outbox:
+    """``ended`` is told each stream whose end has been framed."""
+
+    __slots__ = ("_control", "_ended", "_queue", "drained", "earned", "full", "max_frame", "no_table", "window")
+
+    def __init__(self, ended: Callable[[Stream], None]) -> None:
+        self.window = DEFAULT_WINDOW
+        self.max_frame = MAX_FRAME
+        self.no_table = False
+        self.full = False
+        self.drained: list[Stream] = []
+        self.earned = 0
+        self._ended = ended
+        self._control = bytearray()
+        self._queue: collections.deque[Stream] = collections.deque()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing could go now."""
+        return not self._control and not (self._queue and self.window > 0)
+
+    def control(self, frame: bytes) -> None:
+        """Send a frame that windows do not hold."""
+        self._control += frame
+
+    def answer(self, frame: bytes) -> None:
+        """Send one that the client asked for.
+
+        Raises:
+            ProtocolError: too many wait already.
+        """
+        if len(self._control) > MAX_CONTROL:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
+        self._control += frame
+
+    def message(self, stream: Stream, message: bytes) -> None:
+        """Send a message of a stream, as soon as its window allows it."""
+        size = len(message) + messages.PREFIX
+        fits = size <= self.max_frame and size <= self.window and size <= stream.window
+        if not fits or stream.parts or self.full:
+            stream.parts.append(memoryview(messages.prefix(len(message))))
+            stream.parts.append(memoryview(message))
+            self.queue(stream)
+            return
+        self._start(stream)
+        self._control += frames.head(size, frames.DATA, 0, stream.id) + messages.prefix(len(message)) + message
+        self._count(stream, size)
+        self.earned += 1
+        stream.turn += 1
+
+    def end(self, stream: Stream, ending: bytes) -> None:
+        """End a stream with this frame, after what it has pending."""
+        stream.ending = ending
+        if not stream.parts:
+            self._end(stream)
+
+    def queue(self, stream: Stream) -> None:
+        """A stream may have something to send, or more of a window."""
+        if stream.parts and not stream.queued and stream.window > 0:
+            stream.queued = True
+            self._queue.append(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """A stream is over: what it has pending is dropped."""
+        stream.parts.clear()
+
+    def widen(self, count: int) -> None:
+        """The client takes so many more bytes on this connection.
+
+        Raises:
+            ProtocolError: more than there may be.
+        """
+        self.window += count
+        if self.window > MAX_WINDOW:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
+
+    def take(self, limit: int) -> bytes:
+        """Up to about ``limit`` bytes to send now. ``drained`` gets the streams that have nothing pending since."""
+        control, self._control = self._control, bytearray()
+        if not self._queue:
+            return bytes(control)
+        out: list[bytes | bytearray | memoryview] = [control]
+        room = limit - len(control)
+        while room > 0 and self._queue and self.window > 0:
+            stream = self._queue.popleft()
+            stream.queued = False
+            room -= self._cut(stream, room, out)
+            self.queue(stream)
+        return b"".join(out)
+
+    def _cut(self, stream: Stream, room: int, out: list[bytes | bytearray | memoryview]) -> int:
+        """Cut one frame from what the stream has pending; gives its bytes."""
+        most = size = min(room, self.window, stream.window, self.max_frame)
+        if most <= 0 or not stream.parts:
+            return 0
+        if not stream.started:
+            stream.started = True
+            out.append(self.response(stream))
+        at = len(out)
+        while size and stream.parts:
+            part = stream.parts[0]
+            if len(part) <= size:
+                out.append(stream.parts.popleft())
+                size -= len(part)
+            else:
+                out.append(part[:size])
+                stream.parts[0] = part[size:]
+                size = 0
+        out.insert(at, frames.head(most - size, frames.DATA, 0, stream.id))
+        self._count(stream, most - size)
+        if not stream.parts:
+            self._drain(stream, out)
+        return most - size
+
+    def _drain(self, stream: Stream, out: list[bytes | bytearray | memoryview]) -> None:
+        stream.turn += 1
+        self.earned += 1
+        if stream.ending is None:
+            self.drained.append(stream)
+        else:
+            out.append(stream.ending)
+            self._ended(stream)
+
+    def response(self, stream: Stream) -> bytes:
+        """The head of a stream's answer, said once."""
+        no_table, self.no_table = self.no_table, False
+        return frames.response(stream.id, no_table=no_table)
+
+    def _start(self, stream: Stream) -> None:
+        if not stream.started:
+            stream.started = True
+            self._control += self.response(stream)
+
+    def _end(self, stream: Stream) -> None:
+        self._control += stream.ending or b""
+        self._ended(stream)
+
+    def _count(self, stream: Stream, size: int) -> None:
+        self.window -= size
+        stream.window -= size
+        stream.taken += size
+        self.earned += size >= HONEST
