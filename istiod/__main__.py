@@ -49,12 +49,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="in a cluster the mesh's ConfigMap wins",
     )
-    add(
-        "--domain",
-        default=names.DEFAULT_DNS_DOMAIN,
-        metavar="NAME",
-        help="the cluster's DNS domain: cluster.local only",
-    )
     add("--clusterID", metavar="NAME", help="the cluster's name: Kubernetes only; else CLUSTER_ID")
     return top
 
@@ -99,18 +93,14 @@ def cluster_settings(kubeconfig: str | None, environment: Mapping[str, str]) -> 
     )
 
 
-def require_names(domain: str, cluster: str) -> None:
-    """Refuse names of Istio's that are fixed here.
+def require_cluster(name: str) -> None:
+    """Refuse the one name of Istio's that is fixed here.
 
     Raises:
-        SettingsError: one of them is another than the only one there is.
+        SettingsError: it is another.
     """
-    for flag, said, known in (
-        ("--domain", domain, names.DEFAULT_DNS_DOMAIN),
-        ("--clusterID (or CLUSTER_ID)", cluster, names.CLUSTER_ID),
-    ):
-        if said != known:
-            raise SettingsError(f"{flag} {said}: only {known} is supported yet")
+    if name != names.CLUSTER_ID:
+        raise SettingsError(f"--clusterID (or CLUSTER_ID) {name}: only {names.CLUSTER_ID} is supported yet")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     settings = settings_of(arguments, chosen, os.environ)
     try:
-        require_names(arguments.domain, arguments.clusterID or os.environ.get("CLUSTER_ID") or names.CLUSTER_ID)
+        require_cluster(arguments.clusterID or os.environ.get("CLUSTER_ID") or names.CLUSTER_ID)
         asyncio.run(app.run(settings))
     except SettingsError as error:
         say(f"istiod: {error}")

@@ -164,7 +164,7 @@ def test_istiods_flags_become_settings() -> None:
             "istiod: --kubeconfig /absent: FileNotFoundError(2, 'No such file or directory')",
         ),
     ],
-    ids=["no cluster", "no such file"],
+    ids=["no cluster", "another cluster", "no such file"],
 )
 def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1(flags: tuple[str, ...], message: str) -> None:
     command = [sys.executable, "-m", "istiod", "discovery", *flags]
