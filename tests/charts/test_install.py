@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -45,23 +44,32 @@ def run(cluster: Cluster, *arguments: str) -> str:
     return done.stdout
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """What was there before all charts were installed, and what after that."""
-
-    before: set[str]
-    after: set[str]
+# One step after the other, each paid for by the first test that needs it; the last test takes everything away.
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: Cluster) -> Installed:
-    """All charts, with two revisions of istiod. The last test of this module uninstalls them."""
-    before = everything(cluster)
+def before(cluster: Cluster) -> set[str]:
+    return everything(cluster)
+
+
+@pytest.fixture(scope="module")
+def base(cluster: Cluster, before: set[str]) -> set[str]:
     run(cluster, "install", "istio-base", "charts/base", "-n", helm.SYSTEM)
+    return before
+
+
+@pytest.fixture(scope="module")
+def istiod(cluster: Cluster, base: set[str]) -> set[str]:
     run(cluster, "install", "istiod", *ISTIOD)
+    return base
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster, istiod: set[str]) -> set[str]:
+    """All charts, with two revisions of istiod; gives what was there before."""
     run(cluster, "install", "canary", *ISTIOD, "--set", "revision=canary,revisionTags={prod}")
     run(cluster, "install", "istio-ingressgateway", "charts/gateway", "-n", helm.SYSTEM)
-    return Installed(before, everything(cluster))
+    return istiod
 
 
 def everything(cluster: Cluster) -> set[str]:
@@ -76,14 +84,18 @@ def everything(cluster: Cluster) -> set[str]:
     }
 
 
-def test_two_revisions_and_a_gateway_stand_side_by_side(installed: Installed) -> None:
-    made = installed.after - installed.before
-
-    assert {f"Deployment/{helm.SYSTEM}/{name}" for name in ("istiod", "istiod-canary", "istio-ingressgateway")} < made
-    assert {f"Service/{helm.SYSTEM}/istiod-revision-tag-prod", f"ConfigMap/{helm.SYSTEM}/istio-canary"} < made
+def test_the_namespace_of_the_control_plane_begins_empty(before: set[str]) -> None:
+    assert f"ConfigMap/{helm.SYSTEM}/istio" not in before
 
 
-@pytest.mark.usefixtures("installed")
+def test_base_serves_istios_kinds(cluster: Cluster, base: set[str]) -> None:
+    assert not [each for each in base if each.startswith("CustomResourceDefinition")]
+    short = "vs,dr,gw,se,we,wg,ap,pa,ra,telemetry"
+    # Discovery follows the definitions a moment later.
+    wait("kinds are found", lambda: cluster.call("kubectl", "get", short, "-A").returncode == 0)
+
+
+@pytest.mark.usefixtures("istiod")
 def test_an_upgrade_keeps_what_istiod_wrote_into_its_webhooks(cluster: Cluster) -> None:
     patch = [
         {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": root(cluster)},
@@ -108,7 +120,7 @@ def root(cluster: Cluster) -> str:
     return str(config["clusters"][0]["cluster"]["certificate-authority-data"])
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("istiod")
 @pytest.mark.parametrize(
     ("verb", "what", "namespace", "allowed"),
     [
@@ -153,9 +165,9 @@ def account(cluster: Cluster, folder: Path) -> Path:
 
 
 @pytest.fixture
-def program(cluster: Cluster, installed: Installed, tmp_path: Path) -> Iterator[Program]:
+def program(cluster: Cluster, istiod: set[str], tmp_path: Path) -> Iterator[Program]:
     """istiod as a process of this machine, with the environment of the chart's Deployment and its account's rights."""
-    assert installed.after
+    assert istiod
     container = cluster.get("deployment", "istiod", "-n", helm.SYSTEM)["spec"]["template"]["spec"]["containers"][0]
     environment = {each["name"]: each["value"] for each in container["env"] if "value" in each}
     environment |= {"POD_NAME": "istiod-0", "POD_NAMESPACE": helm.SYSTEM, "PATH": os.environ["PATH"]}
@@ -199,11 +211,18 @@ def test_these_rights_are_all_that_istiod_needs(cluster: Cluster, program: Progr
     assert "forbidden" not in (tmp_path / "log").read_text().lower()
 
 
-def test_uninstalling_leaves_the_definitions_and_what_istiod_made(cluster: Cluster, installed: Installed) -> None:
+def test_two_revisions_and_a_gateway_stand_side_by_side(cluster: Cluster, installed: set[str]) -> None:
+    made = everything(cluster) - installed
+
+    assert {f"Deployment/{helm.SYSTEM}/{name}" for name in ("istiod", "istiod-canary", "istio-ingressgateway")} < made
+    assert {f"Service/{helm.SYSTEM}/istiod-revision-tag-prod", f"ConfigMap/{helm.SYSTEM}/istio-canary"} < made
+
+
+def test_uninstalling_leaves_the_definitions_and_what_istiod_made(cluster: Cluster, installed: set[str]) -> None:
     for release in ("istio-ingressgateway", "canary", "istiod", "istio-base"):
         run(cluster, "uninstall", release, "-n", helm.SYSTEM)
 
-    left = everything(cluster) - installed.before
+    left = everything(cluster) - installed
     made = {f"CustomResourceDefinition//{each['metadata']['name']}" for each in definition.all_kinds().values()}
     istiods = {each for each in left if each.endswith(("/istio-ca-root-cert", "/istio-ca-secret"))}
     assert left - istiods == made
