@@ -43,6 +43,7 @@ PILOT: Final = Image(
         "cryptography",
         "google-re2",
         "grpcio",
+        "hpack",
         "kopf",
         "protobuf",
         "pydantic",
