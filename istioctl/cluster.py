@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import urllib3.exceptions
 from kubernetes import config
+from kubernetes.client import rest
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
@@ -27,6 +27,7 @@ from istioctl.reach import SECONDS, Address
 from wire import names
 
 _CONFIG: Final[Any] = config  # its functions are not typed
+_REST: Final[Any] = rest  # the library that it asks with raises its own errors
 _WEBSOCKETS: Final[Any] = ws_client  # nor are these
 PROXY: Final = "istio-proxy"
 _RUNNING: Final = "Running"
@@ -46,7 +47,8 @@ _WORKLOADS: Final[Mapping[str, tuple[str, str]]] = {
     "svc": ("/api/v1", "services"),
 }
 """What may stand before a name, and where the API has it; plurals are understood too."""
-_TROUBLE: Final = (ApiException, urllib3.exceptions.HTTPError, OSError, ValueError)
+_UNREACHABLE: Final[Any] = _REST.urllib3.exceptions.HTTPError
+_TROUBLE: Final = (ApiException, _UNREACHABLE, OSError, ValueError)
 
 Json = Mapping[str, Any]
 
@@ -235,7 +237,7 @@ class Cluster:
             answer: Any = self._api.call_api("GET", url, header_params=headers, _request_timeout=SECONDS)
             body: bytes = answer.read()
             found: Json = json.loads(body)
-        except urllib3.exceptions.HTTPError as error:
+        except _UNREACHABLE as error:
             raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
         except _TROUBLE as error:
             raise CommandError(f"cannot get {what}: {_reason(error)}") from error
