@@ -1,44 +1,56 @@
 """The Kubernetes cluster as istioctl needs it: which pods, and a way into them.
 
-Imports ``kubernetes``, which is slow, so commands import this module only when they need a cluster.
+Requests are made by path and answered as JSON: the typed API of ``kubernetes`` takes 4 s of CPU to import. What is
+taken of it is the kubeconfig, with all its ways to log in, and the websockets of exec and port-forward. Imported only
+by commands that need a cluster.
 """
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import urllib3.exceptions
-from kubernetes import client, config
+from kubernetes import config
+from kubernetes.client import rest
+from kubernetes.client.api_client import ApiClient
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.stream import portforward, stream
+from kubernetes.stream import ws_client
 
 from istioctl.errors import CommandError
 from istioctl.reach import SECONDS, Address
 from wire import names
 
 _CONFIG: Final[Any] = config  # its functions are not typed
+_REST: Final[Any] = rest  # the library that it asks with raises its own errors
+_WEBSOCKETS: Final[Any] = ws_client  # nor are these
 PROXY: Final = "istio-proxy"
 _RUNNING: Final = "Running"
 _STDOUT, _STDERR = 1, 2
+_APPS: Final = "/apis/apps/v1"
 _WORKLOADS: Final[Mapping[str, tuple[str, str]]] = {
-    "deployment": ("AppsV1Api", "deployment"),
-    "deploy": ("AppsV1Api", "deployment"),
-    "replicaset": ("AppsV1Api", "replica_set"),
-    "rs": ("AppsV1Api", "replica_set"),
-    "statefulset": ("AppsV1Api", "stateful_set"),
-    "sts": ("AppsV1Api", "stateful_set"),
-    "daemonset": ("AppsV1Api", "daemon_set"),
-    "ds": ("AppsV1Api", "daemon_set"),
-    "job": ("BatchV1Api", "job"),
-    "service": ("CoreV1Api", "service"),
-    "svc": ("CoreV1Api", "service"),
+    "deployment": (_APPS, "deployments"),
+    "deploy": (_APPS, "deployments"),
+    "replicaset": (_APPS, "replicasets"),
+    "rs": (_APPS, "replicasets"),
+    "statefulset": (_APPS, "statefulsets"),
+    "sts": (_APPS, "statefulsets"),
+    "daemonset": (_APPS, "daemonsets"),
+    "ds": (_APPS, "daemonsets"),
+    "job": ("/apis/batch/v1", "jobs"),
+    "service": ("/api/v1", "services"),
+    "svc": ("/api/v1", "services"),
 }
 """What may stand before a name, and where the API has it; plurals are understood too."""
+_UNREACHABLE: Final[Any] = _REST.urllib3.exceptions.HTTPError
+_TROUBLE: Final = (ApiException, _UNREACHABLE, OSError, ValueError)
+
+Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +89,6 @@ class Cluster:
             self._api, self._namespace = _connected(options)
         except (ConfigException, OSError) as error:
             raise CommandError(f"no Kubernetes cluster: {error}") from error
-        self._core = client.CoreV1Api(self._api)
 
     def pods(self, text: str, namespace: str = "") -> list[Pod]:
         """The running pods that POD, POD.NAMESPACE, TYPE/NAME or TYPE/NAME.NAMESPACE means.
@@ -133,8 +144,8 @@ class Cluster:
             CommandError: there is none, or it cannot be read.
         """
         where = self._options.istio_namespace
-        found = self._asked(f'ConfigMap "{where}/{name}"', lambda: self._core.read_namespaced_config_map(name, where))
-        return found.data or {}
+        path = f"/api/v1/namespaces/{_quoted(where)}/configmaps/{_quoted(name)}"
+        return self._there(path, f'ConfigMap "{where}/{name}"').get("data") or {}
 
     def kubelets(self) -> tuple[str, ...]:
         """Versions of the kubelets of all nodes.
@@ -142,8 +153,8 @@ class Cluster:
         Raises:
             CommandError: nodes cannot be listed.
         """
-        found = self._asked("nodes", self._core.list_node).items
-        return tuple(sorted({each.status.node_info.kubelet_version for each in found}))
+        found = self._there("/api/v1/nodes", "nodes").get("items", ())
+        return tuple(sorted({each["status"]["nodeInfo"]["kubeletVersion"] for each in found}))
 
     def annotations(self, namespace: str) -> Mapping[str, str]:
         """Those of a namespace.
@@ -151,14 +162,14 @@ class Cluster:
         Raises:
             CommandError: there is none, or it cannot be read.
         """
-        found = self._asked(f'namespace "{namespace}"', lambda: self._core.read_namespace(namespace))
-        return found.metadata.annotations or {}
+        found = self._there(f"/api/v1/namespaces/{_quoted(namespace)}", f'namespace "{namespace}"')
+        return found["metadata"].get("annotations") or {}
 
-    def _asked(self, what: str, ask: Callable[[], Any]) -> Any:
-        try:
-            return ask()
-        except (ApiException, urllib3.exceptions.HTTPError) as error:
-            raise CommandError(f"cannot read {what}: {_reason(error)}") from error
+    def _there(self, path: str, what: str) -> Json:
+        found = self._get(path, what)
+        if found is None:
+            raise CommandError(f"cannot read {what}: not found")
+        return found
 
     def admin(self, pod: Pod) -> PodAdmin:
         """Envoy's admin interface in a pod."""
@@ -174,76 +185,92 @@ class Cluster:
         Raises:
             CommandError: it cannot be run, or fails; with what it said.
         """
-        options = {"container": PROXY, "stdin": False, "stdout": True, "stderr": True, "tty": False}
+        streams = [(stream, "true") for stream in ("stdout", "stderr")]
+        query = [("command", list(command)), ("container", PROXY), *streams]
+        url, headers = self._serialized(f"{_path(pod)}/exec")
         try:
-            done = stream(
-                self._core.connect_get_namespaced_pod_exec,
-                pod.name,
-                pod.namespace,
-                command=list(command),
-                _preload_content=False,
+            done = _WEBSOCKETS.websocket_call(
+                self._api.configuration,
+                "GET",
+                url,
+                query_params=query,
+                headers=headers,
                 binary=True,
-                **options,
+                _preload_content=False,
             )
             done.run_forever(timeout=SECONDS)
             out, err, code = done.read_channel(_STDOUT), done.read_channel(_STDERR), done.returncode
-        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+        except _TROUBLE as error:
             raise CommandError(f"cannot run {command[0]} in {pod}: {_reason(error)}") from error
+        if code is None:
+            raise CommandError(f"{pod}: {command[0]} did not end within {SECONDS:g} s")
         if code != 0:
             said = _text(err).decode(errors="replace").strip()
             raise CommandError(f"{pod}: {said or f'{command[0]} ended with {code}'}")
         return _text(out)
 
     def _forwarded(self, pod: Pod, port: int) -> http.client.HTTPConnection:
+        url, headers = self._serialized(f"{_path(pod)}/portforward")
+        connection = http.client.HTTPConnection("localhost", port, timeout=SECONDS)
         try:
-            tunnel = portforward(
-                self._core.connect_get_namespaced_pod_portforward, pod.name, pod.namespace, ports=str(port)
+            tunnel = _WEBSOCKETS.portforward_call(
+                self._api.configuration, "GET", url, query_params=[("ports", str(port))], headers=headers
             )
-            connection = http.client.HTTPConnection("localhost", port, timeout=SECONDS)
             connection.sock = tunnel.socket(port)
-        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+        except _TROUBLE as error:
             raise CommandError(f"cannot forward port {port} of {pod}: {_reason(error)}") from error
         connection.sock.settimeout(SECONDS)
         return connection
 
-    def _pod(self, name: str, namespace: str) -> Pod | None:
+    def _serialized(self, path: str, query: Sequence[tuple[str, str]] = ()) -> tuple[str, dict[str, str]]:
+        """The URL of a path, and headers with the proof of who asks."""
+        headers = {"Accept": "application/json"}
+        _, url, sent, *_ = self._api.param_serialize(
+            "GET", path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
+        )
+        return url, dict(sent)
+
+    def _get(self, path: str, what: str, query: Sequence[tuple[str, str]] = ()) -> Json | None:
+        """An object or a list; None where there is none of that name."""
         try:
-            found = self._core.read_namespaced_pod(name, namespace)
-        except ApiException as error:
-            if error.status == http.HTTPStatus.NOT_FOUND:
-                return None
-            raise CommandError(f'cannot get pod "{name}" in namespace "{namespace}": {_reason(error)}') from error
-        except urllib3.exceptions.HTTPError as error:
+            url, headers = self._serialized(path, query)
+            answer: Any = self._api.call_api("GET", url, header_params=headers, _request_timeout=SECONDS)
+            body: bytes = answer.read()
+            found: Json = json.loads(body)
+        except _UNREACHABLE as error:
             raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
-        return _pod_of(found)
+        except _TROUBLE as error:
+            raise CommandError(f"cannot get {what}: {_reason(error)}") from error
+        if answer.status == http.HTTPStatus.NOT_FOUND:
+            return None
+        if answer.status != http.HTTPStatus.OK:
+            raise CommandError(f"cannot get {what}: {found.get('message') or answer.status}")
+        return found
+
+    def _pod(self, name: str, namespace: str) -> Pod | None:
+        asked = Pod(name=name, namespace=namespace)
+        found = self._get(_path(asked), f'pod "{name}" in namespace "{namespace}"')
+        return _pod_of(found) if found else None
 
     def _behind(self, kind: str, name: str, namespace: str) -> list[Pod]:
         known = _WORKLOADS.get(kind.lower()) or _WORKLOADS.get(kind.lower().removesuffix("s"))
         if known is None:
             raise CommandError(f'"{kind}" does not refer to pods; use a pod, deployment, service, ...')
-        api = getattr(client, known[0])(self._api)
-        try:
-            found = getattr(api, f"read_namespaced_{known[1]}")(name, namespace)
-        except ApiException as error:
-            raise CommandError(f'cannot get {kind} "{name}" in namespace "{namespace}": {_reason(error)}') from error
-        except urllib3.exceptions.HTTPError as error:
-            raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
-        pods = self._selected(namespace, _selector(found.spec.selector))
+        what = f'{kind} "{name}" in namespace "{namespace}"'
+        found = self._get(f"{known[0]}/namespaces/{_quoted(namespace)}/{known[1]}/{_quoted(name)}", what)
+        if found is None:
+            raise CommandError(f'{kind} "{name}" not found in namespace "{namespace}"')
+        pods = self._selected(namespace, _selector(found.get("spec", {}).get("selector") or {}))
         if not pods:
-            raise CommandError(f'{kind} "{name}" in namespace "{namespace}" has no running pod')
+            raise CommandError(f"{what} has no running pod")
         return pods
 
     def _selected(self, namespace: str, selector: str) -> list[Pod]:
         if not selector:
             return []
-        try:
-            found: list[Any] = self._core.list_namespaced_pod(namespace, label_selector=selector).items
-        except ApiException as error:
-            raise CommandError(f'cannot list pods in namespace "{namespace}": {_reason(error)}') from error
-        except urllib3.exceptions.HTTPError as error:
-            raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
-        running = (each for each in found if each.status.phase == _RUNNING and not each.metadata.deletion_timestamp)
-        return sorted((_pod_of(each) for each in running), key=str)
+        path = f"/api/v1/namespaces/{_quoted(namespace)}/pods"
+        found = self._get(path, f'pods of namespace "{namespace}"', [("labelSelector", selector)]) or {}
+        return sorted((_pod_of(each) for each in found.get("items", ()) if _runs(each)), key=str)
 
 
 class PodAdmin:
@@ -263,8 +290,8 @@ class PodAdmin:
         return self._cluster.run(self._pod, ("pilot-agent", "request", method, path))
 
 
-def _connected(options: Options) -> tuple[client.ApiClient, str]:
-    """A client, and the namespace that the context or the pod's service account names."""
+def _connected(options: Options) -> tuple[ApiClient, str]:
+    """A client, and the namespace that the context names."""
     try:
         contexts, active = _CONFIG.list_kube_config_contexts(options.kubeconfig or None)
     except ConfigException:
@@ -276,33 +303,45 @@ def _connected(options: Options) -> tuple[client.ApiClient, str]:
             raise ConfigException(
                 "there is no kubeconfig (--kubeconfig, ~/.kube/config), and this is no pod"
             ) from error
-        return client.ApiClient(), "default"
+        return ApiClient(), "default"
     chosen = next((each for each in contexts if each["name"] == options.context), None) if options.context else active
     if chosen is None:
         raise ConfigException(f'context "{options.context}" does not exist')
-    made: client.ApiClient = _CONFIG.new_client_from_config(options.kubeconfig or None, options.context or None)
+    made: ApiClient = _CONFIG.new_client_from_config(options.kubeconfig or None, options.context or None)
     return made, chosen["context"].get("namespace") or "default"
 
 
-def _pod_of(found: Any) -> Pod:
-    labels = found.metadata.labels or {}
-    revision = labels.get(names.LABEL_REVISION, "")
-    return Pod(name=found.metadata.name, namespace=found.metadata.namespace, revision=revision)
+def _path(pod: Pod) -> str:
+    return f"/api/v1/namespaces/{_quoted(pod.namespace)}/pods/{_quoted(pod.name)}"
 
 
-def _selector(found: Any) -> str:
-    """A selector as text: a Service's map, or the labels (and expressions) of workloads."""
-    if isinstance(found, Mapping):
-        return ",".join(f"{key}={value}" for key, value in found.items())
-    return ",".join(_requirements(found)) if found else ""
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")
 
 
-def _requirements(found: Any) -> Iterator[str]:
-    yield from (f"{key}={value}" for key, value in (found.match_labels or {}).items())
-    for each in found.match_expressions or ():
-        values = f"({','.join(each.values or ())})"
-        written = {"In": f"{each.key} in {values}", "NotIn": f"{each.key} notin {values}", "Exists": each.key}
-        yield written.get(each.operator, f"!{each.key}")
+def _pod_of(found: Json) -> Pod:
+    metadata = found["metadata"]
+    revision = (metadata.get("labels") or {}).get(names.LABEL_REVISION, "")
+    return Pod(name=metadata["name"], namespace=metadata["namespace"], revision=revision)
+
+
+def _runs(found: Json) -> bool:
+    return found.get("status", {}).get("phase") == _RUNNING and "deletionTimestamp" not in found["metadata"]
+
+
+def _selector(found: Json) -> str:
+    """A selector as text: a Service's map, or the labels and expressions of workloads."""
+    if "matchLabels" in found or "matchExpressions" in found:
+        return ",".join(_requirements(found))
+    return ",".join(f"{key}={value}" for key, value in found.items())
+
+
+def _requirements(found: Json) -> Iterator[str]:
+    yield from (f"{key}={value}" for key, value in (found.get("matchLabels") or {}).items())
+    for each in found.get("matchExpressions") or ():
+        key, values = each["key"], f"({','.join(each.get('values') or ())})"
+        written = {"In": f"{key} in {values}", "NotIn": f"{key} notin {values}", "Exists": key}
+        yield written.get(each["operator"], f"!{key}")
 
 
 def _text(read: Any) -> bytes:
@@ -311,10 +350,12 @@ def _text(read: Any) -> bytes:
 
 def _reason(error: Exception) -> str:
     """What the API server said, without headers and JSON around it."""
-    if isinstance(error, ApiException):
+    if not isinstance(error, ApiException):
+        return str(error) or type(error).__name__
+    reason = str(error.reason or "").strip()
+    for text in (error.body or "", reason[reason.find('{"') :]):  # a refused upgrade has the body in its reason
         try:
-            return str(json.loads(error.body or "")["message"])
+            return str(json.loads(text)["message"])
         except (ValueError, KeyError, TypeError):
-            lines = str(error.reason or "").strip().splitlines()
-            return f"{error.status or ''} {lines[0] if lines else 'no reason given'}".strip()
-    return str(error) or type(error).__name__
+            continue
+    return f"{error.status or ''} {reason.partition(chr(10))[0] or 'no reason given'}".strip()
