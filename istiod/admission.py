@@ -8,16 +8,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from crds import core
-from crds.diagnostic import Diagnostic
-from crds.key import ConfigKey
-from istiod.config.store import ConfigStore
-from webhook import values
+from crds.diagnostic import Code, Diagnostic
+from crds.key import NETWORKING, ConfigKey
+from istiod.config.store import ConfigSnapshot, ConfigStore
+from istiod.mesh import context
+from webhook import validation, values
 from webhook.settings import InjectionConfig
 from wire import names
 
 _VALUES = "values"
 _CONFIG = "config"
 _MESH = "mesh"
+_MESH_KINDS = {
+    (NETWORKING, kind) for kind in ("VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "Sidecar")
+}
+
+
+def judge(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
+    """Findings about an object under admission: its own, and fields of it that the mesh reads without effect yet.
+
+    What is wrong between objects is not judged here: they may come in any order.
+    """
+    found = validation.check(document)
+    item = validation.named(document).object
+    if item is None or (item.group, item.kind) not in _MESH_KINDS:
+        return found
+    alone = ConfigSnapshot({(item.group, item.kind): {item.key: item}})
+    of_mesh = context.build(alone).diagnostics
+    return (*found, *(each for each in of_mesh if each.key == item.key and each.code is Code.NOT_SUPPORTED))
 
 
 class Injection:

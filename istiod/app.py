@@ -16,8 +16,7 @@ from typing import Final
 
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
-from istiod import addresses
-from istiod.admission import Injection
+from istiod import addresses, admission
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
@@ -63,7 +62,7 @@ class ControlPlane:
         self._source = make_source(settings)
         self._store = ConfigStore(features=settings.features, mesh_config=settings.cluster.mesh_config)
         self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
-        self._injection = Injection(
+        self._injection = admission.Injection(
             self._store,
             lambda found: self._findings.replace("injection", found),
             Surroundings(
@@ -217,6 +216,7 @@ class ControlPlane:
             ready=lambda: self._pipeline.ready and self._injection.config() is not None,
             config=self._injection.config,
             annotations=self._injection.annotations,
+            findings=admission.judge,
         )
         running = await webhooks.serve(self._settings.https_address, context, sources)
         stack.push_async_callback(running.close)

@@ -25,7 +25,14 @@ Check = Callable[[Mapping[str, object]], tuple[Diagnostic, ...]]
 
 def check(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
     """Findings about an object alone: its model, and the checks of its kind."""
-    return parse.parse(document, parse.name_stem(document) or "").diagnostics
+    return named(document).diagnostics
+
+
+def named(document: Mapping[str, object]) -> parse.Parsed:
+    """An object, which may have no name yet: the API server will choose the rest of it."""
+    if stem := parse.name_stem(document):
+        document = {**document, "metadata": {**part(document, "metadata"), "name": f"{stem}0"}}
+    return parse.parse(document)
 
 
 def answer(review: Review, findings: Check = check) -> Answer:
