@@ -42,7 +42,6 @@ def parser() -> argparse.ArgumentParser:
     add("--httpsAddr", metavar="HOST:PORT", help="webhooks (cluster: :15017)")
     add("--caDir", default="", metavar="DIR", help="where the root's key and certificate are kept (not in a cluster)")
     add("--tokenKey", default="", metavar="FILE", help="public key of the signer of workload tokens, PEM")
-    add("--domain", default=names.DEFAULT_DNS_DOMAIN, metavar="NAME", help="the cluster's DNS domain")
     add(
         "--trustDomain",
         default=names.DEFAULT_TRUST_DOMAIN,
