@@ -233,6 +233,6 @@ async def test_a_flood_of_requests_ends_its_stream(served: Served) -> None:
         await call.write(request().SerializeToString())
         old = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER, response_nonce="old").SerializeToString()
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it is over in the middle of it
-            for _ in range(10_000):
+            for _ in range(100_000):  # far fewer are taken
                 await call.write(old)
-        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await until(lambda: served.configuration.closed == 1, "its place is given back")
