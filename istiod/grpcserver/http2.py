@@ -23,6 +23,8 @@ CONNECTION_WINDOW: Final = 256 * 1024
 """What unknown clients may have sent that no service has taken; known ones get it back at once."""
 STREAM_WINDOW: Final = 256 * 1024
 """What a known client may have under way."""
+_TINY: Final = 32
+"""What a frame of fewer bytes counts for."""
 EARNED: Final = 4
 """Frames that a client may answer a frame of ours with: windows, a ping that measures the bandwidth."""
 
@@ -42,6 +44,7 @@ class Http2Connection:
         "_credit",
         "_heads",
         "_last",
+        "_late",
         "_now",
         "_open",
         "_opening",
@@ -74,7 +77,7 @@ class Http2Connection:
         self._now = now
         self._buffer = b""
         self._heads = Heads()
-        self._last = 0
+        self._last = self._late = 0
         self._room = CONNECTION_WINDOW
         self._credit = 0
         self._budget = Budget(1_000, 100, now)
@@ -159,8 +162,9 @@ class Http2Connection:
         else:
             ending = frames.trailers_only(stream.id, code, details, no_table=self.outbox.no_table)
             self.outbox.no_table = False
-        if not stream.half_closed:
+        if not stream.half_closed:  # what it has sent by now is under way, as far as its window allowed
             ending += frames.reset(stream.id, ErrorCode.NO_ERROR)
+            self._late += stream.room
         self.outbox.end(stream, ending)
         self._wake()
 
@@ -226,7 +230,8 @@ class Http2Connection:
         if not payload and not flags & frames.END_STREAM:
             self.spend("frames without data")
         if stream is None or stream.half_closed:
-            self.stale(number)
+            self._late -= max(size, _TINY)
+            self.stale(number, free=self._late >= 0)
             self._give_back(size)
             return
         stream.room -= size
@@ -330,15 +335,16 @@ class Http2Connection:
         if not self._budget.spend(self._now):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
 
-    def stale(self, number: int) -> None:
-        """A frame of a stream that is over: it may have been under way.
+    def stale(self, number: int, *, free: bool = False) -> None:
+        """A frame of a stream that is over: it may have been under way, and is ``free`` where that is likely.
 
         Raises:
             ProtocolError: there never was such a stream, or there were too many.
         """
         if number > self._last or number % 2 == 0:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {number} was never opened")
-        self.spend("frames of calls that are over")
+        if not free:
+            self.spend("frames of calls that are over")
 
     def _ended(self, stream: Stream) -> None:
         """The end of a stream has been framed."""
