@@ -10,19 +10,16 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Final
 
-from crds import parse, text
+from crds import proxy_annotation, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
-from crds.proxy_config import ProxyConfig
 
 SIDECAR: Final = "sidecar.istio.io/"
 TRAFFIC: Final = "traffic.sidecar.istio.io/"
 READINESS: Final = "readiness.status.sidecar.istio.io/"
 STATUS_PORT: Final = "status.sidecar.istio.io/port"
-PROXY_CONFIG: Final = "proxy.istio.io/config"
 OVERRIDES: Final = "proxy.istio.io/overrides"
 TEMPLATES: Final = "inject.istio.io/templates"
 REROUTE: Final = "istio.io/reroute-virtual-interfaces"
@@ -136,7 +133,7 @@ def check(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic
         if template not in KNOWN_TEMPLATES:
             field = f"metadata.annotations[{TEMPLATES}]"
             yield error(Code.NOT_SUPPORTED, key, field, f"no template {template!r}; there are sidecar and gateway")
-    yield from _check_config(annotations, key)
+    yield from proxy_annotation.check(annotations.get(proxy_annotation.NAME, ""), key)
 
 
 def template_names(annotations: Mapping[str, str]) -> tuple[str, ...]:
@@ -155,19 +152,5 @@ def proxy_config(annotations: Mapping[str, str]) -> Mapping[str, object]:
     Raises:
         UnreadableError: it is no YAML; ``check`` says so without raising.
     """
-    value = text.load(annotations.get(PROXY_CONFIG, ""))
+    value = text.load(annotations.get(proxy_annotation.NAME, ""))
     return value if isinstance(value, dict) else {}
-
-
-def _check_config(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic]:
-    field = f"metadata.annotations[{PROXY_CONFIG}]"
-    try:
-        value = text.load(annotations.get(PROXY_CONFIG, ""))
-    except text.UnreadableError as problem:
-        yield error(Code.UNREADABLE, key, field, f"no YAML: {problem}")
-        return
-    if isinstance(value, dict):
-        for finding in parse.part(ProxyConfig, value, key)[1]:
-            yield replace(finding, field=f"{field}.{finding.field}" if finding.field else field)
-    elif value is not None:
-        yield error(Code.BAD_VALUE, key, field, "is a ProxyConfig, so it must be an object")
