@@ -27,7 +27,9 @@ _LONGEST: Final = 2**63 - 1  # nanoseconds: time.Duration is an int64
 
 
 def parse(text: str) -> timedelta:
-    """The duration that Go's time.ParseDuration reads in ``text``, rounded to microseconds.
+    """The duration that Go's time.ParseDuration reads in ``text``, in microseconds.
+
+    What is finer becomes the next of them, so that who asks for whole milliseconds still sees that it is none.
 
     Raises:
         ValueError: the text is no Go duration.
@@ -47,7 +49,7 @@ def parse(text: str) -> timedelta:
         end = part.end()
     if total > _LONGEST:
         raise ValueError(f"{text!r} is longer than the 292 years a duration can hold")
-    microseconds = (total + 500) // 1000
+    microseconds = -(-total // 1000)
     return timedelta(microseconds=-microseconds if text[0] == "-" else microseconds)
 
 

@@ -10,19 +10,16 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Final
 
-from crds import parse, text
+from crds import proxy_annotation, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
-from crds.proxy_config import ProxyConfig
 
 SIDECAR: Final = "sidecar.istio.io/"
 TRAFFIC: Final = "traffic.sidecar.istio.io/"
 READINESS: Final = "readiness.status.sidecar.istio.io/"
 STATUS_PORT: Final = "status.sidecar.istio.io/port"
-PROXY_CONFIG: Final = "proxy.istio.io/config"
 OVERRIDES: Final = "proxy.istio.io/overrides"
 TEMPLATES: Final = "inject.istio.io/templates"
 REROUTE: Final = "istio.io/reroute-virtual-interfaces"
@@ -35,7 +32,6 @@ _QUANTITY: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?([mkMGTPE]|[KMGTPE]i)?
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LEVELS: Final = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
 _IMAGE: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}"
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def port(value: str) -> bool:
@@ -167,7 +163,7 @@ def check(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic
     if "/" not in image:
         message = f"{image!r} has no effect: it has to be a full name, such as registry.example.org/proxyv2:1"
         yield warning(Code.INEFFECTIVE, key, f"metadata.annotations[{SIDECAR}proxyImage]", message)
-    yield from _check_config(annotations, key)
+    yield from proxy_annotation.check(annotations.get(proxy_annotation.NAME, ""), key)
 
 
 def named_objects(annotations: Mapping[str, str], name: str) -> Mapping[str, Mapping[str, object]]:
@@ -181,23 +177,5 @@ def proxy_config(annotations: Mapping[str, str]) -> Mapping[str, object]:
     Raises:
         UnreadableError: it is no YAML; ``check`` says so without raising.
     """
-    value = text.load(annotations.get(PROXY_CONFIG, ""))
+    value = text.load(annotations.get(proxy_annotation.NAME, ""))
     return value if isinstance(value, dict) else {}
-
-
-def _check_config(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic]:
-    field = f"metadata.annotations[{PROXY_CONFIG}]"
-    try:
-        value = text.load(annotations.get(PROXY_CONFIG, ""))
-    except text.UnreadableError as problem:
-        yield error(Code.UNREADABLE, key, field, f"no YAML: {problem}")
-        return
-    if isinstance(value, dict):
-        for finding in parse.part(ProxyConfig, value, key)[1]:
-            yield replace(finding, field=f"{field}.{finding.field}" if finding.field else field)
-        metadata = value.get("proxyMetadata")
-        for name in metadata if isinstance(metadata, dict) else ():
-            if not _VARIABLE.fullmatch(name):
-                yield error(Code.BAD_VALUE, key, f"{field}.proxyMetadata", f"{name!r} is no name of a variable")
-    elif value is not None:
-        yield error(Code.BAD_VALUE, key, field, "is a ProxyConfig, so it must be an object")

@@ -10,6 +10,7 @@ from crds.checks.findings import Findings
 from crds.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntrySpec
 
 _UNIX: Final = "unix://"
+_WAYPOINT: Final = "istio.io/use-waypoint"
 _TLS: Final = frozenset({"TLS", "HTTPS"})
 _DNS: Final = frozenset({"DNS", "DNS_ROUND_ROBIN"})
 _DYNAMIC_PROTOCOLS: Final = frozenset({"HTTP", "HTTPS", "TLS", "GRPC", "HTTP2"})
@@ -27,6 +28,8 @@ def check(item: ServiceEntry, found: Findings) -> None:
     for index, endpoint in enumerate(spec.endpoints):
         _endpoint(spec, found, f"spec.endpoints[{index}]", endpoint)
     _resolution(spec, found)
+    if spec.resolution == "DYNAMIC_DNS" and spec.location == "MESH_INTERNAL" and _WAYPOINT in item.metadata.labels:
+        found.error("spec.resolution", "DYNAMIC_DNS is not for hosts of the mesh that have a waypoint")
 
 
 def _hosts(spec: ServiceEntrySpec, found: Findings) -> None:

@@ -138,6 +138,7 @@ def build(
         peers=of_peers,
         cross=of_cross,
         sidecars=_of_sidecars(before, model.sidecars, seen, touched_pods),
+        pods=findings.of_pods(before.findings.pods, seen.pods, touched_pods),
     )
     failover = _failover_labels(model)
     return MeshContext(
@@ -179,11 +180,6 @@ def _model(before: Model, now: Model) -> Model:
     """The model before where all parts are the same objects."""
     parts = ("settings", "registry", "policies", "peers", "summaries", "declared", "sidecars", "credentials")
     return before if all(getattr(before, part) is getattr(now, part) for part in parts) else now
-
-
-def _disabling(now: PeerAuthenticationIndex, before: PeerAuthenticationIndex) -> bool:
-    """Whether mTLS may be switched off at other endpoints than before."""
-    return now is not before and (now.disables or before.disables)
 
 
 def _failover_labels(model: Model) -> frozenset[str]:
@@ -266,7 +262,7 @@ class _Step:
         else:
             seen, touched = backends.update(old, self.snapshot, self.changed, self.settings)
             names, pods = frozenset(self._hosts(found, touched)), touched.pods
-        if everything or passing != before.model.policies.passing or _disabling(peers, before.model.peers):
+        if everything or passing != before.model.policies.passing or peers.may_differ_from(before.model.peers):
             names = frozenset((s.host, s.namespace) for s in registry.services) | before.endpoints.leaves.keys()
         inputs = endpoints.Inputs(
             registry=registry,

@@ -5,7 +5,7 @@ VirtualServices and Gateways have virtual_service_checks. Findings of one object
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from crds import destination_rule
@@ -14,6 +14,7 @@ from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import hosts
 from istiod.mesh.model import Model
+from istiod.mesh.workloads import PodWorkload
 
 _NO_KEY = ConfigKey("", "", "", "")
 
@@ -28,12 +29,24 @@ class Findings:
     peers: tuple[Diagnostic, ...] = ()
     cross: tuple[Diagnostic, ...] = ()
     sidecars: tuple[Diagnostic, ...] = ()
+    pods: tuple[Diagnostic, ...] = ()
 
     def all(self) -> tuple[Diagnostic, ...]:
         """Everything once, in an order that no order of events changes."""
-        parts = (self.settings, self.sources, self.policies, self.peers, self.cross, self.sidecars)
+        parts = (self.settings, self.sources, self.policies, self.peers, self.cross, self.sidecars, self.pods)
         unique = {diagnostic: None for part in parts for diagnostic in part}
         return tuple(sorted(unique, key=lambda d: (d.key or _NO_KEY, d.field, d.code.value, d.message)))
+
+
+def of_pods(
+    before: tuple[Diagnostic, ...], pods: Mapping[tuple[str, str], PodWorkload], touched: frozenset[tuple[str, str]]
+) -> tuple[Diagnostic, ...]:
+    """Findings about pods, by namespace and name; only the touched ones are looked at."""
+    if not touched:
+        return before
+    kept = (one for one in before if one.key and (one.key.namespace, one.key.name) not in touched)
+    fresh = (one for name in sorted(touched & pods.keys()) for one in pods[name].diagnostics)
+    return (*kept, *fresh)
 
 
 def cross(snapshot: ConfigSnapshot, model: Model) -> Iterator[Diagnostic]:

@@ -1,7 +1,7 @@
 """ConfigMap ``istio`` (or ``istio-<rev>``) of the root namespace, key ``mesh`` -> MeshSettings (rows R1-R4, R7).
 
 It is an object like any other, so a change is live. Text that cannot be read keeps the settings that served before,
-and is reported. Annotation ``proxy.istio.io/config`` and ProxyConfig objects are not looked at here.
+and is reported. Annotation ``proxy.istio.io/config`` is crds.proxy_annotation's; ProxyConfig objects are not looked at.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from crds import core, mesh_config, parse, text
+from crds import core, mesh_config, parse, proxy_annotation, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
-from crds.proxy_config import ProxyConfig
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import locality, retries, traffic_policy
@@ -22,7 +21,6 @@ from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, 
 FIELD = "data.mesh"
 _DEFAULT = MeshSettings(root_namespace="")
 """Without a root namespace: it is where the settings are, unless they say otherwise."""
-_IN_VAIN = "is read and has no effect yet"
 _UNSUPPORTED = (
     "ingress_class",
     "ingress_service",
@@ -49,19 +47,6 @@ _UNSUPPORTED = (
 """Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
 _INGRESS = ("DEFAULT", "STRICT")
 """Modes in which Istio reads Ingress objects."""
-_OF_PROXIES = (
-    "proxy_headers",
-    "connection_settings",
-    "tracing",
-    "zipkin_address",
-    "envoy_metrics_service_address",
-    "custom_config_file",
-    "proxy_bootstrap_template_path",
-    "ca_certificates_pem",
-    "file_flush_min_size_kb",
-    "image",
-)
-"""The same of ``defaultConfig``. What starts a proxy is the agent's and the injector's."""
 
 
 def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
@@ -170,17 +155,15 @@ def _unsupported(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Dia
     for name in _UNSUPPORTED:
         if name in config.model_fields_set and getattr(config, name):
             alias = mesh_config.MeshConfig.model_fields[name].alias or name
-            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{alias}", _IN_VAIN)
+            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{alias}", proxy_annotation.IN_VAIN)
     for name, said in _parts(config).items():
         if said:
-            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", _IN_VAIN)
+            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", proxy_annotation.IN_VAIN)
 
 
 def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
     """Parts of fields that have an effect else, and values of theirs, that have none yet: whether they are said."""
     outbound, tls, proxy = config.outbound_traffic_policy, config.mesh_mtls, config.default_config
-    topology = proxy.gateway_topology if proxy else None
-    fields = proxy.model_fields_set if proxy else frozenset()
     return {
         "outboundTrafficPolicy.egressProxy": outbound is not None and outbound.egress_proxy is not None,
         "meshMTLS.cipherSuites": tls is not None and bool(tls.cipher_suites),
@@ -188,12 +171,5 @@ def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
         "verifyCertificateAtClient": config.verify_certificate_at_client is False,
         "ingressControllerMode": config.ingress_controller_mode in _INGRESS,
         "disableEnvoyListenerLog": config.disable_envoy_listener_log,
-        **{f"defaultConfig.{_alias(name)}": name in fields for name in _OF_PROXIES},
-        "defaultConfig.gatewayTopology.forwardClientCertDetails": topology is not None
-        and topology.forward_client_cert_details != "UNDEFINED",
-        "defaultConfig.gatewayTopology.proxyProtocol": topology is not None and topology.proxy_protocol is not None,
+        **{f"defaultConfig.{name}": True for name in (proxy_annotation.without_effect(proxy) if proxy else ())},
     }
-
-
-def _alias(name: str) -> str:
-    return ProxyConfig.model_fields[name].alias or name

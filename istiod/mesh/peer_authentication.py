@@ -60,6 +60,10 @@ class PeerAuthenticationIndex:
         modes = (mode for r in rules if r for mode in (r.mode, *(own for _, own in r.ports)))
         return MutualTls.DISABLE in modes
 
+    def may_differ_from(self, before: PeerAuthenticationIndex) -> bool:
+        """Whether mTLS may be switched off at other endpoints than before."""
+        return self is not before and (self.disables or before.disables)
+
     def of_port(self, namespace: str, labels: Labels, port: int) -> MutualTls:
         """The mode of one port of a workload."""
         verdict = self.of_workload(namespace, labels)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crds import core
+from crds import core, proxy_annotation
+from crds.diagnostic import Diagnostic
 from istiod.mesh.endpoint import Workload
 from istiod.mesh.service import Labels
 from istiod.mesh.settings import MeshSettings
@@ -52,6 +53,8 @@ class PodWorkload:
     network: str
     node: str
     workload: Workload
+    diagnostics: tuple[Diagnostic, ...] = ()
+    """What its annotations say in vain."""
 
 
 def pod(item: core.Pod, settings: MeshSettings, localities: Mapping[str, Locality]) -> PodWorkload:
@@ -79,6 +82,7 @@ def pod(item: core.Pod, settings: MeshSettings, localities: Mapping[str, Localit
         network=network,
         node=spec.node_name,
         workload=workload(workload_name(meta.labels, item), meta.namespace, meta.labels),
+        diagnostics=tuple(proxy_annotation.check(meta.annotations.get(proxy_annotation.NAME, ""), item.key)),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from crds import proxy_annotation
 from istiod.config.kubernetes import Raw
 
 _Json = dict[str, Any]
@@ -67,7 +68,8 @@ def _service_entry(raw: Raw) -> Raw:
 def _pod(raw: Raw) -> Raw:
     kept = _with(raw)
     spec, status, metadata = raw.get("spec") or {}, raw.get("status") or {}, raw.get("metadata") or {}
-    kept["metadata"].pop("annotations", None)
+    if said := _some(kept["metadata"].pop("annotations", None) or {}, (proxy_annotation.NAME,)):
+        kept["metadata"]["annotations"] = said
     if owners := [_some(owner, _OWNER) for owner in metadata.get("ownerReferences") or () if owner.get("controller")]:
         kept["metadata"]["ownerReferences"] = owners
     if named := metadata.get("generateName"):

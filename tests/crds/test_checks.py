@@ -253,3 +253,19 @@ def test_patterns_cover_and_overlap(pattern: str, name: str, *, covered: bool, o
 def test_a_costly_pattern_is_refused_quickly_and_in_words() -> None:
     assert "RE2" in (values.regex("(") or "")
     assert values.regex("(a+)+$") is None
+
+
+@pytest.mark.parametrize(("location", "expected"), [("MESH_INTERNAL", ["spec.resolution"]), ("MESH_EXTERNAL", [])])
+def test_hosts_with_a_waypoint_are_not_resolved_on_demand(location: str, expected: list[str]) -> None:
+    document = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "a", "namespace": "b", "labels": {"istio.io/use-waypoint": "w"}},
+        "spec": {
+            "hosts": ["*.a.com"],
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            "location": location,
+            "resolution": "DYNAMIC_DNS",
+        },
+    }
+    assert [found.field for found in parse(document).diagnostics] == expected

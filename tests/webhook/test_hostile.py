@@ -9,12 +9,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crds import proxy_annotation
 from tests.webhook.reviews import CONFIG, patched, pod, review
 from webhook import annotations as notes
 from webhook import inject, mutation
 from webhook import review as reviews
 
-NAMES = sorted({*notes.CHECKS, *notes.UNSUPPORTED, notes.PROXY_CONFIG, notes.TEMPLATES, notes.OVERRIDES})
+NAMES = sorted({*notes.CHECKS, *notes.UNSUPPORTED, proxy_annotation.NAME, notes.TEMPLATES, notes.OVERRIDES})
 EVIL = [
     "a\nprivileged: true",
     "x\n    securityContext: {runAsUser: 0}",
