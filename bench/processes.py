@@ -128,7 +128,7 @@ class Istiod:
         try:
             with urllib.request.urlopen(f"http://{self._pages}/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # URLError, a refused connection, a time-out: it is busy
             return False
 
 
