@@ -16,6 +16,8 @@ from envoy.type.v3 import percent_pb2
 
 from istiod.envoy import access_log, dynamic_dns, route, wellknown
 from istiod.envoy.filters import alpn, cors, fault, grpc_stats, grpc_web, router
+from istiod.mesh import node_settings
+from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Direction, Http
 from istiod.mesh.settings import MeshSettings
 
@@ -67,7 +69,7 @@ _DIRECTIONS = {Direction.OUTBOUND: _OUTBOUND, Direction.INBOUND: _INBOUND, Direc
 
 
 def network_filter(
-    http: Http, direction: Direction, settings: MeshSettings, *, http10: bool = False
+    http: Http, direction: Direction, settings: MeshSettings, own: NodeSettings = node_settings.NOTHING
 ) -> listener_components_pb2.Filter:
     """The connection manager of one chain."""
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
@@ -77,7 +79,9 @@ def network_filter(
         *first, last = found.http_filters
         found.ClearField("http_filters")
         found.http_filters.extend(_filters(http, first, last))
-    if http10 or settings.features.http10:
+    if own.idle_timeout is not None:
+        found.common_http_protocol_options.idle_timeout.CopyFrom(wellknown.duration(own.idle_timeout))
+    if own.http10 or settings.features.http10:
         found.http_protocol_options.accept_http_10 = True
     _normalize(found, settings.path_normalization)
     found.access_log.extend(access_log.requests(settings))

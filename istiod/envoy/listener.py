@@ -10,6 +10,7 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.filters.network.mongo_proxy.v3 import mongo_proxy_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import range_pb2
 from google.protobuf import any_pb2
@@ -17,6 +18,7 @@ from google.protobuf import any_pb2
 from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import access_log, dynamic_dns, hcm, route, tls, wellknown
+from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
 from istiod.mesh.settings import MeshSettings
 from wire import names
@@ -113,10 +115,12 @@ def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener
         if listener.direction is not Direction.INBOUND and limit:  # as Istio: the mesh has no limit
             found.transport_socket_connect_timeout.CopyFrom(wellknown.duration(limit))
     if chain.http is not None:
-        found.filters.append(hcm.network_filter(chain.http, listener.direction, settings, http10=listener.http10))
+        found.filters.append(hcm.network_filter(chain.http, listener.direction, settings, listener.own))
     if chain.tcp is not None:
         found.filters.extend(map(dynamic_dns.network_filter, chain.tcp.lookups))
-        found.filters.append(_tcp_proxy(chain.tcp, settings))
+        if chain.tcp.mongo:
+            found.filters.append(_mongo(chain.tcp))
+        found.filters.append(_tcp_proxy(chain.tcp, settings, listener.own))
     return found
 
 
@@ -142,10 +146,18 @@ def _prefix(prefix: str) -> address_pb2.CidrRange:
     )
 
 
-def _tcp_proxy(tcp: Tcp, settings: MeshSettings) -> listener_components_pb2.Filter:
+def _mongo(tcp: Tcp) -> listener_components_pb2.Filter:
+    found = mongo_proxy_pb2.MongoProxy(stat_prefix=tcp.stat_prefix)
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.mongo_proxy", typed_config=wellknown.packed(found)
+    )
+
+
+def _tcp_proxy(tcp: Tcp, settings: MeshSettings, own: NodeSettings) -> listener_components_pb2.Filter:
+    idle = own.idle_timeout if tcp.idle_timeout is None else tcp.idle_timeout
     found = tcp_proxy_pb2.TcpProxy(
         stat_prefix=tcp.stat_prefix,
-        idle_timeout=wellknown.optional_duration(tcp.idle_timeout),
+        idle_timeout=wellknown.optional_duration(idle),
         access_log=access_log.requests(settings),
     )
     if len(tcp.clusters) == 1:

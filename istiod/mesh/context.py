@@ -28,6 +28,7 @@ from istiod.mesh import (
     http_proxy,
     inbound,
     mesh_config,
+    node_settings,
     outbound,
     peer_authentication,
     sidecars,
@@ -63,8 +64,6 @@ _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
-_HTTP10 = "HTTP10"  # node metadata: the proxy takes HTTP/1.0
-_ON = ("1", "true")
 _NO_CAPTURE = "NONE"  # interception mode without iptables
 _LAST_PORT = 65_535
 _POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
@@ -328,7 +327,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
             families=place.families,
             captured=place.captured,
             http_proxy=http_proxy.port(node, context.model.settings.http_proxy_port),
-            http10=place.http10,
+            own=place.own,
             allocated=allocation.wanted(node),
         )
     found = inbound.targets(context.model, place)
@@ -339,7 +338,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
         matched=(*matched, *context.gateways.matched(labels)),
         ports=tuple(sorted(ports)),
         families=place.families,
-        http10=place.http10,
+        own=place.own,
         credentials=_trusted(proxy, pod),
     )
 
@@ -361,7 +360,7 @@ def _place(node: Node, pod: PodWorkload | None) -> Place:
         ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
         addresses=node.addresses,
         captured=node.interception_mode != _NO_CAPTURE,
-        http10=str(node.metadata.get(_HTTP10)) in _ON,
+        own=node_settings.read(node),
     )
     if pod is None:
         return said

@@ -127,7 +127,7 @@ def _listener(place: Place, chains: tuple[Chain, ...], key: ScopeKey) -> Listene
         additional_addresses=tuple(more),
         port=place[1],
         direction=Direction.GATEWAY,
-        http10=key.http10,
+        own=key.own,
         chains=chains,
         inspect_tls=any(chain.tls or chain.match.server_names for chain in chains),
     )

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from istiod.config.origin import Origin
-from istiod.mesh import clusters, families, inbound_chains
+from istiod.mesh import clusters, families, inbound_chains, node_settings
 from istiod.mesh.clusters import INBOUND_PASSTHROUGH, cluster_name
 from istiod.mesh.endpoint import Endpoint, Health, Workload
 from istiod.mesh.families import Families
 from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
 from istiod.mesh.model import Model
+from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
 from istiod.mesh.route import ANY, Destination, Retry, Route, RouteTable, VirtualHost, WeightedDestination
 from istiod.mesh.scope import (
@@ -63,14 +64,14 @@ class Shape:
     """Everything of a workload that its inbound configuration depends on: no pod name, no pod IP.
 
     ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted. ``origin`` is the
-    PeerAuthentication behind them. ``captured``: iptables bring the traffic. ``http10``: HTTP/1.0 is taken, too.
+    PeerAuthentication behind them. ``captured``: iptables bring the traffic. ``own``: what the proxy itself says.
     ``retry`` is the mesh's word on inbound retries; None: Istio's.
     """
 
     ports: tuple[InboundPort, ...] = ()
     families: Families = Families.IPV4
     captured: bool = True
-    http10: bool = False
+    own: NodeSettings = node_settings.NOTHING
     retry: Retry | None = None
     mtls: MutualTls = MutualTls.PERMISSIVE
     port_mtls: tuple[tuple[int, MutualTls], ...] = ()
@@ -86,7 +87,7 @@ class Place:
     ports: Mapping[str, int]
     addresses: tuple[str, ...]
     captured: bool = True
-    http10: bool = False
+    own: NodeSettings = node_settings.NOTHING
 
     @property
     def families(self) -> Families:
@@ -117,7 +118,7 @@ def shape(model: Model, place: Place) -> Shape:
         ports=tuple(ports[target] for target in sorted(ports) if target != model.settings.inbound_port),
         families=place.families,
         captured=place.captured,
-        http10=place.http10,
+        own=place.own,
         retry=model.settings.inbound_retry,
         mtls=verdict.mode,
         port_mtls=verdict.ports,
@@ -280,7 +281,7 @@ def _listener(found: Shape, settings: MeshSettings) -> Listener:
         direction=Direction.INBOUND,
         chains=tuple(all_chains),
         use_original_dst=True,
-        http10=found.http10,
+        own=found.own,
     )
     return _inspecting(whole, settings)
 
@@ -293,7 +294,7 @@ def _own_listener(found: Shape, port: InboundPort, settings: MeshSettings) -> Li
         port=port.target,
         direction=Direction.INBOUND,
         chains=_chains(found, port),
-        http10=found.http10,
+        own=found.own,
     )
     return _inspecting(own, settings)
 

@@ -95,21 +95,29 @@ class Target:
 def chains(target: Target, protocol: Protocol, mode: MutualTls) -> tuple[Chain, ...]:
     """The chains of a port that speaks ``protocol`` under a mode."""
     ways = _HTTP if protocol.is_http else _SNIFFED if protocol is Protocol.UNSUPPORTED else _TCP
-    grpc_web = protocol is Protocol.GRPC_WEB
-    return tuple(_chain(target, way, grpc_web=grpc_web) for way in ways[mode])
+    return tuple(_chain(target, way, protocol) for way in ways[mode])
 
 
 def terminating(target: Target, protocol: Protocol, tls: DownstreamTls) -> Chain:
     """The chain of a port whose own TLS the proxy ends (row J2); plaintext has none. Clients are no mesh identities."""
     is_http = protocol.is_http or protocol is Protocol.HTTPS
-    found = _chain(target, _Way(_TLS, (), _Layer.HTTP if is_http else _Layer.TCP, tls), grpc_web=False)
+    found = _chain(target, _Way(_TLS, (), _Layer.HTTP if is_http else _Layer.TCP, tls), Protocol.TCP)
     return replace(found, http=replace(found.http, mesh_tls=False)) if found.http else found
 
 
-def _chain(target: Target, way: _Way, *, grpc_web: bool) -> Chain:
+def _chain(target: Target, way: _Way, protocol: Protocol) -> Chain:
     is_http = way.layer is _Layer.HTTP
-    http = Http(stat_prefix=target.http_stats, inline=target.routes, mesh_tls=way.tls is not None, grpc_web=grpc_web)
-    tcp = Tcp(stat_prefix=target.cluster, clusters=(WeightedCluster(cluster=target.cluster),))
+    http = Http(
+        stat_prefix=target.http_stats,
+        inline=target.routes,
+        mesh_tls=way.tls is not None,
+        grpc_web=protocol is Protocol.GRPC_WEB,
+    )
+    tcp = Tcp(
+        stat_prefix=target.cluster,
+        clusters=(WeightedCluster(cluster=target.cluster),),
+        mongo=protocol is Protocol.MONGO,
+    )
     return Chain(
         name=target.http_name if is_http else target.tcp_name,
         match=ChainMatch(

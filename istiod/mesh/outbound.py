@@ -91,7 +91,7 @@ class _Maker:
         """Listeners and tables by name. What an earlier view has is not given again by a later one."""
         first = outbound_listeners.virtual_outbound(sight.settings, self.key.families)
         first = dynamic_dns.catching(first, self.resolver.clusters, sight.settings)
-        listeners = {first.name: first} if self.key.captured else {}
+        listeners = {first.name: replace(first, own=self.key.own)} if self.key.captured else {}
         held = set(first.places) if self.key.captured else set()
         routes: dict[str, RouteTable] = {}
         for view in sight.views:
@@ -105,7 +105,7 @@ class _Maker:
             caches = dynamic_dns.caches(behind.services, self.resolver.clusters, sight.settings)
             one = http_proxy.listener(self.key.http_proxy, self.key.families, caches)
             if held.isdisjoint(one.places):
-                listeners[one.name] = replace(one, http10=self.key.http10)
+                listeners[one.name] = replace(one, own=self.key.own)
                 routes[http_proxy.TABLE] = self._proxy_table(http_proxy.TABLE, behind)
         return listeners, routes
 
@@ -119,7 +119,7 @@ class _Maker:
         )
         known = self.resolver
         inputs = (parts, view.index, known.services, known.clusters, known.settings)
-        name = ("front", self.client, held, self.key.http10)
+        name = ("front", self.client, held, self.key.own)
         return self.recall.of_many(name, inputs, lambda: self._made(view, parts, held))
 
     def _parts(self, view: View) -> tuple[Piece, ...]:
@@ -135,7 +135,7 @@ class _Maker:
             client=self.client,
             resolver=self.resolver,
             recall=self.recall,
-            http10=self.key.http10,
+            own=self.key.own,
         )
         listeners = tuple(builder.listeners(parts, held))
         wanted = {chain.http.rds for one in listeners for chain in one.chains if chain.http}

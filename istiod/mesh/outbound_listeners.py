@@ -11,12 +11,13 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import clusters, dynamic_dns, families, l4_routes
+from istiod.mesh import clusters, dynamic_dns, families, l4_routes, node_settings
 from istiod.mesh.conditions import Client
 from istiod.mesh.families import Families
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.l4_routes import L4Route
 from istiod.mesh.model import Model
+from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.recall import Recall
 from istiod.mesh.scope import (
     HTTP_APPLICATION_PROTOCOLS,
@@ -171,7 +172,7 @@ class Builder:
     client: Client
     resolver: Resolver
     recall: Recall
-    http10: bool = False
+    own: NodeSettings = node_settings.NOTHING
 
     def listeners(self, parts: Iterable[Piece], held: Container[Place]) -> Iterator[Listener]:
         """One listener for each address and port that has parts, and is not held; parts come oldest first."""
@@ -211,7 +212,7 @@ class Builder:
         )
         client = self.client if any(rules for _, rules in ruled) else None
         keep = self.recall.of if len(group) == 1 else self.recall.of_many
-        name = ("listener", client, bind, port, self.http10)
+        name = ("listener", client, bind, port, self.own)
         return keep(name, inputs, lambda: self._listener(bind, ruled, resolver))
 
     def _rules(self, piece: Piece) -> Rules:
@@ -239,7 +240,7 @@ class Builder:
             port=resolver.port,
             direction=Direction.OUTBOUND,
             bind=group[0][0].binds,
-            http10=self.http10,
+            own=self.own,
             chains=tuple(matching or plain[:1]),
             default_chain=default if matching else None,
             inspect_http=any(chain.match.application_protocols for chain in matching),
@@ -257,7 +258,8 @@ class Builder:
             found = ruled if ended else (*ruled, _whole(piece, resolver, by_name=False))
         for route in found:
             match = ChainMatch(prefixes=route.subnets or piece.prefixes, server_names=route.server_names)
-            yield Chain(name="", match=match, tcp=route.tcp, origin=route.origin)
+            mongo = piece.port.protocol is Protocol.MONGO
+            yield Chain(name="", match=match, tcp=replace(route.tcp, mongo=mongo), origin=route.origin)
 
 
 def _by_name(piece: Piece) -> bool:

@@ -14,8 +14,10 @@ from enum import Enum
 
 from crds.key import ConfigKey
 from istiod.config.origin import Origin
+from istiod.mesh import node_settings
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.families import Families
+from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import TlsMode, TrafficPolicy
 from istiod.mesh.route import RouteTable
 from istiod.mesh.service import Protocol
@@ -43,8 +45,7 @@ class ScopeKey:
     captured: bool = True
     http_proxy: int = 0
     """The port that apps may name as their HTTP proxy; 0: none."""
-    http10: bool = False
-    """It takes HTTP/1.0 (node metadata HTTP10)."""
+    own: NodeSettings = node_settings.NOTHING
     allocated: tuple[int, ...] = ()
     """The IP versions of allocated addresses that the proxy answers DNS queries with."""
     credentials: bool = False
@@ -244,6 +245,8 @@ class Tcp:
     clusters: tuple[WeightedCluster, ...]
     idle_timeout: timedelta | None = None
     lookups: tuple[Lookup, ...] = ()
+    mongo: bool = False
+    """The port declares MongoDB: its commands are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,8 +285,7 @@ class Listener:
     detection_timeout: timedelta | None = None
     """How long inspectors may wait; None: the listener has none. 0 is for ever (Istio's default)."""
     continue_on_timeout: bool = True
-    http10: bool = False
-    """HTTP/1.0 is taken, too."""
+    own: NodeSettings = node_settings.NOTHING
     additional_addresses: tuple[str, ...] = ()
 
     @property

@@ -12,6 +12,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from istiod.envoy import listener
 from istiod.features import Features
+from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Chain, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
 from istiod.mesh.settings import MeshSettings
 from tests.envoy import made, rich
@@ -180,9 +181,14 @@ def test_a_stat_prefix_ends_where_istios_tags_end_it() -> None:
 @pytest.mark.parametrize("direction", list(Direction))
 def test_http_1_0_is_taken_where_the_listener_says_so(direction: Direction) -> None:
     leaf = Listener(
-        name="l", address="0.0.0.0", port=80, direction=direction, chains=(Chain(name="c", http=HTTP),), http10=True
+        name="l",
+        address="0.0.0.0",
+        port=80,
+        direction=direction,
+        chains=(Chain(name="c", http=HTTP),),
+        own=NodeSettings(http10=True),
     )
-    for one, accepts in ((leaf, True), (replace(leaf, http10=False), False)):
+    for one, accepts in ((leaf, True), (replace(leaf, own=NodeSettings()), False)):
         found = listener.message(one, made.SETTINGS).filter_chains[0].filters[0].typed_config
         options = hcm_pb2.HttpConnectionManager.FromString(found.value).http_protocol_options
         assert options.accept_http_10 is accepts
@@ -322,3 +328,34 @@ def test_a_listener_refers_to_routes_clusters_and_secrets() -> None:
     }
     assert inbound.refs == {names.CLUSTER: {made.cluster_name("reviews")}}
     assert service.refs == {names.ROUTE: {"9080"}, names.CLUSTER: {"PassthroughCluster"}}
+
+
+def test_idle_connections_end_as_the_proxy_says_unless_the_rule_does() -> None:
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    tcp = Tcp(stat_prefix="c", clusters=(WeightedCluster(cluster="c"),))
+    leaf = Listener(
+        name="l",
+        address="0.0.0.0",
+        port=80,
+        direction=Direction.OUTBOUND,
+        chains=(
+            Chain(name="http", http=HTTP),
+            Chain(name="own", tcp=tcp),
+            Chain(name="ruled", tcp=replace(tcp, idle_timeout=hour)),
+        ),
+        own=NodeSettings(idle_timeout=minute),
+    )
+    http, own, ruled = listener.message(leaf, made.SETTINGS).filter_chains
+    assert made.manager(http).common_http_protocol_options.idle_timeout.seconds == minute.total_seconds()
+    assert made.tcp_proxy(own).idle_timeout.seconds == minute.total_seconds()
+    assert made.tcp_proxy(ruled).idle_timeout.seconds == hour.total_seconds()
+
+
+def test_commands_of_mongodb_are_counted_before_they_go_on() -> None:
+    tcp = Tcp(stat_prefix="outbound|27017||db", clusters=(WeightedCluster(cluster="c"),), mongo=True)
+    leaf = Listener(
+        name="l", address="10.0.0.1", port=1, direction=Direction.OUTBOUND, chains=(Chain(name="", tcp=tcp),)
+    )
+    first, second = map(made.shown, listener.message(leaf, made.SETTINGS).filter_chains[0].filters)
+    assert (first["name"], second["name"]) == ("envoy.filters.network.mongo_proxy", "envoy.filters.network.tcp_proxy")
+    assert first["typed_config"]["stat_prefix"] == "outbound|27017||db"

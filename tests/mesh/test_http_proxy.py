@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from istiod.mesh.scope import Scope
@@ -79,11 +81,35 @@ def test_a_workload_may_take_http_1_0(said: str | None, expected: set[bool]) -> 
     found = scope(WEB, ON, **({"HTTP10": said} if said else {}))
     assert found.inbound is not None
     every = (*found.outbound.listeners.values(), *found.inbound.listeners.values())
-    assert {one.http10 for one in every if any(chain.http for chain in one.chains)} == expected
+    assert {one.own.http10 for one in every if any(chain.http for chain in one.chains)} == expected
 
 
 def test_a_gateway_may_take_http_1_0() -> None:
     server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
     mesh = fleet.Mesh(fleet.istio("Gateway", "gw", {"servers": [server]}))
     (listener,) = mesh.scope(fleet.proxy(kind="router", HTTP10="1")).outbound.listeners.values()
-    assert listener.http10
+    assert listener.own.http10
+
+
+@pytest.mark.parametrize(("said", "expected"), [("90s", 90), ("30 s", None), ("-1s", None), (30, None), (None, None)])
+def test_a_workload_may_say_when_idle_connections_end(said: object, expected: int | None) -> None:
+    found = scope(WEB, DB, ON, **({"IDLE_TIMEOUT": said} if said else {}))
+    assert found.inbound is not None
+    every = (*found.outbound.listeners.values(), *found.inbound.listeners.values())
+    assert {one.own.idle_timeout for one in every} == {timedelta(seconds=expected) if expected else None}
+
+
+def test_mongodb_is_known_on_both_sides() -> None:
+    db = fleet.kube_service("client", ports=[{"name": "mongo", "port": 27017}, {"name": "tcp", "port": 27018}])
+    mesh = fleet.Mesh(
+        db, fleet.pod("client-1", "10.1.9.9"), fleet.slice_of("client", fleet.backend("10.1.9.9", "client-1"))
+    )
+    found = mesh.scope(fleet.proxy())
+    assert found.inbound is not None
+    out = found.outbound.listeners
+    told = {
+        name: [chain.tcp.mongo for chain in out[name].chains if chain.tcp] for name in out if name.startswith("10.")
+    }
+    assert told == {"10.0.0.1_27017": [True], "10.0.0.1_27018": [False]}
+    (inbound,) = found.inbound.listeners.values()
+    assert {chain.match.destination_port for chain in inbound.chains if chain.tcp and chain.tcp.mongo} == {27017}

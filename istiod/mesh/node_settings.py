@@ -1,0 +1,42 @@
+"""What a proxy says of its own listeners in its node metadata (``ISTIO_META_...`` of its container)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from crds import duration
+from wire.node import Node
+
+_HTTP10 = "HTTP10"
+_IDLE_TIMEOUT = "IDLE_TIMEOUT"
+_ON = ("1", "true")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """``http10``: HTTP/1.0 is taken. ``idle_timeout``: idle connections from clients end then, unless a rule says when.
+
+    None is Envoy's default: an hour.
+    """
+
+    http10: bool = False
+    idle_timeout: timedelta | None = None
+
+
+NOTHING = NodeSettings()
+
+
+def read(node: Node) -> NodeSettings:
+    """The settings of a proxy. What is no duration is as good as nothing (as on Istio)."""
+    return NodeSettings(
+        http10=str(node.metadata.get(_HTTP10)) in _ON, idle_timeout=_duration(node.metadata.get(_IDLE_TIMEOUT))
+    )
+
+
+def _duration(said: object) -> timedelta | None:
+    try:
+        found = duration.parse(said) if isinstance(said, str) else None
+    except ValueError:
+        return None
+    return found if found is not None and found >= timedelta() else None
