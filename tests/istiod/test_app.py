@@ -159,6 +159,7 @@ def test_istiods_flags_become_settings() -> None:
     ("flags", "message"),
     [
         ((), "istiod: no --kubeconfig, and no service account: this is no pod"),
+        (("--clusterID", "east"), "istiod: --clusterID (or CLUSTER_ID) east: only Kubernetes is supported yet"),
         (
             ("--kubeconfig", "/absent"),
             "istiod: --kubeconfig /absent: FileNotFoundError(2, 'No such file or directory')",

@@ -189,6 +189,14 @@ def test_a_policy_in_a_namespace_that_stays_goes_at_once() -> None:
     assert "strict" not in played.names()
 
 
+def test_another_config_map_that_goes_leaves_the_selectors() -> None:
+    played = Played()
+    injector = made("ConfigMap", "istio-sidecar-injector", ROOT, data={})
+    played.put(SELECTIVE, injector, rule("out", "out"))
+    played.delete(injector)
+    assert played.names() == {"istio"}
+
+
 def test_a_kind_that_is_gone_takes_its_objects_along() -> None:
     played = Played()
     played.put(rule("a"), rule("b"), made("Pod", "p"))

@@ -61,6 +61,12 @@ def test_a_plain_pod_has_no_empty_parts() -> None:
     assert "generateName" not in kept["metadata"]
 
 
+def test_a_node_keeps_where_it_is_and_what_the_injector_asks() -> None:
+    info = {"kubeletVersion": "v1.36.3", "kernelVersion": "6.1"}
+    kept = strip("Node", made("Node", "n", status={"addresses": [], "nodeInfo": info, "images": []}))
+    assert kept["status"] == {"addresses": [], "nodeInfo": {"kubeletVersion": "v1.36.3"}}
+
+
 def test_what_is_malformed_is_left_for_the_parser() -> None:
     raw = made("Pod", "a", spec={"containers": "none"})
     assert strip("Pod", raw) is raw
