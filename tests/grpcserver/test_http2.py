@@ -50,6 +50,14 @@ def test_a_message_is_answered_in_one_frame_and_the_call_ends_with_trailers() ->
     assert not wire.http.streams
 
 
+def test_bytes_may_come_one_by_one() -> None:
+    wire = Wire(greet=False, echo=True)
+    said = frames.PREFACE + frames.settings({}) + wire.headers() + data(message(b"hello"))
+    for at in range(len(said)):
+        wire.say(said[at : at + 1])
+    assert body(wire.hear()) == message(b"hello")
+
+
 def test_a_call_may_end_with_its_trailers_or_with_its_head() -> None:
     wire = Wire()
     wire.say(wire.headers(), wire.headers(headers=[("x", "y")], end=True), wire.headers(3, end=True))
