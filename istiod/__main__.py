@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from istiod import app, features
 from istiod.features import Features
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--httpsAddr", metavar="HOST:PORT", help="webhooks (cluster: :15017)")
     add("--caDir", default="", metavar="DIR", help="where the root's key and certificate are kept (not in a cluster)")
     add("--tokenKey", default="", metavar="FILE", help="public key of the signer of workload tokens, PEM")
+    add("--domain", default=names.DEFAULT_DNS_DOMAIN, metavar="NAME", help="the cluster's DNS domain")
     add(
         "--trustDomain",
         default=names.DEFAULT_TRUST_DOMAIN,
@@ -71,7 +73,7 @@ def settings_of(
         ca_dir=arguments.caDir,
         token_key=arguments.tokenKey,
         trust_domain=arguments.trustDomain,
-        features=chosen or Features(),
+        features=replace(chosen or Features(), dns_domain=arguments.domain),
         cluster=cluster_settings(arguments.kubeconfig, environment or {}),
     )
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from crds import duration
+from wire import names
 
 _WHOLE: Final = 100.0
 _LONGEST: Final = timedelta(days=1)
@@ -36,6 +37,8 @@ class Features:
     """ENABLE_DEBUG_ENDPOINT_AUTH: in a cluster, debug pages are for loopback and for tokens of the mesh only."""
     gateway_handshake: timedelta = timedelta(seconds=15)
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
+    dns_domain: str = names.DEFAULT_DNS_DOMAIN
+    """The flag ``--domain``: what names of Services end with after ``svc.``."""
 
 
 DEFAULTS: Final = Features()

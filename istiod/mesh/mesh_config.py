@@ -54,7 +54,7 @@ def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshS
     found, diagnostics = _read(snapshot, previous)
     root = found.root_namespace or snapshot.mesh_config.namespace
     features = snapshot.features
-    return replace(found, features=features, root_namespace=root), diagnostics
+    return replace(found, features=features, dns_domain=features.dns_domain, root_namespace=root), diagnostics
 
 
 def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
