@@ -384,25 +384,3 @@ def test_no_scope_holds_a_pods_name_or_address_except_headless_listeners(texts: 
 
 
 # What is remembered.
-
-
-def test_what_a_pod_says_in_vain_of_its_proxy_is_told_as_long_as_it_is_there() -> None:
-    said = "proxyHeaders: {requestId: {disabled: true}}\ngatewayTopology: {numTrustedProxies: 2}\nconcurrency: 2\n"
-    pod = fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": said})
-    other = fleet.pod("other-1", "10.1.0.2", annotations={"proxy.istio.io/config": "[]"})
-    plain = fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": "concurrency: 2"})
-    field = "metadata.annotations[proxy.istio.io/config]"
-    mesh = fleet.Mesh(pod, other, fleet.pod("plain-1", "10.1.0.3"))
-    wrong = ("BAD_VALUE", "other-1", field)
-    expected = [
-        wrong,
-        ("NOT_SUPPORTED", "web-1", f"{field}.gatewayTopology.numTrustedProxies"),
-        ("NOT_SUPPORTED", "web-1", f"{field}.proxyHeaders"),
-    ]
-    assert mesh.told() == expected
-    mesh.apply(fleet.pod("third-1", "10.1.0.4"))
-    assert mesh.told() == expected
-    mesh.apply(plain)
-    assert mesh.told() == [wrong]
-    mesh.remove(other)
-    assert mesh.told() == []
