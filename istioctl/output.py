@@ -55,6 +55,11 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def warn(text: str) -> None:
+    """A line beside the answer."""
+    sys.stderr.write(f"Warning: {text}\n")
+
+
 def say(text: str) -> None:
     """Print an answer."""
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")

@@ -42,7 +42,9 @@ def _run(given: argparse.Namespace) -> int:
     if given.pod or given.file or given.admin_address:
         output.say(_difference(given, planes))
         return 0
-    found = syncz.fetch(planes)
+    found, silent = syncz.fetch(planes)
+    for reason in silent:
+        output.warn(f"the proxies of one istiod are missing here: {reason}")
     if given.namespace:
         found = [each for each in found if each.name.endswith(f".{given.namespace}")]
     if not found:

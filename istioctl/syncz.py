@@ -41,14 +41,22 @@ class Synced:
         return self.types.get(kind, _ABSENT)
 
 
-def fetch(planes: Sequence[reach.Address]) -> list[Synced]:
-    """All proxies of all replicas, by cluster and name.
+def fetch(planes: Sequence[reach.Address]) -> tuple[list[Synced], list[str]]:
+    """All proxies of the replicas that answer, by cluster and name; and why others do not, such as one that restarts.
 
     Raises:
-        CommandError: a replica does not answer.
+        CommandError: no replica answers.
     """
-    found = [each for plane in planes for each in _parse(plane.name, plane.ask(PATH))]
-    return sorted(found, key=lambda each: (each.cluster, each.name, each.istiod))
+    found: list[Synced] = []
+    silent: list[str] = []
+    for plane in planes:
+        try:
+            found += _parse(plane.name, plane.ask(PATH))
+        except CommandError as error:
+            silent.append(str(error))
+    if len(silent) == len(planes):
+        raise CommandError("; ".join(silent))
+    return sorted(found, key=lambda each: (each.cluster, each.name, each.istiod)), silent
 
 
 def columns(every: Sequence[Synced]) -> tuple[str, ...]:

@@ -34,7 +34,8 @@ def _run(given: argparse.Namespace) -> int:
         try:
             reached = options.control_planes(given)
             planes = [(each.name, each.ask(_PATH).decode().strip()) for each in reached]
-            proxies = syncz.fetch(reached)
+            proxies, silent = syncz.fetch(reached)
+            problem = "; ".join(silent)
         except CommandError as error:
             problem = str(error)
     output.say(_structured(planes, proxies, given) if given.output else _lines(planes, proxies, given))

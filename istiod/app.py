@@ -60,7 +60,9 @@ class ControlPlane:
         """
         self._settings = settings
         self._source = make_source(settings)
-        self._store = ConfigStore(features=settings.features, mesh_config=settings.cluster.mesh_config)
+        self._store = ConfigStore(
+            features=settings.features, mesh_config=settings.cluster.mesh_config, selected=settings.kubernetes
+        )
         self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
         self._injection = admission.Injection(
             self._store,

@@ -29,6 +29,8 @@ class ConfigSnapshot:
     features: Features = DEFAULTS
     mesh_config: ConfigKey = MESH_CONFIG
     """Where the mesh's settings are: each revision has its own."""
+    selected: bool = False
+    """Whether the source leaves out the namespaces that ``discoverySelectors`` do not choose."""
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -46,7 +48,8 @@ class ConfigSnapshot:
 class ConfigStore:
     """Objects by key. ``listener`` is told each key that changed, once per change, in the caller's thread.
 
-    ``features`` are what the operator switched on for the whole process; ``mesh_config`` is where the settings are.
+    ``features`` are what the operator switched on for the whole process; ``mesh_config`` and ``selected`` are as in a
+    snapshot.
     """
 
     def __init__(
@@ -54,12 +57,15 @@ class ConfigStore:
         listener: Listener | None = None,
         features: Features | None = None,
         mesh_config: ConfigKey = MESH_CONFIG,
+        *,
+        selected: bool = False,
     ) -> None:
         self._kinds: dict[Kind, dict[ConfigKey, Object]] = {}
         self._frozen: dict[Kind, Mapping[ConfigKey, Object]] = {}
         self._listener = listener
         self._features = features or DEFAULTS
         self._mesh_config = mesh_config
+        self._selected = selected
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
@@ -104,7 +110,7 @@ class ConfigStore:
         for kind, objects in self._kinds.items():
             if kind not in self._frozen:
                 self._frozen[kind] = MappingProxyType(dict(objects))
-        return ConfigSnapshot(MappingProxyType(dict(self._frozen)), self._features, self._mesh_config)
+        return ConfigSnapshot(MappingProxyType(dict(self._frozen)), self._features, self._mesh_config, self._selected)
 
     def _changed(self, key: ConfigKey) -> None:
         self._frozen.pop((key.group, key.kind), None)

@@ -36,7 +36,6 @@ _UNSUPPORTED = (
     "ca",
     "extension_providers",
     "default_providers",
-    "discovery_selectors",
     "tls_defaults",
     "service_scope_configs",
     "default_traffic_policy",
@@ -73,6 +72,9 @@ def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[Mesh
     placed = tuple(replace(d, field=f"{FIELD}.{d.field}" if d.field else FIELD) for d in findings)
     if config is None:
         return previous or _DEFAULT, placed
+    if config.discovery_selectors and not snapshot.selected:
+        message = "chooses nothing among the objects of files: all of them are read"
+        placed += (warning(Code.NOT_SUPPORTED, key, f"{FIELD}.discoverySelectors", message),)
     return settings(config), (*placed, *_unsupported(config, key))
 
 

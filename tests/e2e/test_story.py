@@ -129,7 +129,8 @@ def test_the_rule_carries_a_status(mesh: Mesh) -> None:
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
 
-    assert {each["status"] for each in found["status"]["conditions"] if each["type"] == "Reconciled"} <= {"True"}
+    conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+    assert conditions == {"Accepted": "True", "InUse": "True", "Conflicts": "False", "RejectedByEnvoy": "False"}
 
 
 def virtual_service(mesh: Mesh) -> dict[str, dict[str, list[dict[str, str]]]]:

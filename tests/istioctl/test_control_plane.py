@@ -77,6 +77,18 @@ def test_all_proxies_of_all_replicas_are_listed_with_what_they_refuse(capsys: py
         assert json.loads(capsys.readouterr().out)[0]["types"]["LDS"] == "STALE"
 
 
+def test_an_istiod_that_does_not_answer_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with istiod({"/debug/syncz": [A]}) as first, istiod({}) as second:
+        arguments = ["proxy-status", "--monitoring-address", first, "--monitoring-address", second]
+        assert program.main(arguments) == 0
+        told = capsys.readouterr()
+        assert ["a.shop", "Kubernetes"] in [row[:2] for row in columns(told.out)]
+        assert second in told.err
+
+        assert program.main(["proxy-status", "--monitoring-address", second]) == 1
+        assert second in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("pages", "arguments", "reason"),
     [

@@ -126,6 +126,14 @@ def test_unknown_and_unsupported_fields_are_told() -> None:
     assert told == [("UNKNOWN_FIELD", "data.mesh.colour"), ("NOT_SUPPORTED", "data.mesh.ingressClass")]
 
 
+def test_selectors_of_namespaces_are_for_sources_that_have_namespaces() -> None:
+    text = "discoverySelectors: [{matchLabels: {mesh: 'on'}}]"
+    assert read(text)[1] == [("NOT_SUPPORTED", "data.mesh.discoverySelectors")]
+
+    cluster = replace(world.snapshot(fleet.mesh_config(text)), selected=True)
+    assert mesh_config.read(cluster, None) == (DEFAULT, ())
+
+
 def test_parts_that_change_nothing_yet_are_told_too() -> None:
     _, told = read(
         """
