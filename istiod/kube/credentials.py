@@ -45,7 +45,7 @@ def login(kubeconfig: str) -> kopf.ConnectionInfo:
     if not kubeconfig:
         info = kopf.login_with_service_account(settings=settings)
         if info is None:
-            raise LoginError("no --kubeconfig, and no service account: this is no pod")
+            raise LoginError("no --configDir, no --kubeconfig, and no service account: nothing to read")
         return replace(info, server=_server(os.environ) or info.server)
     try:
         with _environment("KUBECONFIG", kubeconfig):

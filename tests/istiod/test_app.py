@@ -158,7 +158,7 @@ def test_istiods_flags_become_settings() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "istiod: no --kubeconfig, and no service account: this is no pod"),
+        ((), "istiod: no --configDir, no --kubeconfig, and no service account: nothing to read"),
         (("--clusterID", "east"), "istiod: --clusterID (or CLUSTER_ID) east: only Kubernetes is supported yet"),
         (
             ("--kubeconfig", "/absent"),
