@@ -26,10 +26,14 @@ _LONGEST_TEXT: Final = 64
 _LONGEST: Final = 2**63 - 1  # nanoseconds: time.Duration is an int64
 
 
-def parse(text: str) -> timedelta:
-    """The duration that Go's time.ParseDuration reads in ``text``, in microseconds.
+class Rounded(timedelta):
+    """A duration that was written finer than a microsecond. It is equal to what it was rounded to."""
 
-    What is finer becomes the next of them, so that who asks for whole milliseconds still sees that it is none.
+    __slots__ = ()
+
+
+def parse(text: str) -> timedelta:
+    """The duration that Go's time.ParseDuration reads in ``text``, rounded to microseconds; Rounded where that matters.
 
     Raises:
         ValueError: the text is no Go duration.
@@ -49,8 +53,14 @@ def parse(text: str) -> timedelta:
         end = part.end()
     if total > _LONGEST:
         raise ValueError(f"{text!r} is longer than the 292 years a duration can hold")
-    microseconds = -(-total // 1000)
-    return timedelta(microseconds=-microseconds if text[0] == "-" else microseconds)
+    microseconds = (total + 500) // 1000
+    made = Rounded if total % 1000 else timedelta
+    return made(microseconds=-microseconds if text[0] == "-" else microseconds)
+
+
+def is_whole(value: timedelta, unit: timedelta) -> bool:
+    """Whether a duration, as it was written, is so many of a unit."""
+    return not isinstance(value, Rounded) and not value % unit
 
 
 def text(value: timedelta) -> str:

@@ -6,9 +6,10 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
-from crds import path
+from crds import duration, path
 from crds.checks import http_fault, string_match, values
 from crds.checks.findings import Findings
 from crds.diagnostic import Code
@@ -33,6 +34,7 @@ _COMMAND: Final = re.compile(
     r"(?:_[A-Z0-9_]+)*)(?:\(.*\))?(?::\d+)?\Z"
 )
 """How a variable of Envoy looks; its own word on the whole name comes later."""
+_SECOND: Final = timedelta(seconds=1)
 _LONGEST_NAME: Final = 1024  # of query parameters, in Envoy
 _LARGE_BODY: Final = 100 * 1024
 _LARGEST_BODY: Final = 1024 * 1024
@@ -174,7 +176,8 @@ def _cors(found: Findings, field: str, policy: CorsPolicy) -> None:
     for index, method in enumerate(policy.allow_methods):
         if method not in _METHODS:
             found.error(f"{field}.allowMethods[{index}]", f"{method!r} is no HTTP method")
-    if policy.max_age is not None and (policy.max_age.microseconds or policy.max_age < values.ZERO):
+    age = policy.max_age
+    if age is not None and (age < values.ZERO or not duration.is_whole(age, _SECOND)):
         found.error(f"{field}.maxAge", "must be whole seconds")
 
 

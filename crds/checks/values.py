@@ -12,6 +12,8 @@ from typing import Final
 
 import re2
 
+from crds.duration import is_whole
+
 _LABEL: Final = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?\Z")
 _WILD_LABEL: Final = re.compile(r"(?:\*|(?:\*-?)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)\Z")
 _LONGEST_DOMAIN: Final = 255
@@ -23,6 +25,7 @@ _LONGEST_DURATION: Final = timedelta(days=36_500)  # Envoy counts nanoseconds in
 _SPKI: Final = re.compile(r"[A-Za-z0-9+/]{43}=\Z")
 _HASH: Final = re.compile(r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}\Z")
 ZERO: Final = timedelta()
+_MILLISECOND: Final = timedelta(milliseconds=1)
 HUNDRED: Final = 100
 _SMALLEST_PERCENT: Final = 0.0001
 
@@ -107,7 +110,7 @@ def regex(pattern: str) -> str | None:
     return None
 
 
-def duration(value: timedelta | None, least: timedelta = timedelta(milliseconds=1)) -> str | None:
+def duration(value: timedelta | None, least: timedelta = _MILLISECOND) -> str | None:
     """A duration of at least ``least`` in whole milliseconds; absent is fine."""
     if value is None:
         return None
@@ -115,7 +118,7 @@ def duration(value: timedelta | None, least: timedelta = timedelta(milliseconds=
         return f"must be at least {least.total_seconds():g}s"
     if value > _LONGEST_DURATION:
         return "must be at most 100 years"
-    return "must be whole milliseconds" if value.microseconds % 1000 else None
+    return None if is_whole(value, _MILLISECOND) else "must be whole milliseconds"
 
 
 def line(text: str) -> str | None:

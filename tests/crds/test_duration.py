@@ -33,8 +33,11 @@ def test_durations_read_as_go_reads_them(text: str, milliseconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["1.000000001s", "1000000001ns", "-1.000000001s"])
-def test_what_is_finer_than_a_microsecond_stays_visible(text: str) -> None:
-    assert abs(duration.parse(text)) == timedelta(seconds=1, microseconds=1)
+def test_what_is_finer_than_a_microsecond_is_rounded_and_never_whole(text: str) -> None:
+    found = duration.parse(text)
+    assert abs(found) == timedelta(seconds=1)
+    assert not duration.is_whole(found, _MILLISECOND)
+    assert duration.is_whole(timedelta(seconds=1), _MILLISECOND)
 
 
 @pytest.mark.parametrize("text", ["", "-", "5", "s", ".s", "1 s", "1d", "1s2", "٣s", "9" * 70 + "s", "9999999h"])
