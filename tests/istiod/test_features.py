@@ -19,6 +19,8 @@ def test_variables_have_istios_names_and_defaults() -> None:
             "PILOT_DNS_JITTER_DURATION": "0s",
             "PILOT_DNS_CARES_UDP_MAX_QUERIES": "99",
             "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": "30s",
+            "ENABLE_NATIVE_SIDECARS": "TRUE",
+            "PLATFORM": "openshift",
         }
     )
     assert problems == ()
@@ -28,13 +30,17 @@ def test_variables_have_istios_names_and_defaults() -> None:
         dns_jitter=timedelta(0),
         dns_queries=99,
         gateway_handshake=timedelta(seconds=30),
+        native_sidecars="true",
+        openshift=True,
     )
+    assert features.read({"ENABLE_NATIVE_SIDECARS": "auto"})[0].native_sidecars == "auto"
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("PILOT_HTTP10", "perhaps"),
+        ("ENABLE_NATIVE_SIDECARS", "perhaps"),
         ("PILOT_TRACE_SAMPLING", "-1"),
         ("PILOT_TRACE_SAMPLING", "nan"),
         ("PILOT_TRACE_SAMPLING", "much"),

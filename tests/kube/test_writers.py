@@ -21,7 +21,7 @@ from istiod.cluster import OWN_SECRET, PLUGGED_IN
 from istiod.cluster import Cluster as Source
 from istiod.config.kubernetes import ApiError
 from istiod.config.protocols import UnavailableError
-from istiod.kube import secrets
+from istiod.kube import root_certificates, secrets
 from istiod.kube.client import MERGE_PATCH, KubernetesClient
 from istiod.kube.lease import DURATION, PERIOD, VALID, Candidate, Leader
 from istiod.kube.root_certificates import NAME, RootCertificates
@@ -98,7 +98,10 @@ async def test_every_namespace_has_the_roots_also_after_somebody_changed_them(
     client: KubernetesClient, namespace: str
 ) -> None:
     namespaces = [namespace, "kube-system"]
-    writer = RootCertificates(client, alone(client), lambda: namespaces, lambda: "the roots")
+    wishes = root_certificates.Wishes(
+        namespaces=lambda: namespaces, roots=lambda: "the roots", owner=lambda: None, listed=lambda: True
+    )
+    writer = RootCertificates(client, alone(client), wishes)
     path = f"/api/v1/namespaces/{namespace}/configmaps/{NAME}"
 
     async def said() -> Any:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from istiod.mesh import dynamic_dns
 from istiod.mesh.families import Families
 from istiod.mesh.scope import Chain, Discovery, DnsCache, Lookup, Scope
 from tests.mesh import fleet
@@ -161,3 +162,8 @@ def test_what_makes_no_difference_is_told() -> None:
         ("INEFFECTIVE", "b-com", "spec.workloadSelector"),
         ("NOT_SUPPORTED", "a-com", "spec.ports[0].targetPort"),
     ]
+
+
+def test_a_port_without_a_cluster_needs_no_cache() -> None:
+    (service,) = fleet.Mesh(entry(port(80, "HTTP"))).context.model.registry.services
+    assert list(dynamic_dns.clusters_of(service, {})) == []

@@ -25,3 +25,9 @@ def test_what_a_pod_says_in_vain_of_its_proxy_is_told_as_long_as_it_is_there() -
     assert mesh.told() == [wrong]
     mesh.remove(other)
     assert mesh.told() == []
+
+
+def test_what_no_environment_can_hold_is_told() -> None:
+    said = "proxyMetadata: {GOOD_NAME: x, 'BAD NAME': x}"
+    mesh = fleet.Mesh(fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": said}))
+    assert mesh.told() == [("BAD_VALUE", "web-1", "metadata.annotations[proxy.istio.io/config].proxyMetadata")]

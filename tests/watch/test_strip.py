@@ -61,6 +61,12 @@ def test_a_plain_pod_has_no_empty_parts() -> None:
     assert "generateName" not in kept["metadata"]
 
 
+def test_of_a_pods_annotations_the_one_that_the_mesh_reads_is_kept() -> None:
+    raw = made("Pod", "a", spec={})
+    raw["metadata"]["annotations"] = {"proxy.istio.io/config": "{}", "cni.example.org/ips": "10.0.0.1"}
+    assert strip("Pod", raw)["metadata"]["annotations"] == {"proxy.istio.io/config": "{}"}
+
+
 def test_a_node_keeps_where_it_is_and_what_the_injector_asks() -> None:
     info = {"kubeletVersion": "v1.36.3", "kernelVersion": "6.1"}
     kept = strip("Node", made("Node", "n", status={"addresses": [], "nodeInfo": info, "images": []}))
