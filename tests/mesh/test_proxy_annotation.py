@@ -27,6 +27,16 @@ def test_what_a_pod_says_in_vain_of_its_proxy_is_told_as_long_as_it_is_there() -
     assert mesh.told() == []
 
 
+def test_what_is_no_yaml_is_told() -> None:
+    mesh = fleet.Mesh(fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": "a: [b"}))
+    assert mesh.told() == [("UNREADABLE", "web-1", "metadata.annotations[proxy.istio.io/config]")]
+
+
+def test_an_empty_configuration_says_nothing() -> None:
+    mesh = fleet.Mesh(fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": "# nothing"}))
+    assert mesh.told() == []
+
+
 def test_what_no_environment_can_hold_is_told() -> None:
     said = "proxyMetadata: {GOOD_NAME: x, 'BAD NAME': x}"
     mesh = fleet.Mesh(fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": said}))
