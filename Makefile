@@ -33,7 +33,7 @@ node-packages: # the same, and those of a Kubernetes node (containerd, runc, CNI
 
 generate: .venv/.installed build/.stubs ## write protos/ca_pb2, the stubs and the CustomResourceDefinitions anew
 	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/ca.proto
-	@$(PY) tools/crds.py
+	@$(PY) -m tools.crds
 
 lock: .venv/.installed ## resolve requirements*.in into the hashed locks
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements.in -o requirements.lock

@@ -141,7 +141,7 @@ def _wait(options: argparse.Namespace) -> int:
 
 
 def _version(_: argparse.Namespace) -> int:
-    print(f"version.BuildInfo{{Version:{names.VERSION!r}}}")  # noqa: T201 (the command's answer)
+    sys.stdout.write(f"version.BuildInfo{{Version:{names.VERSION!r}}}\n")
     return 0
 
 

@@ -21,6 +21,7 @@ import grpc.aio
 from agent import httpwire
 from agent.bootstrap.inputs import InputError
 from wire import names
+from wire.varint import varint
 
 VARIABLE: Final = "ISTIO_KUBE_APP_PROBERS"
 PREFIXES: Final = ("/app-health/", "/app-lifecycle/")
@@ -110,7 +111,7 @@ class Probers:
         options = (("grpc.enable_http_proxy", 0),)
         async with grpc.aio.insecure_channel(str(httpwire.Target(self._host, probe.port)), options) as channel:
             check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
-            answer = await check(b"\x0a" + _varint(len(service)) + service if service else b"")
+            answer = await check(b"\x0a" + varint(len(service)) + service if service else b"")
         return 200 if answer == _SERVING else _UNAVAILABLE
 
     def _source(self) -> tuple[str, int] | None:
@@ -161,12 +162,3 @@ def _within(location: str, target: httpwire.Target) -> str | None:
     if not here or not location:
         return None
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _varint(number: int) -> bytes:
-    """A length as protobuf writes it."""
-    written = b""
-    while number > 0x7F:  # noqa: PLR2004 (seven bits go into each byte)
-        written += bytes((number & 0x7F | 0x80,))
-        number >>= 7
-    return written + bytes((number,))

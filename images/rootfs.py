@@ -29,9 +29,25 @@ _SITE: Final = f"usr/local/lib/python3.{sys.version_info.minor}/dist-packages"
 _MERGED: Final = ("bin", "lib", "lib64", "sbin")  # links into usr/, as Debian has them
 # Nothing at run time needs these: tools to install packages with, documents, and shells that only those tools call.
 _LEFT_OUT: Final = frozenset(
-    {"debconf", "dpkg", "init-system-helpers", "media-types", "mime-support", "openssl", "perl-base", "readline-common",
-     "tar", "lsb-base", "sysvinit-utils", "libpam-modules", "libpam-runtime", "login", "passwd", "adduser"}
-)  # fmt: skip
+    {
+        "debconf",
+        "dpkg",
+        "init-system-helpers",
+        "media-types",
+        "mime-support",
+        "openssl",
+        "perl-base",
+        "readline-common",
+        "tar",
+        "lsb-base",
+        "sysvinit-utils",
+        "libpam-modules",
+        "libpam-runtime",
+        "login",
+        "passwd",
+        "adduser",
+    }
+)
 _DOCUMENTS: Final = re.compile(
     r"/usr/share/(doc|man|locale|info|lintian|bash-completion|doc-base|bug|menu|applications|pixmaps)/|/gconv/|/\.$"
 )

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from istioctl import kube_inject, options, proxy_config, proxy_status, version
+from istioctl import kube_inject, options, output, proxy_config, proxy_status, version
 from istioctl.errors import CommandError
 
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = given.run(given)
     except CommandError as error:
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 (the program's last word)
+        output.complain(str(error))
         return 1
     except BrokenPipeError:  # | head
         sys.stderr.close()

@@ -135,4 +135,4 @@ def _said(each: Diagnostic) -> str:
 
 def _remark(line: str) -> None:
     """What a person should know goes to the standard error: the output is piped into kubectl."""
-    print(line, file=sys.stderr)  # noqa: T201 (see the docstring)
+    sys.stderr.write(f"{line}\n")

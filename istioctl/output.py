@@ -55,9 +55,9 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def warn(text: str) -> None:
-    """A line beside the answer."""
-    sys.stderr.write(f"Warning: {text}\n")
+def complain(text: str, level: str = "Error") -> None:
+    """A line beside the answer, or in its place: the answer itself may be piped into another program."""
+    sys.stderr.write(f"{level}: {text}\n")
 
 
 def say(text: str) -> None:

@@ -44,7 +44,7 @@ def _run(given: argparse.Namespace) -> int:
         return 0
     found, silent = syncz.fetch(planes)
     for reason in silent:
-        output.warn(f"the proxies of one istiod are missing here: {reason}")
+        output.complain(f"the proxies of one istiod are missing here: {reason}", "Warning")
     if given.namespace:
         found = [each for each in found if each.name.endswith(f".{given.namespace}")]
     if not found:

@@ -34,9 +34,9 @@ from istiod.watch import kinds
 from istiod.watch.kubernetes import ClusterWatch
 from istiod.watch.objects import ObjectSet, Place
 
-OWN_SECRET: Final = "istio-ca-secret"  # noqa: S105 (a name)
+OWN_CA: Final = "istio-ca-secret"
 PLUGGED_IN: Final = "cacerts"
-SECRET_TYPE: Final = "istio.io/ca-root"  # noqa: S105 (a type)
+CA_TYPE: Final = "istio.io/ca-root"
 RETRY: Final = 2.0
 """Seconds between attempts to read what the start needs."""
 INJECTOR: Final = "istio-sidecar-injector"
@@ -189,15 +189,15 @@ class Cluster:
     async def _material(self) -> Material:
         """The user's own CA, or ours, which the first replica makes."""
         space = self._own.namespace
-        for name in (PLUGGED_IN, OWN_SECRET):
+        for name in (PLUGGED_IN, OWN_CA):
             if (found := await secrets.read(self._client, space, name)) is not None:
                 return keystore.unpack(found, name)
         made = self_signed(self.trust_domain, now())
-        await secrets.create(self._client, space, OWN_SECRET, SECRET_TYPE, keystore.pack(made))
-        found = await secrets.read(self._client, space, OWN_SECRET)  # whoever was first
+        await secrets.create(self._client, space, OWN_CA, CA_TYPE, keystore.pack(made))
+        found = await secrets.read(self._client, space, OWN_CA)  # whoever was first
         if found is None:
-            raise ApiError(f"Secret {space}/{OWN_SECRET} was deleted while it was made")
-        return keystore.unpack(found, OWN_SECRET)
+            raise ApiError(f"Secret {space}/{OWN_CA} was deleted while it was made")
+        return keystore.unpack(found, OWN_CA)
 
     def _say_once(self, problem: str) -> None:
         if problem != self._problem:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import yaml
 
+from crds.schema import definition
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from crds.schema import definition  # noqa: E402 (a script of this repository runs without its installation)
-
 FOLDERS = (ROOT / "crds", ROOT / "charts/base/files/crds")
 HEAD = "# Written by make generate from crds/schema and the models in crds; not to be edited.\n"
 

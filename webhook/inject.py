@@ -169,7 +169,7 @@ def _with_agent(plan: Draft, pod: Json) -> Json:
             text = json.dumps(asked, separators=(",", ":"), sort_keys=True)
             told.append({"name": "ISTIO_KUBE_APP_PROBERS", "value": text})
     changed: Mapping[str, str | None] = {}
-    if metrics.merges(annotations, plan.config.merge_metrics):
+    if metrics.merges(annotations, default=plan.config.merge_metrics):
         changed, app = metrics.rewrite(annotations, plan.metrics_port)
         told += [{"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": app}] if app else []
     said = {**annotations, **changed}

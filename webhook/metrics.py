@@ -14,7 +14,7 @@ _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 _FALSE = {"0", "f", "F", "false", "FALSE", "False"}
 
 
-def merges(annotations: Mapping[str, str], default: bool) -> bool:  # noqa: FBT001 (private to injection)
+def merges(annotations: Mapping[str, str], *, default: bool) -> bool:
     """Whether a pod's metrics are merged: the annotation, else what the mesh says."""
     said = annotations.get(notes.MERGE_METRICS)
     return said in _TRUE if said in _TRUE | _FALSE else default

@@ -6,6 +6,7 @@ library would bring a process-wide registry and its own threads for what is one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -61,8 +62,8 @@ def _sample(sample: Sample) -> str:
 
 def _number(value: float) -> str:
     """Go's spelling of infinity and not-a-number; whole numbers without a fraction."""
-    if value != value:  # noqa: PLR0124 (only not-a-number differs from itself)
+    if math.isnan(value):
         return "NaN"
-    if value in (float("inf"), float("-inf")):
+    if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if value == int(value) else repr(float(value))

@@ -69,8 +69,9 @@ class Mesh:
     def rolled_out(self, namespace: str) -> None:
         """Wait until all Deployments of a namespace are there; raises what its pods say if they are not."""
         try:
-            self.cluster.kubectl("wait", "deployments", "--all", "-n", namespace, "--for=condition=Available",
-                                 f"--timeout={_PATIENCE}")  # fmt: skip
+            self.cluster.kubectl(
+                "wait", "deployments", "--all", "-n", namespace, "--for=condition=Available", f"--timeout={_PATIENCE}"
+            )
         except ClusterError as error:
             raise ClusterError(f"{error}\n{self.told(namespace)}") from error
 

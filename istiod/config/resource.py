@@ -12,22 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from istiod.config.origin import Origin
+from wire.varint import varint
 
 _TAG_FIELD_1 = b"\x0a"
 _TAG_FIELD_2 = b"\x12"
 _TAG_FIELD_3 = b"\x1a"
 _MORE = 0x80
 _SHORT = [bytes((length,)) for length in range(_MORE)]
-
-
-def varint(value: int) -> bytes:
-    """A base-128 varint (protobuf encoding document)."""
-    out = bytearray()
-    while value >= _MORE:
-        out.append(value & 0x7F | _MORE)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def delimited(tag: bytes, body: bytes) -> bytes:

@@ -23,6 +23,7 @@ TURNS: Final = 8
 """Chunks for one client before others have their turn."""
 LINGER: Final = 1.0
 """Seconds for which a client that is told to leave may still speak: closed at once, it might not read why."""
+_CHANCE: Final = random.SystemRandom()
 _LOG = logging.getLogger(__name__)
 
 
@@ -45,7 +46,7 @@ class Connection:
         now = self._loop.time()
         client = Client(address=self.address, secure=channel.secure)
         self.http = Http2Connection(client, opener, self._flush, now)
-        oldest = now + limits.age * (1 - random.random() * limits.jitter)  # noqa: S311 (spreads reconnects)
+        oldest = now + limits.age * (1 - _CHANCE.random() * limits.jitter)  # spreads reconnects
         self._deadlines = Deadlines(limits=limits, born=now, oldest=oldest)
         self._shaken = not channel.secure
         self._heard = now
@@ -151,7 +152,7 @@ class Connection:
             return
         finally:
             self._busy = False
-        self._watch(more)
+        self._watch(more=more)
         if self.http.closed and not more and self._leaving is None:
             self._leaving = self._loop.time()
             if self.http.failure:
@@ -172,7 +173,7 @@ class Connection:
                 return True
         return True
 
-    def _watch(self, more: bool) -> None:  # noqa: FBT001 (the loop's state as it should be)
+    def _watch(self, *, more: bool) -> None:
         if more and not self._watching:
             self._loop.add_writer(self._number, self._flush)
         elif self._watching and not more:

@@ -42,6 +42,7 @@ _RELOGIN: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _RECONNECT: Final = (0.3, 0.7, *((1.5,) * 20))
 """Seconds between attempts to reach an API server that a watch had reached before (fault FT1: back within 3 s)."""
 _VERBS: Final = {None: Verb.PRESENT, "ADDED": Verb.CHANGED, "MODIFIED": Verb.CHANGED, "DELETED": Verb.DELETED}
+_CHANCE: Final = random.SystemRandom()
 _SILENT: Final = logging.getLogger("istiod.kopf")
 _TROUBLE: Final = (
     errors.APIError,
@@ -167,7 +168,7 @@ class _Jittered:
         self._delays = delays
 
     def __iter__(self) -> Iterator[float]:
-        return (delay * random.uniform(0.5, 1.5) for delay in self._delays)  # noqa: S311 (no secret: a delay)
+        return (delay * _CHANCE.uniform(0.5, 1.5) for delay in self._delays)
 
 
 def _settings(backoffs: tuple[float, ...]) -> configuration.OperatorSettings:
@@ -177,7 +178,7 @@ def _settings(backoffs: tuple[float, ...]) -> configuration.OperatorSettings:
     settings.networking.connect_timeout = CONNECT_TIMEOUT
     settings.watching.connect_timeout = CONNECT_TIMEOUT
     settings.watching.inactivity_timeout = INACTIVITY
-    settings.watching.server_timeout = random.randint(*WATCH_LIFE)  # noqa: S311 (as above)
+    settings.watching.server_timeout = _CHANCE.randint(*WATCH_LIFE)
     settings.watching.chunk_size = PAGE
     settings.watching.initial_streaming = False
     return settings

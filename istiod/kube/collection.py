@@ -16,6 +16,7 @@ from istiod.config.kubernetes import ApiError, Event, Raw, Resource, Verb
 from istiod.config.protocols import ObjectApi
 
 _STEADY: Final = 20.0
+_CHANCE: Final = random.SystemRandom()
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -51,7 +52,7 @@ class Collection:
                 error = problem
             self.problem = error
             failures = 1 if loop.time() - began > _STEADY else failures + 1
-            await asyncio.sleep(backoff.delay(failures, error, random.random(), started=self.listed))  # noqa: S311
+            await asyncio.sleep(backoff.delay(failures, error, _CHANCE.random(), started=self.listed))
 
     def _take(self, event: Event) -> None:
         if event.verb is Verb.ALIVE:

@@ -34,6 +34,7 @@ STEADY: Final = 20.0
 MISSES: Final = 2
 """Listings in a row that have to say that a kind is gone before its objects are (a deleted CRD)."""
 _LOG: Final = logging.getLogger(__name__)
+_CHANCE: Final = random.SystemRandom()
 _NAMERS: Final = (kinds.GATEWAY, kinds.DESTINATION_RULE)
 
 
@@ -118,7 +119,7 @@ class ClusterWatch:
             if state.stop is not None and state.stop.done():
                 continue  # we ended it ourselves, to list again
             started = state.listed.is_set()
-            await asyncio.sleep(backoff.delay(state.failures, error, random.random(), started=started))  # noqa: S311
+            await asyncio.sleep(backoff.delay(state.failures, error, _CHANCE.random(), started=started))
 
     async def _follow_secrets(self, kind: WatchedKind, state: _State) -> None:
         """Secrets are read only once something names one: then those, and the rest is never kept."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent import httpwire, metrics, scrape
 from tests.agent.test_status import chunked, fetch, ok, running, serving
+from webhook import metrics as injected
 
 ENVOY = (
     b'# TYPE envoy_istio_requests_total counter\nenvoy_istio_requests_total{a="envoy_istio_"} 1\nenvoy_server_live 1\n'
@@ -153,8 +154,6 @@ def test_what_injection_declares_is_where_the_app_is_asked(declared: str, expect
 
 
 def test_what_injection_writes_is_understood() -> None:
-    from webhook import metrics as injected  # noqa: PLC0415 (the pair is what this test is about)
-
     annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": "9102", "prometheus.io/path": "/m"}
     _, variable = injected.rewrite(annotations, 15020)
     assert scrape.endpoints(variable, 15020) == (scrape.Endpoint(port=9102, path="/m"),)

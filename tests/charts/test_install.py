@@ -145,7 +145,7 @@ def root(cluster: Cluster) -> str:
         ("patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io", "", False),
     ],
 )
-def test_what_istiods_account_may_do(cluster: Cluster, verb: str, what: str, namespace: str, allowed: bool) -> None:  # noqa: FBT001 (a case)
+def test_what_istiods_account_may_do(cluster: Cluster, verb: str, what: str, namespace: str, *, allowed: bool) -> None:
     place = ["-n", namespace] if namespace else []
     resource, _, part = what.partition("/")
     flags = [f"--as={ACCOUNT}", *([f"--subresource={part}"] if part else [])]

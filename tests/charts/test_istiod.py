@@ -84,11 +84,13 @@ def test_one_replica_has_no_budget_that_would_block_a_drain() -> None:
         {"pilot": {"env": {"PILOT_HTTP10": True}, "autoscaleMin": 4}, "global": {"hub": "h", "tag": 7}},
         {"env": {"PILOT_HTTP10": True}, "autoscaleMin": 4, "global": {"hub": "h", "tag": 7}},
         {"defaults": {"pilot": {"env": {"PILOT_HTTP10": True}, "autoscaleMin": 4}, "global": {"hub": "h", "tag": 7}}},
-        {"_internal_defaults_do_not_set": {"pilot": {"env": {"PILOT_HTTP10": True}, "autoscaleMin": 4}},
-         "global": {"hub": "h", "tag": 7}},
+        {
+            "_internal_defaults_do_not_set": {"pilot": {"env": {"PILOT_HTTP10": True}, "autoscaleMin": 4}},
+            "global": {"hub": "h", "tag": 7},
+        },
     ],
     ids=["as in 1.21", "as in 1.24", "below defaults", "below internal defaults"],
-)  # fmt: skip
+)
 def test_values_of_all_ages_load(written: Mapping[str, Any]) -> None:
     made = helm.render("istiod", written)
     container = helm.one(made, "Deployment")["spec"]["template"]["spec"]["containers"][0]
@@ -155,9 +157,7 @@ def test_istiod_understands_its_arguments() -> None:
     said = program.settings_of(program.parser().parse_args(container["args"]))
 
     ports = {f":{each['containerPort']}" for each in container["ports"]}
-    assert ports == {
-        said.http_address, said.monitoring_address, said.ca_address, said.mtls_address, said.https_address
-    }  # fmt: skip
+    assert ports == {said.http_address, said.monitoring_address, said.ca_address, said.mtls_address, said.https_address}
     assert said.features.dns_domain == "cluster.example"
     service = helm.one(made, "Service")["spec"]["ports"]
     assert {f":{each['targetPort']}" for each in service} < ports
@@ -278,7 +278,7 @@ def labels(*names: str) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("by_default", [False, True])
 @pytest.mark.parametrize("revision", ["", "canary"])
-def test_the_webhooks_are_asked_just_where_injection_says_yes(revision: str, by_default: bool) -> None:  # noqa: FBT001 (a case)
+def test_the_webhooks_are_asked_just_where_injection_says_yes(revision: str, *, by_default: bool) -> None:
     made = helm.render(
         "istiod", {"revision": revision, "sidecarInjectorWebhook": {"enableNamespacesByDefault": by_default}}
     )
@@ -299,9 +299,13 @@ def test_the_webhooks_are_asked_just_where_injection_says_yes(revision: str, by_
 
 def test_nothing_of_the_cluster_and_of_istiod_can_be_blocked() -> None:
     made = helm.render(
-        "istiod", {"revisionTags": ["prod"], "sidecarInjectorWebhook": {"enableNamespacesByDefault": True},
-                   "pilot": {"podLabels": {"sidecar.istio.io/inject": "true"}}},
-    )  # fmt: skip
+        "istiod",
+        {
+            "revisionTags": ["prod"],
+            "sidecarInjectorWebhook": {"enableNamespacesByDefault": True},
+            "pilot": {"podLabels": {"sidecar.istio.io/inject": "true"}},
+        },
+    )
     own = next(helm.pods(made))["metadata"]["labels"]
 
     for namespace in labels("istio-injection", "istio.io/rev"):

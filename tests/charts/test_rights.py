@@ -15,13 +15,20 @@ pytestmark = pytest.mark.apiserver
 READ = frozenset({"get", "list", "watch"})
 ISTIOS = {
     "networking.istio.io": (
-        "destinationrules", "envoyfilters", "gateways", "proxyconfigs", "serviceentries", "sidecars", "virtualservices",
-        "workloadentries", "workloadgroups",
+        "destinationrules",
+        "envoyfilters",
+        "gateways",
+        "proxyconfigs",
+        "serviceentries",
+        "sidecars",
+        "virtualservices",
+        "workloadentries",
+        "workloadgroups",
     ),
     "security.istio.io": ("authorizationpolicies", "peerauthentications", "requestauthentications"),
     "telemetry.istio.io": ("telemetries",),
     "extensions.istio.io": ("wasmplugins", "trafficextensions"),
-}  # fmt: skip
+}
 CLUSTER = {
     **{("", name): READ for name in ("services", "pods", "nodes", "namespaces", "secrets")},
     ("discovery.k8s.io", "endpointslices"): READ,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import Field
 
 from crds import registry
 from crds.meta import Model
@@ -105,7 +106,7 @@ def test_a_mapping_of_anything_keeps_what_it_holds() -> None:
     class Open(Model):
         """Something (F1, F2)."""
 
-        value: dict[str, Any] = {}  # noqa: RUF012 (frozen)
+        value: Mapping[str, Any] = Field(default_factory=dict)
 
     made = structural.schema(Open)
 

@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from google.protobuf.message import Message
 
 from crds.diagnostic import Code, warning
 from crds.key import ConfigKey
@@ -87,8 +88,8 @@ async def test_before_tokens_can_be_judged_none_proves_anything() -> None:
             assert (await client.get("/debug/x", headers={"Authorization": "Bearer root"})).status == status
 
 
-def packed(name: str, type_url: str, message: object) -> Resource:
-    return resource.make(name, type_url, message.SerializeToString(deterministic=True))  # type: ignore[attr-defined]
+def packed(name: str, type_url: str, message: Message) -> Resource:
+    return resource.make(name, type_url, message.SerializeToString(deterministic=True))
 
 
 def held() -> ResourceSet:

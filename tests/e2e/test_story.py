@@ -72,8 +72,15 @@ def everything(cluster: Cluster) -> frozenset[str]:
         "apiservices",
     )
     kept = [kind for kind in kinds if not kind.startswith(passing)]
-    lines = cluster.kubectl("get", ",".join(kept), "-A", "--ignore-not-found", "--no-headers", "-o",
-                            "custom-columns=K:.kind,S:.metadata.namespace,N:.metadata.name")  # fmt: skip
+    lines = cluster.kubectl(
+        "get",
+        ",".join(kept),
+        "-A",
+        "--ignore-not-found",
+        "--no-headers",
+        "-o",
+        "custom-columns=K:.kind,S:.metadata.namespace,N:.metadata.name",
+    )
     return frozenset(" ".join(line.split()) for line in lines.splitlines())
 
 

@@ -52,7 +52,7 @@ def test_a_header_block_that_ends_in_time_starts_no_clock_for_the_next() -> None
 
 
 @pytest.mark.parametrize(("known", "patience"), [(False, 20.0), (True, 300.0)])
-def test_without_a_call_a_connection_ends(known: bool, patience: float) -> None:  # noqa: FBT001
+def test_without_a_call_a_connection_ends(patience: float, *, known: bool) -> None:
     watched = Watched()
     watched.at(7.0, known=known)
     assert watched.at(7.0 + patience - 1, calls=0) is NOTHING

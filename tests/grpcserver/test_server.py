@@ -161,7 +161,7 @@ async def test_a_bug_in_a_service_ends_its_connection_only(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_large_messages_go_both_ways(ca: authority.Authority, secure: bool) -> None:  # noqa: FBT001
+async def test_large_messages_go_both_ways(ca: authority.Authority, *, secure: bool) -> None:
     certificate = serving.ServingCertificate(ca, now)
     options = [("grpc.max_receive_message_length", -1)]
     async with served(context=certificate.context if secure else None) as (made, port):

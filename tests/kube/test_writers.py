@@ -17,7 +17,7 @@ from crds.key import NETWORKING, ConfigKey
 from e2e.harness.controlplane import Cluster
 from istiod.ca import keystore
 from istiod.ca.authority import self_signed
-from istiod.cluster import OWN_SECRET, PLUGGED_IN
+from istiod.cluster import OWN_CA, PLUGGED_IN
 from istiod.cluster import Cluster as Source
 from istiod.config.kubernetes import ApiError
 from istiod.config.protocols import UnavailableError
@@ -71,8 +71,8 @@ async def test_the_users_own_ca_wins_and_one_that_cannot_be_used_is_said(
     client: KubernetesClient, kubeconfig: str, namespace: str
 ) -> None:
     own, users = (self_signed(name, now()) for name in ("own", "users"))
-    assert await secrets.create(client, namespace, OWN_SECRET, "Opaque", keystore.pack(own))
-    assert not await secrets.create(client, namespace, OWN_SECRET, "Opaque", keystore.pack(users))
+    assert await secrets.create(client, namespace, OWN_CA, "Opaque", keystore.pack(own))
+    assert not await secrets.create(client, namespace, OWN_CA, "Opaque", keystore.pack(users))
     assert await secrets.create(client, namespace, PLUGGED_IN, "Opaque", keystore.pack(users))
     source = Source(settings(kubeconfig, namespace))
     assert (await source.authority()).roots == users.roots.decode()
@@ -297,11 +297,10 @@ async def test_a_status_is_written_once_and_follows_what_was_found(client: Kuber
 
     async with following(client, namespace) as world:
         await until(world.ready.is_set, "all is listed")
-        mine = lambda: ((k, o) for k, o in world.objects.observed.items() if k.namespace == namespace)  # noqa: E731
         sources = Sources(
             ready=world.ready.is_set,
             version=lambda: (version, world.objects.changes),
-            observed=mine,
+            observed=lambda: ((k, o) for k, o in world.objects.observed.items() if k.namespace == namespace),
             findings=lambda: tuple(found),
             serving=world.store.has,
         )
