@@ -43,7 +43,7 @@ class _Client:
         """Take what there is until nothing comes."""
         while sends := self._session.plan(now):
             for send in sends:
-                self.sent += len(send.encode())
+                self.sent += sum(map(len, send.encode()))
                 self._session.request(Request(type_url=send.type_url, nonce=send.nonce))
                 if send.type_url in _NEEDS:
                     self._subscribe(_NEEDS[send.type_url], send.resources)

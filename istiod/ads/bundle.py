@@ -1,14 +1,16 @@
 """First configurations, put together once for all who get the same: what a client gets that has nothing of a type yet.
 
-A thousand proxies of one scope ask for the same thousand clusters. What they get is looked up name by name for the
-first of them only; for all others it is a dict that is there already, or a join of a few.
+A thousand proxies of one scope ask for the same thousand clusters. What they get is looked up name by name, and its
+bytes are joined, for the first of them only; for all others both are there already.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from istiod.config.resource import Resource, ResourceSet
@@ -17,19 +19,47 @@ from wire import names as wire_names
 LARGE: Final = 32
 """From how many resources on a bundle is worth remembering."""
 MOST: Final = 64
-"""Remembered bundles: about 100 KB each at a thousand names."""
+"""Remembered bundles: about 100 KB each at a thousand names, without their bytes."""
+ROOM: Final = 32 * 1024 * 1024
+"""Bytes that remembered bundles may hold of responses; where there are more, the oldest bundles are forgotten."""
+FEW: Final = 8
+"""Up to how many frames are sent one by one, rather than copied into one: each may have half a megabyte."""
+_ANY_FRAME: Final = attrgetter("any_frame")
+_DELTA_FRAME: Final = attrgetter("delta_frame")
+"""Thousands of frames per response: without a step of Python for each."""
 _NONE: Final[frozenset[str]] = frozenset()
 
 
 class Bundle(dict[str, Resource]):
     """Resources that are all of a target, by name. Shared by streams, so nobody writes to it.
 
-    ``warms`` are the names of endpoints that its clusters wait for.
+    ``warms`` are the names of endpoints that its clusters wait for. ``parts`` are the bundles that it was put together
+    from, if it was; ``size`` is what it holds of responses, in bytes.
     """
 
-    __slots__ = ("warms",)
+    __slots__ = ("_frames", "parts", "size", "warms")
 
-    warms: frozenset[str]
+    def __init__(self, resources: Mapping[str, Resource] | Iterable[tuple[str, Resource]] = ()) -> None:
+        super().__init__(resources)
+        self.warms = _NONE
+        self.parts: tuple[Bundle, ...] = ()
+        self.size = 0
+        self._frames: dict[bool, tuple[bytes, ...]] = {}
+
+    def frames(self, *, delta: bool) -> tuple[bytes, ...]:
+        """The bytes of all resources in a response; they are the same objects for all streams."""
+        if self.parts:
+            return tuple(chain.from_iterable(part.frames(delta=delta) for part in self.parts))
+        if delta not in self._frames:
+            self._frames[delta] = made = frames(self.values(), delta=delta)
+            self.size += sum(map(len, made)) if len(self) > FEW else 0
+        return self._frames[delta]
+
+
+def frames(resources: Collection[Resource], *, delta: bool) -> tuple[bytes, ...]:
+    """The bytes of resources in a response: a few as they are, many as one."""
+    found = map(_DELTA_FRAME if delta else _ANY_FRAME, resources)
+    return tuple(found) if len(resources) <= FEW else (b"".join(found),)
 
 
 _Layer: TypeAlias = Mapping[str, Resource]
@@ -65,9 +95,17 @@ class Bundles:
         if alive is not None:
             self._kept[key] = (alive, asked, made)
             self._kept.move_to_end(key)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            self._forget()
         return made
+
+    def _forget(self) -> None:
+        """Make room for the newest: first without those whose layers are gone, which nobody will ask for."""
+        for key in [key for key, (layer, _, _) in self._kept.items() if layer() is None]:
+            del self._kept[key]
+        held = sum(made.size for _, _, made in self._kept.values() if made is not None)
+        while len(self._kept) > self._most or held > ROOM:
+            _, (_, _, made) = self._kept.popitem(last=False)
+            held -= made.size if made is not None else 0
 
 
 def endpoints_of(clusters: Iterable[Resource]) -> frozenset[str]:
@@ -93,7 +131,8 @@ def _make(layer: _Layer, type_url: str, asked: frozenset[str] | None) -> Bundle 
         made = Bundle((name, resource) for name, resource in found if resource is not None)
         if len(made) != len(asked):
             return None
-    made.warms = endpoints_of(made.values()) if type_url == wire_names.CLUSTER else _NONE
+    if type_url == wire_names.CLUSTER:
+        made.warms = endpoints_of(made.values())
     return made
 
 
@@ -103,5 +142,6 @@ def _joined(parts: list[Bundle]) -> Bundle:
     made = Bundle()
     for part in parts:
         made.update(part)
+    made.parts = tuple(parts)
     made.warms = _NONE.union(*(part.warms for part in parts))
     return made

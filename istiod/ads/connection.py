@@ -179,11 +179,11 @@ class Connection:
             self._fault()
 
     def _send(self, send: Send) -> None:
-        encoded = send.encode()
+        parts = send.encode()
         self._sent = True
         self._budget.earn(EARNED)
-        self._under_way = (send.type_url, len(encoded), self._loop.time())
-        self._stream.send(encoded)
+        self._under_way = (send.type_url, sum(map(len, parts)), self._loop.time())
+        self._stream.send(*parts)
         if not self._stream.pending:
             self._note_sent()
 

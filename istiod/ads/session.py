@@ -100,7 +100,7 @@ class AdsSession:
             self._counter += 1
             nonce = f"{self._counter:x}"
             stream.subscriptions[draft.type_url].launch(draft.flight(nonce, now))
-            sends.append(Send(draft.type_url, draft.body, draft.removed, nonce, stream.delta))
+            sends.append(Send(draft.type_url, draft.body, draft.removed, nonce, stream.delta, draft.whole))
         return tuple(sends)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from istiod.ads.bundle import Bundles
+from istiod.ads.bundle import Bundle, Bundles
 from istiod.ads.quarantine import Quarantine
 from istiod.ads.subscription import Flight, NamePool, Subscription
 from istiod.config.resource import Resource, ResourceSet
@@ -73,6 +73,11 @@ class Draft:
     removed: tuple[str, ...] = ()
     retry: bool = False
     warms: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> Bundle | None:
+        """The body as a bundle, if it is one."""
+        return self.items if isinstance(self.items, Bundle) and len(self.items) == len(self.body) else None
 
     def flight(self, nonce: str, now: float) -> Flight:
         """This response on its way."""

@@ -147,10 +147,10 @@ class Http2Connection:
 
     # What streams ask: see stream.Peer
 
-    def send(self, stream: Stream, message: bytes) -> None:
+    def send(self, stream: Stream, parts: tuple[bytes, ...]) -> None:
         """Send a message of a call that is not over."""
         if self.streams.get(stream.id) is stream and stream.ending is None:
-            self.outbox.message(stream, message)
+            self.outbox.message(stream, parts)
             self._wake()
 
     def finish(self, stream: Stream, code: Code, details: str) -> None:

@@ -55,17 +55,20 @@ class Outbox:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
         self._control += frame
 
-    def message(self, stream: Stream, message: bytes) -> None:
+    def message(self, stream: Stream, parts: tuple[bytes, ...]) -> None:
         """Send a message of a stream, as soon as its window allows it."""
-        size = len(message) + messages.PREFIX
+        length = sum(map(len, parts))
+        size = length + messages.PREFIX
         fits = size <= self.max_frame and size <= self.window and size <= stream.window
         if not fits or stream.parts or self.full:
-            stream.parts.append(memoryview(messages.prefix(len(message))))
-            stream.parts.append(memoryview(message))
+            stream.parts.append(memoryview(messages.prefix(length)))
+            stream.parts.extend(memoryview(part) for part in parts if part)
             self.queue(stream)
             return
         self._start(stream)
-        self._control += frames.head(size, frames.DATA, 0, stream.id) + messages.prefix(len(message)) + message
+        self._control += frames.head(size, frames.DATA, 0, stream.id) + messages.prefix(length)
+        for part in parts:
+            self._control += part
         self._count(stream, size)
         self.earned += 1
         stream.turn += 1

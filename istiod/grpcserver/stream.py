@@ -71,7 +71,7 @@ class Peer(Protocol):
 
     client: Client
 
-    def send(self, stream: Stream, message: bytes) -> None:
+    def send(self, stream: Stream, parts: tuple[bytes, ...]) -> None:
         """See ``Stream.send``."""
         ...
 
@@ -133,9 +133,12 @@ class Stream:
         """Whether something that was sent has not left yet: the service should wait for ``drained``."""
         return bool(self.parts)
 
-    def send(self, message: bytes) -> None:
-        """Send a message; it waits for as long as the client takes nothing."""
-        self._peer.send(self, message)
+    def send(self, *parts: bytes) -> None:
+        """Send one message, which is these parts; it waits for as long as the client takes nothing.
+
+        What waits is not copied: parts that many streams send are held once.
+        """
+        self._peer.send(self, parts)
 
     def finish(self, code: Code, details: str = "") -> None:
         """End the call with this status, after what is pending. Once is enough; the receiver hears nothing more."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from istiod.ads.bundle import LARGE, Bundle, Bundles
+import pytest
+
+from istiod.ads import bundle
+from istiod.ads.bundle import FEW, LARGE, Bundle, Bundles
 from istiod.ads.request import Request
 from istiod.ads.session import Shared
 from istiod.config.resource import Resource, ResourceSet
@@ -74,6 +77,33 @@ def test_only_the_newest_bundles_are_remembered() -> None:
     assert bundles.of(targets[1], E, names) is second
     assert bundles.of(targets[0], E, names) is not first
     assert bundles.of(targets[1], E, names) is second
+
+
+def test_bundles_are_forgotten_when_their_bytes_take_too_much_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundles, names = Bundles(), frozenset(MANY)
+    targets = [target(endpoints=layer(E, MANY)) for _ in range(3)]
+    first, second = [bundles.of(each, E, names) for each in targets[:2]]
+    assert first is not None
+    assert second is not None
+    assert sum(map(len, first.frames(delta=True))) == first.size > 0
+    monkeypatch.setattr(bundle, "ROOM", first.size)
+    second.frames(delta=True)
+    assert bundles.of(targets[2], E, names) is not None
+    assert bundles.of(targets[1], E, names) is second
+    assert bundles.of(targets[0], E, names) is not first
+
+
+def test_what_many_clients_get_is_joined_once_and_never_copied() -> None:
+    clusters, endpoints, shared = layer(C, MANY), layer(E, MANY), Shared()
+    sent = []
+    for own in ("own-1", "own-2"):
+        (cds,) = connected(target(clusters, layer(C, [own]), endpoints=endpoints), shared).ask(C)
+        sent.append(cds.encode())
+        frames = b"".join(r.delta_frame for r in cds.resources)
+        assert b"".join(sent[-1]).startswith(frames)
+    assert sent[0][0] is sent[1][0]
+    few = [model.make(E, f"c{number}", "0") for number in range(FEW)]
+    assert all(one is r.delta_frame for one, r in zip(bundle.frames(few, delta=True), few, strict=True))
 
 
 def test_names_that_do_not_exist_make_no_bundle() -> None:
