@@ -116,6 +116,7 @@ class Compiler:
         self._sets: WeakValueDictionary[Hashable, ResourceSet] = WeakValueDictionary()
         self._assignments: WeakValueDictionary[Hashable, Assignments] = WeakValueDictionary()
         self._book = Book(self.compiled)
+        self._alike = listener.Alike()
 
     def compile(self, scope: Scope, endpoints: EndpointTable, view: View) -> ResourceSet:
         """Everything that a proxy of this scope gets while endpoints are as given.
@@ -233,7 +234,7 @@ class Compiler:
 
     def _listener(self, leaf: Listener, settings: MeshSettings) -> _Entry:
         self.compiled[names.LISTENER] += 1
-        return _Entry(leaf, settings, listener.compile(leaf, settings))
+        return _Entry(leaf, settings, listener.compile(leaf, settings, self._alike))
 
     def _table(self, leaf: RouteTable, settings: MeshSettings) -> _Entry:
         self.compiled[names.ROUTE] += 1

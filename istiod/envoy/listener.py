@@ -35,18 +35,50 @@ _TLS_INSPECTOR = wellknown.packed(
 _HTTP_INSPECTOR = wellknown.packed(http_inspector_pb2.HttpInspector())
 
 
-def compile(listener: Listener, settings: MeshSettings) -> Resource:  # noqa: A001 (read as listener.compile)
-    """The resource of one listener."""
+class Alike:
+    """Inbound chains that no service declares: workloads have the same ones, so each is made once for all of them.
+
+    They are found by value, and all forgotten when there are ``most``, or other settings.
+    """
+
+    __slots__ = ("_made", "_most", "_settings")
+
+    def __init__(self, most: int = 256) -> None:
+        self._made: dict[tuple[Chain, NodeSettings], listener_components_pb2.FilterChain] = {}
+        self._most = most
+        self._settings: MeshSettings | None = None
+
+    def of(self, chain: Chain, listener: Listener, settings: MeshSettings) -> listener_components_pb2.FilterChain:
+        """The chain as a message, for reading."""
+        declared = chain.match.destination_port not in {0, settings.inbound_port}
+        if declared or listener.direction is not Direction.INBOUND:
+            return _chain(chain, listener, settings)
+        if self._settings is not settings:
+            self._made, self._settings = {}, settings
+        key = (chain, listener.own)
+        found = self._made.get(key)
+        if found is None:
+            if len(self._made) >= self._most:
+                self._made.clear()
+            found = self._made[key] = _chain(chain, listener, settings)
+        return found
+
+
+def compile(  # noqa: A001 (read as listener.compile)
+    listener: Listener, settings: MeshSettings, alike: Alike | None = None
+) -> Resource:
+    """The resource of one listener. ``alike`` remembers chains from one listener to the next."""
     return resource.make(
         listener.name,
         names.LISTENER,
-        wellknown.encode(message(listener, settings)),
+        wellknown.encode(message(listener, settings, alike)),
         refs=_refs(listener),
     )
 
 
-def message(listener: Listener, settings: MeshSettings) -> listener_pb2.Listener:
+def message(listener: Listener, settings: MeshSettings, alike: Alike | None = None) -> listener_pb2.Listener:
     """One listener as a message."""
+    chain_of = (alike or Alike()).of
     inbound = listener.direction is Direction.INBOUND
     found = listener_pb2.Listener(
         name=listener.name,
@@ -56,11 +88,11 @@ def message(listener: Listener, settings: MeshSettings) -> listener_pb2.Listener
             for extra in listener.additional_addresses
         ],
         traffic_direction=base_pb2.INBOUND if inbound else base_pb2.OUTBOUND,
-        filter_chains=[_chain(chain, listener, settings) for chain in listener.chains],
+        filter_chains=[chain_of(chain, listener, settings) for chain in listener.chains],
         listener_filters=_listener_filters(listener),
     )
     if listener.default_chain is not None:
-        found.default_filter_chain.CopyFrom(_chain(listener.default_chain, listener, settings))
+        found.default_filter_chain.CopyFrom(chain_of(listener.default_chain, listener, settings))
     if listener.use_original_dst and not inbound:
         found.use_original_dst.value = True
     if listener.bind:

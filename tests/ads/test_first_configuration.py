@@ -64,9 +64,9 @@ def test_the_second_client_of_equal_layers_has_no_name_looked_up() -> None:
 def test_a_bundle_goes_with_its_layer() -> None:
     bundles, names = Bundles(), frozenset(MANY)
     known = [bundles.of(target(endpoints=layer(E, MANY, str(turn))), E, names) for turn in range(5)]
-    for turn, bundle in enumerate(known):
-        assert bundle is not None
-        assert bundle["c000"].version == model.make(E, "c000", str(turn)).version
+    for turn, one in enumerate(known):
+        assert one is not None
+        assert one["c000"].version == model.make(E, "c000", str(turn)).version
 
 
 def test_only_the_newest_bundles_are_remembered() -> None:
