@@ -11,6 +11,7 @@ nowhere else.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -56,8 +57,9 @@ class Tools:
         return str(self.folder / program)
 
 
+@functools.cache
 def find() -> Tools:
-    """The programs, built where they are not there yet.
+    """The programs, built where they are not there yet; looked for once in a process.
 
     Raises:
         MissingProgramError: E2E_BIN_DIR lacks one, or there is no way to a new enough Go, or the build fails.
