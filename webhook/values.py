@@ -175,7 +175,7 @@ def _config(values: chart.Values, mesh: Mapping[str, Any]) -> InjectionConfig:
     cni = values.pilot.cni if values.pilot.cni.enabled else values.istio_cni
     return InjectionConfig(
         image=_image(whole, proxy.image),
-        init_image=whole.proxy_init.image if "/" in whole.proxy_init.image else "",
+        init_image=_init_image(whole),
         image_pull_policy=whole.image_pull_policy,
         image_pull_secrets=whole.image_pull_secrets,
         capture=_capture(proxy),
@@ -221,6 +221,12 @@ def _image(whole: chart.Global, name: str) -> str:
     return f"{hub}{name}{tag}"
 
 
+def _init_image(whole: chart.Global) -> str:
+    """The image of istio-init where it is not the proxy's: that is what the chart's default stands for."""
+    name = whole.proxy_init.image
+    return "" if name in {"", chart.ProxyInit().image, whole.proxy.image} else _image(whole, name)
+
+
 def _capture(proxy: chart.Proxy) -> Capture:
     return Capture(
         include_ip_ranges=proxy.include_ip_ranges,
@@ -264,6 +270,7 @@ def _in_vain(values: chart.Values, key: ConfigKey) -> Iterator[Diagnostic]:
         "global.pilotCertProvider": whole.pilot_cert_provider not in {"istiod", ""},
         "global.podDNSSearchNamespaces": bool(whole.pod_dns_search_namespaces),
         "global.remotePilotAddress": bool(whole.remote_pilot_address),
+        "global.variant": bool(whole.variant),
         "global.sts.servicePort": bool(whole.sts.service_port),
         "global.proxy.enableCoreDump": proxy.enable_core_dump,
         "global.proxy.outlierLogPath": bool(proxy.outlier_log_path),

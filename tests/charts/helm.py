@@ -72,3 +72,17 @@ def pods(objects: list[Object]) -> Iterator[Object]:
     for each in objects:
         if each["kind"] in {"Deployment", "DaemonSet"}:
             yield each["spec"]["template"]
+
+
+def nested(path: str, value: object) -> dict[str, Any]:
+    """Values that say one thing, at a path such as ``global.hub``."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def merged(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
+    """``one`` under ``two``."""
+    both = {key: merged(one[key], two[key]) for key in one.keys() & two.keys() if isinstance(one[key], dict)}
+    return {**one, **two, **both}

@@ -26,18 +26,6 @@ INERT = yaml.safe_load((helm.CHARTS / "istiod/files/inert.yaml").read_text())
 NO_EFFECT = "These values have no effect:"
 
 
-def nested(path: str, value: object) -> dict[str, Any]:
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    assert isinstance(value, dict)
-    return value
-
-
-def merged(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
-    both = {key: merged(one[key], two[key]) for key in one.keys() & two.keys() if isinstance(one[key], dict)}
-    return {**one, **two, **both}
-
-
 def findings(said: str) -> dict[str, str]:
     lines = said.partition(NO_EFFECT)[2].strip().splitlines()
     return dict(line.strip().removeprefix("- ").split(": ", 1) for line in lines)
@@ -113,7 +101,7 @@ def test_a_profile_stands_between_defaults_and_users_values() -> None:
 def test_istios_own_defaults_load_in_silence() -> None:
     written: dict[str, Any] = {}
     for path, entry in INERT.items():
-        written = merged(nested(path, entry["default"]), written)
+        written = helm.merged(helm.nested(path, entry["default"]), written)
 
     assert NO_EFFECT not in helm.notes("istiod", written)
     assert NO_EFFECT not in helm.notes("istiod")
@@ -122,7 +110,7 @@ def test_istios_own_defaults_load_in_silence() -> None:
 def test_every_value_without_effect_is_named_with_the_reason() -> None:
     written: dict[str, Any] = {}
     for path in INERT:
-        written = merged(nested(path, "something else"), written)
+        written = helm.merged(helm.nested(path, "something else"), written)
 
     assert findings(helm.notes("istiod", written)) == {path: entry["why"] for path, entry in INERT.items()}
 

@@ -100,13 +100,14 @@ def test_what_cannot_be_read_gives_no_settings_and_says_where(texts: Texts, fiel
 
 
 def test_unknown_values_and_those_without_effect_are_reported() -> None:
-    given = {"global": {"mountMtlsCerts": True, "surprise": 1, "proxy": {"tracer": "zipkin"}}, "other": {}}
+    given = {"global": {"mountMtlsCerts": True, "variant": "debug", "surprise": 1, "proxy": {"tracer": "zipkin"}}, "other": {}}
     found = from_values(Texts(values=json.dumps(given), mesh="{nonsense: 1}"), Surroundings(revision="canary"))
     assert found.config is not None
     assert {(each.code, each.field) for each in found.diagnostics} == {
         (Code.UNKNOWN_FIELD, "data.values.global.surprise"),
         (Code.UNKNOWN_FIELD, "data.values.other"),
         (Code.NOT_SUPPORTED, "data.values.global.mountMtlsCerts"),
+        (Code.NOT_SUPPORTED, "data.values.global.variant"),
         (Code.NOT_SUPPORTED, "data.values.global.proxy.tracer"),
     }
     assert {each.key.name for each in found.diagnostics if each.key} == {"istio-sidecar-injector-canary"}
@@ -131,6 +132,11 @@ def test_images_and_network_plugins_have_several_spellings() -> None:
     full = "{global: {proxy: {image: 'a.b/c:d'}, proxy_init: {image: 'a.b/init:d'}}, pilot: {cni: {enabled: true}}}"
     found = config_of(Texts(values=full))
     assert (found.image, found.init_image, found.cni, found.multus) == ("a.b/c:d", "a.b/init:d", True, False)
+    bare = config_of(Texts(values="{global: {hub: h, tag: 1, proxy: {image: p}, proxy_init: {image: init}}}"))
+    assert (bare.image, bare.init_image) == ("h/p:1", "h/init:1")
+    for same in ("proxyv2", "p", ""):  # then istio-init has whatever image a pod's proxy has
+        given = {"global": {"proxy": {"image": "p"}, "proxy_init": {"image": same}}}
+        assert config_of(Texts(values=json.dumps(given))).init_image == ""
     assert config_of(Texts(values="{istio_cni: {enabled: true, chained: false}}")).multus
     assert config_of(Texts(values="{pilot: {cni: {enabled: true, provider: multus}}}")).multus
     assert config_of(Texts(values="{global: {platform: openshift}}")).openshift
