@@ -86,12 +86,30 @@ def test_quotes_and_newlines_in_values_change_no_meaning(text: str) -> None:
     assert {"name": "TEXT", "value": text} in pod["spec"]["containers"][0]["env"]
 
 
+def test_openshift_chooses_the_user_whoever_of_the_charts_is_told() -> None:
+    for written in ({"platform": "openshift"}, {"global": {"platform": "openshift"}}):
+        container = next(helm.pods(gateway(written)))["spec"]["containers"][0]
+        assert "runAsUser" not in container["securityContext"]
+        assert "no effect" not in helm.notes("gateway", written)
+    assert next(helm.pods(gateway()))["spec"]["containers"][0]["securityContext"]["runAsUser"] == 1337
+
+
+def test_a_network_gateway_keeps_the_users_ports() -> None:
+    ports = [{"name": "tls", "port": 8443, "protocol": "TCP"}]
+    written = {"networkGateway": "east", "service": {"ports": ports}}
+
+    assert helm.one(gateway(written), "Service")["spec"]["ports"] == ports
+    assert "networkGateway: several networks are not supported yet" in helm.notes("gateway", written)
+
+
 def test_a_daemon_set_has_neither_replicas_nor_an_autoscaler() -> None:
     made = gateway({"kind": "DaemonSet", "strategy": {"type": "OnDelete"}})
 
     assert helm.one(made, "DaemonSet")["spec"]["updateStrategy"] == {"type": "OnDelete"}
     assert not [each for each in made if each["kind"] == "HorizontalPodAutoscaler"]
-    assert "autoscaling" in helm.notes("gateway", {"kind": "DaemonSet", "autoscaling": {"enabled": True}})
+    said: dict[str, Any] = {"kind": "DaemonSet", "autoscaling": {"enabled": True}}
+    for written in (said, {"defaults": said}):
+        assert "autoscaling: a DaemonSet has one pod a node" in helm.notes("gateway", written)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +127,9 @@ def test_a_mistake_is_refused_with_its_place(values: Mapping[str, Any], says: st
 
 
 def test_old_values_are_named_as_without_effect() -> None:
-    said = helm.notes("gateway", {"runAsRoot": True, "compatibilityVersion": "1.20"})
+    said = helm.notes("gateway", {"runAsRoot": True, "compatibilityVersion": "1.20", "global": {"hub": "h"}})
 
+    assert "global.hub: of global this chart reads platform only" in said
     assert "runAsRoot: set securityContext" in said
     assert "compatibilityVersion: there is no earlier version" in said
 

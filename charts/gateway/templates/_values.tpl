@@ -2,7 +2,9 @@
 {{- define "gateway.values" -}}
 {{- $values := deepCopy (get .Values "_internal_defaults_do_not_set") }}
 {{- $values = mergeOverwrite $values (deepCopy (.Values.defaults | default dict)) }}
-{{- mergeOverwrite $values (omit (deepCopy .Values) "_internal_defaults_do_not_set" "defaults" "global" "profile" "compatibilityVersion" "runAsRoot" "unprivilegedPort") | toJson }}
+{{- $values = mergeOverwrite $values (omit (deepCopy .Values) "_internal_defaults_do_not_set" "defaults" "global" "profile" "compatibilityVersion" "runAsRoot" "unprivilegedPort") }}
+{{- $_ := set $values "platform" ($values.platform | default (.Values.global).platform) }}
+{{- $values | toJson }}
 {{- end }}
 
 {{/* Takes dict root, values, as all below. */}}
