@@ -88,6 +88,28 @@ def test_values_of_all_ages_load(written: Mapping[str, Any]) -> None:
     assert helm.one(made, "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 4
 
 
+def test_labels_and_annotations_are_text_and_the_users_win() -> None:
+    notes = {"prometheus.io/scrape": False, "a": 1}
+    annotated = (
+        "podAnnotations",
+        "serviceAnnotations",
+        "serviceAccountAnnotations",
+        "sidecarInjectorWebhookAnnotations",
+    )
+    made = helm.render(
+        "istiod",
+        {"pilot": {**dict.fromkeys(annotated, notes), "podLabels": {"b": True}, "deploymentLabels": {"c": 1.5}}},
+    )
+    deployment = helm.one(made, "Deployment")
+    pod = deployment["spec"]["template"]["metadata"]
+
+    written = {"prometheus.io/scrape": "false", "a": "1"}
+    assert pod["annotations"] == {**written, "prometheus.io/port": "15014"}
+    assert (pod["labels"]["b"], deployment["metadata"]["labels"]["c"]) == ("true", "1.5")
+    for kind in ("Service", "ServiceAccount", "MutatingWebhookConfiguration"):
+        assert helm.one(made, kind)["metadata"]["annotations"] == written
+
+
 def test_a_profile_stands_between_defaults_and_users_values() -> None:
     made = helm.render("istiod", {"profile": "demo", "pilot": {"traceSampling": 5}})
     container = helm.one(made, "Deployment")["spec"]["template"]["spec"]["containers"][0]

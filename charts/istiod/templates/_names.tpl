@@ -38,6 +38,13 @@ app.kubernetes.io/part-of: istio
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | toJson }}
 {{- end }}
 
+{{/* A user's labels or annotations: they are text, whatever YAML took them for. */}}
+{{- define "istiod.texts" -}}
+{{- range $key, $value := . }}
+{{ $key | toJson }}: {{ $value | toString | toJson }}
+{{- end }}
+{{- end }}
+
 {{/* Value of the label `istio`: only the default revision's selector goes by it, so others must have another. */}}
 {{- define "istiod.istio" -}}
 {{- ternary "istiod" "pilot" (ne (include "istiod.suffix" .) "") }}
