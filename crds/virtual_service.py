@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from crds.duration import Duration
 from crds.meta import Bool, Float, Ignored, Int32, Model, Object, Tree, UInt32
@@ -211,7 +211,10 @@ class HTTPRoute(Model):
     fault: HTTPFaultInjection | None = None
     mirror: Destination | None = None
     mirrors: tuple[HTTPMirrorPolicy, ...] = ()
-    mirror_percent: UInt32 | None = None
+    # The one field that Istio's definition has in both spellings, so that an API server keeps either.
+    mirror_percent: UInt32 | None = Field(
+        default=None, validation_alias=AliasChoices("mirrorPercent", "mirror_percent")
+    )
     mirror_percentage: Percent | None = None
     cors_policy: CorsPolicy | None = None
     headers: Headers | None = None

@@ -150,6 +150,7 @@ def test_everything_else_of_a_rule_is_in_its_route() -> None:
     [
         ("mirror: {host: reviews}", [100.0]),
         ("mirror: {host: reviews}, mirrorPercent: 0", []),
+        ("mirror: {host: reviews}, mirror_percent: 5", [5.0]),
         ("mirror: {host: reviews}, mirrorPercentage: {value: 0.5}, mirrorPercent: 3", [0.5]),
     ],
 )
