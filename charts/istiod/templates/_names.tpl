@@ -25,6 +25,11 @@ istio-validator{{ include "istiod.suffix" .values }}-{{ .namespace }}
 istio-revision-tag-{{ .tag }}-{{ .namespace }}
 {{- end }}
 
+{{/* Further names of this revision, each once, as a JSON list. Takes the values. */}}
+{{- define "istiod.tags" -}}
+{{- without .revisionTags (include "istiod.revision" .) | uniq | toJson }}
+{{- end }}
+
 {{/* Labels of every object. Takes dict root, values. */}}
 {{- define "istiod.labels" -}}
 app: istiod
