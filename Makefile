@@ -31,16 +31,21 @@ packages: ## install the Debian packages that pods need (iptables, iproute2, nft
 node-packages: # the same, and those of a Kubernetes node (containerd, runc, CNI plugins)
 	@tools/packages.sh cluster
 
+OUT ?= .
 generate: .venv/.installed build/.stubs ## write protos/ca_pb2, the stubs and the CustomResourceDefinitions anew
-	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/ca.proto
-	@$(PY) -m tools.crds
+	@$(PY) -m grpc_tools.protoc -I. --python_out=$(OUT) --pyi_out=$(OUT) protos/ca.proto
+	@$(PY) -m tools.crds $(OUT)
 
 lock: .venv/.installed ## resolve requirements*.in into the hashed locks
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements.in -o requirements.lock
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements-dev.in -o requirements-dev.lock
 
-check: .venv/.installed build/.stubs generate ## formatting, lint, types, import contracts, spelling, dependencies, pure-core coverage
-	@git diff --exit-code --stat -- protos 'crds/*.yaml' charts/base/files || { echo "protos/, crds/*.yaml or charts/base/files is not what make generate writes"; exit 1; }
+check: .venv/.installed build/.stubs ## formatting, lint, types, import contracts, spelling, dependencies, pure-core coverage
+	@rm -rf build/generated && mkdir -p build/generated/protos && $(MAKE) -s generate OUT=build/generated
+	@diff -rq -x '*.proto' -x __init__.py -x __pycache__ build/generated/protos protos && \
+		diff -rq -x '*.py' -x checks -x schema -x __pycache__ build/generated/crds crds && \
+		diff -rq build/generated/charts/base/files/crds charts/base/files/crds || \
+		{ echo "protos/, crds/*.yaml or charts/base/files/crds is not what make generate writes"; exit 1; }
 	$(RUFF) format --check .
 	$(RUFF) check .
 	.venv/bin/mypy

@@ -1,7 +1,11 @@
-"""Write the CustomResourceDefinitions: one YAML file a kind into crds/, and the same into the chart base."""
+"""Write the CustomResourceDefinitions: one YAML file a kind into crds/, and the same into the chart base.
+
+``python -m tools.crds FOLDER`` writes them below another folder than the repository's.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import yaml
@@ -9,7 +13,7 @@ import yaml
 from crds.schema import definition
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (ROOT / "crds", ROOT / "charts/base/files/crds")
+FOLDERS = ("crds", "charts/base/files/crds")
 HEAD = "# Written by make generate from crds/schema and the models in crds; not to be edited.\n"
 
 
@@ -28,10 +32,10 @@ def texts() -> dict[str, str]:
     }
 
 
-def main() -> None:
+def main(root: Path) -> None:
     """Write all files anew; those of kinds that are gone go."""
     made = texts()
-    for folder in FOLDERS:
+    for folder in (root / name for name in FOLDERS):
         folder.mkdir(parents=True, exist_ok=True)
         for old in set(folder.glob("*.yaml")) - {folder / name for name in made}:
             old.unlink()
@@ -40,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if sys.argv[1:] else ROOT)
