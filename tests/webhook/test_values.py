@@ -100,7 +100,10 @@ def test_what_cannot_be_read_gives_no_settings_and_says_where(texts: Texts, fiel
 
 
 def test_unknown_values_and_those_without_effect_are_reported() -> None:
-    given = {"global": {"mountMtlsCerts": True, "variant": "debug", "surprise": 1, "proxy": {"tracer": "zipkin"}}, "other": {}}
+    given = {
+        "global": {"mountMtlsCerts": True, "variant": "debug", "surprise": 1, "proxy": {"tracer": "zipkin"}},
+        "other": {},
+    }
     found = from_values(Texts(values=json.dumps(given), mesh="{nonsense: 1}"), Surroundings(revision="canary"))
     assert found.config is not None
     assert {(each.code, each.field) for each in found.diagnostics} == {
