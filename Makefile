@@ -13,7 +13,7 @@ export CONFORMANCE
 	node-packages cluster images
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .venv/.installed: requirements-dev.lock pyproject.toml tools/venv.sh
 	@echo "== installing Python packages from the hashed lock into .venv"
@@ -28,7 +28,7 @@ build/.stubs: .venv/.installed tools/stubs.py protos/ca.proto
 packages: ## install the Debian packages that pods need (iptables, iproute2, nftables)
 	@tools/packages.sh
 
-node-packages: # the same, and those of a Kubernetes node (containerd, runc, CNI plugins)
+node-packages: ## the same, and those of a Kubernetes node (containerd, runc, CNI plugins)
 	@tools/packages.sh cluster
 
 OUT ?= .

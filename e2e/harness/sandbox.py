@@ -45,7 +45,7 @@ def obstacle() -> str:
     if os.geteuid() != 0:
         return "a node needs root"
     missing = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
-    return f"missing Debian packages: {' '.join(sorted(missing))} (make packages installs them)" if missing else ""
+    return f"missing Debian packages: {' '.join(sorted(missing))} (make node-packages installs them)" if missing else ""
 
 
 @contextmanager
