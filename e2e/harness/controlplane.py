@@ -31,6 +31,7 @@ AUDIENCE: Final = "istio-ca"  # of the tokens that proxies show to istiod
 _SERVICES: Final = "10.96.0.0/16"
 _PODS: Final = "10.244.0.0/16"
 _FIRST_SERVICE: Final = "10.96.0.1"  # kubernetes.default
+_PATIENCE: Final = 330  # seconds: more than helm's own 5 minutes, so that it can say what it waits for
 _UNUSED: Final = ("nodeipam", "cloud-node-lifecycle-controller", "service-lb-controller", "node-route-controller")
 
 
@@ -63,16 +64,24 @@ class Cluster:
         return done.stdout
 
     def call(self, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run ``kubectl`` or ``helm`` against this cluster; the caller looks at the exit code."""
+        """Run ``kubectl`` or ``helm`` against this cluster; the caller looks at the exit code.
+
+        Raises:
+            ClusterError: it does not end within some minutes.
+        """
         enter = [] if self.namespace is None else ["nsenter", f"--net={self.namespace}", "--"]
-        return subprocess.run(
-            [*enter, self.tools[program], *arguments],
-            input=stdin,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [*enter, self.tools[program], *arguments],
+                input=stdin,
+                env=self.environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ClusterError(f"{program} {' '.join(arguments)}: not within {_PATIENCE} s") from error
 
     def environment(self) -> dict[str, str]:
         """Environment of a client: no setting of the user's own reaches it but HOME, which is the cluster's."""

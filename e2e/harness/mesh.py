@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -131,33 +131,36 @@ def install(cluster: Cluster, chart: str, release: str, namespace: str) -> str:
 
 @contextmanager
 def control_plane(cluster: Cluster) -> Iterator[Mesh]:
-    """The charts base and istiod, with all replicas ready; uninstalled at the end."""
+    """The charts base and istiod, with all replicas ready; uninstalled at the end, however that comes."""
     mesh = Mesh(cluster=cluster)
-    install(cluster, "base", "istio-base", SYSTEM)
-    install(cluster, "istiod", "istiod", SYSTEM)
-    mesh.rolled_out(SYSTEM)
-    yield mesh
-    helm(cluster, "uninstall", "istiod", "-n", SYSTEM, "--wait")
-    helm(cluster, "uninstall", "istio-base", "-n", SYSTEM, "--wait")
-    cluster.kubectl("delete", "namespace", SYSTEM, f"--timeout={_PATIENCE}")
+    with ExitStack() as stack:
+        install(cluster, "base", "istio-base", SYSTEM)
+        stack.callback(cluster.kubectl, "delete", "namespace", SYSTEM, f"--timeout={_PATIENCE}")
+        stack.callback(helm, cluster, "uninstall", "istio-base", "-n", SYSTEM, "--wait")
+        install(cluster, "istiod", "istiod", SYSTEM)
+        stack.callback(helm, cluster, "uninstall", "istiod", "-n", SYSTEM, "--wait")
+        mesh.rolled_out(SYSTEM)
+        yield mesh
 
 
 @contextmanager
 def bookinfo(mesh: Mesh) -> Iterator[Mesh]:
-    """BookInfo in a labelled namespace, its page behind the gateway's chart, all reviews at v1."""
+    """BookInfo in a labelled namespace, its page behind the gateway's chart, all reviews at v1; removed as above."""
     cluster = mesh.cluster
-    cluster.kubectl("create", "namespace", DEMO)
-    cluster.kubectl("label", "namespace", DEMO, "istio-injection=enabled")
-    install(cluster, "gateway", GATEWAY, INGRESS)
-    patient = (BOOKINFO / "bookinfo.yaml").read_text().replace("periodSeconds: 1\n", _PATIENT_PROBE)
-    cluster.kubectl("apply", "-n", DEMO, "-f", "-", stdin=patient)
-    rules = ("gateway", "destination-rules", "reviews-v1")
-    mesh.apply(*(BOOKINFO / "networking" / f"{name}.yaml" for name in rules))
-    mesh.rolled_out(INGRESS)
-    mesh.rolled_out(DEMO)
-    yield mesh
-    helm(cluster, "uninstall", GATEWAY, "-n", INGRESS, "--wait")
-    cluster.kubectl("delete", "namespace", DEMO, INGRESS, f"--timeout={_PATIENCE}")
+    with ExitStack() as stack:
+        cluster.kubectl("create", "namespace", DEMO)
+        stack.callback(cluster.kubectl, "delete", "namespace", DEMO, f"--timeout={_PATIENCE}")
+        cluster.kubectl("label", "namespace", DEMO, "istio-injection=enabled")
+        install(cluster, "gateway", GATEWAY, INGRESS)
+        stack.callback(cluster.kubectl, "delete", "namespace", INGRESS, f"--timeout={_PATIENCE}")
+        stack.callback(helm, cluster, "uninstall", GATEWAY, "-n", INGRESS, "--wait")
+        patient = (BOOKINFO / "bookinfo.yaml").read_text().replace("periodSeconds: 1\n", _PATIENT_PROBE)
+        cluster.kubectl("apply", "-n", DEMO, "-f", "-", stdin=patient)
+        rules = ("gateway", "destination-rules", "reviews-v1")
+        mesh.apply(*(BOOKINFO / "networking" / f"{name}.yaml" for name in rules))
+        mesh.rolled_out(INGRESS)
+        mesh.rolled_out(DEMO)
+        yield mesh
 
 
 def kill(program: str, uid: str) -> None:
