@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from e2e.harness import images
 from e2e.harness.controlplane import Cluster
-from e2e.harness.process import ClusterError
+from e2e.harness.process import ClusterError, running, wait
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 BOOKINFO: Final = REPOSITORY / "examples" / "bookinfo"
@@ -23,6 +24,7 @@ SYSTEM: Final = "istio-system"
 INGRESS: Final = "istio-ingress"
 DEMO: Final = "bookinfo"
 GATEWAY: Final = "istio-ingressgateway"
+_FORWARDED: Final = re.compile(r"^Forwarding from (127\.0\.0\.1:\d+) -> ", re.MULTILINE)
 _PATIENCE: Final = "110s"
 # A second, Kubernetes' default, is little on a machine that does other work as well: endpoints would come and go.
 _PATIENT_PROBE: Final = "periodSeconds: 1\n            timeoutSeconds: 20\n"
@@ -52,9 +54,10 @@ _VALUES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """A cluster with the charts installed."""
+    """A cluster with the charts installed. ``url`` is the gateway's, once it is there."""
 
     cluster: Cluster
+    url: str = ""
 
     def apply(self, *files: Path, namespace: str = DEMO) -> str:
         """``kubectl apply -f`` of files; what it prints, warnings of webhooks included."""
@@ -97,11 +100,6 @@ class Mesh:
         environment = {**os.environ, **self.cluster.environment(), "PYTHONPATH": str(REPOSITORY)}
         command = [sys.executable, "-m", "istioctl", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    def gateway(self) -> str:
-        """The URL of the gateway's Service."""
-        address = self.cluster.get("service", GATEWAY, "-n", INGRESS)["spec"]["clusterIP"]
-        return f"http://{address}:80"
 
     def pods(self, namespace: str, selector: str = "") -> list[str]:
         """Names of pods that are not on their way out."""
@@ -160,7 +158,20 @@ def bookinfo(mesh: Mesh) -> Iterator[Mesh]:
         mesh.apply(*(BOOKINFO / "networking" / f"{name}.yaml" for name in rules))
         mesh.rolled_out(INGRESS)
         mesh.rolled_out(DEMO)
-        yield mesh
+        yield replace(mesh, url=stack.enter_context(_gateway(cluster)))
+
+
+@contextmanager
+def _gateway(cluster: Cluster) -> Iterator[str]:
+    """The URL of the gateway's Service: its address, or the forwarded port where the cluster is the user's."""
+    if cluster.namespace is not None:
+        yield f"http://{cluster.get('service', GATEWAY, '-n', INGRESS)['spec']['clusterIP']}:80"
+        return
+    log = cluster.home / "port-forward.log"
+    command = [cluster.tools["kubectl"], "port-forward", f"service/{GATEWAY}", "-n", INGRESS, ":80"]
+    with running("kubectl port-forward", command, log, cluster.environment()) as program:
+        wait("port forwarded", lambda: _FORWARDED.search(log.read_text()) is not None, [program])
+        yield f"http://{_FORWARDED.findall(log.read_text())[0]}"
 
 
 def kill(program: str, uid: str) -> None:

@@ -107,7 +107,7 @@ def test_pods_of_a_labelled_namespace_get_a_native_sidecar(shop: Mesh) -> None:
 
 
 async def test_the_page_answers_through_the_gateway(mesh: Mesh) -> None:
-    async with traffic.Client(mesh.gateway()) as client:
+    async with traffic.Client(mesh.url) as client:
         page = await client.get(traffic.PAGE)
         versions = await client.versions(10)
 
@@ -117,7 +117,7 @@ async def test_the_page_answers_through_the_gateway(mesh: Mesh) -> None:
 
 
 async def test_a_rule_changes_routing_at_once(mesh: Mesh) -> None:
-    async with traffic.Client(mesh.gateway()) as client:
+    async with traffic.Client(mesh.url) as client:
         mesh.apply(RULES / "reviews-jason-v2.yaml")
         seconds = await worlds.until("v2 for jason", lambda: only(client, "v2", "jason"), PROMPT * 5)
 
@@ -155,7 +155,7 @@ def test_istioctl_says_that_proxies_are_synced(mesh: Mesh) -> None:
 
 
 async def test_deleting_the_rule_restores_what_was(mesh: Mesh) -> None:
-    async with traffic.Client(mesh.gateway()) as client:
+    async with traffic.Client(mesh.url) as client:
         mesh.delete(RULES / "reviews-jason-v2.yaml")
         await worlds.until("all versions for jason", lambda: several(client, "jason"), PROMPT * 5)
         mesh.apply(RULES / "reviews-v1.yaml")
@@ -171,8 +171,10 @@ async def several(client: traffic.Client, user: str) -> bool:
 
 
 async def test_killing_one_istiod_of_two_fails_no_request(mesh: Mesh) -> None:
+    if mesh.cluster.namespace is None:
+        pytest.skip("in a cluster of the user's no process can be killed from here")
     pod = mesh.cluster.get("pods", "-n", SYSTEM, "-l", "app=istiod")["items"][0]
-    async with traffic.Client(mesh.gateway()) as client:
+    async with traffic.Client(mesh.url) as client:
         steady = load.Load(asks={"catalogue": partial(catalogue, client)}, each=WORKERS, pause=WORKERS / RATE)
         async with load.running(steady):
             await more(steady)
