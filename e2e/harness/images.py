@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -35,6 +37,7 @@ _BOOKINFO: Final = Image(
 )
 _BOOKINFO_TAG: Final = "1.20.3"
 _SERVICES: Final = {"productpage": ("v1",), "details": ("v1",), "ratings": ("v1",), "reviews": ("v1", "v2", "v3")}
+_UNUSED: Final = 30 * 24 * 3600  # seconds
 CURL: Final = "registry.local/curl:1"  # Python and curl, for clients inside the mesh
 
 
@@ -87,27 +90,42 @@ def _layers(image: Image, scratch: Path) -> tuple[oci.Layer, ...]:
 def _kept(image: Image) -> tuple[oci.Layer, oci.Layer]:
     """Base and libraries of an image."""
     ground = _versions(BASE)
-    base = _cached(["base", *ground], rootfs.base)
+    base = cached(["base", *ground], rootfs.base)
     extra = [*ground, *_versions(image.debian), *_distributions(image.python)]
-    libraries = _cached(["libraries", *extra], lambda root: rootfs.libraries(image, root))
+    libraries = cached(["libraries", *extra], lambda root: rootfs.libraries(image, root))
     return base, libraries
 
 
-def _cached(key: Iterable[str], make: Callable[[Path], None]) -> oci.Layer:
-    """The layer that ``make`` fills, kept under a hash of ``key`` and of the code that makes it."""
+def cached(key: Iterable[str], make: Callable[[Path], None]) -> oci.Layer:
+    """The layer that ``make`` fills, kept under a hash of ``key`` and of the code that makes it.
+
+    A note of that name holds the digest, which is the tar's name. What nobody used for a month goes.
+    """
     text = "\n".join([sys.version, Path(rootfs.__file__).read_text(), Path(oci.__file__).read_text(), *key])
     folder = tools.cache() / "layers"
     folder.mkdir(exist_ok=True)
-    file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.tar"
-    note = file.with_suffix(".json")
-    if not note.exists():
-        with tempfile.TemporaryDirectory(prefix=f"{file.stem}.", dir=folder) as scratch:
-            make(Path(scratch) / "root")
-            made = oci.layer(Path(scratch) / "root", Path(scratch) / "layer.tar")
-            made.file.rename(file)
-            (Path(scratch) / "note").write_text(json.dumps(made.digest))
-            (Path(scratch) / "note").rename(note)
-    return oci.Layer(file=file, digest=json.loads(note.read_text()))
+    note = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+    with tools.lock(f"{folder}.lock"):
+        digest = json.loads(note.read_text()) if note.exists() else ""
+        file = folder / f"{digest.removeprefix('sha256:')}.tar"
+        if not file.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                make(Path(scratch) / "root")
+                made = oci.layer(Path(scratch) / "root", Path(scratch) / "layer.tar")
+                digest = made.digest
+                file = made.file.rename(folder / f"{digest.removeprefix('sha256:')}.tar")
+                (Path(scratch) / "note").write_text(json.dumps(digest))
+                (Path(scratch) / "note").rename(note)
+            _prune(folder)
+        for each in (note, file):
+            os.utime(each)
+    return oci.Layer(file=file, digest=digest)
+
+
+def _prune(folder: Path) -> None:
+    for each in folder.iterdir():
+        if each.is_file() and each.stat().st_mtime < time.time() - _UNUSED:
+            each.unlink()
 
 
 def _versions(packages: Iterable[str]) -> list[str]:

