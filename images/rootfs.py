@@ -225,14 +225,6 @@ def _debian_files(packages: Iterable[str]) -> Iterator[Path]:
             if link.is_symlink() and str(link.readlink()).startswith("/etc/alternatives/") and link.resolve() in real:
                 yield link
                 yield link.readlink()
-            elif link.is_symlink() and _chain(link) & real:
-                yield link
-
-
-def _chain(link: Path) -> set[Path]:
-    """A link's immediate target, where it lies in the same folder."""
-    target = link.readlink()
-    return set() if target.is_absolute() else {(link.parent / target)}
 
 
 def _copy_all(files: Iterable[Path], root: Path) -> None:
