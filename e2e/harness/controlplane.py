@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -23,13 +22,13 @@ from typing import Any, Final
 from e2e.harness import pki as certificates
 from e2e.harness import tools
 from e2e.harness.pki import Pki
-from e2e.harness.process import ClusterError, Program, running, wait
+from e2e.harness.process import ClusterError, Program, free_ports, running, wait
 
 NODE: Final = "e2e-node"
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
 AUDIENCE: Final = "istio-ca"  # of the tokens that proxies show to istiod
-_SERVICES: Final = "10.96.0.0/16"
-_PODS: Final = "10.244.0.0/16"
+SERVICES: Final = "10.96.0.0/16"
+PODS: Final = "10.244.0.0/16"
 _FIRST_SERVICE: Final = "10.96.0.1"  # kubernetes.default
 _PATIENCE: Final = 330  # seconds: more than helm's own 5 minutes, so that it can say what it waits for
 _UNUSED: Final = ("nodeipam", "cloud-node-lifecycle-controller", "service-lb-controller", "node-route-controller")
@@ -106,7 +105,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where the parts listen, on all addresses (API server) or on 127.0.0.1."""
+    """Where the parts listen, on 127.0.0.1; with a node the API server listens on all addresses."""
 
     api: int
     etcd: int
@@ -117,11 +116,7 @@ class Ports:
     @staticmethod
     def free() -> Ports:
         """Ports that nobody uses now."""
-        with ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(5)]
-            for each in sockets:
-                each.bind(("127.0.0.1", 0))
-            api, etcd, peer, controllers, scheduler = (each.getsockname()[1] for each in sockets)
+        api, etcd, peer, controllers, scheduler = free_ports(5)
         return Ports(api=api, etcd=etcd, peer=peer, controllers=controllers, scheduler=scheduler)
 
 
@@ -226,9 +221,11 @@ def _etcd(plan: _Plan) -> dict[str, str]:
 
 def _api_server(plan: _Plan) -> dict[str, str]:
     pki = plan.pki
+    # Where pods must reach it, by the node's address, it listens as it does by default: everywhere.
+    bound = {"bind-address": plan.address} if plan.address == "127.0.0.1" else {}
     return {
+        **bound,
         "etcd-servers": f"http://127.0.0.1:{plan.ports.etcd}",
-        "bind-address": "0.0.0.0",  # noqa: S104 (pods reach it by the node's address)
         "secure-port": str(plan.ports.api),
         "advertise-address": plan.address,
         "endpoint-reconciler-type": "none" if plan.address == "127.0.0.1" else "lease",
@@ -244,7 +241,7 @@ def _api_server(plan: _Plan) -> dict[str, str]:
         "service-account-signing-key-file": pki.key("sa"),
         "authorization-mode": "Node,RBAC",
         "enable-admission-plugins": "NodeRestriction",
-        "service-cluster-ip-range": _SERVICES,
+        "service-cluster-ip-range": SERVICES,
         "allow-privileged": "true",
         "requestheader-client-ca-file": pki.crt("front-ca"),
         "requestheader-allowed-names": "front-proxy-client",
@@ -272,8 +269,8 @@ def _controllers(plan: _Plan) -> dict[str, str]:
         "cluster-signing-key-file": plan.pki.key("ca"),
         "use-service-account-credentials": "true",
         "allocate-node-cidrs": "false",
-        "cluster-cidr": _PODS,
-        "service-cluster-ip-range": _SERVICES,
+        "cluster-cidr": PODS,
+        "service-cluster-ip-range": SERVICES,
         "controllers": ",".join(["*", *(f"-{name}" for name in _UNUSED)]),
     }
 

@@ -23,7 +23,6 @@ from e2e.harness.process import ClusterError, Program, running, wait
 ADDRESS: Final = "10.244.0.1"
 DNS: Final = "10.96.0.10"
 _PODS: Final = "10.244.1.0/24"
-_SERVICES: Final = "10.96.0.0/16"
 _DATA: Final = Path(__file__).parent / "data"
 
 
@@ -58,7 +57,7 @@ def _prepare(home: Path) -> None:
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
     # Without it only pods reach Services: the node has no other route for them.
-    _run("ip", "route", "add", _SERVICES, "dev", "lo", "src", ADDRESS)
+    _run("ip", "route", "add", controlplane.SERVICES, "dev", "lo", "src", ADDRESS)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
@@ -98,7 +97,7 @@ def _kube_proxy(stack: ExitStack, home: Path, programs: tools.Tools) -> None:
         "clientConnection": {"kubeconfig": str(home / "pki" / "kube-proxy.kubeconfig")},
         "bindAddress": "127.0.0.1",
         "mode": "nftables",
-        "clusterCIDR": "10.244.0.0/16",
+        "clusterCIDR": controlplane.PODS,
         "hostnameOverride": NODE,
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "nodePortAddresses": ["127.0.0.0/8"],

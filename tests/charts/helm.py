@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hypothesis import strategies as st
 
 from e2e.harness import tools
 
@@ -18,6 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHARTS = ROOT / "charts"
 SYSTEM = "istio-system"
 Object = dict[str, Any]
+# What people and machines write; surrogates, controls and what is no character at all, YAML itself cannot hold.
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Cn"]) | st.sampled_from("\n\t\"'{}:#&*!|>%@`\\$-[],? "), max_size=30
+)
 
 
 class RefusedError(Exception):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
 from crds.schema import definition
 from tests.charts import helm
@@ -64,12 +63,7 @@ def test_values_of_all_ages_load(place: str) -> None:
 
 
 @settings(max_examples=15, phases=[Phase.explicit, Phase.generate])  # an example costs a start of helm
-@given(
-    text=st.text(
-        st.characters(exclude_categories=["Cs", "Cc", "Cn"]) | st.sampled_from("\n\t\"'{}:#&*!|>%@`\\$-[],? "),
-        max_size=30,
-    )
-)
+@given(text=helm.TEXT)
 def test_quotes_and_newlines_in_values_change_no_meaning(text: str) -> None:
     notes = {"note": text}
     values = {"service": {"annotations": notes}, "labels": notes, "annotations": notes, "podAnnotations": notes}

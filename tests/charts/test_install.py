@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from crds.schema import definition
-from e2e.harness.controlplane import Cluster, Ports, control_plane
-from e2e.harness.process import Program, running, wait
+from e2e.harness.controlplane import Cluster, control_plane
+from e2e.harness.process import Program, free_ports, running, wait
 from tests.charts import helm
 
 pytestmark = pytest.mark.apiserver
@@ -171,18 +171,13 @@ def program(cluster: Cluster, istiod: set[str], tmp_path: Path) -> Iterator[Prog
     container = cluster.get("deployment", "istiod", "-n", helm.SYSTEM)["spec"]["template"]["spec"]["containers"][0]
     environment = {each["name"]: each["value"] for each in container["env"] if "value" in each}
     environment |= {"POD_NAME": "istiod-0", "POD_NAMESPACE": helm.SYSTEM, "PATH": os.environ["PATH"]}
-    free = Ports.free()
-    flags = dict(zip(("http", "monitoring", "secureGRPC", "mtls", "https"), vars_of(free), strict=True))
+    flags = dict(zip(("http", "monitoring", "secureGRPC", "mtls", "https"), free_ports(5), strict=True))
     command = [sys.executable, "-m", "istiod", "discovery", "--kubeconfig", str(account(cluster, tmp_path))]
     command += [f"--{name}Addr=127.0.0.1:{port}" for name, port in flags.items()]
     with running(
         "istiod", ["env", "-i", *(f"{k}={v}" for k, v in environment.items()), *command], tmp_path / "log"
     ) as it:
         yield it
-
-
-def vars_of(ports: Ports) -> tuple[int, ...]:
-    return ports.api, ports.etcd, ports.peer, ports.controllers, ports.scheduler
 
 
 def test_these_rights_are_all_that_istiod_needs(cluster: Cluster, program: Program, tmp_path: Path) -> None:

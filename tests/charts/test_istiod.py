@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
 from crds import parse
 from crds.mesh_config import MeshConfig
@@ -209,14 +208,8 @@ def test_the_config_maps_are_what_mesh_and_injector_read() -> None:
     assert "{{" not in json.dumps(injector), "no template text"
 
 
-# What people and machines write; surrogates, controls and what is no character at all, YAML itself cannot hold.
-_TEXT = st.text(
-    st.characters(exclude_categories=["Cs", "Cc", "Cn"]) | st.sampled_from("\n\t\"'{}:#&*!|>%@`\\$-[],? "), max_size=30
-)
-
-
 @settings(max_examples=25, phases=[Phase.explicit, Phase.generate])  # an example costs a start of helm
-@given(text=_TEXT, other=_TEXT.filter(lambda text: text.strip() != ""))
+@given(text=helm.TEXT, other=helm.TEXT.filter(lambda text: text.strip() != ""))
 def test_quotes_and_newlines_in_values_change_no_meaning(text: str, other: str) -> None:
     made = helm.render(
         "istiod",

@@ -6,7 +6,6 @@ The tests are the steps of one story and run in this order.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -131,12 +130,9 @@ def test_every_proxy_has_what_the_api_server_says(mesh: Mesh) -> None:
 
 
 def test_the_rule_carries_a_status(mesh: Mesh) -> None:
-    deadline = time.monotonic() + 20
-    while "conditions" not in (found := virtual_service(mesh)).get("status", {}):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+    process.wait("a status", lambda: "conditions" in virtual_service(mesh).get("status", {}), seconds=20)
 
-    conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+    conditions = {each["type"]: each["status"] for each in virtual_service(mesh)["status"]["conditions"]}
     assert conditions == {"Accepted": "True", "InUse": "True", "Conflicts": "False", "RejectedByEnvoy": "False"}
 
 

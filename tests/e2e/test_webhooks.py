@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from e2e.harness.controlplane import Cluster
-from e2e.harness.process import Program, running, wait
+from e2e.harness.process import Program, free_ports, running, wait
 
 pytestmark = pytest.mark.apiserver
 
@@ -37,12 +36,6 @@ spec: {}
 """
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def rendered(cluster: Cluster, url: str) -> Iterator[Mapping[str, Any]]:
     """ConfigMaps and webhooks of the chart; the latter call a URL, as there is no node for a Service's pods."""
     flags = [f"--set={name}={value}" for name, value in VALUES.items()]
@@ -61,7 +54,7 @@ def rendered(cluster: Cluster, url: str) -> Iterator[Mapping[str, Any]]:
 @pytest.fixture(scope="module")
 def istiod(apiserver: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     home = tmp_path_factory.mktemp("istiod")
-    https, pages, secure, mtls, more = (free_port() for _ in range(5))
+    https, pages, secure, mtls, more = free_ports(5)
     apiserver.kubectl("apply", "-f", str(ROOT / "crds"))
     apiserver.kubectl("wait", "--for=condition=Established", "crd", "-l", "app=istio-pilot", "--timeout=60s")
     apiserver.kubectl("create", "namespace", SPACE)
