@@ -69,6 +69,7 @@ class Agent:
             await self._proxy.stop()
             return await envoy if not rotation.done() else await _failed(rotation)
         finally:
+            await self._proxy.stop()  # also where this task is cancelled: a cancelled wait ends no process
             await _cancel(rotation, envoy, ending)
             await self._status.stop()
             await self._sds.stop()

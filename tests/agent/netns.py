@@ -53,11 +53,11 @@ class Namespace:
             env={**os.environ, **(env or {})},
         )
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, out: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start a program here (its pid is the program's: ip replaces itself by it). The caller ends it."""
         return subprocess.Popen(
             ["ip", "netns", "exec", self.name, *command],
-            stdout=subprocess.PIPE,
+            stdout=out,
             stderr=subprocess.STDOUT,
             text=True,
         )

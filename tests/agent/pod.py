@@ -238,7 +238,7 @@ async def pod(
     command = (sys.executable, "-m", "agent", "proxy", kind, "--domain", "default.svc.cluster.local")
     with (folder / "stdout").open("wb") as stdout, (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *before, *command, cwd=folder, env=given, stdout=stdout, stderr=log
+            *before, *command, cwd=folder, env=given, stdout=stdout, stderr=log, start_new_session=True
         )
     found = Pod(folder=folder, process=process, **vars(ports))
     try:
@@ -249,9 +249,10 @@ async def pod(
             try:
                 await asyncio.wait_for(process.wait(), 15)
             except TimeoutError:
-                os.kill(found.envoy_pid(), signal.SIGKILL)
                 process.kill()
                 await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # an Envoy that outlives its agent
 
 
 def write_token(path: Path, control: Istiod) -> None:

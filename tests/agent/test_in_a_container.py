@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -103,12 +104,18 @@ def control_plane(folder: Path, space: Namespace) -> Iterator[Credentials]:
     command = (sys.executable, "-m", "istiod", "discovery", "--configDir", str(folder / "config"))
     addresses = ("--secureGRPCAddr", f"{space.address}:15012", "--mtlsAddr", f"{space.address}:15011")
     keys = ("--caDir", str(folder / CA_FOLDER), "--tokenKey", str(folder / KEY_FOLDER / PUBLIC_KEY))
-    process = space.start(*command, *addresses, *keys)
+    with (folder / "istiod.log").open("wb") as log:
+        process = space.start(*command, *addresses, *keys, out=log.fileno())
     try:
         yield held
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 def mounts(folder: Path, proxy: Mapping[str, Any], held: Credentials) -> Iterator[Bind]:
@@ -183,12 +190,14 @@ async def running(folder: Path, *, native: bool = False) -> AsyncIterator[World]
         )
         with (folder / "log").open("wb") as log, here.serving(sys.executable, APP):
             agent = await launcher.start(launch, folder, launcher.Output(out=log.fileno(), err=log.fileno()))
-            try:
-                yield World(here=here, neighbour=control, agent=agent, launch=launch, folder=folder)
-            finally:
-                if agent.returncode is None:
-                    agent.kill()
-                    await agent.wait()
+            with launcher.held(agent.pid, "mnt") as namespaces:
+                try:
+                    yield World(here=here, neighbour=control, agent=agent, launch=launch, folder=folder)
+                finally:
+                    if agent.returncode is None:
+                        agent.kill()
+                        await agent.wait()
+                    launcher.kill(launcher.processes("mnt", namespaces))  # Envoy, which nobody else ends then
 
 
 async def until(condition: Callable[[], bool], seconds: float = 45) -> None:

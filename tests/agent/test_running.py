@@ -118,16 +118,20 @@ async def test_it_ends_with_envoy_and_leaves_no_port_taken(tmp_path: Path, monke
         ports = support.Ports()
         environment = support.prepare(tmp_path, control, ports)
         options = settings.gather(settings.Flags(domain="default.svc.cluster.local"), environment)
-        for end in ("agent", "envoy"):
+        for end in ("agent", "envoy", "task"):
             running = asyncio.create_task(app.Agent(options).run())
             control.serve.set()
             await support.until(ports.ready)
             if end == "agent":
                 await ports.get(ports.status, "/quitquitquit", "POST")
-            else:
+            elif end == "envoy":
                 await ports.get(ports.admin, "/quitquitquit", "POST")
-            assert await asyncio.wait_for(running, 15) == 0
+            else:
+                running.cancel()
+            await asyncio.wait((running,), timeout=15)
+            assert running.cancelled() if end == "task" else running.result() == 0
             assert await ports.status_code(ports.status, "/healthz/ready") == 0
+            assert await ports.status_code(ports.admin, "/ready") == 0
 
 
 async def test_connections_are_waited_for_within_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
