@@ -55,8 +55,7 @@ class Connection:
         self._leaving: float | None = None
         self._number = channel.fileno()
         self._loop.add_reader(self._number, self._readable)
-        if self._shaken:
-            self._flush()
+        self._loop.call_soon(self._flush)  # not here: a client that has left again would end what is not admitted yet
 
     def tick(self, now: float) -> None:
         """Do what is due; called about once a second."""
@@ -153,10 +152,16 @@ class Connection:
         finally:
             self._busy = False
         self._watch(more=more)
-        if self.http.closed and not more and self._leaving is None:
+        if self.http.closed:
+            self._leave(more=more)
+
+    def _leave(self, *, more: bool) -> None:
+        """Its calls are over: it goes when the client has read why, and after LINGER in any case."""
+        if self._leaving is None:
             self._leaving = self._loop.time()
             if self.http.failure:
                 _LOG.info("connection of %s ends: %s", self.address, self.http.failure)
+        if not more:
             self._channel.shut()
 
     def _write(self) -> bool:

@@ -9,6 +9,7 @@ import errno
 import resource
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
@@ -274,6 +275,48 @@ async def test_one_address_has_a_limit_until_it_calls(monkeypatch: pytest.Monkey
         several = [await opened(port) for _ in range(5)]
         await until(lambda: made.server.connections == 3, "three stay")
         assert [(await reader.read(1)) == b"" for reader, _ in several].count(True) == 2
+
+
+async def test_clients_that_reset_before_they_are_accepted_leave_nothing() -> None:
+    async with served() as (made, port):
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port)) as hasty:
+                hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert await channel.unary_unary(ONE)(b"x")
+            await until(lambda: made.server.connections == 1, "only the one that came after them is there")
+
+
+async def test_a_client_that_reads_nothing_and_talks_on_is_ended_all_the_same() -> None:
+    async with served() as (made, port):
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            deaf.connect(("127.0.0.1", port))
+            room = 2**31 - 1
+            deaf.sendall(
+                b"".join(
+                    (
+                        frames.PREFACE,
+                        frames.settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: room}),
+                        frames.window_update(0, room - frames.DEFAULT_WINDOW),
+                        plain_head(),
+                    )
+                )
+            )
+            await until(lambda: bool(made.calls), "it calls")
+            (connection,) = made.server._connections
+            connection._channel._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+            made.calls[0].stream.send(b"x" * 1_000_000)
+            await until(lambda: bool(connection._unsent), "a chunk is more than the client's machine takes")
+            deaf.sendall(frames.frame(frames.PING, 0, 1, bytes(8)))
+
+            def ended() -> bool:
+                with contextlib.suppress(OSError):
+                    deaf.send(frames.frame(frames.PING, 0, 0, bytes(8)))
+                return made.server.connections == 0
+
+            deaf.settimeout(0)
+            await until(ended, "it is gone")
 
 
 async def test_without_file_descriptors_the_server_waits_for_some(
