@@ -105,8 +105,12 @@ def _settings(of: Steered, flags: int, number: int, payload: bytes) -> None:
     if len(payload) % _SETTING:
         raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "a setting is cut off")
     of.settled = True
+    before = of.initial
     for key, value in struct.iter_unpack(">HI", payload):
         _set(of, key, value)
+    if of.initial != before:  # once, whatever number of them the frame holds
+        for stream in of.streams.values():
+            _grow(of, stream, of.initial - before)
     of.outbox.answer(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
 
@@ -114,9 +118,7 @@ def _set(of: Steered, key: int, value: int) -> None:
     if key == frames.SETTINGS_INITIAL_WINDOW_SIZE:
         if value > MAX_WINDOW:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the initial window is too large")
-        grown, of.initial = value - of.initial, value
-        for stream in of.streams.values():
-            _grow(of, stream, grown)
+        of.initial = value
     elif key == frames.SETTINGS_MAX_FRAME_SIZE:
         if not MAX_FRAME <= value <= _LARGEST_FRAME:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")

@@ -88,6 +88,9 @@ class Outbox:
     def forget(self, stream: Stream) -> None:
         """A stream is over: what it has pending is dropped."""
         stream.parts.clear()
+        if stream.queued:
+            stream.queued = False
+            self._queue.remove(stream)
 
     def widen(self, count: int) -> None:
         """The client takes so many more bytes on this connection.

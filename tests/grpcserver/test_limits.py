@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from istiod.grpcserver import frames
@@ -206,6 +208,28 @@ def test_more_calls_at_once_than_there_may_be_are_refused() -> None:
     (reset,) = wire.hear()
     assert (reset.stream, reset.payload) == (2 * MAX_STREAMS + 1, ErrorCode.REFUSED_STREAM.to_bytes(4, "big"))
     assert len(wire.calls) == MAX_STREAMS
+
+
+def test_many_initial_windows_in_one_frame_are_one_change() -> None:
+    wire = Wire()
+    wire.say(wire.headers(), window(1, 1))
+    values = struct.pack(
+        ">HIHI", frames.SETTINGS_INITIAL_WINDOW_SIZE, 2**31 - 1, frames.SETTINGS_INITIAL_WINDOW_SIZE, 9
+    )
+    wire.say(frames.frame(frames.SETTINGS, 0, 0, values))
+    assert not wire.http.closed, "the first of the two would have been too much for the stream"
+    assert wire.calls[0].stream.window == 10
+
+
+def test_a_call_that_is_over_waits_for_no_window() -> None:
+    wire = Wire()
+    wire.say(wire.headers(), window(100_000, 1))
+    wire.calls[0].stream.send(b"x" * 200_000)
+    wire.hear()
+    assert wire.http.outbox.window == 0
+    assert len(wire.http.outbox._queue) == 1
+    wire.say(frames.reset(1, ErrorCode.CANCEL))
+    assert not wire.http.outbox._queue
 
 
 def test_answers_that_are_not_read_do_not_pile_up() -> None:
