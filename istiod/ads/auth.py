@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from cryptography import x509
 
+from istiod import bearer
 from istiod.config.protocols import TokenVerifier
 from istiod.config.proxy import Peer, Proxy
 from istiod.grpcserver.request import Request
@@ -58,17 +59,14 @@ class Authenticator:
         """The peer of a connection without a certificate: its service account's token says who it is.
 
         Raises:
-            UnauthenticatedError: there is no token, or it proves nothing.
+            UnauthenticatedError: there is no token, or it is of another mesh.
+            RpcError: see bearer.proven.
         """
-        token = request.bearer()
-        if not token or verifier is None:
+        if verifier is None or not request.bearer():
             raise UnauthenticatedError(
                 "neither a client certificate nor a bearer token in the metadata 'authorization'"
             )
-        identity = await verifier.verify(token)
-        if identity is None:
-            raise UnauthenticatedError("the token proves no identity for this mesh")
-        return self._of_this_mesh(client, identity)
+        return self._of_this_mesh(client, await bearer.proven(request, verifier))
 
     def _of_this_mesh(self, client: Client, identity: spiffe.Identity) -> Peer:
         if self.trust_domains and identity.trust_domain not in self.trust_domains:

@@ -112,15 +112,17 @@ class AdsService:
     def _open(self, verifier: TokenVerifier | None, stream: Stream, request: Request, *, delta: bool) -> Receiver:
         if not self._configuration.ready:
             raise RpcError(Code.UNAVAILABLE, "the control plane has not read its configuration yet")
-        newcomer = _Newcomer(stream, partial(self._admit, stream, delta=delta), self._wiring.settings.first)
         client = stream.client
-        if client.secure and client.certificate is None:
-            newcomer.identify(self._authenticator.by_token(client, request, verifier))
+        by_token = client.secure and client.certificate is None
+        try:
+            peer = None if by_token else self._authenticator.peer(client)
+        except auth.UnauthenticatedError as refusal:
+            raise _told(stream, refusal) from refusal
+        newcomer = _Newcomer(stream, partial(self._admit, stream, delta=delta), self._wiring.settings.first)
+        if peer is None:
+            newcomer.identify(partial(self._authenticator.by_token, client, request, verifier))
         else:
-            try:
-                newcomer.known(self._authenticator.peer(client))
-            except auth.UnauthenticatedError as refusal:
-                raise _told(stream, refusal) from refusal
+            newcomer.known(peer)
         return newcomer
 
     def _admit(self, stream: Stream, peer: Peer, raw: bytes, *, delta: bool) -> None:
@@ -161,9 +163,9 @@ class _Newcomer:
         self._task: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
 
-    def identify(self, peer: Awaitable[Peer]) -> None:
-        """Find out who it is."""
-        self._task = asyncio.create_task(self._identify(peer))
+    def identify(self, ask: Callable[[], Awaitable[Peer]]) -> None:
+        """Find out who it is; ``ask`` is not called where the stream ends before."""
+        self._task = asyncio.create_task(self._identify(ask))
 
     def known(self, peer: Peer) -> None:
         """It is this peer; what it has said by now is heard."""
@@ -195,16 +197,20 @@ class _Newcomer:
         if self._task is not None:
             self._task.cancel()
 
-    async def _identify(self, peer: Awaitable[Peer]) -> None:
+    async def _identify(self, ask: Callable[[], Awaitable[Peer]]) -> None:
         try:
-            self.known(await peer)
-        except auth.UnauthenticatedError as refusal:
-            self._refuse(_told(self._stream, refusal))
+            self.known(await self._proven(ask))
         except RpcError as refusal:
             self._refuse(refusal)
         except Exception:  # noqa: BLE001 (whatever keeps us from judging a token ends this stream, and only it)
             _LOG.exception("the token of %s could not be judged", self._stream.client.address)
             self._refuse(RpcError(Code.UNAVAILABLE, "the token could not be judged"))
+
+    async def _proven(self, ask: Callable[[], Awaitable[Peer]]) -> Peer:
+        try:
+            return await ask()
+        except (auth.UnauthenticatedError, RpcError) as refusal:
+            raise _told(self._stream, refusal) from refusal
 
     def _refuse(self, refusal: RpcError) -> None:
         self._timer.cancel()
@@ -221,6 +227,9 @@ class _Newcomer:
 
 def _told(stream: Stream, refusal: Exception) -> RpcError:
     """What a client is told whose stream is refused; the operator sees it, too."""
-    reason = str(refusal)[:500]
+    if isinstance(refusal, RpcError):
+        code, reason = refusal.code, refusal.details
+    else:
+        code, reason = _REFUSALS[type(refusal)], str(refusal)[:500]
     _LOG.warning("refused a stream of %s: %s", stream.client.address, reason)
-    return RpcError(_REFUSALS[type(refusal)], reason)
+    return RpcError(code, reason)

@@ -12,6 +12,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from istiod import bearer
 from istiod.ca import authority
 from istiod.config import protocols
 from istiod.grpcserver.request import Request
@@ -19,7 +20,6 @@ from istiod.grpcserver.server import Method
 from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.unary import unary
 from protos import ca_pb2
-from wire.spiffe import Identity
 
 SERVICE: Final = "istio.v1.auth.IstioCertificateService"
 METHOD: Final = "CreateCertificate"
@@ -46,7 +46,7 @@ class CertificateService:
         Raises:
             RpcError: UNAUTHENTICATED, UNAVAILABLE or INVALID_ARGUMENT with the reason.
         """
-        identity = await self._authenticate(request)
+        identity = await bearer.proven(request, self._verifier)
         try:
             asked = ca_pb2.IstioCertificateRequest.FromString(raw)
             chain = self._ca.sign(asked.csr, identity, _ttl(asked.validity_duration), self._now())
@@ -55,18 +55,6 @@ class CertificateService:
         except authority.CsrRefusedError as refusal:
             raise RpcError(Code.INVALID_ARGUMENT, str(refusal)) from refusal
         return ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString()
-
-    async def _authenticate(self, request: Request) -> Identity:
-        token = request.bearer()
-        if not token:
-            raise RpcError(Code.UNAUTHENTICATED, "no bearer token in the metadata 'authorization'")
-        try:
-            identity = await self._verifier.verify(token)
-        except protocols.UnavailableError as error:
-            raise RpcError(Code.UNAVAILABLE, str(error)) from error
-        if identity is None:
-            raise RpcError(Code.UNAUTHENTICATED, "the token proves no identity for this mesh")
-        return identity
 
 
 def _ttl(seconds: int) -> dt.timedelta:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import gc
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
 import grpc.aio
+import hpack
 import pytest
 import pytest_asyncio
 from cryptography import x509
@@ -18,11 +22,15 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from istiod.ads.auth import Authenticator
 from istiod.ads.server import AdsService
+from istiod.config.protocols import UnavailableError
 from istiod.config.proxy import Proxy
-from istiod.grpcserver import tls
+from istiod.grpcserver import frames, tls
+from istiod.grpcserver.frames import ErrorCode
+from istiod.grpcserver.stream import Stream
 from tests.ads import made
 from tests.ads.serving import Running
-from tests.ads.test_server import Served, refusal, request
+from tests.ads.test_server import DELTA_METHOD, Served, refusal, request
+from tests.grpcserver.wire import HEAD, parse
 from wire import names, spiffe
 
 
@@ -101,6 +109,8 @@ class Verifier:
     async def verify(self, token: str) -> spiffe.Identity | None:
         if token == "broken":
             raise ConnectionError("the API server is away")
+        if token == "unanswered":
+            raise UnavailableError("tokens cannot be reviewed now")
         known = {"good": "cluster.local", "foreign": "elsewhere"}
         return spiffe.Identity(known[token], "demo", "app") if token in known else None
 
@@ -138,6 +148,23 @@ async def test_an_identity_of_another_mesh_is_none(secure: Served, authority: Au
     key, chain = authority.issue(uri=uri, dns="" if uri else "app.demo")
     async with secure.stream(grpc.ssl_channel_credentials(authority.roots, key, chain)) as call:
         assert (await refusal(call))[0] is grpc.StatusCode.UNAUTHENTICATED
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, Stream)], "a timer holds it"
+
+
+async def test_a_client_that_resets_its_stream_at_once_is_not_asked_for(secure: Served, authority: Authority) -> None:
+    trust = ssl.create_default_context(cadata=authority.roots.decode())
+    trust.set_alpn_protocols(["h2"])
+    fields = hpack.Encoder().encode({**dict(HEAD), ":path": DELTA_METHOD})
+    head = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, fields)
+    reader, writer = await asyncio.open_connection("localhost", secure.port, ssl=trust)
+    writer.write(b"".join((frames.PREFACE, frames.settings({}), head, frames.reset(1, ErrorCode.CANCEL))))
+    answered = b""
+    while not any(frame.kind == frames.SETTINGS and frame.flags for frame in parse(answered)[0]):
+        answered += await asyncio.wait_for(reader.read(1_000), 10)
+    writer.close()
+    await writer.wait_closed()
+    gc.collect()  # a coroutine that nobody awaits says so when it goes, which is an error here
 
 
 async def test_a_certificate_of_another_root_is_no_connection(secure: Served, authority: Authority) -> None:
@@ -154,6 +181,7 @@ async def test_a_certificate_of_another_root_is_no_connection(secure: Served, au
         ("Basic good", grpc.StatusCode.UNAUTHENTICATED, "neither a client certificate nor a bearer token"),
         ("Bearer forged", grpc.StatusCode.UNAUTHENTICATED, "proves no identity"),
         ("Bearer foreign", grpc.StatusCode.UNAUTHENTICATED, "of another trust domain"),
+        ("Bearer unanswered", grpc.StatusCode.UNAVAILABLE, "tokens cannot be reviewed now"),
         ("Bearer broken", grpc.StatusCode.UNAVAILABLE, "could not be judged"),
     ],
 )
