@@ -18,7 +18,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from agent import httpwire
+from agent import httpwire, relay
 from agent.bootstrap.inputs import InputError
 from wire import names
 from wire.varint import varint
@@ -108,8 +108,13 @@ class Probers:
 
     async def _grpc(self, probe: Probe) -> int:
         service = str(probe.fields.get("service") or "").encode()
-        options = (("grpc.enable_http_proxy", 0),)
-        async with grpc.aio.insecure_channel(str(httpwire.Target(self._host, probe.port)), options) as channel:
+        authority = str(httpwire.Target(self._host, probe.port))
+        options = (("grpc.enable_http_proxy", 0), ("grpc.default_authority", authority))
+        reader, writer = await asyncio.open_connection(self._host, probe.port, local_addr=self._source())
+        async with (
+            relay.named(reader, writer) as name,
+            grpc.aio.insecure_channel(f"unix-abstract:{name}", options) as channel,
+        ):
             check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/grpc.health.v1.Health/Check")
             answer = await check(b"\x0a" + varint(len(service)) + service if service else b"")
         return 200 if answer == _SERVING else _UNAVAILABLE

@@ -1,4 +1,4 @@
-"""An app with a metrics page and a readiness page on port 9102 of all addresses. Standard library only.
+"""An app with a metrics page and a readiness page on port 9102 of all addresses, and gRPC's health service on 9104.
 
 python metrics_app.py
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import http.server
 import sys
+from concurrent import futures
+
+import grpc
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -23,7 +26,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def healthy() -> grpc.Server:
+    """Says SERVING to whoever asks."""
+    check = grpc.unary_unary_rpc_method_handler(lambda _, __: b"\x08\x01")
+    found = grpc.server(futures.ThreadPoolExecutor(1))
+    found.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check}),))
+    found.add_insecure_port("0.0.0.0:9104")
+    found.start()
+    return found
+
+
 if __name__ == "__main__":
+    health = healthy()
     server = http.server.ThreadingHTTPServer(("0.0.0.0", 9102), Handler)
     sys.stdout.write("ready\n")
     sys.stdout.flush()

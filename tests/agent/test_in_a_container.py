@@ -52,7 +52,13 @@ POD: dict[str, Any] = {
                 "readinessProbe": {"httpGet": {"port": "http", "path": "/ready"}},
                 "livenessProbe": {"tcpSocket": {"port": 9102}},
                 "startupProbe": {"httpGet": {"port": 9103}},
-            }
+            },
+            {
+                "name": "calls",
+                "image": "calls",
+                "ports": [{"name": "grpc", "containerPort": 9104}],
+                "livenessProbe": {"grpc": {"port": 9104}},
+            },
         ],
     },
 }
@@ -215,6 +221,7 @@ async def test_an_injected_pod_serves_kubelet_prometheus_and_those_who_exec(tmp_
         assert world.ask("/app-health/app/readyz", 15020, "-H", "X-Probe: yes")[0] == 200
         assert world.ask("/app-health/app/livez")[0] == 200
         assert world.ask("/app-health/app/startupz")[0] == 503
+        assert world.ask("/app-health/calls/livez")[0] == 200
         assert world.ask("/ready", 9102)[0] == 0, "STRICT: whoever has no certificate does not reach the app"
 
         status, text = world.ask("/stats/prometheus")

@@ -314,10 +314,11 @@ async def test_a_port_name_that_no_container_has_fails_the_probe_not_the_pod() -
 
 
 async def test_grpc_probes_ask_the_health_service() -> None:
-    asked = []
+    asked, callers = [], set()
 
-    async def check(request: bytes, _: object) -> bytes:
+    async def check(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         asked.append(request)
+        callers.add(context.peer().rpartition(":")[0])
         return b"\x08\x01" if request == b"\x0a\x01s" else b"\x08\x02"
 
     server = grpc.aio.server()
@@ -331,6 +332,7 @@ async def test_grpc_probes_ask_the_health_service() -> None:
     probers = probes.Probers(json.dumps(declared), "127.0.0.1")
     assert [await probers.probe(path, {}) for path in declared] == [200, 503, 503, 503]
     assert asked == [b"\x0a\x01s", b"", b"\x0a\xac\x02" + b"n" * 300]
+    assert callers == {"ipv4:127.0.0.6"}, "the pod's rules would redirect any other"
     await server.stop(None)
 
 
