@@ -160,9 +160,7 @@ def _status(line: str) -> int:
 
 async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str]) -> AsyncIterator[bytes]:
     if fields.get("transfer-encoding", "").lower() == "chunked":
-        while size := int(await reader.readline() or b"0", 16):
-            if size < 0:
-                raise HttpError("this is no HTTP: a chunk cannot have a negative length")
+        while size := await _chunk_size(reader):
             async for piece in _exactly(reader, size):
                 yield piece
             await reader.readexactly(2)
@@ -172,6 +170,14 @@ async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str]) -> Asyn
     else:
         while piece := await reader.read(_READ_BYTES):
             yield piece
+
+
+async def _chunk_size(reader: asyncio.StreamReader) -> int:
+    """0 is the end that was announced; extensions are passed over (RFC 9112 section 7.1)."""
+    size = int((await reader.readuntil(b"\n")).partition(b";")[0], 16)
+    if size < 0:
+        raise HttpError("this is no HTTP: a chunk cannot have a negative length")
+    return size
 
 
 async def _exactly(reader: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:

@@ -27,7 +27,11 @@ VARIABLE: Final = "ISTIO_KUBE_APP_PROBERS"
 PREFIXES: Final = ("/app-health/", "/app-lifecycle/")
 _LOG: Final = logging.getLogger("probes")
 _SERVING: Final = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
-_DROPPED: Final = ("host", "connection", "content-length", "accept-encoding")
+_DROPPED: Final = (
+    *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),  # of one hop
+    *("host", "content-length", "expect", "accept-encoding"),
+)
+"""Headers of the kubelet's request that are not passed on: the request to the app is another, without a body."""
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = range(300, 400)
 _LAST_PORT: Final = 65_535

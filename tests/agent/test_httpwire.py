@@ -10,8 +10,9 @@ from tests.agent.test_status import Server, chunked, fetch, ok, serving
 
 async def test_bodies_by_length_by_chunks_and_to_the_end_are_read() -> None:
     answers = {"/length": ok(b"abc"), "/chunks": chunked(b"ab", b"c"), "/end": b"HTTP/1.1 200 OK\r\n\r\nabc"}
+    answers["/extended"] = chunked(b"ab", b"c").replace(b"\r\n2\r\n", b'\r\n2 ;x="y"\r\n')
     async with serving(answers) as server:
-        assert [(await fetch(server, path)).body for path in answers] == [b"abc"] * 3
+        assert [(await fetch(server, path)).body for path in answers] == [b"abc"] * 4
         assert (await fetch(server, "/other")).status == 404
 
 
@@ -25,6 +26,7 @@ async def test_what_is_no_answer_is_an_error_with_its_reason(monkeypatch: pytest
         "/long": (ok(b"x" * 11), "longer than"),
         "/size": (head + b"Content-Length: x\r\n\r\n", "no HTTP"),
         "/chunk": (head + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", "no HTTP"),
+        "/between": (chunked(b"ab").removesuffix(b"0\r\n\r\n"), "connection broke"),
         "/cut": (head + b"Content-Length: 3\r\n\r\nab", "connection broke"),
         "/line": (head + b"A: b\nC: d\r\n\r\n", "control character"),
     }

@@ -279,7 +279,9 @@ async def test_a_declared_host_header_is_the_one_that_the_app_gets() -> None:
             "httpHeaders": [{"name": "HOST", "value": "a.example"}, {"name": "X", "value": "1"}],
         }
         probers = probes.Probers(json.dumps({"/p": {"httpGet": get}}), "127.0.0.1")
-        assert await probers.probe("/p", {"host": "kubelet", "x": "2", "user-agent": "kube-probe/1.36"}) == 200
+        hop = {"te": "trailers", "transfer-encoding": "chunked", "upgrade": "h2c", "expect": "100-continue"}
+        assert await probers.probe("/p", {"host": "kubelet", "x": "2", "user-agent": "kube-probe/1.36"} | hop) == 200
+        assert hop.keys().isdisjoint(app.asked[0][1])
         assert app.asked[0][1]["host"] == "a.example"
         assert (app.asked[0][1]["x"], app.asked[0][1]["user-agent"]) == ("1", "kube-probe/1.36")
 
