@@ -13,7 +13,8 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 def context(key: bytes, chain: bytes, roots: bytes) -> ssl.SSLContext:
     """What one generation of connections uses. All PEM; a client's certificate must be signed by one of ``roots``.
 
-    No session is resumed: a resumed one has the identity of the certificate of its first handshake.
+    TLS 1.3 resumes no session. TLS 1.2 may, by a session's id while the connection that it comes of is open, and Python
+    has no switch for it: the new connection has the identity of that one's certificate, and ends when it does.
 
     Raises:
         ssl.SSLError: key and chain do not fit, or can't be read.
