@@ -22,7 +22,6 @@ _LEVELS: Final = {
     "error": logging.ERROR,
     "none": logging.CRITICAL,
 }
-_POLL_SECONDS: Final = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

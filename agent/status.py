@@ -6,7 +6,6 @@ What the pages hold is others' part: scrape makes the metrics, probes ask the ap
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import socket
@@ -112,13 +111,9 @@ def is_local(address: str) -> bool:
 
 
 def _listening(port: int) -> socket.socket:
-    """A socket on all addresses. A kernel without IPv6 refuses the first kind."""
-    try:
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise
-        return socket.create_server(("0.0.0.0", port))  # noqa: S104 (see StatusServer)
+    """A socket on all addresses, of IPv4 alone where the kernel has no IPv6."""
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
 
 
 def _text(status: int, text: str) -> bytes:

@@ -43,14 +43,13 @@ REFUSALS = {
 class Settings:
     """``first`` is how many seconds a new stream may say nothing.
 
-    ``on_ack`` is told each answer of a client that is no refusal: proxy, type URL, the clock's time; ``on_refusal``
-    that there was one, which may be one of the many by which the guilty resource is found: see AdsService.rejections.
+    ``on_refusal`` is told that a client refused something, which may be one of the many refusals by which the guilty
+    resource is found: see AdsService.rejections.
     ``on_sent`` is told each response: type URL, bytes, seconds until the socket had taken it; ``on_converged`` the
     seconds from a proxy's new target until all that could be sent of it was.
     """
 
     first: float = 20.0
-    on_ack: Callable[[Proxy, str, float], None] | None = None
     on_refusal: Callable[[], None] | None = None
     on_sent: Callable[[str, int, float], None] | None = None
     on_converged: Callable[[float], None] | None = None
@@ -144,8 +143,6 @@ class Connection:
         self.session.request(asked)
         if asked.nonce and asked.error is None:
             self.acked_at = self._clock()
-            if self._settings.on_ack is not None:
-                self._settings.on_ack(self.proxy, asked.type_url, self.acked_at)
         elif asked.error is not None and self._settings.on_refusal is not None:
             self._settings.on_refusal()
         if not self.session.quiet:

@@ -48,7 +48,7 @@ class Channel:
         return None
 
     def read(self, most: int) -> bytes | None:
-        """What has come; b"" at the end, None for nothing yet.
+        """What has come; b"" at the end, None for nothing yet. Under TLS one record: ``most`` must have room for it.
 
         Raises:
             ChannelError: the connection is gone.
@@ -72,10 +72,6 @@ class Channel:
             return 0
         except OSError as error:
             raise ChannelError(str(error)) from error
-
-    def buffered(self) -> bool:
-        """Whether there is something to read of which the socket says nothing."""
-        return False
 
     def acked(self) -> int:
         """How many bytes the client's machine has acknowledged."""
@@ -130,7 +126,3 @@ class SecureChannel(Channel):
             return None
         except OSError as error:
             raise ChannelError(str(error)) from error
-
-    def buffered(self) -> bool:
-        """See Channel."""
-        return self._tls.pending() > 0

@@ -114,7 +114,7 @@ class Connection:
                     self._end("")
                     return
                 self._take(data)
-                if len(data) < CHUNK and not self._channel.buffered():
+                if len(data) < CHUNK:  # under TLS always: a read gives one record, and the loop calls again
                     break
         except ChannelError as error:
             self._end(str(error))

@@ -57,7 +57,6 @@ class Http2Connection:
         "failure",
         "initial",
         "outbox",
-        "pongs",
         "served",
         "settled",
         "started",
@@ -71,7 +70,7 @@ class Http2Connection:
         self.initial = DEFAULT_WINDOW
         self.closed = self.draining = self.started = self.settled = False
         self.failure = ""
-        self.pongs = self.served = 0
+        self.served = 0
         self._open = opener
         self._wake = wake
         self._now = now
@@ -114,7 +113,7 @@ class Http2Connection:
         return taken
 
     def ping(self) -> None:
-        """Ask whether the client is there: ``pongs`` counts its answers."""
+        """Ask whether the client is there: whatever it sends is an answer."""
         self.outbox.control(frames.frame(frames.PING, 0, 0, b"istiod\0\0"))
 
     def drain(self) -> None:

@@ -25,7 +25,6 @@ class Steered(Protocol):
     outbox: Outbox
     streams: dict[int, Stream]
     initial: int
-    pongs: int
     settled: bool
 
     def spend(self, what: str) -> None:
@@ -134,7 +133,5 @@ def _ping(of: Steered, flags: int, number: int, payload: bytes) -> None:
     if number:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "pings belong to no stream")
     of.spend("pings")
-    if flags & frames.ACK:
-        of.pongs += 1
-    else:
+    if not flags & frames.ACK:
         of.outbox.answer(frames.frame(frames.PING, frames.ACK, 0, payload))

@@ -36,11 +36,6 @@ class Outbox:
         self._control = bytearray()
         self._queue: collections.deque[Stream] = collections.deque()
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing could go now."""
-        return not self._control and not (self._queue and self.window > 0)
-
     def control(self, frame: bytes) -> None:
         """Send a frame that windows do not hold."""
         self._control += frame

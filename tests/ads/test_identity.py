@@ -99,7 +99,7 @@ async def secure(authority: Authority) -> AsyncIterator[Served]:
     fixed = made.Fixed(made.targets(made.cluster("c1")))
     service = AdsService(fixed, time.monotonic, authenticator=Authenticator(frozenset(("cluster.local",))))
     running = Running(service, context=lambda: context, verifier=Verifier())
-    yield Served(service, running, fixed, [])
+    yield Served(service, running, fixed)
     await running.stop()
 
 
