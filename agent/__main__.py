@@ -102,7 +102,7 @@ def _proxy(options: argparse.Namespace) -> int:
 def _request(options: argparse.Namespace) -> int:
     from agent import httpwire  # noqa: PLC0415 (asyncio is slow to import for an exec probe of other commands)
 
-    path = options.path if options.path.startswith("/") else f"/{options.path}"
+    path = httpwire.absolute(options.path)
     try:
         answer = asyncio.run(httpwire.request(httpwire.Target("127.0.0.1", options.debug_port), options.method, path))
     except httpwire.HttpError as error:

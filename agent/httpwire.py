@@ -151,6 +151,11 @@ def response_head(status: int, content_type: str = "text/plain", length: int | N
     return f"HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n{size}Connection: close\r\n\r\n".encode()
 
 
+def absolute(path: str) -> str:
+    """A path as a request has it, also where somebody wrote it without its first slash."""
+    return path if path.startswith("/") else f"/{path}"
+
+
 def _status(line: str) -> int:
     parts = line.split(" ", _STATUS_PARTS)
     if len(parts) < _STATUS_PARTS or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():

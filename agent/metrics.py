@@ -54,14 +54,16 @@ class Metrics:
         csr = {"request_type": "csr"}
         return (
             exposition.of("istio_agent_scrapes_total", "counter", "Scrapes of the merged metrics.", self.scrapes),
-            _family("istio_agent_scrape_failures_total", "counter", "Parts of a scrape that failed.", *failures),
-            _family(
+            exposition.family(
+                "istio_agent_scrape_failures_total", "counter", "Parts of a scrape that failed.", *failures
+            ),
+            exposition.family(
                 "istio_agent_num_outgoing_requests",
                 "counter",
                 "Requests to the CA.",
                 Sample(value=self.requests, labels=csr),
             ),
-            _family(
+            exposition.family(
                 "istio_agent_num_failed_outgoing_requests",
                 "counter",
                 "Requests to the CA that failed.",
@@ -72,7 +74,7 @@ class Metrics:
     def _measured(self) -> tuple[Family, ...]:
         build = Sample(value=1, labels={"component": "agent", "tag": self.version})
         found = [
-            _family("istio_build", "gauge", "The version that runs.", build),
+            exposition.family("istio_build", "gauge", "The version that runs.", build),
             exposition.of("istio_agent_process_start_time_seconds", "gauge", "Unix time of the start.", self.started),
             exposition.of("istio_agent_process_cpu_seconds_total", "counter", "CPU used.", time.process_time()),
             exposition.of("istio_agent_process_resident_memory_bytes", "gauge", "Resident memory.", _resident()),
@@ -82,12 +84,8 @@ class Metrics:
             found.append(exposition.of("istio_agent_startup_duration_seconds", "gauge", text, self.ready_after))
         if self.expires is not None:
             left = Sample(value=self.expires - time.time(), labels={"resource_name": "default"})
-            found.append(_family("istio_agent_cert_expiry_seconds", "gauge", "Seconds left.", left))
+            found.append(exposition.family("istio_agent_cert_expiry_seconds", "gauge", "Seconds left.", left))
         return tuple(found)
-
-
-def _family(name: str, kind: str, text: str, *samples: Sample) -> Family:
-    return Family(name=name, kind=kind, help=text, samples=samples)
 
 
 def _resident() -> int:

@@ -102,7 +102,7 @@ class Probers:
         passed = {name: value for name, value in headers.items() if name not in dropped} | given
         path: str | None = str(probe.fields.get("path") or "/")
         for _ in range(_MAX_REDIRECTS):
-            answer = await httpwire.request(target, "GET", _absolute(path or "/"), passed, probe.seconds)
+            answer = await httpwire.request(target, "GET", httpwire.absolute(path or "/"), passed, probe.seconds)
             if answer.status not in _REDIRECTS:
                 return answer.status
             path = _within(answer.location, target)
@@ -155,10 +155,6 @@ def _ours(address: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _absolute(path: str) -> str:
-    return path if path.startswith("/") else f"/{path}"
 
 
 def _within(location: str, target: httpwire.Target) -> str | None:

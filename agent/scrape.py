@@ -66,7 +66,7 @@ def _endpoint(target: Mapping[str, Any], status_port: int) -> Endpoint | None:
     if int(port) == status_port:
         _LOG.warning("prometheus.io/port %s is the agent's own, the app's metrics are left out", port)
         return None
-    return Endpoint(port=int(port), path=path if path.startswith("/") else f"/{path}")
+    return Endpoint(port=int(port), path=httpwire.absolute(path))
 
 
 class Scrape:

@@ -36,17 +36,22 @@ class Family:
 
 def of(name: str, kind: str, text: str, value: float) -> Family:
     """A metric with one number and no labels."""
-    return Family(name=name, kind=kind, help=text, samples=(Sample(value=value),))
+    return family(name, kind, text, Sample(value=value))
+
+
+def family(name: str, kind: str, text: str, *samples: Sample) -> Family:
+    """A metric with these numbers."""
+    return Family(name=name, kind=kind, help=text, samples=samples)
 
 
 def render(families: Iterable[Family]) -> str:
     """The text, ending with a line feed; empty for no families."""
-    return "".join(_family(family) for family in families)
+    return "".join(_text(each) for each in families)
 
 
-def _family(family: Family) -> str:
-    head = f"# HELP {family.name} {_line(family.help)}\n# TYPE {family.name} {family.kind}\n"
-    return head + "".join(f"{family.name}{_sample(sample)}\n" for sample in family.samples)
+def _text(of_one: Family) -> str:
+    head = f"# HELP {of_one.name} {_line(of_one.help)}\n# TYPE {of_one.name} {of_one.kind}\n"
+    return head + "".join(f"{of_one.name}{_sample(sample)}\n" for sample in of_one.samples)
 
 
 def _line(text: str) -> str:

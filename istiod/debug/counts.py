@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from crds.key import ConfigKey
-from wire.exposition import Family, Sample
+from wire.exposition import Family, Sample, family
 
 _SECONDS: Final = (0.01, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 _DELAYS: Final = (0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
@@ -105,17 +105,17 @@ class Counts:
 
     def families(self) -> Iterator[Family]:
         """All of them, for the text of a scrape."""
-        yield _family("pilot_xds_pushes", "counter", "Responses sent to proxies.", _labelled("type", self.pushes))
-        yield _family(
-            "pilot_total_xds_rejects", "counter", "Responses that proxies refused.", (Sample(value=self.refusals),)
+        yield family("pilot_xds_pushes", "counter", "Responses sent to proxies.", *_labelled("type", self.pushes))
+        yield family(
+            "pilot_total_xds_rejects", "counter", "Responses that proxies refused.", Sample(value=self.refusals)
         )
-        yield _family("pilot_push_triggers", "counter", "Why was pushed.", _labelled("type", self.triggers))
+        yield family("pilot_push_triggers", "counter", "Why was pushed.", *_labelled("type", self.triggers))
         writing = (each for kind, held in self.writing.items() for each in held.samples(type=kind))
-        yield _family("pilot_xds_push_time", "histogram", "Seconds that writing a response took.", writing)
+        yield family("pilot_xds_push_time", "histogram", "Seconds that writing a response took.", *writing)
         sizes = (each for kind, held in self.sizes.items() for each in held.samples(type=kind))
-        yield _family("pilot_xds_config_size_bytes", "histogram", "Sizes of responses.", sizes)
+        yield family("pilot_xds_config_size_bytes", "histogram", "Sizes of responses.", *sizes)
         text = "Seconds from a proxy's new target to its last response."
-        yield _family("pilot_proxy_convergence_time", "histogram", text, self.convergence.samples())
+        yield family("pilot_proxy_convergence_time", "histogram", text, *self.convergence.samples())
         yield from self._event_families()
 
     def _event_families(self) -> Iterator[Family]:
@@ -124,8 +124,8 @@ class Counts:
         for (kind, event), count in sorted(self.events.items()):
             where = registry if kind in _REGISTRY else config
             where.append(Sample(value=count, labels={"type": _REGISTRY.get(kind, kind), "event": event}))
-        yield _family("pilot_k8s_reg_events", "counter", "Changes of services, endpoints, pods and nodes.", registry)
-        yield _family("pilot_k8s_cfg_events", "counter", "Changes of configuration.", config)
+        yield family("pilot_k8s_reg_events", "counter", "Changes of services, endpoints, pods and nodes.", *registry)
+        yield family("pilot_k8s_cfg_events", "counter", "Changes of configuration.", *config)
 
 
 def _trigger(key: ConfigKey) -> str:
@@ -136,7 +136,3 @@ def _trigger(key: ConfigKey) -> str:
 
 def _labelled(label: str, counted: Counter[str]) -> Iterator[Sample]:
     return (Sample(value=count, labels={label: name}) for name, count in sorted(counted.items()))
-
-
-def _family(name: str, kind: str, text: str, samples: Iterator[Sample] | Sequence[Sample]) -> Family:
-    return Family(name=name, kind=kind, help=text, samples=tuple(samples))

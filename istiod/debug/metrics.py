@@ -54,9 +54,9 @@ def text(facts: Facts, counts: Counts) -> str:
 
 def _mesh(facts: Facts) -> Iterator[Family]:
     build = Sample(value=1, labels={"component": "pilot", "tag": names.VERSION})
-    yield _family("istio_build", "The version that runs.", build)
+    yield exposition.family("istio_build", "gauge", "The version that runs.", build)
     proxies = (Sample(value=count, labels={"version": version}) for version, count in sorted(facts.proxies.items()))
-    yield _family("pilot_xds", "Connected proxies.", *proxies)
+    yield exposition.family("pilot_xds", "gauge", "Connected proxies.", *proxies)
     yield exposition.of("pilot_services", "gauge", "Services of the mesh.", facts.services)
     refused = Counter(short(each) for each in facts.refused)
     for kind in _REJECTED:
@@ -78,7 +78,3 @@ def _process() -> Iterator[Family]:
     yield exposition.of("process_virtual_memory_bytes", "gauge", "Address space.", size)
     yield exposition.of("process_start_time_seconds", "gauge", "Unix time of the start.", _STARTED)
     yield exposition.of("process_open_fds", "gauge", "Open files.", sum(1 for _ in _DESCRIPTORS.iterdir()))
-
-
-def _family(name: str, help_text: str, *samples: Sample) -> Family:
-    return Family(name=name, kind="gauge", help=help_text, samples=samples)
