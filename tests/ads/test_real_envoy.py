@@ -13,8 +13,9 @@ from istiod.ads.session import Shared
 from istiod.ads.stream import Timing
 from istiod.config.resource import Resource
 from tests.ads import made, real_envoy
-from tests.ads.real_envoy import RunningEnvoy, until
+from tests.ads.real_envoy import RunningEnvoy
 from tests.ads.serving import running
+from tests.waiting import until
 from wire import names
 
 pytestmark = pytest.mark.envoy

@@ -20,8 +20,8 @@ from istiod.ads.connection import Settings
 from istiod.ads.server import AdsService
 from istiod.grpcserver.deadlines import Limits
 from tests.ads import made
-from tests.ads.real_envoy import until
 from tests.ads.serving import Running
+from tests.waiting import until
 from wire import names
 
 NODE = "sidecar~10.0.0.1~app.demo~demo.svc.cluster.local"

@@ -16,9 +16,9 @@ from istiod.ads.server import AdsService
 from istiod.config.resource import Resource
 from istiod.grpcserver.deadlines import Limits
 from tests.ads import made, stingy
-from tests.ads.real_envoy import until
 from tests.ads.serving import running
 from tests.ads.test_server import Call, request
+from tests.waiting import until
 from wire import names
 
 STUCK = pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.long)])

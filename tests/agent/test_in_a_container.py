@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from node.launcher import Bind, Launch
 from node.podspec import Rights
 from tests.agent import netns
 from tests.agent.netns import Namespace
+from tests.waiting import until
 from webhook import inject, settings
 
 pytestmark = [pytest.mark.root, pytest.mark.envoy]
@@ -206,12 +207,6 @@ async def running(folder: Path, *, native: bool = False) -> AsyncIterator[World]
                     launcher.kill(launcher.processes("mnt", namespaces))  # Envoy, which nobody else ends then
 
 
-async def until(condition: Callable[[], bool], seconds: float = 45) -> None:
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 (what is waited for is another process)
-            await asyncio.sleep(0.1)
-
-
 async def test_an_injected_pod_serves_kubelet_prometheus_and_those_who_exec(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         code, said = await world.exec("wait", "--timeoutSeconds", "45", "--requestTimeoutMillis", "2000")
@@ -242,7 +237,7 @@ async def test_an_injected_pod_serves_kubelet_prometheus_and_those_who_exec(tmp_
 
 async def test_a_native_sidecar_that_drained_before_ends_at_once(tmp_path: Path) -> None:
     async with running(tmp_path, native=True) as world:
-        await until(lambda: world.ask("/healthz/ready", 15021)[0] == 200)
+        await until(lambda: world.ask("/healthz/ready", 15021)[0] == 200, "the proxy is ready", 45)
         code, said = await world.exec("request", "--debug-port=15020", "POST", "drain")  # the preStop hook
         assert (code, said) == (0, "")
         assert world.ask("/app-health/app/readyz")[0] == 200, "the app may still end its work"

@@ -15,6 +15,7 @@ from agent import __main__ as program
 from agent import proxy, settings
 from agent.bootstrap.inputs import InputError
 from tests.agent import pod
+from tests.waiting import until
 from wire import names
 
 
@@ -50,10 +51,7 @@ async def test_stop_ends_it_whatever_it_does(monkeypatch: pytest.MonkeyPatch, tm
     stubborn = shell(f"trap '' TERM; touch {tmp_path}/up; while :; do sleep 0.05; done")
     running = asyncio.create_task(stubborn.run())
 
-    async def up() -> bool:
-        return (tmp_path / "up").exists()
-
-    await pod.until(up, 5)
+    await until((tmp_path / "up").exists, "it runs", 5)
     await stubborn.stop()
     assert await asyncio.wait_for(running, 5) == 137
     assert stubborn.pid is None
@@ -66,10 +64,7 @@ async def test_stop_during_back_off_does_not_start_another(monkeypatch: pytest.M
     crashed = shell("exit 7", starts)
     running = asyncio.create_task(crashed.run())
 
-    async def ended() -> bool:
-        return bool(starts) and crashed.pid is None
-
-    await pod.until(ended, 5)
+    await until(lambda: bool(starts) and crashed.pid is None, "it has crashed", 5)
     await crashed.stop()
     assert await asyncio.wait_for(running, 5) == 7
     assert starts == [1]

@@ -11,6 +11,7 @@ import pytest
 
 from agent import app, settings
 from tests.agent import pod as support
+from tests.waiting import until
 
 pytestmark = pytest.mark.envoy
 
@@ -21,7 +22,7 @@ async def test_envoy_gets_its_identity_then_configuration_then_counts_as_ready(t
         async def identified() -> bool:
             return bool(control.peers)
 
-        await support.until(identified)
+        await until(identified, "it has its identity")
         assert control.peers == ["spiffe://cluster.local/ns/default/sa/sleep"]
         node = control.nodes[0]
         assert node.id == "sidecar~127.0.0.1~sleep-1.default~default.svc.cluster.local"
@@ -34,7 +35,7 @@ async def test_envoy_gets_its_identity_then_configuration_then_counts_as_ready(t
 
         control.serve.set()
 
-        await support.until(pod.ready)
+        await until(pod.ready, "the proxy is ready")
         assert (await pod.get(control.listener_port, "/")).body == b"hello"
         certificates = json.loads((await pod.get(pod.admin, "/certs")).body)["certificates"]
         assert certificates[0]["cert_chain"][0]["subject_alt_names"] == [
@@ -52,15 +53,15 @@ async def test_a_crashed_envoy_comes_back_and_is_unready_meanwhile(tmp_path: Pat
     async with support.istiod() as control, support.pod(tmp_path, control) as pod:
         control.serve.set()
 
-        await support.until(pod.ready)
+        await until(pod.ready, "the proxy is ready")
         killed = pod.envoy_pid()
         os.kill(killed, signal.SIGKILL)
 
         async def replaced() -> bool:
             return pod.envoy_pid() not in (0, killed)
 
-        await support.until(replaced)
-        await support.until(pod.ready)
+        await until(replaced, "another Envoy runs")
+        await until(pod.ready, "the proxy is ready")
         assert "Envoy ended with signal 9" in pod.log()
         assert (await pod.get(control.listener_port, "/")).body == b"hello"
 
@@ -69,13 +70,13 @@ async def test_sigterm_drains_before_it_ends(tmp_path: Path) -> None:
     async with support.istiod() as control, support.pod(tmp_path, control) as pod:
         control.serve.set()
 
-        await support.until(pod.ready)
+        await until(pod.ready, "the proxy is ready")
         pod.process.send_signal(signal.SIGTERM)
 
         async def terminating() -> bool:
             return await pod.status_code(pod.status, "/healthz/ready") == 503
 
-        await support.until(terminating, 5)
+        await until(terminating, "it says that it terminates", 5)
         reader, writer = await asyncio.open_connection("127.0.0.1", control.listener_port)
 
         async def drained_answer() -> bool:
@@ -85,7 +86,7 @@ async def test_sigterm_drains_before_it_ends(tmp_path: Path) -> None:
             assert b"200 ok" in head
             return b"connection: close" in head
 
-        await support.until(drained_answer, 5)
+        await until(drained_answer, "connections are closed", 5)
         writer.close()
         assert await asyncio.wait_for(pod.process.wait(), 10) == 0
         assert await pod.status_code(control.listener_port, "/") == 0
@@ -96,14 +97,14 @@ async def test_quitquitquit_waits_for_connections_where_asked_to(tmp_path: Path)
     async with support.istiod() as control, support.pod(tmp_path, control, kind="router", **settings) as pod:
         control.serve.set()
 
-        await support.until(pod.ready)
+        await until(pod.ready, "the proxy is ready")
         _, writer = await asyncio.open_connection("127.0.0.1", control.listener_port)
 
         async def counted() -> bool:
             stats = await pod.get(pod.admin, "/stats?filter=listener.127.*downstream_cx_active$")
             return b": 1" in stats.body
 
-        await support.until(counted)
+        await until(counted, "the connection is counted")
         assert (await pod.get(pod.status, "/drain", "POST")).status == 200
         assert (await pod.get(pod.status, "/quitquitquit", "POST")).status == 200
         with pytest.raises(TimeoutError):
@@ -121,7 +122,7 @@ async def test_it_ends_with_envoy_and_leaves_no_port_taken(tmp_path: Path, monke
         for end in ("agent", "envoy", "task"):
             running = asyncio.create_task(app.Agent(options).run())
             control.serve.set()
-            await support.until(ports.ready)
+            await until(ports.ready, "the proxy is ready")
             if end == "agent":
                 await ports.get(ports.status, "/quitquitquit", "POST")
             elif end == "envoy":
@@ -145,7 +146,7 @@ async def test_connections_are_waited_for_within_this_process(tmp_path: Path, mo
         }
         running = asyncio.create_task(app.Agent(settings.gather(settings.Flags(), environment)).run())
         control.serve.set()
-        await support.until(ports.ready)
+        await until(ports.ready, "the proxy is ready")
         _, writer = await asyncio.open_connection("127.0.0.1", control.listener_port)
         assert (await ports.get(ports.status, "/drain", "POST")).status == 200
         os.kill(os.getpid(), signal.SIGTERM)
@@ -153,7 +154,7 @@ async def test_connections_are_waited_for_within_this_process(tmp_path: Path, mo
         async def terminating() -> bool:
             return await ports.status_code(ports.status, "/healthz/ready") == 503
 
-        await support.until(terminating)
+        await until(terminating, "it says that it terminates")
         assert not running.done()
         writer.close()
         assert await asyncio.wait_for(running, 15) == 0
@@ -170,12 +171,12 @@ async def test_as_the_proxys_user_it_logs_to_a_stdout_that_it_may_not_open(tmp_p
     async with support.istiod() as control, support.pod(tmp_path, control, *user) as pod:
         control.serve.set()
         (tmp_path / "stdout").chmod(0o600)
-        await support.until(pod.ready)
+        await until(pod.ready, "the proxy is ready")
         assert (tmp_path / "stdout").stat().st_uid == 0
         assert (await pod.get(control.listener_port, "/logged")).body == b"hello"
 
         async def logged() -> bool:
             return "/logged 200" in (tmp_path / "stdout").read_text()
 
-        await support.until(logged, 10)
+        await until(logged, "the request is logged", 10)
         assert "Uid:\t1337" in pod.envoy_status()

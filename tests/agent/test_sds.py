@@ -19,6 +19,7 @@ from agent import metrics
 from agent.sds import identity, secrets, server, session
 from istiod.ca import authority
 from tests.agent import pod
+from tests.waiting import until
 from wire import names
 from wire.spiffe import Identity
 
@@ -96,11 +97,7 @@ async def test_a_refusal_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixt
         request.error_detail.code = 13
         request.error_detail.message = "bad certificate"
         await call.write(request)
-
-        async def logged() -> bool:
-            return "Envoy refused a secret: bad certificate" in caplog.text
-
-        await pod.until(logged, 5)
+        await until(lambda: "Envoy refused a secret: bad certificate" in caplog.text, "the refusal is logged", 5)
 
 
 def test_only_the_proxys_user_and_group_may_open_the_socket(tmp_path: Path) -> None:
@@ -258,30 +255,30 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
         )
         rotation = asyncio.create_task(identity.Rotation(client, SLEEP, published, metrics.Metrics("1")).run())
 
-        async def complained(of: str) -> bool:
-            return of in caplog.text
+        async def complained(of: str, seconds: float) -> None:
+            await until(lambda: of in caplog.text, of, seconds)
 
-        await pod.until(lambda: complained("cannot read"), 5)
+        await complained("cannot read", 5)
         (tmp_path / "roots").write_text(control.ca.roots)
         (tmp_path / "token").write_text("forged")
-        await pod.until(lambda: complained("UNAUTHENTICATED"), 10)
+        await complained("UNAUTHENTICATED", 10)
         assert published.get("default") is None
         pod.write_token(tmp_path / "token", control)
 
-        async def certified() -> bool:
+        def certified() -> bool:
             return published.get("default") is not None and published.get("ROOTCA") is not None
 
-        await pod.until(certified, 10)
+        await until(certified, "a certificate and its roots", 10)
         another = authority.self_signed("next", pod.now()).roots
 
-        async def trusted() -> bool:
+        def trusted() -> bool:
             roots = published.get("ROOTCA")
             return roots is not None and another in roots.body and control.ca.roots.encode() in roots.body
 
         (tmp_path / "roots").write_text("half a file")
-        await pod.until(lambda: complained("keeping the roots known so far"), 5)
+        await complained("keeping the roots known so far", 5)
         (tmp_path / "roots").write_bytes(another)
-        await pod.until(trusted, 5)
+        await until(trusted, "both roots", 5)
         rotation.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await rotation

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from istiod.ca import authority, server, serving, tokens
 from istiod.grpcserver.server import Server
 from protos import ca_pb2
+from tests.waiting import until
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SLEEP = tokens.Account(namespace="default", service_account="sleep", pod="sleep-1")
@@ -87,9 +88,7 @@ async def test_the_serving_certificate_renews_while_serving(ca: authority.Author
     certificate = serving.ServingCertificate(ca, now, ttl=dt.timedelta(seconds=0.2))
     first = certificate.material.certificate
     renewing = asyncio.create_task(certificate.renew_forever())
-    async with asyncio.timeout(5):
-        while certificate.material.certificate == first:  # noqa: ASYNC110 (the condition is another's)
-            await asyncio.sleep(0.02)
+    await until(lambda: certificate.material.certificate != first, "another certificate", 5)
     renewing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await renewing

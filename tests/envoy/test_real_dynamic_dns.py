@@ -20,10 +20,11 @@ from istiod.ads.server import AdsService
 from istiod.envoy.compiler import Compiler
 from tests.ads import made as ads_made
 from tests.ads import real_envoy, serving
-from tests.ads.real_envoy import RunningEnvoy, until
+from tests.ads.real_envoy import RunningEnvoy
 from tests.envoy import made
 from tests.envoy.test_running_envoy import certificate
 from tests.mesh import fleet
+from tests.waiting import until
 
 pytestmark = pytest.mark.envoy
 

@@ -24,8 +24,9 @@ from istiod.mesh.policy import TlsMode
 from istiod.mesh.route import DirectResponse, RouteTable
 from istiod.mesh.scope import Chain, Cluster, Direction, Discovery, Http, Listener, UpstreamTls
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
-from tests.ads.real_envoy import free_ports, until
+from tests.ads.real_envoy import free_ports
 from tests.envoy import made
+from tests.waiting import until
 
 pytestmark = pytest.mark.envoy
 

@@ -29,8 +29,8 @@ from istiod.grpcserver.server import Server
 from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.stream import Receiver, Stream
 from istiod.grpcserver.unary import unary
-from tests.ads.real_envoy import until
 from tests.grpcserver.wire import HEAD, Call, parse
+from tests.waiting import until
 from wire.spiffe import Identity
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -21,7 +21,7 @@ from istiod.ads.server import ProxyStatus
 from istiod.ca import tokens
 from istiod.config.proxy import Peer, Proxy
 from istiod.settings import Settings
-from tests.ads.real_envoy import until
+from tests.waiting import until
 from tests.webhook.reviews import patched, pod, review
 from wire import names, node
 

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.ads.real_envoy import until
+from tests.waiting import until
 from tests.webhook.reviews import CONFIG, certificates, patched, pod, review, running
 from webhook import server, tls
 from webhook.settings import InjectionConfig
