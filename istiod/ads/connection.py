@@ -23,7 +23,7 @@ from istiod.grpcserver.stream import Stream
 from wire import names
 
 Decode = Callable[[bytes], Decoded]
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 BURST: Final = 2_000
 """Messages that a client may send at once: a returning one asks for thousands of names, but in few messages."""
@@ -113,8 +113,9 @@ class Connection:
             self.take(self._decode(raw).request)
         except tuple(REFUSALS) as refusal:
             raise RpcError(REFUSALS[type(refusal)], str(refusal)) from refusal
-        except Exception:  # noqa: BLE001 (a bug ends this stream, and only it; it is logged whole)
-            self._fault()
+        except Exception:  # a bug ends this stream, and only it; it is logged whole
+            _LOGGER.exception("stream of %s ends", self.proxy.node.id[:200])
+            self.end(Code.INTERNAL, "a fault of the control plane")
 
     def done(self) -> None:
         """The client leaves."""
@@ -172,8 +173,9 @@ class Connection:
                 self._send(self._sends.popleft())
             if not self._stream.pending:
                 self._note_convergence()
-        except Exception:  # noqa: BLE001 (a bug ends this stream, and only it; it is logged whole)
-            self._fault()
+        except Exception:  # a bug ends this stream, and only it; it is logged whole
+            _LOGGER.exception("stream of %s ends", self.proxy.node.id[:200])
+            self.end(Code.INTERNAL, "a fault of the control plane")
 
     def _send(self, send: Send) -> None:
         parts = send.encode()
@@ -205,8 +207,3 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if delay is None else self._loop.call_later(delay, self._wake)
-
-    def _fault(self) -> None:
-        """A bug ends this stream, and only it."""
-        _LOG.exception("stream of %s ends", self.proxy.node.id[:200])
-        self.end(Code.INTERNAL, "a fault of the control plane")

@@ -34,7 +34,7 @@ _REFUSALS: Final = REFUSALS | {
     auth.ClaimError: Code.PERMISSION_DENIED,
     RefusedError: Code.PERMISSION_DENIED,
 }
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +202,8 @@ class _Newcomer:
             self.known(await self._proven(ask))
         except RpcError as refusal:
             self._refuse(refusal)
-        except Exception:  # noqa: BLE001 (whatever keeps us from judging a token ends this stream, and only it)
-            _LOG.exception("the token of %s could not be judged", self._stream.client.address)
+        except Exception:  # whatever keeps us from judging a token ends this stream, and only it
+            _LOGGER.exception("the token of %s could not be judged", self._stream.client.address)
             self._refuse(RpcError(Code.UNAVAILABLE, "the token could not be judged"))
 
     async def _proven(self, ask: Callable[[], Awaitable[Peer]]) -> Peer:
@@ -231,5 +231,5 @@ def _told(stream: Stream, refusal: Exception) -> RpcError:
         code, reason = refusal.code, refusal.details
     else:
         code, reason = _REFUSALS[type(refusal)], str(refusal)[:500]
-    _LOG.warning("refused a stream of %s: %s", stream.client.address, reason)
+    _LOGGER.warning("refused a stream of %s: %s", stream.client.address, reason)
     return RpcError(code, reason)

@@ -24,7 +24,7 @@ TURNS: Final = 8
 LINGER: Final = 1.0
 """Seconds for which a client that is told to leave may still speak: closed at once, it might not read why."""
 _CHANCE: Final = random.SystemRandom()
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 class Connection:
@@ -126,8 +126,8 @@ class Connection:
         self._busy = True  # what is said in answer goes together, below
         try:
             self.http.receive(data, self._heard)
-        except Exception:  # noqa: BLE001 (a bug in a service ends this connection, and only it; it is logged whole)
-            _LOG.exception("a call of %s failed", self.address)
+        except Exception:  # a bug in a service ends this connection, and only it; it is logged whole
+            _LOGGER.exception("a call of %s failed", self.address)
             self.http.fail(ErrorCode.INTERNAL_ERROR, "a fault of the server")
         finally:
             self._busy = False
@@ -160,7 +160,7 @@ class Connection:
         if self._leaving is None:
             self._leaving = self._loop.time()
             if self.http.failure:
-                _LOG.info("connection of %s ends: %s", self.address, self.http.failure)
+                _LOGGER.info("connection of %s ends: %s", self.address, self.http.failure)
         if not more:
             self._channel.shut()
 
@@ -190,7 +190,7 @@ class Connection:
             return
         self._closed = True
         if reason:
-            _LOG.info("connection of %s is cut: %s", self.address, reason)
+            _LOGGER.info("connection of %s is cut: %s", self.address, reason)
         self._loop.remove_reader(self._number)
         self._loop.remove_writer(self._number)
         self._channel.close()

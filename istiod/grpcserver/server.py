@@ -37,7 +37,7 @@ TICK: Final = 1.0
 _PAUSE: Final = 1.0
 _STEP: Final = 0.01
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 class Server:
@@ -127,7 +127,7 @@ class Server:
 
     def _pause(self, listener: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
         """Accept nothing for a while: there are no file descriptors."""
-        _LOG.error("out of file descriptors; no new connection for %g s", _PAUSE)
+        _LOGGER.error("out of file descriptors; no new connection for %g s", _PAUSE)
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener.fileno())
 

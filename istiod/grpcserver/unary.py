@@ -13,7 +13,7 @@ from istiod.grpcserver.stream import Receiver, Stream
 
 Answer = Callable[[bytes, Request], Awaitable[bytes]]
 """Gives the answer to a message. Raises RpcError to end the call otherwise."""
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 def unary(answer: Answer) -> Method:
@@ -60,8 +60,8 @@ class _Call:
             self._stream.finish(refusal.code, refusal.details)
         except TimeoutError:
             self._stream.finish(Code.DEADLINE_EXCEEDED, "the client's time is over")
-        except Exception:  # noqa: BLE001 (a bug ends this call, and only it; it is logged whole)
-            _LOG.exception("%s failed", self._request.path)
+        except Exception:  # a bug ends this call, and only it; it is logged whole
+            _LOGGER.exception("%s failed", self._request.path)
             self._stream.finish(Code.INTERNAL, "a fault of the control plane")
         else:
             self._stream.send(answer)
