@@ -48,7 +48,7 @@ class Server:
         self._limits = limits or Limits()
         self._connections: set[Connection] = set()
         self._listeners: list[socket.socket] = []
-        self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES)
+        self._most = min(MAX_CONNECTIONS, _file_limit() - RESERVED_FILES)
         self._tick: asyncio.TimerHandle | None = None
         self._stopping = False
         self._unknown: collections.Counter[str] = collections.Counter()
@@ -157,6 +157,22 @@ class Server:
         if method is None:
             raise RpcError(Code.UNIMPLEMENTED, f"there is no method {request.path[:200]}")
         return method(stream, request)
+
+
+def _file_limit() -> int:
+    """How many file descriptors this process may have, after its soft limit was raised to its hard one.
+
+    The usual soft limit of 1,024 is for programs that call select(2), and would end at 768 connections.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:  # a hard limit above the kernel's own
+            _LOGGER.debug("the limit of file descriptors stays at %d: %s", soft, error)
+            return soft
+        _LOGGER.debug("raised the limit of file descriptors from %d to %d", soft, hard)
+    return hard
 
 
 def _bound(address: str) -> socket.socket:

@@ -10,7 +10,7 @@ import resource
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import grpc
 import grpc.aio
@@ -337,8 +337,27 @@ async def test_without_file_descriptors_the_server_waits_for_some(
     assert "out of file descriptors" in caplog.text
 
 
-def test_connections_leave_file_descriptors_for_other_things() -> None:
-    assert Server({})._most <= resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+@pytest.fixture
+def limited() -> Iterator[int]:
+    """The hard limit of file descriptors, while the soft one is the usual."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1_024), hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_connections_have_all_file_descriptors_that_there_may_be_but_some(limited: int) -> None:
+    assert Server({})._most == min(server.MAX_CONNECTIONS, limited - server.RESERVED_FILES)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (limited, limited)
+
+
+def test_a_hard_limit_above_the_kernels_own_leaves_the_soft_one(limited: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert Server({})._most == min(limited, 1_024) - server.RESERVED_FILES
+    monkeypatch.undo()
 
 
 # Addresses and ends
