@@ -161,6 +161,16 @@ def test_a_small_table_of_the_clients_is_honoured() -> None:
 # Windows towards the client
 
 
+def test_a_window_that_shrinks_holds_back_what_is_not_framed_yet() -> None:
+    wire = Wire()
+    wire.say(wire.headers())
+    wire.calls[0].stream.send(b"x" * 50_000)
+    wire.say(frames.settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+    assert kinds(wire.hear()) == [frames.SETTINGS]
+    wire.say(frames.settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: WINDOW}))
+    assert body(wire.hear()) == message(b"x" * 50_000)
+
+
 def test_what_does_not_fit_the_clients_window_waits_for_it() -> None:
     wire = Wire()
     wire.say(wire.headers())
