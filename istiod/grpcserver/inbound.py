@@ -14,6 +14,7 @@ MAX_HEADER_LIST: Final = 16_384
 """Bytes of a header list as it is counted (RFC 9113 section 6.5.2); a service account's token has 1 to 2 KB."""
 _SETTING: Final = 6
 _PING: Final = 8
+_PRIORITY: Final = 5
 _WINDOW: Final = 4
 _LARGEST_FRAME: Final = 2**24 - 1
 _DEFAULT_TABLE: Final = 4_096
@@ -48,8 +49,12 @@ def control(of: Steered, kind: int, flags: int, number: int, payload: bytes) -> 
         _settings(of, flags, number, payload)
     elif kind == frames.PING:
         _ping(of, flags, number, payload)
-    else:  # PRIORITY, GOAWAY, and kinds that are yet to come
+    else:  # PRIORITY, GOAWAY, and kinds that are yet to come: passed over
         of.spend(f"frames of kind {kind}")
+        if kind == frames.PRIORITY:
+            expect(payload, _PRIORITY)
+        if (kind == frames.PRIORITY and not number) or (kind == frames.GOAWAY and number):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"a frame of kind {kind} on stream {number}")
 
 
 def unpadded(payload: bytes) -> bytes:

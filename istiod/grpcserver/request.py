@@ -78,7 +78,8 @@ def read(headers: Iterable[Header]) -> Request:
 
 
 def _check(name: bytes, value: bytes) -> None:
-    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name in _OF_CONNECTIONS:
+    of_connection = name in _OF_CONNECTIONS or (name == b"te" and value != b"trailers")  # RFC 9113 section 8.2.2
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or of_connection:
         raise MalformedHeadersError(f"header {name[:40]!r} may not be in HTTP/2")
 
 
@@ -86,7 +87,7 @@ def _refuse(method: bytes, known: dict[bytes, bytes]) -> None:
     """Refuse what is HTTP, but no call that we take."""
     if method != b"POST" or not known.get(b"content-type", b"").startswith(_CONTENT_TYPE):
         raise RpcError(Code.INTERNAL, "only gRPC is served here: POST with content-type application/grpc")
-    if known.get(b"te") != b"trailers":
+    if b"te" not in known:
         raise RpcError(Code.INTERNAL, "te: trailers is missing: a proxy between us does not know gRPC")
     if known.get(b"grpc-encoding", b"identity") != b"identity":
         raise RpcError(Code.UNIMPLEMENTED, "compressed messages are not taken")

@@ -55,6 +55,7 @@ def test_there_is_one_token_or_none(values: list[bytes], token: str) -> None:
         [*CALL, (b"x", b"a\0")],
         [*CALL, (b"connection", b"close")],
         [*CALL, (b"transfer-encoding", b"chunked")],
+        with_((b"te", b"gzip")),
     ],
 )
 def test_what_is_no_request_is_malformed(headers: list[Header]) -> None:
@@ -66,7 +67,6 @@ def test_what_is_no_request_is_malformed(headers: list[Header]) -> None:
     ("header", "code"),
     [
         ((b"content-type", b"application/json"), Code.INTERNAL),
-        ((b"te", b"gzip"), Code.INTERNAL),
         ((b"grpc-encoding", b"gzip"), Code.UNIMPLEMENTED),
         ((b"grpc-timeout", b"123456789S"), Code.INTERNAL),
         ((b"grpc-timeout", b"soon"), Code.INTERNAL),
@@ -76,6 +76,11 @@ def test_what_is_no_call_that_we_take_is_told_so(header: Header, code: Code) -> 
     with pytest.raises(RpcError) as caught:
         request.read(with_(header))
     assert caught.value.code is code
+
+
+def test_a_call_without_trailers_is_told_that_a_proxy_is_between() -> None:
+    with pytest.raises(RpcError, match="does not know gRPC"):
+        request.read([header for header in CALL if header[0] != b"te"])
 
 
 def test_other_methods_than_post_are_no_calls() -> None:
