@@ -170,11 +170,11 @@ class ClusterWatch:
             self._store.remove(key)
 
     def _want_secrets(self) -> None:
-        """A name more than the last listing of Secrets kept: list again."""
-        wanted = self._objects.credentials
-        if wanted <= self._wanted:
-            return
+        """A name more than before: list again. A name that went counts when it comes back: its Secret was dropped."""
+        wanted, before = self._objects.credentials, self._wanted
         self._wanted = wanted
+        if wanted <= before:
+            return
         self._credentials.set()
         for kind, state in self._states.items():
             if kind.kind == kinds.SECRET and state.stop is not None and not state.stop.done():

@@ -1,0 +1,100 @@
+"""The loop of the watch on a simulated API; what a real API server does to it is in tests/kube."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+from crds.diagnostic import Diagnostic
+from istiod.config.kubernetes import Event, Resource, Verb
+from istiod.config.protocols import Stopper
+from istiod.config.store import ConfigStore
+from istiod.watch import kinds
+from istiod.watch.kubernetes import ClusterWatch
+from istiod.watch.objects import ObjectSet
+from tests.watch.cluster import PLACE, ROOT, Raw, key_of, made
+
+PORT = {"number": 443, "name": "https", "protocol": "HTTPS"}
+SERVER = {"port": PORT, "hosts": ["*"], "tls": {"mode": "SIMPLE", "credentialName": "cert"}}
+FRONT = made("Gateway", "front", "ingress", spec={"servers": [SERVER]})
+
+
+class Api:
+    """Objects, and an open watch for each kind that is followed."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Raw]] = {}
+        self._watches: dict[str, asyncio.Queue[Event]] = {}
+
+    async def events(self, resource: Resource, stop: Stopper) -> AsyncGenerator[Event]:
+        """See ObjectApi."""
+        queue = self._watches[resource.kind] = asyncio.Queue()
+        stop.add_done_callback(lambda _: queue.put_nowait(Event(verb=Verb.ALIVE, item={})))
+        for item in self.objects.get(resource.kind, {}).values():
+            yield Event(verb=Verb.PRESENT, item=item)
+        yield Event(verb=Verb.LISTED, item={})
+        while not stop.done():
+            yield await queue.get()
+
+    def put(self, item: Raw) -> None:
+        """Make or change an object."""
+        self.objects.setdefault(item["kind"], {})[item["metadata"]["name"]] = item
+        self._tell(Verb.CHANGED, item)
+
+    def delete(self, item: Raw) -> None:
+        """Delete one."""
+        del self.objects[item["kind"]][item["metadata"]["name"]]
+        self._tell(Verb.DELETED, item)
+
+    def _tell(self, verb: Verb, item: Raw) -> None:
+        if item["kind"] in self._watches:
+            self._watches[item["kind"]].put_nowait(Event(verb=verb, item=item))
+
+
+class World:
+    """A store that follows a simulated API."""
+
+    def __init__(self) -> None:
+        self.api = Api()
+        self.objects = ObjectSet(PLACE)
+        self.store = ConfigStore()
+        self.reports: list[tuple[Diagnostic, ...]] = []
+        self.ready = asyncio.Event()
+        self.watch = ClusterWatch(self.api, self.objects, self.store, kinds.watched(ROOT), self.reports.append)
+
+    async def holds(self, item: Raw, *, present: bool = True) -> None:
+        await until(lambda: self.store.has(key_of(item)) is present)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def following() -> AsyncIterator[World]:
+    world = World()
+    task = asyncio.create_task(world.watch.run(world.ready.set))
+    try:
+        await asyncio.wait_for(world.ready.wait(), 10)
+        yield world
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def test_a_secret_that_was_made_anew_while_its_gateway_was_away_is_listed_when_the_gateway_is_back() -> None:
+    old, new = (made("Secret", "cert", "ingress", uid=uid, data={"tls.crt": "eA=="}) for uid in ("1", "2"))
+    async with following() as world:
+        world.api.put(old)
+        world.api.put(FRONT)
+        await world.holds(old)
+        world.api.delete(FRONT)
+        await world.holds(FRONT, present=False)
+        world.api.delete(old)
+        await world.holds(old, present=False)
+        world.api.put(new)
+        world.api.put(FRONT)
+        await world.holds(new)
