@@ -39,6 +39,8 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 _RELOGIN: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before credentials that were refused are read again."""
+_ACCEPTED: Final = 60.0
+"""Seconds for which credentials have to be used to count as accepted: the next refusal is a first one again."""
 _RECONNECT: Final = (0.3, 0.7, *((1.5,) * 20))
 """Seconds between attempts to reach an API server that a watch had reached before (fault FT1: back within 3 s)."""
 _VERBS: Final = {None: Verb.PRESENT, "ADDED": Verb.CHANGED, "MODIFIED": Verb.CHANGED, "DELETED": Verb.DELETED}
@@ -68,8 +70,8 @@ class KubernetesClient:
         """
         _SILENT.disabled = True  # kopf logs each attempt as an error; what lasts is reported by those who ask
         self._login = login
-        self._vault = vaults.Vault({"istiod": self._session()})
-        self._refused = 0
+        self._info = self._session()
+        self._vault = vaults.Vault({"istiod": self._info})
         self._settings = _settings(backoffs=())
         self._settings.networking.request_timeout = REQUEST_TIMEOUT
         self._task = asyncio.create_task(self._log_in_again(), name="login to the API server")
@@ -79,9 +81,8 @@ class KubernetesClient:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        async for _, info in self._vault:
-            if isinstance(info, kopf.AiohttpSession):
-                await info.aiohttp_session.close()
+        await self._vault.close()  # and not by asking it for the session: it has none to give while it was refused
+        await self._info.aiohttp_session.close()
 
     async def request(
         self, method: str, path: str, body: object = None, *, kind: str = "", deadline: float = REQUEST_TIMEOUT
@@ -153,12 +154,18 @@ class KubernetesClient:
 
     async def _log_in_again(self) -> None:
         """Give new credentials: kopf takes refused ones out of its vault and waits for others."""
+        clock = asyncio.get_running_loop().time
+        refused, last = 0, clock()
         while True:
             await self._vault.wait_for_emptiness()
-            await asyncio.sleep(_RELOGIN[min(self._refused, len(_RELOGIN) - 1)])
-            self._refused += 1
+            if clock() > last + _ACCEPTED:
+                refused = 0
+            await asyncio.sleep(_RELOGIN[min(refused, len(_RELOGIN) - 1)])
+            refused, last = refused + 1, clock()
             with contextlib.suppress(credentials.LoginError):
-                await self._vault.populate({"istiod": self._session()})
+                before, self._info = self._info, self._session()
+                await before.aiohttp_session.close()
+                await self._vault.populate({"istiod": self._info})
 
 
 class _Jittered:

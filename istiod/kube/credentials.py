@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import aiohttp
 import kopf
+import yaml
 
 SERVICE_ACCOUNT: Final = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_LIFE: Final = 30.0
@@ -50,7 +51,7 @@ def login(kubeconfig: str) -> kopf.ConnectionInfo:
     try:
         with _environment("KUBECONFIG", kubeconfig):
             info = kopf.login_with_kubeconfig(settings=settings)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, kopf.LoginError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, kopf.LoginError) as error:
         raise LoginError(f"--kubeconfig {kubeconfig}: {error!r}") from error
     if info is None or not info.server:
         raise LoginError(f"--kubeconfig {kubeconfig}: names no server")

@@ -1,0 +1,77 @@
+"""What the client does with credentials that are refused or unreadable; all else of it is held to a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from istiod.config.kubernetes import ApiError
+from istiod.kube import client as module
+from istiod.kube import credentials
+from istiod.kube.client import KubernetesClient
+from tests.kube.faults import KUBECONFIG
+
+
+class Server:
+    """Answers ``{}``, or 401 for as many requests as ``refusals`` says."""
+
+    def __init__(self) -> None:
+        self.refusals = 0.0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.refusals -= 1
+        return web.json_response({}, status=401 if self.refusals >= 0 else 200)
+
+
+@asynccontextmanager
+async def serving(kubeconfig: Path) -> AsyncIterator[Server]:
+    server, app = Server(), web.Application()
+    app.router.add_get("/{path:.*}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await asyncio.to_thread(kubeconfig.write_text, KUBECONFIG.format(server=address))
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_client_can_be_closed_while_its_credentials_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    async with serving(path) as server, asyncio.timeout(10):
+        client = KubernetesClient(lambda: credentials.login(str(path)))
+        server.refusals = float("inf")
+        with pytest.raises(ApiError):
+            await client.request("get", "/api", deadline=0.5)
+        path.unlink()  # so that there is no other login
+        await client.close()
+
+
+async def test_credentials_that_held_are_read_again_at_once_when_they_expire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in a while a token expires: no refusal hours later is one in a row."""
+    monkeypatch.setattr(module, "_RELOGIN", (0.0, 30.0))
+    monkeypatch.setattr(module, "_ACCEPTED", 0.2)
+    path = tmp_path / "kubeconfig"
+    async with serving(path) as server, asyncio.timeout(10):
+        client = KubernetesClient(lambda: credentials.login(str(path)))
+        for _ in range(3):
+            server.refusals = 1
+            assert await client.request("get", "/api") == {}
+            await asyncio.sleep(0.3)
+        await client.close()
+
+
+def test_a_kubeconfig_that_is_no_yaml_is_a_failed_login(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text("clusters: [")
+    with pytest.raises(credentials.LoginError, match="--kubeconfig .*kubeconfig: ParserError"):
+        credentials.login(str(path))
