@@ -73,5 +73,5 @@ async def test_credentials_that_held_are_read_again_at_once_when_they_expire(
 def test_a_kubeconfig_that_is_no_yaml_is_a_failed_login(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text("clusters: [")
-    with pytest.raises(credentials.LoginError, match="--kubeconfig .*kubeconfig: ParserError"):
+    with pytest.raises(credentials.LoginError, match=r"--kubeconfig .*kubeconfig: ParserError"):
         credentials.login(str(path))
