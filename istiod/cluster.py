@@ -168,7 +168,12 @@ class Cluster:
         own = self._own
         injection = own.injection_webhook or own.named(INJECTOR)
         validation = own.validation_webhook or f"{own.named(VALIDATOR)}-{own.namespace}"
-        return Ours(revision=own.revision, names=frozenset((injection, validation)), injection=injection)
+        return Ours(
+            revision=own.revision,
+            names=frozenset((injection, validation)),
+            hosts=frozenset(self.names()),
+            injection=injection,
+        )
 
     async def _mesh_trust_domain(self) -> str:
         """The trust domain of the mesh's ConfigMap: the CA has to issue identities of it."""

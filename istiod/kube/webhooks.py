@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from istiod.config.kubernetes import Raw, Resource
 from istiod.kube.client import JSON_PATCH, KubernetesClient
 from istiod.kube.collection import Collection
 from istiod.kube.lease import Leader
 from istiod.kube.writer import Write, Writer
+from wire.names import LABEL_REVISION
 
-REVISION: Final = "istio.io/rev"
 GROUP: Final = "admissionregistration.k8s.io"
 _PATH: Final = f"/apis/{GROUP}/v1"
 VALIDATING: Final = "ValidatingWebhookConfiguration"
@@ -32,11 +33,21 @@ KINDS: Final = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """Which configurations are this istiod's. ``injection`` is the name of the one that injects."""
+    """Which configurations are this istiod's, and by which ``hosts`` its serving certificate is reached.
+
+    ``injection`` is the name of the configuration that injects.
+    """
 
     revision: str
     names: frozenset[str]
+    hosts: frozenset[str]
     injection: str = ""
+
+    def called(self, config: Mapping[str, Any]) -> bool:
+        """Whether a webhook's clientConfig leads to us: our roots are right for the names of our certificate only."""
+        if service := config.get("service"):
+            return f"{service.get('name')}.{service.get('namespace')}.svc" in self.hosts
+        return urlsplit(config.get("url", "")).hostname in self.hosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +74,7 @@ def keep(raw: Raw) -> Raw:
 
 def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str, *, strict: bool) -> list[dict[str, Any]]:
     """The JSON patch that a configuration (as ``keep`` gives it) needs; empty where it is right, or not ours. Pure."""
-    said = item["labels"].get(REVISION)
+    said = item["labels"].get(LABEL_REVISION)
     if said != ours.revision and not (said is None and name in ours.names):
         return []
     bundle = base64.b64encode(roots.encode()).decode()
@@ -71,6 +82,7 @@ def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str, *, strict:
     fields = [
         {"op": "add", "path": f"/webhooks/{i}{path}", "value": value}
         for i, one in enumerate(item["webhooks"])
+        if ours.called(one["clientConfig"])
         for path, value in wanted.items()
         if value != (one["failurePolicy"] if path == "/failurePolicy" else one["clientConfig"].get("caBundle"))
     ]

@@ -155,7 +155,11 @@ async def test_our_webhooks_get_the_roots_back_within_seconds(client: Kubernetes
     paths = {name: f"{base}/{kind.lower()}s/{name}" for name, (kind, _) in made.items()}
     for name, (kind, revision) in made.items():
         await client.request("post", f"{base}/{kind.lower()}s", configuration(kind, name, revision))
-    ours = Ours(revision="blue", names=frozenset({f"{namespace}-named"}))
+    ours = Ours(
+        revision="blue",
+        names=frozenset({f"{namespace}-named"}),
+        hosts=frozenset({"istiod.istio-system.svc"}),
+    )
     answering = False
     wishes = Wishes(roots=lambda: "the roots", strict=lambda: answering)
     bundles = WebhookBundles(client, alone(client), ours, wishes)
