@@ -252,6 +252,7 @@ class ControlPlane:
             ads=lambda: self._ads,
             root_expires=lambda: self._root_expires,
             verifier=(lambda: self._verifier) if guarded else None,
+            root_namespace=self._settings.cluster.namespace,
         )
         return pages.sources()
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import yaml
-
-from crds import core
+from crds import core, text
 from crds.diagnostic import Diagnostic
 from crds.meta import Object
 from istiod.ads.quarantine import Rejection
@@ -21,6 +19,7 @@ from istiod.config.store import ConfigStore
 from istiod.debug import dumps, metrics, registryz, server
 from istiod.debug.counts import Counts
 from istiod.pipeline import Pipeline
+from wire import names
 
 _SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
 """What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
@@ -84,6 +83,7 @@ class Pages:
     root_expires: Callable[[], float | None] = lambda: None
     verifier: Callable[[], TokenVerifier | None] | None = None
     """None: the pages are open to all."""
+    root_namespace: str = names.ROOT_NAMESPACE
 
     def sources(self) -> server.Sources:
         """For the server of the pages."""
@@ -99,6 +99,7 @@ class Pages:
             mesh=self._mesh,
             metrics=self._metrics,
             verifier=self.verifier,
+            root_namespace=self.root_namespace,
         )
 
     def _proxies(self) -> tuple[ProxyStatus, ...]:
@@ -127,8 +128,8 @@ class Pages:
         snapshot = self.store.snapshot()
         held = snapshot.get(snapshot.mesh_config)
         try:
-            found = yaml.safe_load(str(getattr(held, "data", {}).get("mesh", ""))) if held else {}
-        except yaml.YAMLError:
+            found = text.load(str(getattr(held, "data", {}).get("mesh", ""))) if held else {}
+        except text.UnreadableError:
             return {}  # said in the findings
         return found if isinstance(found, Mapping) else {}
 

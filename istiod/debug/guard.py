@@ -14,8 +14,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from istiod.config.protocols import TokenVerifier
-from wire import names
+from istiod.config.protocols import TokenVerifier, UnavailableError
 
 _GUARDED: Final = "/debug/"
 _OWN: Final = frozenset(("/debug/config_dump", "/debug/edsz"))
@@ -24,27 +23,30 @@ _BEARER: Final = "Bearer "
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def middleware(verifier: Callable[[], TokenVerifier | None] | None) -> Middleware:
+def middleware(verifier: Callable[[], TokenVerifier | None] | None, root_namespace: str) -> Middleware:
     """What stands before every page; without a verifier (a mesh on one machine) all pages are open."""
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         if verifier is None or not request.path.startswith(_GUARDED) or _local(request.remote):
             return await handler(request)
-        refusal = await _refusal(request, verifier())
+        refusal = await _refusal(request, verifier(), root_namespace)
         return refusal or await handler(request)
 
     return guarded
 
 
-async def _refusal(request: web.Request, verifier: TokenVerifier | None) -> web.Response | None:
+async def _refusal(request: web.Request, verifier: TokenVerifier | None, root_namespace: str) -> web.Response | None:
     given = request.headers.getall("Authorization", [])
     if len(given) != 1 or not given[0].startswith(_BEARER):
         return web.Response(status=401, text="a service-account token is needed, or a port-forward\n")
-    identity = await verifier.verify(given[0].removeprefix(_BEARER).strip()) if verifier else None
+    try:
+        identity = await verifier.verify(given[0].removeprefix(_BEARER).strip()) if verifier else None
+    except UnavailableError as error:
+        return web.Response(status=503, text=f"{error}\n")
     if identity is None:
         return web.Response(status=401, text="the token proves no identity for this mesh\n")
-    if identity.namespace == names.ROOT_NAMESPACE:
+    if identity.namespace == root_namespace:
         return None
     own = request.query.get("proxyID", "").endswith(f".{identity.namespace}")
     if request.path in _OWN and own:

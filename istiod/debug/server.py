@@ -40,6 +40,8 @@ class Sources:
     metrics: Callable[[], str]
     verifier: Callable[[], TokenVerifier | None] | None = None
     """Who judges tokens of those that ask from elsewhere, once there is one; None: the pages are open."""
+    root_namespace: str = names.ROOT_NAMESPACE
+    """Tokens of this namespace show everything."""
 
 
 def rendered(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def application(sources: Sources) -> web.Application:
         "/debug/connections": lambda _: _counted([_brief(each) for each in sources.adsz()]),
         "/debug/mesh": lambda _: sources.mesh(),
     }
-    app = web.Application(middlewares=[guard.middleware(sources.verifier)])
+    app = web.Application(middlewares=[guard.middleware(sources.verifier, sources.root_namespace)])
     app.router.add_get("/ready", _ready(sources))
     app.router.add_get("/version", _text(lambda: names.VERSION))
     app.router.add_get("/metrics", _text(sources.metrics, exposition.CONTENT_TYPE))

@@ -1,6 +1,7 @@
 """Who may see the debug pages, and what stands on them."""
 
 import datetime as dt
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -13,13 +14,18 @@ from google.protobuf.message import Message
 
 from crds.diagnostic import Code, warning
 from crds.key import ConfigKey
+from crds.parse import parse
 from istiod.config import resource
+from istiod.config.protocols import UnavailableError
 from istiod.config.resource import Resource, ResourceSet
+from istiod.config.store import ConfigStore
 from istiod.debug import counts, dumps, guard, metrics
+from istiod.pages import Pages
+from istiod.pipeline import Pipeline
 from wire import names
 from wire.spiffe import Identity
 
-ROOT = Identity("cluster.local", "istio-system", "kiali")
+ROOT = Identity("cluster.local", "mesh-root", "kiali")
 SHOP = Identity("cluster.local", "shop", "web")
 
 
@@ -27,6 +33,8 @@ class Verifier:
     """Tokens are their own proof: ROOT and SHOP."""
 
     async def verify(self, token: str) -> Identity | None:
+        if token == "unknown":
+            raise UnavailableError("tokens cannot be reviewed now: timeout")
         return {"root": ROOT, "shop": SHOP}.get(token)
 
 
@@ -52,6 +60,7 @@ def from_afar(request: web.Request) -> web.Request:
         ("10.244.0.7", "/debug/config_dump?proxyID=a.other.shop", {"Authorization": "Bearer shop"}, 200),
         ("10.244.0.7", "/debug/config_dump?proxyID=a.bookshop", {"Authorization": "Bearer shop"}, 403),
         ("10.244.0.7", "/debug/config_dump", {"Authorization": "Bearer shop"}, 403),
+        ("10.244.0.7", "/debug/configz", {"Authorization": "Bearer unknown"}, 503),
         ("garbage", "/debug/configz", {}, 401),
     ],
 )
@@ -65,7 +74,7 @@ async def test_pages_are_for_the_pod_itself_and_for_tokens_of_the_mesh(
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="secret")
 
-    app = web.Application(middlewares=[elsewhere, guard.middleware(Verifier)])
+    app = web.Application(middlewares=[elsewhere, guard.middleware(Verifier, "mesh-root")])
     app.router.add_get("/{rest:.*}", page)
     async with TestClient(TestServer(app)) as client:
         answer = await client.get(path, headers=headers)
@@ -82,10 +91,26 @@ async def test_before_tokens_can_be_judged_none_proves_anything() -> None:
         return web.Response(text="secret")
 
     for verifier, status in ((lambda: None, 401), (None, 200)):
-        app = web.Application(middlewares=[elsewhere, guard.middleware(verifier)])
+        app = web.Application(middlewares=[elsewhere, guard.middleware(verifier, "mesh-root")])
         app.router.add_get("/debug/x", page)
         async with TestClient(TestServer(app)) as client:
             assert (await client.get("/debug/x", headers={"Authorization": "Bearer root"})).status == status
+
+
+def test_the_mesh_is_shown_as_it_is_read() -> None:
+    store = ConfigStore()
+    pipeline = Pipeline(store, lambda _: None, time.monotonic)
+    pages = Pages(
+        store=store, pipeline=pipeline, counts=counts.Counts(), waiting=tuple, findings=tuple, ads=lambda: None
+    )
+    mesh = pages.sources().mesh
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    for said, shown in (("since: 2026-01-01", {"since": "2026-01-01"}), (f"l0: &l0 x\n{levels}", {}), ("- a", {})):
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"}}
+        item = parse({**body, "data": {"mesh": said}}).object
+        assert item is not None
+        store.apply(item)
+        assert mesh() == shown
 
 
 def packed(name: str, type_url: str, message: Message) -> Resource:
