@@ -61,7 +61,7 @@ class ObjectSet:
         self.observed: dict[ConfigKey, Observed] = {}
         """Objects of Istio's API as they were last seen, in all namespaces."""
         self.changes = 0
-        """Counts events that changed a finding or an observed object."""
+        """Counts events that changed a finding, an observed object, or which of them are looked at."""
 
     def begin(self, kind: WatchedKind) -> None:
         """A pass begins."""
@@ -156,6 +156,7 @@ class ObjectSet:
             labels = metadata.get("labels") or {}
             if self._namespaces.get(key.name) != labels:
                 self._namespaces[key.name] = labels
+                self.changes += bool(self._selectors)  # other objects are looked at now
                 return self._all(key.name) if self._selectors else ()
         elif kind == kinds.CONFIG_MAP and key.name == self._place.mesh_config:
             return self._select(raw)

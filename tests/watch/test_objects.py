@@ -148,6 +148,20 @@ def test_findings_about_objects_that_are_not_looked_at_are_not_told() -> None:
     assert len(played.objects.diagnostics) == 1
 
 
+def test_a_namespace_that_comes_into_the_selection_counts_as_a_change() -> None:
+    """Else no status of its objects would be written before something else changes."""
+    played = Played()
+    played.put(made("Namespace", "shop", labels={"mesh": "no"}), rule())
+    played.put(made("Namespace", "shop", labels={"mesh": "yes"}))
+    before = played.objects.changes
+    played.put(SELECTIVE, made("Namespace", "shop", labels={"mesh": "no"}))
+    hidden = played.objects.changes
+    played.put(made("Namespace", "shop", labels={"mesh": "yes"}))
+    shown = played.objects.changes
+    played.put(made("Namespace", "shop", labels={"mesh": "yes"}))
+    assert before < hidden < shown == played.objects.changes
+
+
 def test_a_namespace_that_goes_away_is_no_longer_written_to() -> None:
     played = Played()
     played.put(made("Namespace", "shop"), made("Namespace", "old"))
