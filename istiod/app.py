@@ -118,7 +118,8 @@ class ControlPlane:
 
     def _report(self, found: tuple[Diagnostic, ...]) -> None:
         """What the mesh found at a change; the injector looks at its settings then, also while no pod is made."""
-        self._findings.replace("mesh", (*found, *self._of_trust_domain()))
+        self._findings.replace("mesh", found)
+        self._findings.replace("trust domain", tuple(self._of_trust_domain()))
         if self._settings.https_address:
             self._injection.config()
 

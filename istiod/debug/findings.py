@@ -14,7 +14,7 @@ Locate = Callable[[ConfigKey, str], Position | None]
 
 
 class Findings:
-    """The current findings by part (``source``, ``mesh``, ``proxies``).
+    """The current findings by part (``source``, ``mesh``, ``proxies``, ...).
 
     ``locate`` gives the place of an object's field where the source is a file; ``emit`` gets each new finding as a
     line.
