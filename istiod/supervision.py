@@ -76,7 +76,8 @@ class Lines:
     def say(self, line: str) -> None:
         """Say it, unless it was said just now."""
         now = self._clock()
-        self._said = {known: at for known, at in self._said.items() if now < at + SILENCE}
+        while self._said and now >= self._said[oldest := next(iter(self._said))] + SILENCE:  # in order of time
+            del self._said[oldest]
         if line not in self._said:
             self._said[line] = now
             self._emit(line)
