@@ -135,7 +135,12 @@ class Cluster:
         )
         roots = root_certificates.RootCertificates(self._client, self._everywhere, wished)
         bundles.followers.append(roots.writer.wake)
-        statuses = StatusWriter(self._client, self._everywhere, self._statuses(view), now)
+        # The cluster's leader may be of another revision, which does not look at the objects of ours
+        leaders = {False: self._everywhere, True: self._of_revision}
+        statuses, own_statuses = (
+            StatusWriter(self._client, leader, self._statuses(view, labelled=labelled), now)
+            for labelled, leader in leaders.items()
+        )
         return (
             ("election", self._everywhere.run),
             ("election of the revision", self._of_revision.run),
@@ -144,6 +149,7 @@ class Cluster:
             *((f"watch of webhooks {i}", one.follow) for i, one in enumerate(bundles.collections)),
             ("writer of webhooks", bundles.writer.run),
             ("writer of statuses", statuses.writer.run),
+            ("writer of statuses of the revision", own_statuses.writer.run),
         )
 
     async def close(self) -> None:
@@ -154,12 +160,15 @@ class Cluster:
         candidate = Candidate(namespace=self._own.namespace, name=name, identity=self._identity)
         return Leader(self._client, candidate, alone=not self._own.leader_election)
 
-    def _statuses(self, view: View) -> StatusSources:
+    def _statuses(self, view: View, *, labelled: bool) -> StatusSources:
+        """Of objects that name a revision, which is ours, or of those that name none."""
         objects = self.objects
         return StatusSources(
             ready=view.ready,
             version=lambda: (view.version(), objects.changes),
-            observed=lambda: ((key, one) for key, one in objects.observed.items() if objects.visible(key)),
+            observed=lambda: (
+                (key, one) for key, one in objects.observed.items() if one.labelled == labelled and objects.visible(key)
+            ),
             findings=view.findings,
             serving=view.serving,
         )

@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from istiod.config.kubernetes import Raw, Resource
+from wire.names import LABEL_REVISION
 
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """An object as it was last seen. ``status`` is its whole status; ``resource`` is where it is served."""
+    """An object as it was last seen.
+
+    ``status`` is its whole status, ``resource`` where it is served, ``labelled`` whether it names a revision.
+    """
 
     resource: Resource
     uid: str
     generation: int
     resource_version: str
     status: Json
+    labelled: bool = False
 
 
 def observe(raw: Raw, resource: Resource) -> Observed:
@@ -32,4 +37,5 @@ def observe(raw: Raw, resource: Resource) -> Observed:
         generation=generation if isinstance(generation, int) else 0,
         resource_version=str(metadata.get("resourceVersion", "")),
         status=status if isinstance(status, Mapping) else {},
+        labelled=LABEL_REVISION in (metadata.get("labels") or {}),
     )

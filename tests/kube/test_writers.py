@@ -6,7 +6,8 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from istiod.cluster import OWN_CA, PLUGGED_IN
 from istiod.cluster import Cluster as Source
 from istiod.config.kubernetes import ApiError
 from istiod.config.protocols import UnavailableError
+from istiod.config.store import ConfigStore
 from istiod.kube import root_certificates, secrets
 from istiod.kube.client import MERGE_PATCH, KubernetesClient
 from istiod.kube.lease import DURATION, PERIOD, VALID, Candidate, Leader
@@ -29,6 +31,7 @@ from istiod.kube.status_writer import Sources, StatusWriter
 from istiod.kube.token_review import TokenReviewVerifier
 from istiod.kube.webhooks import Ours, WebhookBundles, Wishes
 from istiod.settings import ClusterSettings, Settings
+from istiod.source import View
 from istiod.supervision import SettingsError, now
 from tests.kube.faults import FaultProxy
 from tests.kube.following import becomes, following, until
@@ -271,16 +274,18 @@ async def test_the_api_server_judges_tokens(
 RULES = "/apis/networking.istio.io/v1/namespaces/{}/virtualservices"
 
 
-async def make_rule(client: KubernetesClient, namespace: str) -> str:
+async def make_rule(
+    client: KubernetesClient, namespace: str, name: str = "web", labels: Mapping[str, str] | None = None
+) -> str:
     """A rule into whose status somebody else has written."""
     body = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
-        "metadata": {"name": "web"},
+        "metadata": {"name": name, "labels": labels or {}},
         "spec": {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]},
     }
     await client.request("post", RULES.format(namespace), body)
-    path = f"{RULES.format(namespace)}/web"
+    path = f"{RULES.format(namespace)}/{name}"
     foreign = {"conditions": [{"type": "Foreign", "status": "True"}]}
     await client.request("patch", f"{path}/status", {"status": foreign}, kind=MERGE_PATCH)
     return path
@@ -324,3 +329,25 @@ async def test_a_status_is_written_once_and_follows_what_was_found(client: Kuber
     assert [(one["reason"], one["involvedObject"]["name"]) for one in events if one["type"] == "Warning"] == [
         ("RejectedByEnvoy", "web")
     ]
+
+
+async def test_an_object_of_a_revision_has_its_status_from_it_whoever_leads_the_cluster(
+    client: KubernetesClient, kubeconfig: str, namespace: str
+) -> None:
+    ours = await make_rule(client, namespace, "ours", {"istio.io/rev": "canary"})
+    everybodys = await make_rule(client, namespace, "everybodys")
+    own = ClusterSettings(kubeconfig=kubeconfig, namespace=namespace, revision="canary")
+    source, store, ready = Source(Settings(config_dirs=(), cluster=own)), ConfigStore(), asyncio.Event()
+    view = View(ready=ready.is_set, findings=tuple, version=lambda: 0, serving=store.has)
+    old = Leader(client, Candidate(namespace=namespace, name="istio-leader", identity="of the old revision"))
+
+    async def generation(path: str) -> Any:
+        return (await client.request("get", path))["status"].get("observedGeneration")
+
+    async with running(old.run):
+        await until(lambda: old.holds, "the old revision leads the cluster")
+        parts = [run for _, run in source.parts(view)]
+        async with running(partial(source.follow, store, lambda _: None, ready.set), *parts):
+            await becomes(lambda: generation(ours), lambda now: now is not None, 20)
+            assert await generation(everybodys) is None
+    await source.close()
