@@ -198,8 +198,11 @@ class ClusterWatch:
             state.listed.set()
 
     async def _tell_forever(self) -> None:
+        changes, found = -1, self._told
         while True:
-            findings = (*self._objects.diagnostics, *self._problems())
+            if changes != self._objects.changes:
+                changes, found = self._objects.changes, self._objects.diagnostics
+            findings = (*found, *self._problems())
             if findings != self._told:
                 self._told = findings
                 self._report(findings)

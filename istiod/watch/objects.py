@@ -58,6 +58,8 @@ class ObjectSet:
         self._pods: Counter[str] = Counter()
         self._selectors: selection.Selectors = ()
         self._named: dict[ConfigKey, frozenset[str]] = {}
+        self.credentials: frozenset[str] = frozenset()
+        """Names of the Secrets that objects name, in whichever namespace."""
         self.observed: dict[ConfigKey, Observed] = {}
         """Objects of Istio's API as they were last seen, in all namespaces."""
         self.changes = 0
@@ -86,13 +88,6 @@ class ObjectSet:
     def vanish(self, kind: WatchedKind) -> Change:
         """The kind itself is gone, and all its objects with it."""
         return self._drop(kind.kind, tuple(self._uids.get(kind.kind, ())))
-
-    @property
-    def credentials(self) -> frozenset[str]:
-        """Names of the Secrets that objects name, in whichever namespace."""
-        short = {credentials.bare(name).rpartition("/")[2] for names in self._named.values() for name in names}
-        bare = {name.removesuffix(credentials.CA_SUFFIX) for name in short}
-        return frozenset(short | bare | {name + credentials.CA_SUFFIX for name in short})
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -161,8 +156,18 @@ class ObjectSet:
         elif kind == kinds.CONFIG_MAP and key.name == self._place.mesh_config:
             return self._select(raw)
         elif kind in _NAMERS:
-            self._named[key] = frozenset(_named(raw.get("spec")))
+            self._name(key, frozenset(_named(raw.get("spec"))))
         return ()
+
+    def _name(self, key: ConfigKey, names: frozenset[str]) -> None:
+        """An object names these credentials now."""
+        before = self._named.pop(key, frozenset())
+        if names:
+            self._named[key] = names
+        if names != before:
+            short = {credentials.bare(name).rpartition("/")[2] for named in self._named.values() for name in named}
+            bare = {name.removesuffix(credentials.CA_SUFFIX) for name in short}
+            self.credentials = frozenset(short | bare | {name + credentials.CA_SUFFIX for name in short})
 
     def _select(self, config_map: Raw | None) -> Iterable[ConfigKey]:
         before, self._selectors = self._selectors, selection.selectors(config_map, self._selectors)
@@ -195,10 +200,11 @@ class ObjectSet:
                 yield from self._lingering.pop(key.namespace, ())
         elif kind == kinds.NAMESPACE:
             self._namespaces.pop(key.name, None)
+            self.changes += bool(self._selectors)
             self._ending.discard(key.name)
             yield from self._lingering.pop(key.name, ())
         elif kind in _NAMERS:
-            self._named.pop(key, None)
+            self._name(key, frozenset())
 
     def _settle(self, keys: Iterable[ConfigKey], *, gone: bool = False) -> Change:
         """The change that brings the store to what these objects are now."""

@@ -100,3 +100,18 @@ async def test_a_secret_that_was_made_anew_while_its_gateway_was_away_is_listed_
         world.api.put(new)
         world.api.put(FRONT)
         await world.holds(new)
+
+
+async def test_findings_are_told_when_they_change_and_when_their_namespace_is_looked_at() -> None:
+    selective = made("ConfigMap", "istio", ROOT, data={"mesh": "discoverySelectors: [{matchLabels: {mesh: 'yes'}}]"})
+    async with following() as world:
+        world.api.put(made("Namespace", "shop", labels={"mesh": "yes"}))
+        world.api.put(made("Telemetry", "t", spec={}))
+        await until(lambda: world.reports and len(world.reports[-1]) == 1)
+        world.api.put(selective)
+        await world.holds(selective)
+        world.api.put(made("Namespace", "shop", labels={"mesh": "no"}))
+        await until(lambda: world.reports[-1] == ())
+        world.api.put(made("Namespace", "shop", labels={"mesh": "yes"}))
+        await until(lambda: len(world.reports[-1]) == 1)
+        assert [len(report) for report in world.reports] == [1, 0, 1]

@@ -108,6 +108,9 @@ def test_secrets_are_kept_when_something_names_them() -> None:
     played.listing(KINDS["Secret"], secret)
     (kept,) = [item for key, item in played.content().items() if key.kind == "Secret"]
     assert kept.model_dump()["data"] == {"tls.crt": "eA=="}
+    names = played.objects.credentials
+    played.put(gateway, made("Gateway", "plain", "ingress", spec={"servers": [server]}))
+    assert played.objects.credentials is names, "nothing else is named"
     played.delete(gateway)
     assert played.objects.credentials == frozenset()
     rules = {"host": "web", "trafficPolicy": {"tls": {"mode": "SIMPLE", "credentialName": "out-cacert"}}}
@@ -160,6 +163,8 @@ def test_a_namespace_that_comes_into_the_selection_counts_as_a_change() -> None:
     shown = played.objects.changes
     played.put(made("Namespace", "shop", labels={"mesh": "yes"}))
     assert before < hidden < shown == played.objects.changes
+    played.delete(made("Namespace", "shop"))
+    assert played.objects.changes > shown
 
 
 def test_a_namespace_that_goes_away_is_no_longer_written_to() -> None:
