@@ -6,10 +6,12 @@ The HTTPS shell and everything about pods is in webhook/; this part knows the st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from crds import core
 from crds.diagnostic import Code, Diagnostic
 from crds.key import NETWORKING, ConfigKey
+from crds.meta import Object
 from istiod.config.store import ConfigSnapshot, ConfigStore
 from istiod.mesh import context
 from webhook import validation, values
@@ -29,8 +31,8 @@ def judge(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
 
     What is wrong between objects is not judged here: they may come in any order.
     """
-    found = validation.check(document)
-    item = validation.named(document).object
+    parsed = validation.named(document)
+    found, item = parsed.diagnostics, parsed.object
     if item is None or (item.group, item.kind) not in _MESH_KINDS:
         return found
     alone = ConfigSnapshot({(item.group, item.kind): {item.key: item}})
@@ -57,6 +59,8 @@ class Injection:
         self._namespace = namespace
         self._seen: tuple[object, ...] | None = None
         self._config: InjectionConfig | None = None
+        self._nodes: Mapping[ConfigKey, Object] | None = None
+        self._versions: frozenset[str] = frozenset()
 
     def config(self) -> InjectionConfig | None:
         """The present settings; None where there is no ConfigMap of the injector, or none was ever readable."""
@@ -64,7 +68,7 @@ class Injection:
         mesh = self._map(values.mesh_name(self._around.revision))
         kubelets = self._kubelets()
         seen = (injector, mesh, kubelets)
-        if self._seen is None or any(a is not b and a != b for a, b in zip(seen, self._seen, strict=True)):
+        if seen != self._seen:
             self._seen = seen
             self._read(injector, mesh, kubelets)
         return self._config
@@ -84,13 +88,7 @@ class Injection:
         texts = values.Texts(
             values=injector.get(_VALUES, ""), config=injector.get(_CONFIG, ""), mesh=(mesh or {}).get(_MESH, "")
         )
-        around = values.Surroundings(
-            revision=self._around.revision,
-            kubelets=tuple(sorted(kubelets)),
-            native_sidecars=self._around.native_sidecars,
-            openshift=self._around.openshift,
-        )
-        found = values.from_values(texts, around, self._namespace)
+        found = values.from_values(texts, replace(self._around, kubelets=tuple(sorted(kubelets))), self._namespace)
         self._config = found.config or self._config
         self._report(found.diagnostics)
 
@@ -99,5 +97,12 @@ class Injection:
         return found.data if isinstance(found, core.ConfigMap) else None
 
     def _kubelets(self) -> frozenset[str]:
+        """The versions of all nodes, where they decide: asked for at each pod, gathered when a node changed."""
+        if self._around.native_sidecars != values.AUTO:
+            return frozenset()
         nodes = self._store.of("", "Node")
-        return frozenset(node.status.node_info.kubelet_version for node in nodes if isinstance(node, core.Node))
+        if nodes is not self._nodes:
+            self._nodes = nodes
+            found = (node for node in nodes.values() if isinstance(node, core.Node))
+            self._versions = frozenset(node.status.node_info.kubelet_version for node in found)
+        return self._versions

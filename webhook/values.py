@@ -27,7 +27,7 @@ MESH: Final = "istio"
 _DEFAULT: Final = "default"
 _IN_VAIN: Final = "is read and has no effect yet"
 _NATIVE: Final = "ENABLE_NATIVE_SIDECARS"
-_AUTO: Final = "auto"
+AUTO: Final = "auto"
 _NATIVE_SINCE: Final = (1, 33)
 """Istio's rule: kubelets of all nodes are at least this, though restartable init containers are older."""
 _M = TypeVar("_M", bound=Model)
@@ -103,7 +103,7 @@ def from_values(
         policy=_policy(values, said),
         templates=choices,
         revision=around.revision or values.revision or _DEFAULT,
-        native_sidecar=native(around, str(values.pilot.env.get(_NATIVE, _AUTO)).lower()),
+        native_sidecar=native(around, str(values.pilot.env.get(_NATIVE, AUTO)).lower()),
         openshift=around.openshift or values.global_.platform == "openshift",
         injected_annotations=_first(said.injected_annotations, values.sidecar_injector_webhook.injected_annotations),
         merge_metrics=mesh.enable_prometheus_merge is not False,
@@ -113,9 +113,9 @@ def from_values(
     return Found(config=made, diagnostics=tuple(diagnostics))
 
 
-def native(around: Surroundings, of_chart: str = _AUTO) -> bool:
+def native(around: Surroundings, of_chart: str = AUTO) -> bool:
     """Whether sidecars are init containers that keep running (feature A8). ``of_chart`` is what istiod was told."""
-    said = of_chart if around.native_sidecars == _AUTO else around.native_sidecars
+    said = of_chart if around.native_sidecars == AUTO else around.native_sidecars
     if said in {"true", "false"}:
         return said == "true"
     versions = [re.match(r"v?(\d+)\.(\d+)", version) for version in around.kubelets]

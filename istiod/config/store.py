@@ -92,9 +92,12 @@ class ConfigStore:
         """One object as it is now, or None."""
         return self._kinds.get((key.group, key.kind), {}).get(key)
 
-    def of(self, group: str, kind: str) -> Iterator[Object]:
-        """The objects of a kind as they are now."""
-        return iter(self._kinds.get((group, kind), {}).values())
+    def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
+        """The objects of a kind as they are now: the same mapping again while none of them changed."""
+        found = self._frozen.get((group, kind))
+        if found is None:
+            found = self._frozen[group, kind] = MappingProxyType(dict(self._kinds.get((group, kind), {})))
+        return found
 
     def keys(self) -> Iterator[ConfigKey]:
         """Every key in the store."""
@@ -107,9 +110,8 @@ class ConfigStore:
 
     def snapshot(self) -> ConfigSnapshot:
         """The objects as they are now; later changes do not reach it."""
-        for kind, objects in self._kinds.items():
-            if kind not in self._frozen:
-                self._frozen[kind] = MappingProxyType(dict(objects))
+        for kind in self._kinds:
+            self.of(*kind)
         return ConfigSnapshot(MappingProxyType(dict(self._frozen)), self._features, self._mesh_config, self._selected)
 
     def _changed(self, key: ConfigKey) -> None:

@@ -48,4 +48,6 @@ def test_kinds_without_change_are_shared_between_snapshots() -> None:
     assert before.of("", "Pod") is after.of("", "Pod")
     assert len(after.of("networking.istio.io", "Sidecar")) == 2
     assert after.of("", "Node") == {}
+    assert store.of("", "Pod") is after.of("", "Pod")
+    assert store.of("", "Node") == {}
     assert heard == [thing("y").key]

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from crds.diagnostic import Code, Severity
+from crds.meta import Object
+from crds.parse import parse
 from istiod import admission
+from istiod.config.store import ConfigStore
+from webhook.values import Surroundings
 
 META = {"name": "web", "namespace": "demo"}
 
@@ -40,3 +44,29 @@ def test_what_is_missing_beside_an_object_is_none_of_its_faults() -> None:
 def test_what_is_wrong_by_itself_is_said_once() -> None:
     (found,) = admission.judge(rule({"route": [{"destination": {"host": ""}}]}))
     assert found.field == "spec.http[0].route[0].destination.host"
+
+
+def placed(kind: str, name: str, **more: Any) -> Object:
+    """An object of the root namespace."""
+    body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "istio-system"}, **more}
+    item = parse(body).object
+    assert item is not None
+    return item
+
+
+@pytest.mark.parametrize(("said", "before", "after"), [("auto", True, False), ("true", True, True)])
+def test_the_injector_follows_its_config_map_and_the_nodes_where_they_decide(
+    said: str, *, before: bool, after: bool
+) -> None:
+    store = ConfigStore()
+    told: list[object] = []
+    injection = admission.Injection(store, told.append, Surroundings(native_sidecars=said))
+    assert injection.config() is None
+    store.apply(placed("ConfigMap", "istio-sidecar-injector", data={"values": ""}))
+    for name, version, native in (("a", "v1.36.0", before), ("b", "v1.28.0", after)):
+        store.apply(placed("Node", name, status={"nodeInfo": {"kubeletVersion": version}}))
+        config = injection.config()
+        assert config is not None
+        assert config.native_sidecar is native
+        assert injection.config() is config, "nothing changed"
+    assert len(told) == (3 if said == "auto" else 2)
