@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import processes
 from istiod.app import GENERATIONS
 from istiod.config.store import ConfigStore
 from istiod.kube import credentials
@@ -34,12 +35,19 @@ users: [{{name: u, user: {{token: bench}}}}]
 PLACE = Place(root_namespace="istio-system", revision="default", mesh_config="istio", config_maps=frozenset({"istio"}))
 
 
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+def listens(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether a server takes connections.
+
+    Raises:
+        BenchError: it has ended.
+    """
+    if (status := server.poll()) is not None:
+        raise processes.BenchError(f"the API server ended with {status}")
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def rss() -> float:
@@ -61,7 +69,7 @@ async def measure(port: int) -> None:
         running = asyncio.create_task(watch.run(listed.set))
         await listed.wait()
         listing = time.process_time() - before
-        pipeline.open()
+        pipeline.push()
         whole = time.process_time() - before
         await asyncio.sleep(1)
         memory = rss()
@@ -78,15 +86,10 @@ async def measure(port: int) -> None:
 def main() -> None:
     """Run both processes."""
     gc.set_threshold(*GENERATIONS)
-    pods, port = sys.argv[1] if len(sys.argv) > 1 else "10000", free_port()
+    pods, port = sys.argv[1] if len(sys.argv) > 1 else "10000", processes.free_port()
     with subprocess.Popen([sys.executable, "-m", "bench.cluster_api", str(port), pods]) as server:
         try:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
+            processes.until("the API server listens", lambda: listens(server, port), patience=60)
             asyncio.run(measure(port))
         finally:
             server.kill()
