@@ -73,6 +73,7 @@ class Mesh:
         for document in world.documents(size):
             self.apply(document)
         self.pipeline.open()
+        self.pipeline.push()
 
     def apply(self, document: Document) -> None:
         """An object as a source would give it.

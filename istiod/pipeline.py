@@ -93,10 +93,10 @@ class Pipeline:
         return self._compiler.compiled
 
     def open(self) -> None:
-        """All sources have listed: build now, and follow changes from here on."""
+        """All sources have listed: ``run`` builds, and follows changes from here on. A bug there is none of theirs."""
         self._opened = True
         if self._context is None:  # sources that start again say so again
-            self.push()
+            self._wake.set()
 
     def change(self, key: ConfigKey) -> None:
         """Note that an object came, changed or went."""

@@ -69,6 +69,7 @@ def test_where_all_pods_are_known_one_has_to_be_one_of_them_at_its_address() -> 
 async def test_who_claims_the_pod_of_another_account_gets_no_configuration() -> None:
     pipeline = Pipeline(store(), lambda _: None, time.monotonic)
     pipeline.open()
+    pipeline.push()
     with pytest.raises(RefusedError, match="runs as service account payments"):
         pipeline.subscribe(proxy("weak"), lambda _target, _changed: None)
 
@@ -84,6 +85,6 @@ async def test_a_trust_domain_that_the_ca_does_not_issue_is_an_error(capsys: pyt
     found = parse(config).object
     assert found is not None
     plane._store.apply(found)
-    plane._opened()
+    plane._pipeline.push()
     said = capsys.readouterr().err
     assert "M0005 ConfigMap/istio-system/istio data.mesh: trustDomain my.org is not cluster.local" in said

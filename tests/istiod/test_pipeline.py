@@ -85,10 +85,17 @@ class World:
     def __init__(self) -> None:
         self.store = ConfigStore()
         self.found: list[Diagnostic] = []
+        self.built = asyncio.Event()
         self.pipeline = Pipeline(self.store, self.report, time.monotonic)
+
+    def open(self) -> None:
+        """All is listed; what ``run`` does next is done at once."""
+        self.pipeline.open()
+        self.pipeline.push()
 
     def report(self, found: Iterable[Diagnostic]) -> None:
         self.found = list(found)
+        self.built.set()
 
 
 @pytest.fixture
@@ -114,6 +121,9 @@ async def test_nobody_is_served_before_the_sources_have_listed(world: World) -> 
     with pytest.raises(RuntimeError, match="before the sources have listed"):
         world.pipeline.subscribe(proxy("a"), Told())
     world.pipeline.open()
+    assert not world.pipeline.ready, "building is the pipeline's own"
+    async with asyncio.timeout(5):
+        await world.built.wait()
     assert world.pipeline.ready
     told = Told()
     world.pipeline.subscribe(proxy("a"), told)
@@ -126,12 +136,14 @@ async def test_changes_before_the_listing_wait_for_it(world: World) -> None:
     await asyncio.sleep(0.02)
     assert world.pipeline.context is None
     world.pipeline.open()
+    async with asyncio.timeout(5):
+        await world.built.wait()
     assert world.pipeline.context is not None
 
 
 async def test_an_endpoint_change_says_which_endpoints_and_nothing_else(world: World) -> None:
     put(world.store, SHOP)
-    world.pipeline.open()
+    world.open()
     told = Told()
     world.pipeline.subscribe(proxy("a"), told)
     assert told.targets[0].get(names.ENDPOINT, WEB) is not None
@@ -145,7 +157,7 @@ async def test_an_endpoint_change_says_which_endpoints_and_nothing_else(world: W
 
 async def test_a_route_change_says_which_route(world: World) -> None:
     put(world.store, SHOP)
-    world.pipeline.open()
+    world.open()
     told = Told()
     world.pipeline.subscribe(proxy("a"), told)
     put(world.store, RULE)
@@ -156,7 +168,7 @@ async def test_a_route_change_says_which_route(world: World) -> None:
 
 async def test_replicas_share_one_target(world: World) -> None:
     put(world.store, SHOP)
-    world.pipeline.open()
+    world.open()
     one, two = Told(), Told()
     world.pipeline.subscribe(proxy("a"), one)
     world.pipeline.subscribe(proxy("b"), two)
@@ -169,7 +181,7 @@ async def test_replicas_share_one_target(world: World) -> None:
 
 async def test_who_left_is_told_nothing_more(world: World) -> None:
     put(world.store, SHOP)
-    world.pipeline.open()
+    world.open()
     left, stayed = Told(), Told()
     subscription = world.pipeline.subscribe(proxy("a"), left)
     world.pipeline.subscribe(proxy("b"), stayed)
@@ -182,7 +194,7 @@ async def test_who_left_is_told_nothing_more(world: World) -> None:
 
 async def test_an_equal_object_reaches_nobody(world: World) -> None:
     put(world.store, SHOP)
-    world.pipeline.open()
+    world.open()
     told = Told()
     world.pipeline.subscribe(proxy("a"), told)
     put(world.store, SHOP)
@@ -195,7 +207,7 @@ async def test_an_equal_object_reaches_nobody(world: World) -> None:
 async def test_a_proxy_whose_target_cannot_be_made_keeps_nobody_else_from_theirs() -> None:
     world = World()
     put(world.store, SHOP)
-    world.pipeline.open()
+    world.open()
     told = Told()
 
     def broken(_: ResourceSet, changed: Changed | None) -> None:
@@ -213,13 +225,16 @@ async def test_a_proxy_whose_target_cannot_be_made_keeps_nobody_else_from_theirs
 async def test_sources_that_list_again_build_nothing_anew(world: World) -> None:
     put(world.store, SHOP)
     world.pipeline.open()
+    async with asyncio.timeout(5):
+        await world.built.wait()
     before = world.pipeline.context
     world.pipeline.open()
+    await asyncio.sleep(0.02)
     assert world.pipeline.context is before
 
 
 async def test_what_is_wrong_with_objects_is_reported(world: World) -> None:
     put(world.store, SHOP)
     put(world.store, RULE.replace("host: web", "host: nobody"))
-    world.pipeline.open()
+    world.open()
     assert [found.code.value for found in world.found] == ["M0103"]
