@@ -30,6 +30,7 @@ class Code(Enum):
     FILE_TOO_LARGE = "M0007"
     DUPLICATE_OBJECT = "M0008"  # the same object stands in two places; the first by file name serves
     UNWATCHED = "M0009"  # a kind cannot be listed or watched; the objects known of it stay
+    UNWRITTEN = "M0010"  # what istiod keeps in the cluster cannot be written, or the Lease for it not be had
     WEIGHT_SUM = "M0101"
     UNKNOWN_SUBSET = "M0102"
     UNKNOWN_HOST = "M0103"

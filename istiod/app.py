@@ -244,6 +244,7 @@ class ControlPlane:
             findings=self._findings.current,
             version=lambda: self._findings.version,
             serving=self._store.has,
+            report=partial(self._findings.replace, "cluster"),
         )
 
     def _refuse(self) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
-from crds.diagnostic import Position
+from crds import diagnostic
+from crds.diagnostic import Code, Position
 from crds.key import ConfigKey
 from crds.parse import parse
 from istiod.ca import keystore
@@ -37,10 +39,18 @@ from istiod.watch.objects import ObjectSet, Place
 OWN_CA: Final = "istio-ca-secret"
 PLUGGED_IN: Final = "cacerts"
 CA_TYPE: Final = "istio.io/ca-root"
+LOOK: Final = 1.0
+"""Seconds between two looks at what the parts that write could not do."""
 RETRY: Final = 2.0
 """Seconds between attempts to read what the start needs."""
 INJECTOR: Final = "istio-sidecar-injector"
 VALIDATOR: Final = "istio-validator"
+
+
+class _Troubled(Protocol):
+    """A part that remembers why its last attempt failed; None where it did not."""
+
+    problem: ApiError | None
 
 
 class Cluster:
@@ -136,11 +146,13 @@ class Cluster:
         roots = root_certificates.RootCertificates(self._client, self._everywhere, wished)
         bundles.followers.append(roots.writer.wake)
         # The cluster's leader may be of another revision, which does not look at the objects of ours
-        leaders = {False: self._everywhere, True: self._of_revision}
-        statuses, own_statuses = (
-            StatusWriter(self._client, leader, self._statuses(view, labelled=labelled), now)
-            for labelled, leader in leaders.items()
+        statuses = StatusWriter(self._client, self._everywhere, self._statuses(view, labelled=False), now)
+        of_revision = StatusWriter(self._client, self._of_revision, self._statuses(view, labelled=True), now)
+        writers: Sequence[_Troubled] = (
+            *(each.writer for each in (roots, bundles, statuses, of_revision)),
+            *(self._everywhere, self._of_revision),
         )
+        problems = partial(self._tell_problems, view.report, (roots.collection, *bundles.collections), writers)
         return (
             ("election", self._everywhere.run),
             ("election of the revision", self._of_revision.run),
@@ -149,12 +161,27 @@ class Cluster:
             *((f"watch of webhooks {i}", one.follow) for i, one in enumerate(bundles.collections)),
             ("writer of webhooks", bundles.writer.run),
             ("writer of statuses", statuses.writer.run),
-            ("writer of statuses of the revision", own_statuses.writer.run),
+            ("writer of statuses of the revision", of_revision.writer.run),
+            ("findings of the writers", problems),
         )
 
     async def close(self) -> None:
         """See Source."""
         await self._client.close()
+
+    async def _tell_problems(self, report: Report, watches: Sequence[_Troubled], writers: Sequence[_Troubled]) -> None:
+        """Report what the API server refuses, a missing right above all: nobody else would hear of it."""
+        sorts = ((Code.UNWATCHED, watches, "what is known of it stays"), (Code.UNWRITTEN, writers, "it is tried again"))
+        while True:
+            report(
+                tuple(
+                    diagnostic.error(code, None, "", f"{each.problem}; {then}")
+                    for code, parts, then in sorts
+                    for each in parts
+                    if each.problem is not None
+                )
+            )
+            await asyncio.sleep(LOOK)
 
     def _leader(self, name: str) -> Leader:
         candidate = Candidate(namespace=self._own.namespace, name=name, identity=self._identity)

@@ -20,13 +20,15 @@ Report = Callable[[tuple[Diagnostic, ...]], None]
 class View:
     """What the rest of the process knows, for those parts of a source that tell users of it.
 
-    ``version`` counts changes of ``findings``; ``ready`` is whether the mesh has been built.
+    ``version`` counts changes of ``findings``; ``ready`` is whether the mesh has been built; ``report`` takes what
+    these parts find themselves, all of it each time.
     """
 
     ready: Callable[[], bool]
     findings: Callable[[], Sequence[Diagnostic]]
     version: Callable[[], int]
     serving: Callable[[ConfigKey], bool]
+    report: Report
 
 
 class Source(Protocol):

@@ -59,7 +59,7 @@ class Collection:
             return
         if event.verb is Verb.LISTED:
             self.items = {name: item for name, item in self.items.items() if name in self._seen}
-            self.listed = True
+            self.listed, self.problem = True, None
         else:
             metadata = event.item["metadata"]
             name = (metadata.get("namespace", ""), metadata["name"])

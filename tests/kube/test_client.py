@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from istiod.config.kubernetes import ApiError
 from istiod.kube import client as module
 from istiod.kube import credentials
 from istiod.kube.client import KubernetesClient
-from tests.kube.faults import KUBECONFIG
-
-
-class Server:
-    """Answers ``{}``, or 401 for as many requests as ``refusals`` says."""
-
-    def __init__(self) -> None:
-        self.refusals = 0.0
-
-    async def answer(self, _: web.Request) -> web.Response:
-        self.refusals -= 1
-        return web.json_response({}, status=401 if self.refusals >= 0 else 200)
-
-
-@asynccontextmanager
-async def serving(kubeconfig: Path) -> AsyncIterator[Server]:
-    server, app = Server(), web.Application()
-    app.router.add_get("/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await asyncio.to_thread(kubeconfig.write_text, KUBECONFIG.format(server=address))
-    try:
-        yield server
-    finally:
-        await runner.cleanup()
+from tests.kube.refusing import serving
 
 
 async def test_a_client_can_be_closed_while_its_credentials_are_refused(tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ async def test_an_object_of_a_revision_has_its_status_from_it_whoever_leads_the_
     everybodys = await make_rule(client, namespace, "everybodys")
     own = ClusterSettings(kubeconfig=kubeconfig, namespace=namespace, revision="canary")
     source, store, ready = Source(Settings(config_dirs=(), cluster=own)), ConfigStore(), asyncio.Event()
-    view = View(ready=ready.is_set, findings=tuple, version=lambda: 0, serving=store.has)
+    view = View(ready=ready.is_set, findings=tuple, version=lambda: 0, serving=store.has, report=lambda _: None)
     old = Leader(client, Candidate(namespace=namespace, name="istio-leader", identity="of the old revision"))
 
     async def generation(path: str) -> Any:
