@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from webhook import annotations as notes
-from webhook import capture, decision, proxy, templates, workload
+from webhook import capture, proxy, templates, workload
 from webhook.decision import items, part
 from webhook.draft import Draft
 from webhook.settings import Json
@@ -52,7 +52,7 @@ def _labels(plan: Draft) -> Json:
 
 
 def _annotations(plan: Draft) -> Json:
-    made: Json = {decision.REVISION: plan.config.revision}
+    made: Json = {names.LABEL_REVISION: plan.config.revision}
     for default in ("default-container", "default-logs-container"):
         name = f"kubectl.kubernetes.io/{default}"
         if plan.containers and name not in plan.annotations:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from webhook.settings import InjectionConfig, Policy
+from wire.names import LABEL_REVISION
 
 INJECT = "sidecar.istio.io/inject"
 STATUS = "sidecar.istio.io/status"
 NAMESPACE_INJECTION = "istio-injection"
-REVISION = "istio.io/rev"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,18 @@ def _selected(labels: Mapping[str, str], config: InjectionConfig, namespace: Map
     """What the label selectors of the webhooks say: revision or istio-injection of the namespace, then the pod."""
     if labels.get(INJECT) == "false":
         return Decision(inject=False, reason=f'the pod\'s label {INJECT} is "false"')
-    injection, revision = namespace.get(NAMESPACE_INJECTION), namespace.get(REVISION)
+    injection, revision = namespace.get(NAMESPACE_INJECTION), namespace.get(LABEL_REVISION)
     if injection is not None:
         return Decision(injection == "enabled", f'the namespace\'s label {NAMESPACE_INJECTION} is "{injection}"')
-    wanted = revision if revision is not None else labels.get(REVISION)
+    wanted = revision if revision is not None else labels.get(LABEL_REVISION)
     if wanted is not None:
         whose = "namespace" if revision is not None else "pod"
-        return Decision(wanted == config.revision, f"the {whose}'s label {REVISION} asks for revision {wanted}")
+        return Decision(wanted == config.revision, f"the {whose}'s label {LABEL_REVISION} asks for revision {wanted}")
     if labels.get(INJECT) == "true":
         return Decision(inject=True, reason=f'the pod\'s label {INJECT} is "true"')
     return Decision(
         config.policy.namespaces_by_default,
-        f"neither namespace nor pod asks for it (label {NAMESPACE_INJECTION}, {REVISION} or {INJECT})",
+        f"neither namespace nor pod asks for it (label {NAMESPACE_INJECTION}, {LABEL_REVISION} or {INJECT})",
     )
 
 

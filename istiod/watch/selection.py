@@ -6,13 +6,12 @@ Pure. The root namespace is always looked at, since mesh-wide settings and polic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from crds import mesh_config, parse, text
 from crds.meta import LabelSelector, LabelSelectorRequirement
 from istiod.config.kubernetes import Raw
+from wire.names import LABEL_REVISION
 
-REVISION: Final = "istio.io/rev"
 Selectors = tuple[LabelSelector, ...]
 
 
@@ -37,7 +36,7 @@ def selected(chosen: Selectors, labels: Mapping[str, str]) -> bool:
 
 def of_revision(raw: Raw, revision: str) -> bool:
     """Whether an object is ours: it names no revision, or this one (Istio: LabelsInRevision)."""
-    said = ((raw.get("metadata") or {}).get("labels") or {}).get(REVISION)
+    said = ((raw.get("metadata") or {}).get("labels") or {}).get(LABEL_REVISION)
     return said is None or said == revision
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from webhook import decision
 from webhook.settings import InjectionConfig, Policy
+from wire.names import LABEL_REVISION
 
 ON = {"istio-injection": "enabled"}
 
@@ -37,12 +38,12 @@ DISABLED = 'the namespace\'s label istio-injection is "disabled"'
         ({decision.INJECT: "true"}, {}, (True, 'the pod\'s label sidecar.istio.io/inject is "true"')),
         ({decision.INJECT: "true"}, OFF, (False, DISABLED)),
         ({decision.INJECT: "false"}, ON, (False, 'the pod\'s label sidecar.istio.io/inject is "false"')),
-        ({decision.REVISION: "default"}, {}, (True, POLICY)),
-        ({decision.REVISION: "canary"}, {}, (False, "the pod's label istio.io/rev asks for revision canary")),
-        ({}, {decision.REVISION: "default"}, (True, POLICY)),
+        ({LABEL_REVISION: "default"}, {}, (True, POLICY)),
+        ({LABEL_REVISION: "canary"}, {}, (False, "the pod's label istio.io/rev asks for revision canary")),
+        ({}, {LABEL_REVISION: "default"}, (True, POLICY)),
         (
-            {decision.REVISION: "default"},
-            {decision.REVISION: "old"},
+            {LABEL_REVISION: "default"},
+            {LABEL_REVISION: "old"},
             (False, "the namespace's label istio.io/rev asks for revision old"),
         ),
     ],
