@@ -59,11 +59,13 @@ class Collection:
             return
         if event.verb is Verb.LISTED:
             self.items = {name: item for name, item in self.items.items() if name in self._seen}
+            self._seen = set()
             self.listed, self.problem = True, None
         else:
             metadata = event.item["metadata"]
             name = (metadata.get("namespace", ""), metadata["name"])
-            self._seen.add(name)
+            if event.verb is Verb.PRESENT:
+                self._seen.add(name)
             if event.verb is Verb.DELETED:
                 self.items.pop(name, None)
             else:
