@@ -16,7 +16,6 @@ from istiod.settings import DEFAULT_REVISION, ClusterSettings, Settings
 from istiod.supervision import SettingsError, say
 from wire import names
 
-_FALSE = ("false", "0", "no")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _LARGE = 128 * 1024  # bytes: what both are before glibc moves them
 
@@ -46,12 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--caDir", default="", metavar="DIR", help="where the root's key and certificate are kept (not in a cluster)")
     add("--tokenKey", default="", metavar="FILE", help="public key of the signer of workload tokens, PEM")
     add("--domain", default=names.DEFAULT_DNS_DOMAIN, metavar="NAME", help="the cluster's DNS domain")
-    add(
-        "--trustDomain",
-        default=names.DEFAULT_TRUST_DOMAIN,
-        metavar="NAME",
-        help="in a cluster the mesh's ConfigMap wins",
-    )
+    add("--trustDomain", metavar="NAME", help="not in a cluster: there the mesh's ConfigMap says it")
     add("--clusterID", metavar="NAME", help="the cluster's name: Kubernetes only; else CLUSTER_ID")
     return top
 
@@ -75,7 +69,7 @@ def settings_of(
         https_address=address(arguments.httpsAddr, ":15017"),
         ca_dir=arguments.caDir,
         token_key=arguments.tokenKey,
-        trust_domain=arguments.trustDomain,
+        trust_domain=arguments.trustDomain or names.DEFAULT_TRUST_DOMAIN,
         features=replace(chosen or Features(), dns_domain=arguments.domain),
         cluster=cluster_settings(arguments.kubeconfig, environment or {}),
     )
@@ -92,7 +86,6 @@ def cluster_settings(kubeconfig: str | None, environment: Mapping[str, str]) -> 
         injection_webhook=said("INJECTION_WEBHOOK_CONFIG_NAME", ""),
         validation_webhook=said("VALIDATION_WEBHOOK_CONFIG_NAME", ""),
         custom_host=said("ISTIOD_CUSTOM_HOST", ""),
-        leader_election=said("ENABLE_LEADER_ELECTION", "true").lower() not in _FALSE,
     )
 
 
@@ -104,6 +97,16 @@ def require_cluster(name: str) -> None:
     """
     if name != names.CLUSTER_ID:
         raise SettingsError(f"--clusterID (or CLUSTER_ID) {name}: only {names.CLUSTER_ID} is supported yet")
+
+
+def require_folder(arguments: argparse.Namespace) -> None:
+    """Refuse a trust domain where the mesh's ConfigMap decides: proxies would be told another than the CA issues.
+
+    Raises:
+        SettingsError: there is one, and Kubernetes is the source.
+    """
+    if arguments.trustDomain and not arguments.configDir:
+        raise SettingsError("--trustDomain is for --configDir; in a cluster set trustDomain in the mesh's ConfigMap")
 
 
 def give_memory_back() -> None:
@@ -129,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = settings_of(arguments, chosen, os.environ)
     try:
         require_cluster(arguments.clusterID or os.environ.get("CLUSTER_ID") or names.CLUSTER_ID)
+        require_folder(arguments)
         asyncio.run(app.run(settings))
     except SettingsError as error:
         say(f"istiod: {error}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -20,7 +20,7 @@ from istiod.ca import keystore
 from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
 from istiod.config.kubernetes import NOT_FOUND, ApiError
 from istiod.config.protocols import TokenVerifier
-from istiod.config.store import ConfigStore
+from istiod.config.store import ConfigSnapshot, ConfigStore
 from istiod.kube import credentials, root_certificates, secrets, webhooks
 from istiod.kube.client import KubernetesClient
 from istiod.kube.lease import Candidate, Leader
@@ -65,6 +65,7 @@ class Cluster:
             SettingsError: there are no credentials for an API server.
         """
         self._own = settings.cluster
+        self._elects = settings.features.leader_election
         self._validates = bool(settings.https_address)
         self.trust_domain = settings.trust_domain
         try:
@@ -124,6 +125,10 @@ class Cluster:
         if self._problem:
             return (self._problem,)
         return self._watch.waiting() if self._watch is not None else ("the CA's Secret: being read",)
+
+    def watches(self) -> Sequence[Mapping[str, Any]]:
+        """See Source."""
+        return self._watch.status() if self._watch is not None else ()
 
     def names(self) -> tuple[str, ...]:
         """As Istio's: the Service's names, with and without the revision, and what the operator adds."""
@@ -185,7 +190,7 @@ class Cluster:
 
     def _leader(self, name: str) -> Leader:
         candidate = Candidate(namespace=self._own.namespace, name=name, identity=self._identity)
-        return Leader(self._client, candidate, alone=not self._own.leader_election)
+        return Leader(self._client, candidate, alone=not self._elects)
 
     def _statuses(self, view: View, *, labelled: bool) -> StatusSources:
         """Of objects that name a revision, which is ours, or of those that name none."""
@@ -221,11 +226,9 @@ class Cluster:
             if error.status == NOT_FOUND:
                 return self.trust_domain
             raise
-        store = ConfigStore(mesh_config=key)
-        item = parse({"apiVersion": "v1", "kind": "ConfigMap", **raw})
-        if item.object is not None:
-            store.apply(item.object)
-        return mesh_config.read(store.snapshot(), None)[0].trust_domain
+        item = parse({"apiVersion": "v1", "kind": "ConfigMap", **raw}).object
+        held = {("", "ConfigMap"): {} if item is None else {key: item}}
+        return mesh_config.read(ConfigSnapshot(held, mesh_config=key), None)[0].trust_domain
 
     async def _material(self) -> Material:
         """The user's own CA, or ours, which the first replica makes."""

@@ -35,6 +35,8 @@ class Features:
     """PLATFORM=openshift: users of pods come from ranges of their namespace."""
     debug_auth: bool = True
     """ENABLE_DEBUG_ENDPOINT_AUTH: in a cluster, debug pages are for loopback and for tokens of the mesh only."""
+    leader_election: bool = True
+    """ENABLE_LEADER_ELECTION: only one of several replicas writes to the cluster; false where there is one for sure."""
     gateway_handshake: timedelta = timedelta(seconds=15)
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
     dns_domain: str = names.DEFAULT_DNS_DOMAIN
@@ -98,6 +100,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PLATFORM": ("openshift", _openshift),
     "PILOT_HTTP10": ("http10", _switch),
     "ENABLE_DEBUG_ENDPOINT_AUTH": ("debug_auth", _switch),
+    "ENABLE_LEADER_ELECTION": ("leader_election", _switch),
     "PILOT_TRACE_SAMPLING": ("trace_sampling", _percent),
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),

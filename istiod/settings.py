@@ -26,7 +26,6 @@ class ClusterSettings:
     validation_webhook: str = ""
     custom_host: str = ""
     """More names for the serving certificate, separated by commas (ISTIOD_CUSTOM_HOST)."""
-    leader_election: bool = True
 
     @property
     def mesh_config(self) -> ConfigKey:

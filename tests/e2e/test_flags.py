@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from e2e.harness.mesh import REPOSITORY
-from istiod.__main__ import parser
+from istiod.__main__ import parser, require_folder
+from istiod.supervision import SettingsError
 
 
 def test_istiod_knows_the_flags_of_its_chart() -> None:
@@ -17,3 +20,10 @@ def test_istiod_knows_the_flags_of_its_chart() -> None:
 
     assert {"--domain", "--httpsAddr"} <= set(flags)
     assert arguments.domain == "cluster.local"
+
+
+def test_a_trust_domain_beside_the_one_of_the_cluster_is_refused() -> None:
+    said = ["discovery", "--trustDomain", "example.org"]
+    require_folder(parser().parse_args([*said, "--configDir", "rules"]))
+    with pytest.raises(SettingsError, match="--trustDomain is for --configDir"):
+        require_folder(parser().parse_args(said))

@@ -20,6 +20,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
             "PILOT_DNS_CARES_UDP_MAX_QUERIES": "99",
             "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": "30s",
             "ENABLE_NATIVE_SIDECARS": "TRUE",
+            "ENABLE_LEADER_ELECTION": "false",
             "PLATFORM": "openshift",
         }
     )
@@ -31,6 +32,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
         dns_queries=99,
         gateway_handshake=timedelta(seconds=30),
         native_sidecars="true",
+        leader_election=False,
         openshift=True,
     )
     assert features.read({"ENABLE_NATIVE_SIDECARS": "auto"})[0].native_sidecars == "auto"
@@ -41,6 +43,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
     [
         ("PILOT_HTTP10", "perhaps"),
         ("ENABLE_NATIVE_SIDECARS", "perhaps"),
+        ("ENABLE_LEADER_ELECTION", "off"),
         ("PILOT_TRACE_SAMPLING", "-1"),
         ("PILOT_TRACE_SAMPLING", "nan"),
         ("PILOT_TRACE_SAMPLING", "much"),
