@@ -261,6 +261,7 @@ class ControlPlane:
             findings=self._findings.current,
             ads=lambda: self._ads,
             root_expires=lambda: self._root_expires,
+            watches=self._source.watches,
             verifier=(lambda: self._verifier) if guarded else None,
             root_namespace=self._settings.cluster.namespace,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -67,6 +68,10 @@ class Folders:
     def waiting(self) -> Sequence[str]:
         """See Source."""
         return ("not yet listed",)
+
+    def watches(self) -> Sequence[Mapping[str, Any]]:
+        """See Source."""
+        return ()
 
     def names(self) -> tuple[str, ...]:
         """See Source."""

@@ -81,6 +81,7 @@ class Pages:
     findings: Callable[[], Sequence[Diagnostic]]
     ads: Callable[[], AdsService | None]
     root_expires: Callable[[], float | None] = lambda: None
+    watches: Callable[[], Sequence[Json]] = tuple
     verifier: Callable[[], TokenVerifier | None] | None = None
     """None: the pages are open to all."""
     root_namespace: str = names.ROOT_NAMESPACE
@@ -98,6 +99,7 @@ class Pages:
             adsz=lambda: [_client(each) for each in self._proxies()],
             mesh=self._mesh,
             metrics=self._metrics,
+            watches=self.watches,
             verifier=self.verifier,
             root_namespace=self.root_namespace,
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from crds.diagnostic import Diagnostic, Position
 from crds.key import ConfigKey
@@ -65,6 +65,10 @@ class Source(Protocol):
 
     def waiting(self) -> Sequence[str]:
         """What the start still waits for, a line each."""
+        ...
+
+    def watches(self) -> Sequence[Mapping[str, Any]]:
+        """How each kind is watched, for a debug page; nothing where no API is."""
         ...
 
     def names(self) -> tuple[str, ...]:

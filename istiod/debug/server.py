@@ -38,6 +38,8 @@ class Sources:
     mesh: Callable[[], Json]
     """MeshConfig as the user gave it."""
     metrics: Callable[[], str]
+    watches: Callable[[], Sequence[Json]] = tuple
+    """How each kind is watched at the API server."""
     verifier: Callable[[], TokenVerifier | None] | None = None
     """Who judges tokens of those that ask from elsewhere, once there is one; None: the pages are open."""
     root_namespace: str = names.ROOT_NAMESPACE
@@ -69,6 +71,7 @@ def application(sources: Sources) -> web.Application:
         "/debug/registryz": lambda _: list(sources.registryz()),
         "/debug/adsz": lambda _: _counted(sources.adsz()),
         "/debug/connections": lambda _: _counted([_brief(each) for each in sources.adsz()]),
+        "/debug/watchz": lambda _: list(sources.watches()),
         "/debug/mesh": lambda _: sources.mesh(),
     }
     app = web.Application(middlewares=[guard.middleware(sources.verifier, sources.root_namespace)])

@@ -66,12 +66,14 @@ async def test_pages_show_readiness_and_findings() -> None:
         adsz=lambda: [{"connectionId": "1", "address": "a", "labels": {}}],
         mesh=dict,
         metrics=lambda: "up 1\n",
+        watches=lambda: [{"kind": "pods"}],
     )
     async with TestClient(TestServer(server.application(sources))) as client:
         early = await client.get("/ready")
         assert (early.status, await early.text()) == (503, "waiting for pods: being listed\n")
         state["ready"] = True
         assert (await client.get("/ready")).status == 200
+        assert await (await client.get("/debug/watchz")).json() == [{"kind": "pods"}]
         listed = await (await client.get("/debug/diagnosticsz")).json()
         assert {"code": "M0102", "file": "rules.yaml", "line": 7}.items() <= listed[1].items()
         assert listed[0]["object"] is None
