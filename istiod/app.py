@@ -32,7 +32,7 @@ from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
 from istiod.envoy import blame
 from istiod.folders import Folders
-from istiod.grpcserver.server import Server
+from istiod.grpcserver.server import Server, bound
 from istiod.mesh import mesh_config
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
@@ -174,7 +174,7 @@ class ControlPlane:
         if settings.grpc_address:
             auth.require_loopback(settings.grpc_address)
         for address in filter(None, everywhere):
-            addresses.require_free(address)
+            bound(address).close()  # what is taken is said at once, before anything is read
 
     async def _open_streams(self, stack: contextlib.AsyncExitStack, running: Running) -> None:
         """What proxies talk to. Trust domains are known only once the CA is."""
@@ -215,7 +215,7 @@ class ControlPlane:
         server = Server({**ads.methods(self._verifier), **service.methods()})
         stack.push_async_callback(server.stop)
         for address in filter(None, (settings.ca_address, settings.mtls_address)):  # two names of one server
-            server.listen(addresses.bindable(address), serving.context)
+            server.listen(address, serving.context)
 
     async def _open_webhooks(self, serving: ServingCertificate, stack: contextlib.AsyncExitStack) -> None:
         def chain() -> bytes:

@@ -61,7 +61,7 @@ class Server:
         Raises:
             OSError: the address cannot be bound.
         """
-        made = _bound(address)
+        made = bound(address)
         self._listeners.append(made)
         loop = asyncio.get_running_loop()
         loop.add_reader(made.fileno(), self._accept, made, context)
@@ -175,7 +175,7 @@ def _file_limit() -> int:
     return hard
 
 
-def _bound(address: str) -> socket.socket:
+def bound(address: str) -> socket.socket:
     """A listening socket for HOST:PORT; no host, or [::], is everywhere, over both versions of IP."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
