@@ -32,6 +32,7 @@ _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
     "Pod": (),
 }
 """Where a kind keeps its pod."""
+_MARKER: Final = re.compile(r"---(?=\s|\Z)")
 _NUMBER_LIKE: Final = re.compile(r"[-+]?[.0-9]")
 _WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"})
 
@@ -77,13 +78,15 @@ def inject_all(name: str, content: str, target: Target) -> Injected:
             raise DocumentError(f"{name}, line {chunk.line + problem.line + 1}: {problem}") from problem
         changed = _injected(document, target, remarks)
         written.append(chunk.text if changed is document else dump(changed))
-    return Injected(text="---\n".join(_closed(each) for each in written), remarks=tuple(remarks))
+    *before, last = [_body(each) for each in written] or [""]
+    closed = (each if each.endswith("\n") else f"{each}\n" for each in before)
+    return Injected(text="---\n".join((*closed, last)), remarks=tuple(remarks))
 
 
-def _closed(document: str) -> str:
-    """A document without the marker that stands before or after it, and with the end of its last line."""
-    body = document.removeprefix("---").removesuffix("---\n").removesuffix("---")
-    return body.lstrip("\n").rstrip("\n") + "\n"
+def _body(document: str) -> str:
+    """A document without the marker before it. How it ends stays: that may be a value's."""
+    marker = _MARKER.match(document)
+    return document[marker.end() if marker else 0 :].lstrip("\n")
 
 
 def _injected(document: Any, target: Target, remarks: list[str]) -> Any:

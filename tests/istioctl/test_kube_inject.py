@@ -66,6 +66,21 @@ def test_other_documents_pass_as_they_are_written_and_order_stays(
     assert "Pod default/p is not injected: the pod has been injected already" in said.err
 
 
+@pytest.mark.parametrize(
+    "value", ["|\n    -----BEGIN X-----\n    QQ==\n    -----END X-----", "|+\n    some\n\n\n", "|+\n    some\n\n\n..."]
+)
+def test_a_document_ends_as_it_was_written(
+    value: str, tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = f"kind: ConfigMap\ndata:\n  a: {value}"
+    for content in (config, f"---\n{config.removesuffix('...')}\n---\n{config}"):
+        (tmp_path / "w.yaml").write_text(content)
+        assert run(tmp_path / "w.yaml", *files) == 0
+        written = capsys.readouterr().out
+        assert list(yaml.safe_load_all(written)) == list(yaml.safe_load_all(content))
+        assert written.rstrip("\n") == content.removeprefix("---\n").rstrip("\n")
+
+
 def test_items_of_lists_are_injected_and_what_is_left_alone_is_said(
     tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
