@@ -106,7 +106,8 @@ def _assemble(plan: Draft) -> Json:
     pod = _as_native(plan.pod) if plan.native else dict(plan.pod)
     added: Mapping[str, object] = {}
     for name in plan.config.templates.named(plan.annotations.get(notes.TEMPLATES, "")):
-        overlay = plan.config.templates.overlays.get(name) or builtin.BUILT_IN[name](plan)
+        theirs = plan.config.templates.overlays
+        overlay = theirs[name] if name in theirs else builtin.BUILT_IN[name](plan)
         pod, added = strategic.merge(pod, overlay), strategic.merge(added, overlay) if added else overlay
     overrides = _overrides(plan, added)
     spec = {

@@ -147,6 +147,13 @@ def test_a_template_without_a_proxy_adds_none() -> None:
     assert "initContainers" not in found["spec"]
 
 
+@pytest.mark.parametrize("name", ["empty", "sidecar"])
+def test_an_empty_template_of_an_administrators_adds_nothing(name: str) -> None:
+    only = Templates(overlays={name: {}}, defaults=(name,))
+    found = made(pod(), replace(CONFIG, templates=only))
+    assert [each["name"] for each in found["spec"]["containers"]] == ["app"]
+
+
 def test_a_native_sidecar_keeps_what_its_user_wrote_of_it() -> None:
     given = pod()
     given["spec"]["containers"].append({"name": "istio-proxy", "image": "auto", "env": [{"name": "A", "value": "1"}]})
