@@ -25,8 +25,13 @@ TEMPLATES: Final = "inject.istio.io/templates"
 REROUTE: Final = "istio.io/reroute-virtual-interfaces"
 USER_VOLUME: Final = f"{SIDECAR}userVolume"
 USER_MOUNT: Final = f"{SIDECAR}userVolumeMount"
+NATIVE: Final = f"{SIDECAR}nativeSidecar"
+REWRITE_PROBES: Final = f"{SIDECAR}rewriteAppHTTPProbers"
 MERGE_METRICS: Final = "prometheus.istio.io/merge-metrics"
 MODES: Final = ("REDIRECT", "TPROXY", "NONE")
+TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+"""What Go's strconv.ParseBool takes for one and the other."""
 _MAX_PORT: Final = 65535
 _QUANTITY: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?([mkMGTPE]|[KMGTPE]i)?")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -106,8 +111,8 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{TRAFFIC}kubevirtInterfaces": (_names, "a comma list of interfaces"),
     REROUTE: (_names, "a comma list of interfaces"),
     f"{SIDECAR}interceptionMode": (_one_of(*MODES), "one of " + ", ".join(MODES)),
-    f"{SIDECAR}nativeSidecar": (_one_of("true", "false"), "true or false"),
-    f"{SIDECAR}rewriteAppHTTPProbers": (_one_of("true", "false"), "true or false"),
+    NATIVE: (_one_of(*TRUE, *FALSE), "true or false"),
+    REWRITE_PROBES: (_one_of(*TRUE, *FALSE), "true or false"),
     f"{SIDECAR}proxyCPU": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 100m"),
     f"{SIDECAR}proxyCPULimit": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 2"),
     f"{SIDECAR}proxyMemory": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 128Mi"),
@@ -123,7 +128,7 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{READINESS}failureThreshold": (_count, "a number"),
     USER_VOLUME: (lambda value: _objects(value) is not None, "a JSON object of volumes by name"),
     USER_MOUNT: (_mounts, "a JSON object of mounts by volume name"),
-    MERGE_METRICS: (_one_of("true", "false"), "true or false"),
+    MERGE_METRICS: (_one_of(*TRUE, *FALSE), "true or false"),
 }
 UNSUPPORTED: Final = (
     f"{SIDECAR}bootstrapOverride",
@@ -164,6 +169,12 @@ def check(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic
         message = f"{image!r} has no effect: it has to be a full name, such as registry.example.org/proxyv2:1"
         yield warning(Code.INEFFECTIVE, key, f"metadata.annotations[{SIDECAR}proxyImage]", message)
     yield from proxy_annotation.check(annotations.get(proxy_annotation.NAME, ""), key)
+
+
+def truth(annotations: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """What an annotation says that is true or false; the default where it is not there."""
+    value = annotations.get(name, "")
+    return value in TRUE or (default and value not in FALSE)
 
 
 def named_objects(annotations: Mapping[str, str], name: str) -> Mapping[str, Mapping[str, object]]:

@@ -59,8 +59,7 @@ class Draft:
     @property
     def native(self) -> bool:
         """The sidecar is an init container that keeps running."""
-        asked = self.note(f"{notes.SIDECAR}nativeSidecar", "true" if self.config.native_sidecar else "false")
-        return asked == "true" and not self.router
+        return notes.truth(self.annotations, notes.NATIVE, default=self.config.native_sidecar) and not self.router
 
     @property
     def uid(self) -> int:

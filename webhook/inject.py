@@ -22,7 +22,6 @@ from webhook.workload import Owner
 from wire import names
 
 _LISTS: Final = ("initContainers", "containers")
-_REWRITE_PROBES: Final = f"{notes.SIDECAR}rewriteAppHTTPProbers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +158,7 @@ def _with_agent(plan: Draft, pod: Json) -> Json:
     told: list[object] = []
     metadata, spec = part(pod, "metadata"), dict(part(pod, "spec"))
     annotations = decision.strings(metadata.get("annotations"))
-    asks = annotations.get(_REWRITE_PROBES, "true" if plan.config.rewrite_probes else "false") == "true"
+    asks = notes.truth(annotations, notes.REWRITE_PROBES, default=plan.config.rewrite_probes)
     if asks and not plan.router and _has_proxy(spec):
         asked: dict[str, Json] = {}
         for place in _LISTS:  # init containers have probes only where they keep running
@@ -170,7 +169,7 @@ def _with_agent(plan: Draft, pod: Json) -> Json:
             text = json.dumps(asked, separators=(",", ":"), sort_keys=True)
             told.append({"name": "ISTIO_KUBE_APP_PROBERS", "value": text})
     changed: Mapping[str, str | None] = {}
-    if metrics.merges(annotations, default=plan.config.merge_metrics):
+    if notes.truth(annotations, notes.MERGE_METRICS, default=plan.config.merge_metrics):
         changed, app = metrics.rewrite(annotations, plan.metrics_port)
         told += [{"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": app}] if app else []
     said = {**annotations, **changed}

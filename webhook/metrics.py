@@ -10,14 +10,6 @@ from webhook import annotations as notes
 
 TARGETS = "prometheus.istio.io/scrape-targets"
 _OURS = ("prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path")
-_TRUE = {"1", "t", "T", "true", "TRUE", "True"}
-_FALSE = {"0", "f", "F", "false", "FALSE", "False"}
-
-
-def merges(annotations: Mapping[str, str], *, default: bool) -> bool:
-    """Whether a pod's metrics are merged: the annotation, else what the mesh says."""
-    said = annotations.get(notes.MERGE_METRICS)
-    return said in _TRUE if said in _TRUE | _FALSE else default
 
 
 def rewrite(annotations: Mapping[str, str], agent_port: int) -> tuple[Mapping[str, str | None], str]:
@@ -28,7 +20,7 @@ def rewrite(annotations: Mapping[str, str], agent_port: int) -> tuple[Mapping[st
     """
     said = {_label(name): value for name, value in annotations.items()}
     scrape, port, path = (said.get(_label(name), "") for name in _OURS)
-    if scrape in _FALSE or port == str(agent_port):  # or the pod has been through this, or knows better
+    if scrape in notes.FALSE or port == str(agent_port):  # or the pod has been through this, or knows better
         return {}, ""
     theirs: dict[str, str | None] = {
         name: None for name in annotations if _label(name) in {_label(each) for each in _OURS}

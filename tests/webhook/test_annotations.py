@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.webhook.test_inject import CONFIG, ON, injected, named, pod, variables
+from tests.webhook.test_inject import CONFIG, ON, injected, named, notes, pod, variables
 from webhook import inject
 
 
@@ -23,6 +25,7 @@ from webhook import inject
         ("sidecar.istio.io/userVolume", "[", "'[' is not a JSON object of volumes by name"),
         ("sidecar.istio.io/userVolumeMount", '{"a":1}', "'{\"a\":1}' is not a JSON object of mounts by volume name"),
         ("status.sidecar.istio.io/port", "65536", "'65536' is not a port"),
+        ("sidecar.istio.io/nativeSidecar", "yes", "'yes' is not true or false"),
         ("status.sidecar.istio.io/port", "9" * 5000, "'9999"),
         ("readiness.status.sidecar.istio.io/periodSeconds", "9" * 5000, "'9999"),
         ("inject.istio.io/templates", "sidecar,spire", "there is no template 'spire'; there are gateway, sidecar"),
@@ -36,6 +39,21 @@ def test_an_annotation_that_cannot_be_read_refuses_the_pod(name: str, value: str
     assert answer.patch == ()
     assert answer.diagnostics[0].field == f"metadata.annotations[{name}]"
     assert answer.diagnostics[0].message.startswith(message)
+
+
+@pytest.mark.parametrize("no", ["0", "f", "F", "false", "FALSE", "False"])
+@pytest.mark.parametrize("yes", ["1", "t", "T", "true", "TRUE", "True"])
+def test_true_and_false_are_said_as_go_reads_them(yes: str, no: str) -> None:
+    names = ("sidecar.istio.io/nativeSidecar", "sidecar.istio.io/rewriteAppHTTPProbers")
+    metrics = "prometheus.istio.io/merge-metrics"
+    app = {"name": "reviews", "readinessProbe": {"httpGet": {"port": 1}}}
+    for default in (True, False):
+        config = replace(CONFIG, native_sidecar=default, rewrite_probes=default, merge_metrics=default)
+        for value, wanted in ((yes, True), (no, False)):
+            answer = injected(pod({**dict.fromkeys(names, value), metrics: value}, containers=[app]), config)
+            assert (named(answer, "istio-proxy").get("restartPolicy") == "Always") is wanted
+            assert (named(answer, "reviews")["readinessProbe"] != app["readinessProbe"]) is wanted
+            assert ("prometheus.io/port" in notes(answer)) is wanted
 
 
 def test_an_empty_list_captures_nothing() -> None:
