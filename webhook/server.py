@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -28,6 +28,8 @@ MOST_HELD: Final = 64 * 1024 * 1024
 BODY_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 120.0
 """Longer than an API server keeps an idle connection (90 s): it, not we, must be the one to close it."""
+_BAD_REQUEST: Final = 400
+_NAME: Final = "webhook"
 _SMALL_POD: Final = 128 * 1024
 _SMALL_OBJECT: Final = 16 * 1024
 """Bodies up to here are read in the event loop: about 15 ms at worst."""
@@ -93,6 +95,8 @@ class Server:
                 response = web.Response(status=refusal.status, text=f"{refusal}\n")
             except MalformedError as problem:
                 response = web.Response(status=400, text=f"{problem}\n")
+            except RecursionError:  # readers of JSON go deeper than what judges and injects
+                response = web.Response(status=400, text="the body is nested too deep\n")
             except BusyError:
                 response = web.Response(status=503, text="busy\n")
             response.force_close()  # what is left of the body is of no interest
@@ -105,24 +109,31 @@ class Server:
             raise RefusedError(400, "the content type has to be application/json")
         if (request.content_length or 0) > LARGEST_BODY:
             raise RefusedError(413, "the body is too large")
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await self._read(request)
+        except TimeoutError as error:
+            raise RefusedError(408, "the body came too slowly") from error
+        except (OSError, web.RequestPayloadError) as error:
+            raise RefusedError(400, "the body did not come as it was announced") from error
+        if not body:
+            raise RefusedError(400, "there is no body")
+        return body
+
+    async def _read(self, request: web.Request) -> bytes:
         chunks: list[bytes] = []
         held = 0
         try:
-            async with asyncio.timeout(self._body_seconds):
-                async for chunk in request.content.iter_any():
-                    held += len(chunk)
-                    self._held += len(chunk)
-                    chunks.append(chunk)
-                    if held > LARGEST_BODY:
-                        raise RefusedError(413, "the body is too large")
-                    if self._held > MOST_HELD:
-                        raise RefusedError(503, "busy")
-        except TimeoutError as error:
-            raise RefusedError(408, "the body came too slowly") from error
+            async for chunk in request.content.iter_any():
+                held += len(chunk)
+                self._held += len(chunk)
+                chunks.append(chunk)
+                if held > LARGEST_BODY:
+                    raise RefusedError(413, "the body is too large")
+                if self._held > MOST_HELD:
+                    raise RefusedError(503, "busy")
         finally:
             self._held -= held
-        if not held:
-            raise RefusedError(400, "there is no body")
         return b"".join(chunks)
 
     async def _inject(self, request: web.Request, body: bytes) -> bytes:
@@ -147,38 +158,72 @@ class Server:
 
 
 async def _anonymous(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "webhook"
+    response.headers["Server"] = _NAME
+
+
+class _Connection(web.RequestHandler):
+    """A connection on which what is no HTTP gets a status: aiohttp says its name, and repeats what it could not read.
+
+    Nothing is logged of it, or anybody could fill the log.
+    """
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status != _BAD_REQUEST:
+            return super().handle_error(request, status, exc, message)
+        response = web.Response(status=status, headers={"Server": _NAME})
+        response.force_close()
+        return response
 
 
 class Running:
     """The open server. ``port`` is the one it got where it was told to take any."""
 
-    def __init__(self, server: Server, runner: web.AppRunner) -> None:
+    def __init__(self, server: Server, runner: web.AppRunner, listener: asyncio.Server) -> None:
         self._server = server
         self._runner = runner
-        self.port = int(runner.addresses[0][1])
+        self._listener = listener
+        self.port = int(listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening, and let answers go out that are being made."""
+        self._listener.close()
         await self._runner.cleanup()
         await self._server.close()
 
 
-async def serve(address: str, context: ssl.SSLContext, sources: Sources, worker: Worker | None = None) -> Running:
+async def serve(
+    address: str,
+    context: ssl.SSLContext,
+    sources: Sources,
+    worker: Worker | None = None,
+    body_seconds: float = BODY_SECONDS,
+) -> Running:
     """Listen on HOST:PORT with TLS.
 
     The caller renews the certificate of ``context`` in place (``tls.load``): later handshakes use it, connections stay.
+    A body has to come within ``body_seconds``.
 
     Raises:
         OSError: the address is taken or not ours.
     """
-    server = Server(sources, worker)
+    server = Server(sources, worker, body_seconds)
     host, _, port = address.rpartition(":")
-    runner = web.AppRunner(server.application(), access_log=None, keepalive_timeout=_IDLE_SECONDS, lingering_time=1.0)
+    runner = web.AppRunner(server.application())
     await runner.setup()
+    loop = asyncio.get_running_loop()
+    how: dict[str, Any] = {"access_log": None, "keepalive_timeout": _IDLE_SECONDS, "lingering_time": 1.0}
+    how |= {"manager": runner.server, "loop": loop}
     try:
-        await web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=context).start()
+        listener = await loop.create_server(
+            lambda: _Connection(**how), host.strip("[]") or None, int(port), ssl=context
+        )
     except OSError:
         await runner.cleanup()
         raise
-    return Running(server, runner)
+    return Running(server, runner, listener)

@@ -83,13 +83,13 @@ def certificates() -> tuple[authority.Authority, authority.Material]:
 
 @contextlib.asynccontextmanager
 async def running(
-    sources: server.Sources | None = None,
+    sources: server.Sources | None = None, body_seconds: float = server.BODY_SECONDS
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, str, ssl.SSLContext]]:
     """(client, URL, the server's context) of a webhook that serves with TLS."""
     ca, made = certificates()
     context = tls.context(made.key, made.certificate + made.chain)
     sources = sources or server.Sources(ready=lambda: True, config=lambda: CONFIG)
-    open_server = await server.serve("127.0.0.1:0", context, sources, Worker(seconds=60))
+    open_server = await server.serve("127.0.0.1:0", context, sources, Worker(seconds=60), body_seconds)
     trust = ssl.create_default_context(cadata=ca.roots)
     connector = aiohttp.TCPConnector(ssl=trust)
     try:

@@ -197,17 +197,72 @@ async def test_a_body_without_end_is_cut_off() -> None:
         assert (await ask(client, f"{url}/inject", review(pod())))["response"]["allowed"] is True
 
 
-async def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.Server.__init__, "__defaults__", (None, 0.2))
-
+async def test_a_body_that_drips_is_given_up() -> None:
     async def drip() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b" "
             await asyncio.sleep(0.05)
 
     kind = {"Content-Type": "application/json"}
-    async with running() as (client, url, _), client.post(f"{url}/inject", data=drip(), headers=kind) as answer:
+    async with (
+        running(body_seconds=0.2) as (client, url, _),
+        client.post(f"{url}/inject", data=drip(), headers=kind) as answer,
+    ):
         assert answer.status == 408
+
+
+@pytest.mark.parametrize("size", [0, 200_000])
+async def test_an_object_that_nests_too_deep_is_refused_and_hurts_no_other(size: int) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(600):
+        deep = {"a": deep}
+    note = {"note": "x" * size}
+    given = pod(note)
+    given["spec"]["deep"] = deep
+    rule: dict[str, Any] = json.loads(json.dumps(RULE))
+    rule["metadata"]["annotations"] = note
+    rule["spec"]["deep"] = deep
+    async with running() as (client, url, _):
+        for path, item in (("inject", given), ("validate", rule)):
+            async with client.post(f"{url}/{path}", json=review(item)) as answer:
+                assert (answer.status, await answer.text()) == (400, "the body is nested too deep\n")
+        assert (await ask(client, f"{url}/inject", review(pod())))["response"]["allowed"] is True
+
+
+async def raw(url: str, context: ssl.SSLContext, sent: bytes) -> bytes:
+    """What the server answers to these bytes, and the end of them."""
+    reader, writer = await asyncio.open_connection("localhost", int(url.rpartition(":")[2]), ssl=context)
+    writer.write(sent)
+    found = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return found
+
+
+@pytest.mark.parametrize("sent", [b"SSH-2.0-me\r\n\r\n", b"GET / HTTP/1.1\r\nme: " + b"me" * 8000 + b"\r\n\r\n"])
+async def test_what_is_no_http_gets_a_bare_answer(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    async with running() as (_, url, _):
+        head, _, body = (await raw(url, trust, sent)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+    assert b"\r\nServer: webhook\r\n" in head
+    assert body == b""
+    assert not caplog.records
+
+
+async def test_a_connection_that_ends_in_a_body_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    head = b"POST /inject HTTP/1.1\r\nHost: me\r\nContent-Type: application/json\r\n"
+    async with running() as (client, url, _):
+        answer = await raw(url, trust, head + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nno size\r\n")
+        assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+        _, writer = await asyncio.open_connection("localhost", int(url.rpartition(":")[2]), ssl=trust)
+        writer.write(head + b"Content-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.transport.abort()
+        assert (await ask(client, f"{url}/inject", review(pod())))["response"]["allowed"] is True
+    assert not caplog.records
 
 
 async def test_strangers_learn_nothing_of_what_serves_here() -> None:
