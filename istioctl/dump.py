@@ -31,9 +31,8 @@ class Dump:
     def clusters(self) -> list[Json]:
         """Active clusters, static ones too."""
         held = self.section("ClustersConfigDump")
-        return [
-            each["cluster"] for part in ("dynamic_active_clusters", "static_clusters") for each in held.get(part, ())
-        ]
+        parts = ("dynamic_active_clusters", "static_clusters")
+        return [each["cluster"] for part in parts for each in held.get(part, ()) if "cluster" in each]
 
     def listeners(self) -> list[Json]:
         """Active listeners, static ones too."""
@@ -71,8 +70,9 @@ def parse(text: str | bytes, origin: str) -> Dump:
         whole = json.loads(text)
     except ValueError as error:
         raise CommandError(f"{origin}: not JSON: {error}") from error
-    if not isinstance(whole, dict) or not isinstance(whole.get("configs"), list):
-        raise CommandError(f'{origin}: not a configuration dump of Envoy (no list "configs")')
+    configs = whole.get("configs") if isinstance(whole, dict) else None
+    if not isinstance(configs, list) or not all(isinstance(each, dict) for each in configs):
+        raise CommandError(f'{origin}: not a configuration dump of Envoy (no list "configs" of objects)')
     if not any("dynamic_" in key or "static_" in key for each in whole["configs"] for key in each):
         whole = camel.restored(whole)
     sections = {}
