@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0, or 1 with one line on standard error."""
-    given = parser().parse_args(arguments)
+    given = parser().parse_args(options.spelled(sys.argv[1:] if arguments is None else arguments))
     try:
         code: int = given.run(given)
     except CommandError as error:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from istioctl import output, reach
 from istioctl.errors import CommandError
 from wire import names
+
+_TRUTHS: Final = ("--remote", "--short", "--verbose")
+"""Flags made by ``add_truth``."""
+_OF_VERSION: Final = "-s"
 
 
 def shared(*, inherited: bool = True) -> argparse.ArgumentParser:
@@ -40,8 +45,17 @@ def truth(text: str) -> bool:
 
 
 def add_truth(parser: argparse.ArgumentParser, *flags: str, default: bool, text: str) -> None:
-    """A flag that is true, false, or just there."""
-    parser.add_argument(*flags, nargs="?", type=truth, const=True, default=default, metavar="true|false", help=text)
+    """A flag that is true, false, or just there; it has to be among those that ``spelled`` knows."""
+    parser.add_argument(*flags, type=truth, default=default, metavar="true|false", help=text)
+
+
+def spelled(arguments: Sequence[str]) -> list[str]:
+    """The arguments with each ``--flag`` that is true or false as ``--flag=true``.
+
+    In Go such a flag has a value only behind ``=``: what stands after it alone is a pod. argparse would take it.
+    """
+    flags = (*_TRUTHS, _OF_VERSION) if "version" in arguments else _TRUTHS
+    return [f"{each}=true" if each in flags else each for each in arguments]
 
 
 def add_output(parser: argparse.ArgumentParser, default: str = "short") -> None:

@@ -159,6 +159,8 @@ def test_versions_of_client_control_plane_and_proxies(capsys: pytest.CaptureFixt
         assert [each["IstioVersion"] for each in found["dataPlaneVersion"]] == ["1.30.0", "1.29.0"]
     assert program.main(["version", "--remote=false", "--short=false"]) == 0
     assert capsys.readouterr().out == f"client version: version.BuildInfo{{Version:'{names.VERSION}'}}\n"
+    assert program.main(["version", "-s", "--remote=0", "--short"]) == 0
+    assert capsys.readouterr().out == f"client version: {names.VERSION}\n"
     assert program.main(["version", "--monitoring-address", address]) == 1
     said = capsys.readouterr()
     assert said.out == f"client version: {names.VERSION}\n"

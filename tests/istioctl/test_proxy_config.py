@@ -56,7 +56,7 @@ def test_outputs_are_those_that_users_know(run: Run, golden: str, arguments: tup
         (("listener", "--address", "10.96.192.50"), ["10.96.192.50"]),
         (("listener", "--type", "tcp"), ["10.96.192.50", "0.0.0.0", "0.0.0.0"]),
         (("listener", "--port", "9080", "--verbose=false"), ["0.0.0.0"]),
-        (("route", "--name", "9080", "--verbose", "false"), ["9080"]),
+        (("route", "--name", "9080", "--verbose=f"), ["9080"]),
         (("eds", "--cluster", "agent"), ["127.0.0.1:15020"]),
         (("eds", "--port", "8443", "--status", "healthy"), ["10.244.0.3:8443"]),
         (("eds", "--address", "10.244.0.6"), ["10.244.0.6:9080"]),
@@ -67,6 +67,13 @@ def test_filters_leave_what_is_asked_for(run: Run, arguments: tuple[str, ...], f
     code, out, _ = run("pc", *arguments, "-f", DUMP)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[1:]] == first
+
+
+@pytest.mark.parametrize("kind", ["listener", "route", "all"])
+def test_what_stands_after_a_flag_without_a_value_is_the_pod(run: Run, kind: str) -> None:
+    wanted = run("pc", kind, "-f", DUMP)
+    assert wanted[0] == 0
+    assert run("pc", kind, "--verbose", "mypod", "-f", DUMP) == wanted
 
 
 def test_everything_at_once_has_a_heading_each(run: Run) -> None:
@@ -229,3 +236,18 @@ def test_names_become_camel_case_but_for_those_that_users_choose() -> None:
 def test_an_answer_that_is_no_dump_is_an_error_of_the_one_asked() -> None:
     with pytest.raises(CommandError, match=r"web-1\.default: not JSON"):
         dump.parse(b"<html>", "web-1.default")
+    for text in (b"[]", b'{"configs": {}}', b'{"configs": [1]}'):
+        with pytest.raises(CommandError, match=r"web-1\.default: not a configuration dump"):
+            dump.parse(text, "web-1.default")
+
+
+def test_an_entry_of_a_dump_without_its_resource_is_left_out() -> None:
+    kinds = {
+        "ClustersConfigDump": "dynamic_active_clusters",
+        "ListenersConfigDump": "dynamic_listeners",
+        "RoutesConfigDump": "dynamic_route_configs",
+        "EndpointsConfigDump": "dynamic_endpoint_configs",
+    }
+    configs = [{"@type": f"{dump.ADMIN}{kind}", part: [{"version_info": "1"}]} for kind, part in kinds.items()]
+    held = dump.parse(json.dumps({"configs": configs}), "web-1.default")
+    assert (held.clusters(), held.listeners(), held.routes(), held.endpoints()) == ([], [], [], [])
