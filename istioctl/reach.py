@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
 
 from istioctl.errors import CommandError
+
+T = TypeVar("T")
 
 SECONDS: Final = 30.0
 _OK: Final = 200
@@ -66,6 +68,31 @@ class Address:
             reason = body[:200].decode(errors="replace").strip()
             raise CommandError(f"{self.name}: {path} answered {answer.status} {reason}")
         return body
+
+
+def ask_all(
+    planes: Sequence[Address], path: str, read: Callable[[str, bytes], Iterable[T]]
+) -> tuple[list[T], list[str]]:
+    """What those that answer say; and why others do not, such as one that restarts.
+
+    Args:
+        planes: replicas of one program.
+        path: the page.
+        read: what one says, of its name and the body; raises CommandError where it cannot be read.
+
+    Raises:
+        CommandError: none answers.
+    """
+    found: list[T] = []
+    silent: list[str] = []
+    for plane in planes:
+        try:
+            found += read(plane.name, plane.ask(path))
+        except CommandError as error:
+            silent.append(str(error))
+    if len(silent) == len(planes):
+        raise CommandError("; ".join(silent))
+    return found, silent
 
 
 class File:

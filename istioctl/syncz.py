@@ -47,15 +47,7 @@ def fetch(planes: Sequence[reach.Address]) -> tuple[list[Synced], list[str]]:
     Raises:
         CommandError: no replica answers.
     """
-    found: list[Synced] = []
-    silent: list[str] = []
-    for plane in planes:
-        try:
-            found += _parse(plane.name, plane.ask(PATH))
-        except CommandError as error:
-            silent.append(str(error))
-    if len(silent) == len(planes):
-        raise CommandError("; ".join(silent))
+    found, silent = reach.ask_all(planes, PATH, _parse)
     return sorted(found, key=lambda each: (each.cluster, each.name, each.istiod)), silent
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from istioctl import options, output, syncz
+from istioctl import options, output, reach, syncz
 from istioctl.errors import CommandError
 from wire import names
 
@@ -29,19 +29,26 @@ def register(subparsers: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     planes: list[tuple[str, str]] = []
     proxies: list[syncz.Synced] = []
+    silent: list[str] = []
+    more: list[str] = []
     problem = ""
     if given.remote:
         try:
             reached = options.control_planes(given)
-            planes = [(each.name, each.ask(_PATH).decode().strip()) for each in reached]
-            proxies, silent = syncz.fetch(reached)
-            problem = "; ".join(silent)
+            planes, silent = reach.ask_all(reached, _PATH, _read)
+            proxies, more = syncz.fetch([each for each in reached if each.name in dict(planes)])
         except CommandError as error:
             problem = str(error)
+    for reason in (*silent, *more):
+        output.complain(f"the versions of one istiod or of its proxies are missing here: {reason}", "Warning")
     output.say(_structured(planes, proxies, given) if given.output else _lines(planes, proxies, given))
     if problem:
         raise CommandError(f"the control plane's version is not known: {problem}")
     return 0
+
+
+def _read(name: str, body: bytes) -> list[tuple[str, str]]:
+    return [(name, body.decode(errors="replace").strip())]
 
 
 def _info(version: str) -> dict[str, str]:

@@ -36,10 +36,12 @@ def istiod(pages: Mapping[str, Any]) -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def proxy(name: str, version: str = "1.30.0", **types: str) -> dict[str, Any]:
@@ -165,6 +167,16 @@ def test_versions_of_client_control_plane_and_proxies(capsys: pytest.CaptureFixt
     said = capsys.readouterr()
     assert said.out == f"client version: {names.VERSION}\n"
     assert "the control plane's version is not known" in said.err
+
+
+def test_the_version_of_an_istiod_that_does_not_answer_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with istiod({"/version": "1.30.0\n", "/debug/syncz": [A]}) as first, istiod({}) as second:
+        arguments = ["version", "--monitoring-address", second, "--monitoring-address", first]
+        assert program.main(arguments) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1:] == ["control plane version: 1.30.0", "data plane version: 1.30.0 (1 proxies)"]
+    assert said.err.count("Warning: ") == 1
+    assert second in said.err
 
 
 def test_a_cluster_that_is_none_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
