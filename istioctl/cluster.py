@@ -157,13 +157,13 @@ class Cluster:
         return tuple(sorted({each["status"]["nodeInfo"]["kubeletVersion"] for each in found}))
 
     def annotations(self, namespace: str) -> Mapping[str, str]:
-        """Those of a namespace.
+        """Those of a namespace; none where it does not exist yet.
 
         Raises:
-            CommandError: there is none, or it cannot be read.
+            CommandError: it cannot be read.
         """
-        found = self._there(f"/api/v1/namespaces/{_quoted(namespace)}", f'namespace "{namespace}"')
-        return found["metadata"].get("annotations") or {}
+        found = self._get(f"/api/v1/namespaces/{_quoted(namespace)}", f'namespace "{namespace}"') or {}
+        return found.get("metadata", {}).get("annotations") or {}
 
     def _there(self, path: str, what: str) -> Json:
         found = self._get(path, what)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ class _Known:
     texts: values.Texts
     kubelets: tuple[str, ...] = ()
     namespace: str = "default"
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Callable[[str], Mapping[str, str]] = lambda _: {}
 
 
 def register(subparsers: Any) -> None:
@@ -59,8 +60,7 @@ def _run(given: argparse.Namespace) -> int:
         _remark(_said(each))
     if found.config is None:
         raise CommandError("the injector's settings cannot be read")
-    annotations = {known.namespace: known.annotations}
-    target = documents.Target(config=found.config, namespace=known.namespace, annotations=annotations)
+    target = documents.Target(config=found.config, namespace=known.namespace, annotations=known.annotations)
     try:
         made = documents.inject_all(name, content, target)
     except documents.DocumentError as problem:
@@ -98,17 +98,8 @@ def _known(given: argparse.Namespace) -> _Known:
         ),
         kubelets=where.kubelets(),
         namespace=where.namespace,
-        annotations=_annotations(where),
+        annotations=functools.cache(where.annotations),
     )
-
-
-def _annotations(where: Any) -> Mapping[str, str]:
-    """Those of the namespace, which need not exist yet."""
-    try:
-        found: Mapping[str, str] = where.annotations(where.namespace)
-    except CommandError:
-        return {}
-    return found
 
 
 def _read(path: str) -> str:

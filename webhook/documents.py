@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
@@ -43,11 +43,11 @@ class DocumentError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where the documents will go. ``annotations`` are those of namespaces."""
+    """Where the documents will go. ``annotations`` are those of a namespace, asked for where they matter: OpenShift."""
 
     config: InjectionConfig
     namespace: str = "default"
-    annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    annotations: Callable[[str], Mapping[str, str]] = lambda _: {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,8 @@ def _pod(pod: Mapping[str, Any], document: Mapping[str, Any], target: Target, re
         remarks.append(f"{named} is not injected: {needed.reason}")
         return pod
     given = {**pod, "metadata": pod.get("metadata") or {}}
-    made = inject.render(given, target.config, namespace, owner, needed, target.annotations.get(namespace))
+    of_namespace = target.annotations(namespace) if target.config.openshift else {}
+    made = inject.render(given, target.config, namespace, owner, needed, of_namespace)
     if made.refused:
         raise DocumentError(f"{named} cannot be injected: {mutation.reasons(made.diagnostics)}")
     if not made.decision.inject:

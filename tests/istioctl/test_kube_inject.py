@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import yaml
 
 from crds import lines, text
 from istioctl import __main__ as istioctl
+from tests.istioctl.test_control_plane import istiod
 from webhook import documents, inject, values
 from webhook.workload import Owner
 
@@ -128,6 +131,59 @@ def test_files_that_are_not_there_and_settings_that_cannot_be_read_are_said(
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("error: M0005 ConfigMap/istio-system/istio-sidecar-injector data.values.global.hub")
     assert said[-1] == "Error: the injector's settings cannot be read"
+
+
+NODES = {"items": [{"status": {"nodeInfo": {"kubeletVersion": "v1.36.0"}}}]}
+SYSTEM = "/api/v1/namespaces/istio-system/configmaps"
+
+
+def namespace(start: int) -> dict[str, Any]:
+    return {"metadata": {"annotations": {"openshift.io/sa.scc.uid-range": f"{start}/10"}}}
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Callable[..., int]:
+    """Injects a Deployment in shop and one in none, with settings of an API server that has these namespaces."""
+    (tmp_path / "w.yaml").write_text(
+        "\n---\n".join(
+            json.dumps({**workload("Deployment"), "metadata": {"name": name, "namespace": name}})
+            for name in ("shop", "shop", "none")
+        )
+    )
+
+    def run_there(platform: str, namespaces: dict[str, Any]) -> int:
+        pages = {
+            "/api/v1/nodes": NODES,
+            f"{SYSTEM}/istio-sidecar-injector": {"data": {"values": json.dumps({"global": {"platform": platform}})}},
+            f"{SYSTEM}/istio": {"data": {"mesh": "{}"}},
+            **{f"/api/v1/namespaces/{name}": found for name, found in namespaces.items()},
+        }
+        with istiod(pages) as address:
+            (tmp_path / "kubeconfig").write_text(
+                "{apiVersion: v1, kind: Config, current-context: c,"
+                "contexts: [{name: c, context: {cluster: c, user: u}}],"
+                f"clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}], users: [{{name: u, user: {{}}}}]}}"
+            )
+            return run(tmp_path / "w.yaml", "--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "other")
+
+    return run_there
+
+
+def users(out: str) -> list[int]:
+    pods = [each["spec"]["template"]["spec"] for each in yaml.safe_load_all(out)]
+    containers = [each for pod in pods for each in (*pod["initContainers"], *pod["containers"])]
+    return [each["securityContext"]["runAsUser"] for each in containers if each["name"] == "istio-proxy"]
+
+
+def test_on_openshift_each_workload_has_the_user_of_its_namespace(
+    ask: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask("openshift", {"shop": namespace(1000), "other": namespace(5000)}) == 0
+    assert users(capsys.readouterr().out) == [1009, 1009, 1337]
+    assert ask("openshift", {"shop": "no JSON"}) == 1
+    assert 'Error: cannot get namespace "shop"' in capsys.readouterr().err
+    assert ask("", {"shop": "no JSON"}) == 0  # elsewhere nobody needs to be able to read namespaces
+    assert users(capsys.readouterr().out) == [1337] * 3
 
 
 @pytest.mark.parametrize(
