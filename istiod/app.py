@@ -32,6 +32,7 @@ from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
 from istiod.envoy import blame
 from istiod.folders import Folders
+from istiod.grpcserver import tls
 from istiod.grpcserver.server import Server, bound
 from istiod.mesh import mesh_config
 from istiod.pages import Pages
@@ -40,7 +41,6 @@ from istiod.settings import Settings
 from istiod.source import Source, View
 from istiod.supervision import Lines, Running, SettingsError, now, say
 from webhook import server as webhooks
-from webhook import tls
 from webhook.values import Surroundings
 
 REJECTIONS_PERIOD: Final = 1.0
@@ -221,7 +221,7 @@ class ControlPlane:
         def chain() -> bytes:
             return serving.material.certificate + serving.material.chain
 
-        context = tls.context(serving.material.key, chain())
+        context = tls.server(serving.material.key, chain(), "http/1.1")
         serving.listen(lambda: tls.load(context, serving.material.key, chain()))
         sources = webhooks.Sources(
             ready=lambda: self._pipeline.ready and self._injection.config() is not None,

@@ -206,7 +206,7 @@ async def serve(
 ) -> Running:
     """Listen on HOST:PORT with TLS.
 
-    The caller renews the certificate of ``context`` in place (``tls.load``): later handshakes use it, connections stay.
+    The caller may renew the certificate of ``context`` in place: later handshakes use it, connections stay.
     A body has to come within ``body_seconds``.
 
     Raises:

@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 
 from istiod.ca import authority
-from webhook import server, tls
+from istiod.grpcserver import tls
+from webhook import server
 from webhook.settings import InjectionConfig
 from webhook.worker import Worker
 
@@ -87,7 +88,7 @@ async def running(
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, str, ssl.SSLContext]]:
     """(client, URL, the server's context) of a webhook that serves with TLS."""
     ca, made = certificates()
-    context = tls.context(made.key, made.certificate + made.chain)
+    context = tls.server(made.key, made.certificate + made.chain, "http/1.1")
     sources = sources or server.Sources(ready=lambda: True, config=lambda: CONFIG)
     open_server = await server.serve("127.0.0.1:0", context, sources, Worker(seconds=60), body_seconds)
     trust = ssl.create_default_context(cadata=ca.roots)

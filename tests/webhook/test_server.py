@@ -13,9 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from istiod.grpcserver import tls
 from tests.waiting import until
 from tests.webhook.reviews import CONFIG, certificates, patched, pod, review, running
-from webhook import server, tls
+from webhook import server
 from webhook.settings import InjectionConfig
 from webhook.worker import BusyError, Worker
 
@@ -285,34 +286,23 @@ async def test_a_fault_of_ours_is_an_error_without_its_text() -> None:
         assert "secret" not in await answer.text()
 
 
-async def test_a_new_certificate_is_shown_without_losing_a_connection() -> None:
+async def test_a_new_certificate_is_shown_without_losing_a_connection_and_a_broken_one_never() -> None:
     async with running() as (client, url, context):
         await ask(client, f"{url}/inject", review(pod()))
         other, made = certificates()
         tls.load(context, made.key, made.certificate + made.chain)
         await ask(client, f"{url}/inject", review(pod()))  # on the connection that is open
         trust = ssl.create_default_context(cadata=other.roots)
+        for key in (b"no key", made.key):
+            with pytest.raises(ssl.SSLError):
+                tls.load(context, key, certificates()[1].certificate)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as later:
             await ask(later, f"{url}/inject", review(pod()))
 
 
-async def test_a_client_without_a_certificate_is_turned_away_where_one_is_asked_for() -> None:
-    ca, made = certificates()
-    context = tls.context(made.key, made.certificate + made.chain, ca.roots.encode())
-    sources = server.Sources(ready=lambda: True, config=lambda: CONFIG)
-    running_server = await server.serve("127.0.0.1:0", context, sources)
-    trust = ssl.create_default_context(cadata=ca.roots)
-    try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as client:
-            with pytest.raises(aiohttp.ClientError):
-                await ask(client, f"https://localhost:{running_server.port}/inject", review(pod()))
-    finally:
-        await running_server.close()
-
-
 async def test_an_address_that_is_taken_is_said() -> None:
     _, made = certificates()
-    context = tls.context(made.key, made.certificate)
+    context = tls.server(made.key, made.certificate)
     sources = server.Sources(ready=lambda: True, config=lambda: CONFIG)
     first = await server.serve("127.0.0.1:0", context, sources)
     try:
