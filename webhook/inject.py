@@ -14,13 +14,15 @@ from typing import Final
 from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from webhook import annotations as notes
-from webhook import builtin, capture, decision, merge, metrics, patch, probes, strategic, workload
+from webhook import builtin, capture, decision, metrics, patch, probes, strategic, workload
 from webhook.decision import Decision, items, part
 from webhook.draft import INIT, PROXY, Draft, draft
 from webhook.settings import InjectionConfig, Json
 from webhook.workload import Owner
 from wire import names
 
+_AUTO: Final = "auto"
+"""The image that says: this is no container of mine, complete it."""
 _LISTS: Final = ("initContainers", "containers")
 
 
@@ -141,16 +143,22 @@ def _overrides(plan: Draft, added: Mapping[str, object]) -> dict[str, list[Json]
     for place in _LISTS:
         for each in items(part(added, "spec").get(place)):
             if user := theirs.get(str(each.get("name"))):
-                found.setdefault(place, []).append(merge.written(user))
+                found.setdefault(place, []).append(_written(user))
     return found
 
 
 def _overridden(spec: Mapping[str, object], place: str, overrides: list[Json]) -> list[Json]:
     by_name = {each.get("name"): each for each in overrides}
+    # New variables last: one that speaks of $(POD_NAME) has to stand after that.
     return [
-        merge.overlay(each, by_name[each.get("name")]) if each.get("name") in by_name else dict(each)
+        strategic.merge(each, by_name[each.get("name")], last=True) if each.get("name") in by_name else dict(each)
         for each in items(spec.get(place))
     ]
+
+
+def _written(container: Mapping[str, object]) -> Json:
+    """What the user really wrote: without the placeholder image."""
+    return {key: value for key, value in container.items() if not (key == "image" and value == _AUTO)}
 
 
 def _with_agent(plan: Draft, pod: Json) -> Json:

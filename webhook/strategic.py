@@ -1,12 +1,13 @@
 """A part of a pod merged over a pod as the Kubernetes API merges patches (features A6, A7). Pure.
 
 Source: Kubernetes documentation, "strategic merge patch". Objects merge; lists of named things merge by name, new
-things first; null removes; ``$patch`` says replace or delete. Of a volume one source is left: that of the patch.
+things first unless the caller wants them last; null removes; ``$patch`` says replace or delete. Of a volume one source
+is left: that of the patch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from webhook.settings import Json
@@ -30,8 +31,8 @@ _DIRECTIVE: Final = "$patch"
 
 
 # Values are as JSON and YAML give them, so objects are dicts: asking for Mapping costs a third of a merge.
-def merge(target: Mapping[str, object], patch: Mapping[str, object]) -> Json:
-    """The target with the patch over it."""
+def merge(target: Mapping[str, object], patch: Mapping[str, object], *, last: bool = False) -> Json:
+    """The target with the patch over it; what is new in a list of named things is first in it, or ``last``."""
     if patch.get(_DIRECTIVE) == "replace":
         return _plain(patch)
     merged: Json = dict(target)
@@ -42,9 +43,9 @@ def merge(target: Mapping[str, object], patch: Mapping[str, object]) -> Json:
         if value is None or (isinstance(value, dict) and value.get(_DIRECTIVE) == "delete"):
             merged.pop(key, None)
         elif isinstance(value, dict):
-            merged[key] = merge(mine if isinstance(mine, dict) else {}, value)
+            merged[key] = merge(mine if isinstance(mine, dict) else {}, value, last=last)
         elif isinstance(value, list) and key in _KEYS and _named(value, _KEYS[key]):
-            merged[key] = _by_name(mine if isinstance(mine, list) else [], value, key)
+            merged[key] = _by_name(mine if isinstance(mine, list) else [], value, key, last=last)
         elif isinstance(value, list) and key == "finalizers" and isinstance(mine, list):
             merged[key] = [*mine, *(each for each in value if each not in mine)]
         else:
@@ -60,7 +61,7 @@ def _named(items: Sequence[object], key: str) -> bool:
     return all(isinstance(each, dict) and (key in each or _DIRECTIVE in each) for each in items)
 
 
-def _by_name(target: Sequence[object], patch: Sequence[Mapping[str, object]], kind: str) -> list[object]:
+def _by_name(target: Sequence[object], patch: Sequence[Mapping[str, object]], kind: str, *, last: bool) -> list[object]:
     key = _KEYS[kind]
     if any(each.get(_DIRECTIVE) == "replace" and key not in each for each in patch):
         return [_plain(each) for each in patch if key in each]
@@ -70,21 +71,20 @@ def _by_name(target: Sequence[object], patch: Sequence[Mapping[str, object]], ki
     changed: dict[object, Json] = {}
     for each in patch:
         if key in each and each[key] not in removed:
-            changed[each[key]] = _one(changed.get(each[key], known.get(each[key], {})), each, kind)
-    return list(_ordered(left, changed, key))
+            changed[each[key]] = _one(changed.get(each[key], known.get(each[key], {})), each, kind, last=last)
+    new = [each for name, each in changed.items() if name not in known]
+    there = [_changed(each, changed, key) for each in left]
+    return [*there, *new] if last else [*new, *there]
 
 
-def _one(mine: Mapping[str, object], theirs: Mapping[str, object], kind: str) -> Json:
+def _one(mine: Mapping[str, object], theirs: Mapping[str, object], kind: str, *, last: bool) -> Json:
     """One thing of a list. Two sources of a volume, or of a variable, are refused by the API server."""
     if kind in {"volumes", "env"} and len(theirs) > 1 and theirs.keys() - mine.keys():
         mine = {"name": theirs["name"]}
-    return merge(mine, theirs)
+    return merge(mine, theirs, last=last)
 
 
-def _ordered(left: Sequence[object], changed: Mapping[object, Json], key: str) -> Iterator[object]:
-    """What is new comes first, in the patch's order; what was there keeps its place."""
-    there = {each.get(key) for each in left if isinstance(each, dict)}
-    yield from (each for name, each in changed.items() if name not in there)
-    for each in left:
-        name = each.get(key) if isinstance(each, dict) else None
-        yield changed.get(name, each) if name is not None else each
+def _changed(each: object, changed: Mapping[object, Json], key: str) -> object:
+    """What was there keeps its place."""
+    name = each.get(key) if isinstance(each, dict) else None
+    return each if name is None else changed.get(name, each)

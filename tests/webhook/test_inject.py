@@ -216,14 +216,20 @@ def test_what_the_user_wrote_of_the_proxy_wins() -> None:
         "name": "istio-proxy",
         "image": "auto",
         "securityContext": {"runAsUser": 1234, "privileged": None},
-        "env": [{"name": "TRUST_DOMAIN", "value": "mine"}, {"name": "NEW", "value": "1"}],
+        "env": [{"name": "TRUST_DOMAIN", "value": "mine"}, {"name": "NEW", "value": "$(POD_NAME)"}],
         "volumeMounts": [{"name": "tmp", "mountPath": "/etc/istio/pod"}],
         "args": ["other"],
     }
     answer = injected(pod(containers=[*POD["spec"]["containers"], own]))
     proxy = named(answer, "istio-proxy")
-    assert (variables(proxy)["TRUST_DOMAIN"], variables(proxy)["NEW"], proxy["args"]) == ("mine", "1", ["other"])
+    assert (variables(proxy)["TRUST_DOMAIN"], variables(proxy)["NEW"], proxy["args"]) == (
+        "mine",
+        "$(POD_NAME)",
+        ["other"],
+    )
     assert proxy["image"] == "proxyv2"
+    order = [each["name"] for each in proxy["env"]]
+    assert order.index("NEW") > order.index("POD_NAME")
     assert proxy["securityContext"]["runAsUser"] == 1234
     assert "privileged" not in proxy["securityContext"]
     assert {each["mountPath"]: each["name"] for each in proxy["volumeMounts"]}["/etc/istio/pod"] == "tmp"

@@ -72,6 +72,18 @@ def test_parts_merge_as_the_api_server_merges_patches(target: Any, patch: Any, w
     assert json.dumps(target) == before
 
 
+def test_what_is_new_may_come_last() -> None:
+    target = {
+        "env": [{"name": "A", "value": "1"}, "x", {"name": "B", "value": "1"}],
+        "x": {"ports": [{"containerPort": 1}]},
+    }
+    patch = {"env": [{"name": "C", "value": "2"}, {"name": "A", "value": "3"}], "x": {"ports": [{"containerPort": 2}]}}
+    assert strategic.merge(target, patch, last=True) == {
+        "env": [{"name": "A", "value": "3"}, "x", {"name": "B", "value": "1"}, {"name": "C", "value": "2"}],
+        "x": {"ports": [{"containerPort": 1}, {"containerPort": 2}]},
+    }
+
+
 def test_a_network_plugin_takes_the_place_of_the_init_container() -> None:
     found = made(pod({"traffic.sidecar.istio.io/excludeOutboundPorts": "9,10"}), replace(CONFIG, cni=True))
     check = named(found, "istio-validation")
