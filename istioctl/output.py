@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
 import yaml
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len
 
 FORMATS: Final = ("short", "json", "yaml")
+_BOLD, _DIM, _RED, _GREEN, _YELLOW = 1, 2, 31, 32, 33
+"""Parameters of the control sequence SGR (ECMA-48)."""
 _STYLES: Final = {
-    "SYNCED": "green",
-    "HEALTHY": "green",
-    "ACTIVE": "green",
-    "STALE": "red",
-    "UNHEALTHY": "red",
-    "FAILED": "red",
-    "ERROR": "red",
-    "NOT SENT": "yellow",
-    "IGNORED": "dim",
+    "SYNCED": _GREEN,
+    "HEALTHY": _GREEN,
+    "ACTIVE": _GREEN,
+    "STALE": _RED,
+    "UNHEALTHY": _RED,
+    "FAILED": _RED,
+    "ERROR": _RED,
+    "NOT SENT": _YELLOW,
+    "IGNORED": _DIM,
 }
 
 Row = Sequence[str]
 
 
 def table(header: Row, rows: Sequence[Row], padding: int = 5, *, colour: bool = False) -> str:
-    """Columns as istioctl sets them: each as wide as its widest cell and ``padding`` blanks, never cut or wrapped."""
-    made = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="bold", show_edge=False)
-    for title in header:
-        made.add_column(Text(title), no_wrap=True, overflow="ignore")
-    for row in rows:
-        made.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    width = sum(max(len(cell) for cell in column) + padding for column in zip(header, *rows, strict=True))
-    written = io.StringIO()
-    console = Console(file=written, width=width + 1, force_terminal=colour, no_color=not colour, highlight=False)
-    console.print(made, crop=False)
-    return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
+    """Columns as istioctl sets them: each as wide as its widest cell and ``padding`` blanks, never cut or wrapped.
+
+    What would steer a terminal is left out of the cells.
+    """
+    lines = [[_printable(cell) for cell in row] for row in (header, *rows)]
+    *widths, _ = [max(map(cell_len, column)) + padding for column in zip(*lines, strict=True)]
+    written = []
+    for number, line in enumerate(lines):
+        cells = [cell + " " * (width - cell_len(cell)) for cell, width in zip(line, (*widths, 0), strict=True)]
+        if colour:
+            styles = [_STYLES.get(cell) if number else _BOLD for cell in line]
+            cells = [
+                f"\x1b[{style}m{cell}\x1b[0m" if style else cell for cell, style in zip(cells, styles, strict=True)
+            ]
+        written.append(f"{''.join(cells).rstrip()}\n")
+    return "".join(written)
+
+
+def _printable(cell: str) -> str:
+    return cell if cell.isprintable() else "".join(filter(str.isprintable, cell))
 
 
 def structured(value: Any, form: str) -> str:
