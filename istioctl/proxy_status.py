@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 from istioctl import comparison, dump, options, output, reach, syncz
 from istioctl.errors import CommandError
 from istioctl.syncz import Synced
+from wire import node as nodes
 
 _STATE: Final = 1
 
@@ -96,9 +98,9 @@ def _proxy(given: argparse.Namespace, admin: reach.Admin, envoy: dump.Dump) -> s
     if not (given.file or given.admin_address):
         return admin.name
     node = str(envoy.section("BootstrapConfigDump").get("bootstrap", {}).get("node", {}).get("id", ""))
-    parts = node.split("~")
-    if len(parts) > _STATE + 1:
-        return parts[2]
+    with contextlib.suppress(ValueError):
+        _, _, name, namespace, _ = nodes.parse_id(node)
+        return f"{name}.{namespace}" if namespace else name
     if given.pod:
         return f"{given.pod}.{given.namespace}" if given.namespace else str(given.pod)
     raise CommandError(f"{admin.name}: the dump does not say which proxy it is of; name the pod too")

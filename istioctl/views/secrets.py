@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from istioctl.dump import Json
 
@@ -26,7 +27,7 @@ def roots(secrets: Iterable[tuple[Json, str]], name: str) -> frozenset[bytes]:
     for entry, _ in secrets:
         if entry.get("name") == name:
             pem = _bytes(entry.get("secret", {}).get("validation_context", {}).get("trusted_ca", {}))
-            return frozenset(each.tbs_certificate_bytes + each.signature for each in _certificates(pem))
+            return frozenset(each.public_bytes(Encoding.DER) for each in _certificates(pem))
     return frozenset()
 
 
