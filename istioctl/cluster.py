@@ -90,14 +90,14 @@ class Cluster:
         except (ConfigException, OSError) as error:
             raise CommandError(f"no Kubernetes cluster: {error}") from error
 
-    def pods(self, text: str, namespace: str = "") -> list[Pod]:
+    def pods(self, text: str) -> list[Pod]:
         """The running pods that POD, POD.NAMESPACE, TYPE/NAME or TYPE/NAME.NAMESPACE means.
 
         Raises:
             CommandError: there is none; the message names it.
         """
         kind, slash, rest = text.partition("/")
-        given = namespace or self._options.namespace or self._namespace
+        given = self.namespace
         name, dot, own = (rest if slash else text).partition(".")
         if slash and kind.lower() not in ("pod", "pods", "po"):
             return self._behind(kind, name, own or given)
@@ -120,16 +120,15 @@ class Cluster:
             raise CommandError(f'no running Istio pods in "{where}"' + (f" of revision {revision}" if revision else ""))
         return found
 
-    def proxies(self, selector: str, namespace: str = "") -> list[Pod]:
+    def proxies(self, selector: str) -> list[Pod]:
         """The running pods of a label selector.
 
         Raises:
             CommandError: there is none.
         """
-        where = namespace or self._options.namespace or self._namespace
-        found = self._selected(where, selector)
+        found = self._selected(self.namespace, selector)
         if not found:
-            raise CommandError(f'no running pods match "{selector}" in namespace "{where}"')
+            raise CommandError(f'no running pods match "{selector}" in namespace "{self.namespace}"')
         return found
 
     @property

@@ -42,7 +42,6 @@ class Draft:
     annotations: Mapping[str, str]
     proxy_config: Mapping[str, object]
     containers: tuple[Json, ...]
-    init_containers: tuple[Json, ...]
     user: Mapping[str, object]
     ids: tuple[int, int] = (names.PROXY_UID, names.PROXY_UID)
     """User and group of the proxy, where the pod does not say them."""
@@ -151,7 +150,7 @@ def draft(
     metadata, spec = part(pod, "metadata"), part(pod, "spec")
     annotations = strings(metadata.get("annotations"))
     both = [dict(each) for each in (*items(spec.get("containers")), *items(spec.get("initContainers")))]
-    containers = _others(spec.get("containers"))
+    containers = tuple(dict(each) for each in items(spec.get("containers")) if each.get("name") != PROXY)
     user = next((each for each in both if each.get("name") == PROXY), {})
     made = Draft(
         pod=pod,
@@ -162,16 +161,11 @@ def draft(
         annotations=annotations,
         proxy_config=_effective(config.proxy_config, notes.proxy_config(annotations)),
         containers=containers,
-        init_containers=_others(spec.get("initContainers")),
         user=openshift.without_own_user(user, containers) if config.openshift else user,
     )
     if not config.openshift or made.mode == "TPROXY":  # transparent sockets need root, and rules 1337
         return made
     return replace(made, ids=openshift.ids(of_namespace or {}))
-
-
-def _others(containers: object) -> tuple[Json, ...]:
-    return tuple(dict(each) for each in items(containers) if each.get("name") != PROXY)
 
 
 def _effective(mesh: Mapping[str, object], pod: Mapping[str, object]) -> Mapping[str, object]:

@@ -102,7 +102,7 @@ def from_values(
         _config(values, _raw(texts.mesh)),
         policy=_policy(values, said),
         templates=choices,
-        revision=around.revision or values.revision or _DEFAULT,
+        revision=around.revision,
         native_sidecar=native(around, str(values.pilot.env.get(_NATIVE, AUTO)).lower()),
         openshift=around.openshift or values.global_.platform == "openshift",
         injected_annotations=_first(said.injected_annotations, values.sidecar_injector_webhook.injected_annotations),

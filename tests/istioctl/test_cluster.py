@@ -1,6 +1,7 @@
 """How istioctl finds pods in a real API server, and what it says where they cannot be had. No node runs here."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -36,16 +37,18 @@ SERVICE = {
 
 
 @pytest.fixture
-def found(apiserver: ApiServer, namespace: str) -> cluster.Cluster:
-    """A cluster with a pod that says it runs, a Deployment and a Service of it."""
+def found(apiserver: ApiServer, namespace: str) -> Callable[[str], cluster.Cluster]:
+    """A cluster with a pod that says it runs, a Deployment and a Service of it, as the flag -n of a command has it."""
     for each in (POD, WORKLOAD, SERVICE):
         apiserver.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(each))
     running = json.dumps({"status": {"phase": "Running"}})
     apiserver.kubectl("patch", "pod", "web-1", "-n", namespace, "--subresource=status", "--type=merge", "-p", running)
-    return cluster.Cluster(cluster.Options(kubeconfig=str(apiserver.kubeconfig)))
+    return lambda flag: cluster.Cluster(cluster.Options(kubeconfig=str(apiserver.kubeconfig), namespace=flag))
 
 
-def test_pods_are_found_by_every_name_that_users_give_them(found: cluster.Cluster, namespace: str) -> None:
+def test_pods_are_found_by_every_name_that_users_give_them(
+    found: Callable[[str], cluster.Cluster], namespace: str
+) -> None:
     pod = cluster.Pod(name="web-1", namespace=namespace)
     for text, where in (
         ("web-1", namespace),
@@ -56,8 +59,8 @@ def test_pods_are_found_by_every_name_that_users_give_them(found: cluster.Cluste
         ("deployments/web", namespace),
         ("svc/web", namespace),
     ):
-        assert found.pods(text, where) == [pod], text
-    assert found.proxies("app=web", namespace) == [pod]
+        assert found(where).pods(text) == [pod], text
+    assert found(namespace).proxies("app=web") == [pod]
 
 
 @pytest.mark.parametrize(
@@ -68,16 +71,18 @@ def test_pods_are_found_by_every_name_that_users_give_them(found: cluster.Cluste
         ("sa/default", '"sa" does not refer to pods'),
     ],
 )
-def test_what_is_not_there_is_named(found: cluster.Cluster, namespace: str, text: str, reason: str) -> None:
+def test_what_is_not_there_is_named(
+    found: Callable[[str], cluster.Cluster], namespace: str, text: str, reason: str
+) -> None:
     with pytest.raises(CommandError) as refusal:
-        found.pods(text, namespace)
+        found(namespace).pods(text)
     assert reason.replace("NS", namespace) in str(refusal.value)
 
 
 def test_a_pod_without_a_proxy_and_a_cluster_without_a_control_plane_are_errors(
-    apiserver: ApiServer, found: cluster.Cluster, namespace: str, capsys: pytest.CaptureFixture[str]
+    apiserver: ApiServer, found: Callable[[str], cluster.Cluster], namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert found.pods("web-1", namespace)
+    assert found(namespace).pods("web-1")
     flags = ("--kubeconfig", str(apiserver.kubeconfig), "-n", namespace)
     assert program.main(["pc", "cluster", "web-1", *flags]) == 1
     assert f"Error: cannot run pilot-agent in web-1.{namespace}: " in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import datetime as dt
 import json
 import ssl
@@ -53,27 +54,30 @@ def review(
     }
 
 
-def patched(given: Mapping[str, Any], answer: Mapping[str, Any]) -> Any:
-    """The object with the patch of an answer, applied as RFC 6902 says."""
-    result = json.loads(json.dumps(given))
-    for each in json.loads(base64.b64decode(answer["response"]["patch"])):
-        steps = [step.replace("~1", "/").replace("~0", "~") for step in each["path"].split("/")[1:]]
-        target = result
-        for step in steps[:-1]:
-            target = target[int(step)] if isinstance(target, list) else target[step]
-        last = steps[-1]
+def apply(document: Any, operations: list[Any]) -> Any:
+    """RFC 6902: add, remove and replace."""
+    root = {"": copy.deepcopy(document)}
+    for operation in operations:
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")]
+        target: Any = root
+        for part in parts[:-1]:
+            target = target[int(part)] if isinstance(target, list) else target[part]
+        last = parts[-1]
         if isinstance(target, list):
-            if each["op"] == "add":
-                target.insert(len(target) if last == "-" else int(last), each["value"])
-            elif each["op"] == "replace":
-                target[int(last)] = each["value"]
+            if operation["op"] == "add":
+                target.insert(len(target) if last == "-" else int(last), operation["value"])
             else:
-                del target[int(last)]
-        elif each["op"] == "remove":
+                target[int(last)] = operation["value"]
+        elif operation["op"] == "remove":
             del target[last]
         else:
-            target[last] = each["value"]
-    return result
+            target[last] = operation["value"]
+    return root[""]
+
+
+def patched(given: Mapping[str, Any], answer: Mapping[str, Any]) -> Any:
+    """The object with the patch of an answer."""
+    return apply(given, json.loads(base64.b64decode(answer["response"]["patch"])))
 
 
 def certificates() -> tuple[authority.Authority, authority.Material]:

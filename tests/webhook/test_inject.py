@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tests.webhook.test_patch import apply
+from tests.webhook.reviews import apply
 from webhook import decision, inject
 from webhook.inject import Injection
 from webhook.settings import InjectionConfig

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.webhook.reviews import apply
 from webhook import patch
 
 LEAF = st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab/~", max_size=2)
@@ -16,27 +17,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab/~", max_size=2), inner),
     max_leaves=12,
 )
-
-
-def apply(document: Any, operations: list[Any]) -> Any:
-    """RFC 6902: add, remove and replace."""
-    root = {"": copy.deepcopy(document)}
-    for operation in operations:
-        parts = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")]
-        target: Any = root
-        for part in parts[:-1]:
-            target = target[int(part)] if isinstance(target, list) else target[part]
-        last = parts[-1]
-        if isinstance(target, list):
-            if operation["op"] == "add":
-                target.insert(len(target) if last == "-" else int(last), operation["value"])
-            else:
-                target[int(last)] = operation["value"]
-        elif operation["op"] == "remove":
-            del target[last]
-        else:
-            target[last] = operation["value"]
-    return root[""]
 
 
 @given(JSON, JSON)
