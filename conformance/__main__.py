@@ -79,14 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = arguments(argv)
     root = instruments.root()
     if not root.is_dir():
-        print(f"no conformance cases at {root}; set CONFORMANCE", file=sys.stderr)  # noqa: T201 (a program's output)
+        sys.stderr.write(f"no conformance cases at {root}; set CONFORMANCE\n")
         return 1
     chosen = [task for task in run.tasks(root, wanted.groups) if task.case.startswith(wanted.case)]
     if wanted.sample:
         chosen = run.sample(chosen, wanted.sample, wanted.seed)
     verdicts = list(run.run(chosen))
     whole = not wanted.sample and not wanted.case
-    print("\n".join([*summary(verdicts), *(unused(verdicts) if whole else [])]))  # noqa: T201 (a program's output)
+    sys.stdout.write("".join(f"{line}\n" for line in (*summary(verdicts), *(unused(verdicts) if whole else ()))))
     if wanted.json:
         wanted.json.write_text(json.dumps([asdict(verdict) | {"rows": sorted(verdict.rows)} for verdict in verdicts]))
     return int(not verdicts or any(verdict.crash for verdict in verdicts))

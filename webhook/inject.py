@@ -21,6 +21,7 @@ from webhook.settings import InjectionConfig, Json
 from webhook.workload import Owner
 from wire import names
 
+_ASKED_FOR: Final = Decision(inject=True, reason="asked for")
 _AUTO: Final = "auto"
 """The image that says: this is no container of mine, complete it."""
 _LISTS: Final = ("initContainers", "containers")
@@ -73,7 +74,7 @@ def render(
     config: InjectionConfig,
     namespace: str,
     owner: Owner | None = None,
-    answer: Decision = Decision(inject=True, reason="asked for"),  # noqa: B008 (frozen)
+    answer: Decision = _ASKED_FOR,
     of_namespace: Mapping[str, str] | None = None,
 ) -> Injection:
     """Inject a pod without asking whether it should be. ``of_namespace`` are the namespace's annotations."""

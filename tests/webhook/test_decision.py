@@ -9,12 +9,13 @@ from webhook.settings import InjectionConfig, Policy
 from wire.names import LABEL_REVISION
 
 ON = {"istio-injection": "enabled"}
+CONFIG = InjectionConfig()
 
 
 def decide(
     labels: dict[str, str] | None = None,
     namespace_labels: dict[str, str] | None = None,
-    config: InjectionConfig = InjectionConfig(),  # noqa: B008 (frozen)
+    config: InjectionConfig = CONFIG,
     namespace: str = "demo",
     **spec: object,
 ) -> tuple[bool, str]:
@@ -81,7 +82,7 @@ def test_pods_on_the_hosts_network_and_system_namespaces_are_left_alone() -> Non
         ({"key": "app", "operator": "Near"}, False),
     ],
 )
-def test_selectors_choose_as_kubernetes_does(expression: dict[str, object], matches: bool) -> None:  # noqa: FBT001 (a table)
+def test_selectors_choose_as_kubernetes_does(expression: dict[str, object], *, matches: bool) -> None:
     policy = Policy(enabled=False, always=({"matchLabels": {"tier": "x"}, "matchExpressions": [expression]},))
     config = InjectionConfig(policy=policy)
     assert decide({"app": "a", "tier": "x"}, ON, config)[0] is matches

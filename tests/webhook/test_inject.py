@@ -150,7 +150,8 @@ def test_traffic_annotations_become_arguments() -> None:
 
 def test_mode_none_leaves_the_rules_out() -> None:
     answer = injected(pod({"sidecar.istio.io/interceptionMode": "NONE"}, initContainers=[]))
-    assert "initContainers" not in answer.pod["spec"] or not answer.pod["spec"]["initContainers"]  # type: ignore[index, operator]  # plain JSON
+    spec: Any = answer.pod["spec"]
+    assert not spec.get("initContainers")
     assert variables(named(answer, "istio-proxy"))["ISTIO_META_INTERCEPTION_MODE"] == "NONE"
 
 
@@ -301,7 +302,8 @@ def test_probes_go_through_the_agent_where_it_answers() -> None:
         "/app-health/web/startupz": {"tcpSocket": {"port": "unknown"}},
         "/app-lifecycle/web/prestopz": {"httpGet": {"port": 91}},
     }
-    off = injected(pod({"sidecar.istio.io/rewriteAppHTTPProbers": "false"}, containers=[container]), replace(CONFIG, rewrite_probes=True))  # fmt: skip  # noqa: E501
+    no = {"sidecar.istio.io/rewriteAppHTTPProbers": "false"}
+    off = injected(pod(no, containers=[container]), replace(CONFIG, rewrite_probes=True))
     assert named(off, "web") == container
     bare = injected(pod(containers=[{"name": "web"}]), replace(CONFIG, rewrite_probes=True))
     assert "ISTIO_KUBE_APP_PROBERS" not in variables(named(bare, "istio-proxy"))
