@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crds import checks, diagnostic, path, registry
+from crds import checks, diagnostic, path, registry, text
 from crds.diagnostic import Code, Diagnostic, Severity
 from crds.key import SECURITY, ConfigKey
 from crds.meta import Model, Object
@@ -102,6 +102,26 @@ def part(
     Such parts are read as protobuf JSON, which takes both spellings of a name (``mesh_mtls`` and ``meshMTLS``).
     """
     return _model(kind, document, key, by_name=True)
+
+
+def part_of_text(
+    kind: type[M], written: str, key: ConfigKey | None, place: str
+) -> tuple[M | None, tuple[Diagnostic, ...]]:
+    """A part of the API as YAML in a field of an object, such as ``data.mesh``; where nothing is written, an empty one.
+
+    Findings are at ``place``, which is the field, and below it.
+    """
+    try:
+        document = text.load(written)
+    except text.UnreadableError as problem:
+        message = f"{problem} (line {problem.line + 1} of the text)"
+        return None, (diagnostic.error(Code.UNREADABLE, key, place, message),)
+    if document is None:
+        return kind(), ()
+    if not isinstance(document, Mapping):
+        return None, (diagnostic.error(Code.BAD_VALUE, key, place, "must be an object"),)
+    item, found = part(kind, document, key)
+    return item, tuple(replace(each, field=f"{place}.{each.field}" if each.field else place) for each in found)
 
 
 def _name(document: Document) -> ConfigKey | Diagnostic:
@@ -199,5 +219,5 @@ def _short(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}..."

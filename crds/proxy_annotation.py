@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
-from crds import parse, text
+from crds import parse
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from crds.proxy_config import ProxyConfig
@@ -47,21 +46,10 @@ def without_effect(config: ProxyConfig) -> Iterator[str]:
 
 def check(said: str, key: ConfigKey) -> Iterator[Diagnostic]:
     """What is wrong with the annotation's text, or of no effect, on the object that has it."""
-    if not said:
+    if not said:  # most objects
         return
-    try:
-        value = text.load(said)
-    except text.UnreadableError as problem:
-        yield error(Code.UNREADABLE, key, FIELD, f"no YAML: {problem}")
-        return
-    if value is None:
-        return
-    if not isinstance(value, dict):
-        yield error(Code.BAD_VALUE, key, FIELD, "is a ProxyConfig, so it must be an object")
-        return
-    config, findings = parse.part(ProxyConfig, value, key)
-    for finding in findings:
-        yield replace(finding, field=f"{FIELD}.{finding.field}" if finding.field else FIELD)
+    config, findings = parse.part_of_text(ProxyConfig, said, key, FIELD)
+    yield from findings
     if config is not None:
         yield from _of_environment(config, key)
         yield from (warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", IN_VAIN) for name in _in_vain(config))

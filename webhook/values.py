@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from crds import parse, text
+from crds import parse, proxy_annotation, text
 from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from crds.mesh_config import MeshConfig
-from crds.meta import Model
 from webhook import annotations as notes
 from webhook import chart, templates
 from webhook.settings import Capture, InjectionConfig, Policy
@@ -25,12 +24,10 @@ from wire import names
 INJECTOR: Final = "istio-sidecar-injector"
 MESH: Final = "istio"
 _DEFAULT: Final = "default"
-_IN_VAIN: Final = "is read and has no effect yet"
 _NATIVE: Final = "ENABLE_NATIVE_SIDECARS"
 AUTO: Final = "auto"
 _NATIVE_SINCE: Final = (1, 33)
 """Istio's rule: kubelets of all nodes are at least this, though restartable init containers are older."""
-_M = TypeVar("_M", bound=Model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +84,9 @@ def from_values(
     """
     injector = ConfigKey("", "ConfigMap", namespace, injector_name(around.revision))
     mesh_key = ConfigKey("", "ConfigMap", namespace, mesh_name(around.revision))
-    values, found = _part(chart.Values, texts.values, injector, "data.values")
-    said, more = _part(chart.Config, texts.config, injector, "data.config")
-    mesh, of_mesh = _part(MeshConfig, texts.mesh, mesh_key, "data.mesh")
+    values, found = parse.part_of_text(chart.Values, texts.values, injector, "data.values")
+    said, more = parse.part_of_text(chart.Config, texts.config, injector, "data.config")
+    mesh, of_mesh = parse.part_of_text(MeshConfig, texts.mesh, mesh_key, "data.mesh")
     # Warnings about the mesh's configuration are the mesh's: it reads all of it.
     diagnostics = [*found, *more, *(each for each in of_mesh if each.severity is Severity.ERROR)]
     if values is None or said is None or mesh is None:
@@ -120,19 +117,6 @@ def native(around: Surroundings, of_chart: str = AUTO) -> bool:
         return said == "true"
     versions = [re.match(r"v?(\d+)\.(\d+)", version) for version in around.kubelets]
     return bool(versions) and all(m is not None and (int(m[1]), int(m[2])) >= _NATIVE_SINCE for m in versions)
-
-
-def _part(kind: type[_M], written: str, key: ConfigKey, place: str) -> tuple[_M | None, tuple[Diagnostic, ...]]:
-    try:
-        document = text.load(written)
-    except text.UnreadableError as problem:
-        return None, (error(Code.UNREADABLE, key, place, f"{problem} (line {problem.line + 1} of the text)"),)
-    if document is None:
-        return kind(), ()
-    if not isinstance(document, dict):
-        return None, (error(Code.BAD_VALUE, key, place, "must be an object"),)
-    item, found = parse.part(kind, document, key)
-    return item, tuple(replace(d, field=f"{place}.{d.field}" if d.field else place) for d in found)
 
 
 def _raw(mesh: str) -> Mapping[str, Any]:
@@ -280,4 +264,4 @@ def _in_vain(values: chart.Values, key: ConfigKey) -> Iterator[Diagnostic]:
     }
     for field, is_said in said.items():
         if is_said:
-            yield warning(Code.NOT_SUPPORTED, key, f"data.values.{field}", _IN_VAIN)
+            yield warning(Code.NOT_SUPPORTED, key, f"data.values.{field}", proxy_annotation.IN_VAIN)

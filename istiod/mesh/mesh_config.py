@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from crds import core, mesh_config, parse, proxy_annotation, text
-from crds.diagnostic import Code, Diagnostic, error, warning
+from crds import core, mesh_config, parse, proxy_annotation
+from crds.diagnostic import Code, Diagnostic, Severity, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
@@ -61,21 +61,19 @@ def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[Mesh
     item = snapshot.get(key)
     if not isinstance(item, core.ConfigMap) or not item.data.get("mesh", "").strip():
         return _DEFAULT, ()
-    try:
-        document = text.load(item.data["mesh"])
-    except text.UnreadableError as problem:
-        message = f"{problem} (line {problem.line + 1} of the text); the settings from before are kept"
-        return previous or _DEFAULT, (error(Code.UNREADABLE, key, FIELD, message),)
-    if not isinstance(document, dict):
-        return previous or _DEFAULT, (error(Code.BAD_VALUE, key, FIELD, "mesh configuration is an object"),)
-    config, findings = parse.part(mesh_config.MeshConfig, document, key)
-    placed = tuple(replace(d, field=f"{FIELD}.{d.field}" if d.field else FIELD) for d in findings)
+    config, placed = parse.part_of_text(mesh_config.MeshConfig, item.data["mesh"], key, FIELD)
     if config is None:
-        return previous or _DEFAULT, placed
+        return previous or _DEFAULT, tuple(_refused(each) for each in placed)
     if config.discovery_selectors and not snapshot.selected:
         message = "chooses nothing among the objects of files: all of them are read"
         placed += (warning(Code.NOT_SUPPORTED, key, f"{FIELD}.discoverySelectors", message),)
     return settings(config), (*placed, *_unsupported(config, key))
+
+
+def _refused(finding: Diagnostic) -> Diagnostic:
+    if finding.severity is not Severity.ERROR:
+        return finding
+    return replace(finding, message=f"{finding.message}; the settings from before are kept")
 
 
 def settings(config: mesh_config.MeshConfig) -> MeshSettings:

@@ -95,6 +95,7 @@ def test_values_that_mean_the_default_are_the_default() -> None:
         "{meshMTLS: {minProtocolVersion: TLS_AUTO}, pathNormalization: {}, inboundTrafficPolicy: {}, defaultConfig: {}}"
     )
     assert read(text) == (DEFAULT, [])
+    assert read("# nothing yet") == (DEFAULT, [])
     assert read("outboundTrafficPolicy: {mode: ALLOW_ANY}")[0].outbound is OutboundMode.ALLOW_ANY
 
 
@@ -110,6 +111,12 @@ def test_what_cannot_be_read_keeps_the_settings_from_before(text: str, code: str
     before = MeshSettings(trust_domain="my.org")
     assert read(text, before) == (before, [(code, field)])
     assert read(text) == (DEFAULT, [(code, field)])
+
+
+def test_errors_say_that_the_settings_from_before_are_kept() -> None:
+    found = mesh_config.read(world.snapshot(fleet.mesh_config("{colour: red, connectTimeout: soon}")), None)[1]
+    kept = {each.field: each.message.endswith("; the settings from before are kept") for each in found}
+    assert kept == {"data.mesh.colour": False, "data.mesh.connectTimeout": True}
 
 
 @pytest.mark.parametrize(("text", "attempts"), [("{}", 0), ("{attempts: 0}", 0), ("{attempts: 3}", 3)])

@@ -29,8 +29,8 @@ from webhook import inject
         ("status.sidecar.istio.io/port", "9" * 5000, "'9999"),
         ("readiness.status.sidecar.istio.io/periodSeconds", "9" * 5000, "'9999"),
         ("inject.istio.io/templates", "sidecar,spire", "there is no template 'spire'; there are gateway, sidecar"),
-        ("proxy.istio.io/config", "- 1", "is a ProxyConfig, so it must be an object"),
-        ("proxy.istio.io/config", "{", "no YAML: "),
+        ("proxy.istio.io/config", "- 1", "must be an object"),
+        ("proxy.istio.io/config", "{", "no YAML: did not find"),
     ],
 )
 def test_an_annotation_that_cannot_be_read_refuses_the_pod(name: str, value: str, message: str) -> None:
