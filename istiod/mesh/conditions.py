@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from crds import virtual_service
+from crds import path, virtual_service
 from istiod.mesh import string_matches
 from istiod.mesh.route import ANY, HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
 
 MESH: Final = "mesh"
 """The name that stands for all sidecars where a list of gateways is asked for."""
+_CLAIMS: Final = "@request.auth.claims"
 
 
 def selector_id(labels: Mapping[str, str]) -> str:
@@ -101,6 +102,21 @@ def condition(said: virtual_service.HTTPMatchRequest, namespace: str) -> Conditi
     )
 
 
+def on_claims(said: virtual_service.HTTPMatchRequest) -> tuple[str, ...]:
+    """Paths below a match of what it asks of JWT claims, which are no headers although they stand among them."""
+    fields = (("headers", said.headers), ("withoutHeaders", said.without_headers))
+    return tuple(path.child(field, name) for field, names in fields for name in names if _is_claim(name))
+
+
+def can_hold(said: virtual_service.HTTPMatchRequest) -> bool:
+    """Whether any request can match. Nobody verifies tokens yet, so that all requests are as those without one."""
+    return not any(map(_is_claim, said.headers))
+
+
+def _is_claim(name: str) -> bool:
+    return name.lower().startswith(_CLAIMS)
+
+
 def _path(said: virtual_service.HTTPMatchRequest) -> StringMatch | None:
     found = string_matches.convert(said.uri, ignore_case=said.ignore_uri_case) if said.uri else None
     return found if found is not None and found.value else None
@@ -110,7 +126,7 @@ def _headers(said: virtual_service.HTTPMatchRequest) -> tuple[HeaderMatch, ...]:
     pseudo = ((":authority", said.authority), (":method", said.method), (":scheme", said.scheme))
     wanted = [(name, value, False) for name, value in pseudo if value is not None]
     wanted += [(name, value, False) for name, value in sorted(said.headers.items())]
-    wanted += [(name, value, True) for name, value in sorted(said.without_headers.items())]
+    wanted += [(name, value, True) for name, value in sorted(said.without_headers.items()) if not _is_claim(name)]
     return tuple(
         HeaderMatch(name=name, match=string_matches.convert_value(value), invert=invert)
         for name, value, invert in wanted

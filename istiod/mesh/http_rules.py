@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from crds import virtual_service
+from crds import path, virtual_service
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from istiod.config.origin import Origin
@@ -96,7 +96,7 @@ class Reader:
         ended = ""
         for index, rule in enumerate(said):
             place = f"spec.http[{index}]"
-            findings += _unsupported(self.key, place, rule)
+            findings += (*_unsupported(self.key, place, rule), *_on_claims(self.key, place, rule))
             if (problem := _problem(self.key, place, rule)) is not None:
                 findings.append(problem)
                 continue
@@ -108,11 +108,11 @@ class Reader:
         return tuple(rules), tuple(findings)
 
     def _rule(self, place: str, rule: virtual_service.HTTPRoute) -> HttpRule:
-        said = [conditions.condition(match, self.key.namespace) for match in rule.match] or [Condition()]
+        said = [conditions.condition(match, self.key.namespace) for match in rule.match if conditions.can_hold(match)]
         return HttpRule(
             name=rule.name,
             origin=Origin(key=self.key, field=place),
-            conditions=tuple(said),
+            conditions=tuple(said) if rule.match else (Condition(),),
             shares=self._shares(place, rule.route),
             redirect=answers.redirect(rule.redirect) if rule.redirect else None,
             direct_response=answers.direct_response(rule.direct_response) if rule.direct_response else None,
@@ -169,6 +169,14 @@ def _problem(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Dia
     if len(rule.route) > 1 and all(one.weight <= 0 for one in rule.route):
         return error(Code.WEIGHT_SUM, key, f"{place}.route", "all weights are 0; the rule is left out")
     return None
+
+
+def _on_claims(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Diagnostic]:
+    """Conditions on the claims of a token: a header of that name anybody could send."""
+    message = "RequestAuthentication has no effect yet, so that every request counts as one without a token"
+    for index, match in enumerate(rule.match):
+        for field in conditions.on_claims(match):
+            yield error(Code.NOT_SUPPORTED, key, f"{place}.match[{index}].{field}", message)
 
 
 def _unsupported(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Diagnostic]:

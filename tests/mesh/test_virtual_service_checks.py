@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from crds.diagnostic import Code, Severity
 from tests.mesh import world
 
 BASE = (world.service("reviews", "http:9080"), world.subsets("reviews", "v1"))
@@ -71,6 +72,34 @@ def test_a_condition_on_the_clients_address_is_told() -> None:
     assert [(one.code.name, one.field) for one in found if "Subnet" in one.field] == [
         ("NOT_SUPPORTED", "spec.tls[0].match[0].sourceSubnet"),
         ("NOT_SUPPORTED", "spec.tcp[0].match[1].sourceSubnet"),
+    ]
+
+
+def test_a_condition_on_a_claim_is_never_read_as_one_on_a_header_that_anybody_can_send() -> None:
+    to = "route: [{destination: {host: web.default.svc.cluster.local}}]"
+    text = f"""
+      hosts: ["*"]
+      gateways: [gw]
+      http:
+      - {{name: members, match: [{{headers: {{"@request.auth.claims.group": {{exact: admin}}}}}}], {to}}}
+      - {{name: either, match: [{{headers: {{"@Request.auth.claims[a]": {{}}}}}}, {{uri: {{prefix: /open}}}}], {to}}}
+      - {{name: guests, match: [{{withoutHeaders: {{"@request.auth.claims.sub": {{regex: ".*"}}, x: {{}}}}}}], {to}}}
+      - {{name: rest, {to}}}
+    """
+    gateway = world.gateway("gw", "{selector: {}, servers: [{port: {number: 80, protocol: HTTP}, hosts: ['*']}]}")
+    mesh = world.build(world.service("web"), gateway, world.rules("r", textwrap.dedent(text)))
+    (host,) = mesh.router().routes["http.8080"].virtual_hosts
+    assert [(one.name, [h.name for h in one.match.headers]) for one in host.routes] == [
+        ("either", []),
+        ("guests", ["x"]),
+        ("rest", []),
+    ]
+    found = [one for one in mesh.findings() if one.code is Code.NOT_SUPPORTED]
+    assert {one.severity for one in found} == {Severity.ERROR}
+    assert [one.field for one in found] == [
+        'spec.http[0].match[0].headers["@request.auth.claims.group"]',
+        'spec.http[1].match[0].headers["@Request.auth.claims[a]"]',
+        'spec.http[2].match[0].withoutHeaders["@request.auth.claims.sub"]',
     ]
 
 
