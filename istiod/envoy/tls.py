@@ -67,7 +67,7 @@ def upstream(tls: UpstreamTls, alpn: tuple[str, ...]) -> base_pb2.TransportSocke
     if (root := _upstream_root(tls)) is None:
         common.validation_context.SetInParent()
     else:
-        common.combined_validation_context.CopyFrom(_validation(root, tls.subject_alt_names))
+        common.combined_validation_context.CopyFrom(_validation(root, tls.subject_alt_names, tls.ca_crl))
     return base_pb2.TransportSocket(
         name=_TLS, typed_config=wellknown.packed(tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=tls.sni))
     )
@@ -158,7 +158,7 @@ def _client_validation(
         root = _ads(_root_credential(tls))
     else:
         root = _agent(f"file-root:{tls.ca_file}")
-    found = _validation(root, tls.subject_alt_names)
+    found = _validation(root, tls.subject_alt_names, tls.crl_file)
     context = found.default_validation_context
     context.verify_certificate_spki.extend(tls.spki)
     context.verify_certificate_hash.extend(tls.hashes)
@@ -189,13 +189,15 @@ def _downstream_params(tls: DownstreamTls, settings: MeshSettings) -> common_pb2
 
 
 def _validation(
-    root: secret_pb2.SdsSecretConfig, names_wanted: tuple[str, ...]
+    root: secret_pb2.SdsSecretConfig, names_wanted: tuple[str, ...], crl_file: str
 ) -> tls_pb2.CommonTlsContext.CombinedCertificateValidationContext:
     wanted = [
         _SanMatcher(san_type=_san_type(name), matcher=string_pb2.StringMatcher(exact=name)) for name in names_wanted
     ]
     return tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
-        default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=wanted),
+        default_validation_context=common_pb2.CertificateValidationContext(
+            match_typed_subject_alt_names=wanted, crl=base_pb2.DataSource(filename=crl_file) if crl_file else None
+        ),
         validation_context_sds_secret_config=root,
     )
 

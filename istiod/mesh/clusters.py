@@ -233,7 +233,8 @@ class _Maker:
             sidecar = self.proxy is NodeType.SIDECAR
             mesh = said.tls.mode is TlsMode.ISTIO_MUTUAL
             expected = identities if mesh or not self.service.kubernetes else ()
-            return None if sidecar and said.tls.credential_name else _said_tls(said.tls, name, expected)
+            secret = said.tls.credential_name and not mesh
+            return None if sidecar and secret else _said_tls(said.tls, name, expected)
         if not self._auto(said):
             return None
         mode = TlsMode.ISTIO_MUTUAL if discovery is Discovery.ORIGINAL_DST else TlsMode.AUTO
@@ -260,18 +261,23 @@ def service_ref(service: Service) -> ServiceRef:
 
 
 def _said_tls(said: ClientTls, name: str, expected: tuple[str, ...]) -> UpstreamTls | None:
-    """TLS as a DestinationRule has it, with the names to expect where it names none; mesh mTLS gets its server name."""
+    """TLS as a DestinationRule has it, with the names to expect where it names none.
+
+    Mesh mTLS gets its server name, and nothing else that is said of certificates counts for it.
+    """
     if said.mode is TlsMode.DISABLE:
         return None
-    mesh = said.mode is TlsMode.ISTIO_MUTUAL
+    if said.mode is TlsMode.ISTIO_MUTUAL:
+        wanted = tuple(sorted(said.subject_alt_names)) or expected
+        return UpstreamTls(mode=said.mode, sni=said.sni or name, subject_alt_names=wanted)
     return UpstreamTls(
         mode=said.mode,
-        sni=said.sni or (name if mesh else ""),
+        sni=said.sni,
         subject_alt_names=tuple(sorted(said.subject_alt_names)) or expected,
         client_certificate=said.client_certificate,
         private_key=said.private_key,
         ca_certificates=said.ca_certificates,
-        ca_crl=said.ca_crl,
+        ca_crl="" if said.credential_name else said.ca_crl,
         credential_name=said.credential_name,
         insecure_skip_verify=said.insecure_skip_verify,
     )

@@ -229,8 +229,8 @@ def _unsupported(rule: api.DestinationRule) -> Iterator[Diagnostic]:
     said = [("spec.trafficPolicy", rule.spec.traffic_policy)]
     said += [(f"spec.subsets[{i}].trafficPolicy", s.traffic_policy) for i, s in enumerate(rule.spec.subsets)]
     for path, policy in said:
-        for field_path in traffic_policy.without_effect(policy) if policy else ():
-            yield warning(Code.NOT_SUPPORTED, rule.key, f"{path}.{field_path}", "is read and has no effect yet")
+        for field_path, reason in traffic_policy.without_effect(policy) if policy else ():
+            yield warning(Code.NOT_SUPPORTED, rule.key, f"{path}.{field_path}", reason)
     if rule.spec.workload_selector:
         message = "rules for some clients only are not supported yet; this rule has no effect"
         yield warning(Code.NOT_SUPPORTED, rule.key, "spec.workloadSelector", message)

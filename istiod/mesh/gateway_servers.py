@@ -171,5 +171,6 @@ def _problem(key: ConfigKey, place: str, said: gateway.Server) -> Diagnostic | N
 def _unsupported(key: ConfigKey, place: str, said: gateway.Server) -> Iterator[Diagnostic]:
     if said.default_endpoint:
         yield warning(Code.NOT_SUPPORTED, key, f"{place}.defaultEndpoint", "has no effect")
-    for field_name in gateway_tls.without_effect(said.tls) if said.tls else ():
-        yield warning(Code.NOT_SUPPORTED, key, f"{place}.tls.{field_name}", "has no effect yet")
+    plaintext = said.port is not None and protocol.parse(said.port.protocol).is_http
+    for name, reason in gateway_tls.without_effect(said.tls, plaintext=plaintext) if said.tls else ():
+        yield warning(Code.NOT_SUPPORTED, key, f"{place}.tls.{name}", reason)

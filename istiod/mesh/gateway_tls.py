@@ -52,6 +52,7 @@ def read(said: gateway.ServerTLSSettings, *, http: bool) -> ServerTls:
         key_file=said.private_key or (files[0][1] if files else ""),
         more_files=tuple(files if said.server_certificate else files[1:]),
         ca_file=said.ca_certificates or next((p.ca_certificates for p in said.tls_certificates), ""),
+        crl_file="" if workload or credentials else said.ca_crl,
         subject_alt_names=said.subject_alt_names,
         spki=said.verify_certificate_spki,
         hashes=said.verify_certificate_hash,
@@ -63,7 +64,41 @@ def read(said: gateway.ServerTLSSettings, *, http: bool) -> ServerTls:
     return ServerTls(handling=Handling.TERMINATE, context=context)
 
 
-def without_effect(said: gateway.ServerTLSSettings) -> Iterator[str]:
-    """Fields of a server's TLS that are read and have no effect yet."""
-    if said.ca_crl:
-        yield "caCrl"
+_OF_CLIENTS = (
+    "ca_certificates",
+    "ca_crl",
+    "ca_cert_credential_name",
+    "subject_alt_names",
+    "verify_certificate_spki",
+    "verify_certificate_hash",
+)
+_OF_TERMINATION = (
+    *("server_certificate", "private_key", "tls_certificates", "credential_name", "credential_names"),
+    *_OF_CLIENTS,
+    *("min_protocol_version", "max_protocol_version", "cipher_suites"),
+)
+_MESHS_OWN = ("ca_crl", "ca_cert_credential_name", "tls_certificates")
+_UNUSED = {
+    "PASSTHROUGH": _OF_TERMINATION,
+    "AUTO_PASSTHROUGH": _OF_TERMINATION,
+    "SIMPLE": _OF_CLIENTS,
+    "ISTIO_MUTUAL": _MESHS_OWN,
+}
+
+
+def without_effect(said: gateway.ServerTLSSettings, *, plaintext: bool = False) -> Iterator[tuple[str, str]]:
+    """Fields of a server's TLS that are read and have no effect, and why. ``plaintext``: its protocol is HTTP."""
+    unused = dict.fromkeys(("insecure_skip_verify",), "in any mode")
+    if plaintext:
+        unused |= dict.fromkeys(("mode", *_OF_TERMINATION), "on a port without TLS")
+    else:
+        unused |= dict.fromkeys(_UNUSED.get(said.mode, ()), f"with mode {said.mode}")
+        unused.setdefault("https_redirect", "on a port with TLS")
+        if said.credential_name or said.credential_names:
+            unused = {"ca_certificates": "with a credential", "ca_crl": "with a credential", **unused}
+        else:
+            unused.setdefault("ca_cert_credential_name", "with certificates of files")
+    for name, why in unused.items():
+        field = gateway.ServerTLSSettings.model_fields[name]
+        if getattr(said, name) not in (field.default, None):
+            yield field.alias or name, f"has no effect {why}"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from crds import path, virtual_service
+from crds import virtual_service
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from istiod.config.origin import Origin

@@ -110,7 +110,8 @@ class Lookup:
 class UpstreamTls:
     """TLS of a cluster, decided (auto mTLS included). ``subject_alt_names`` are complete SPIFFE URIs or DNS names.
 
-    AUTO and ISTIO_MUTUAL use the workload's own certificate (SDS ``default`` and ``ROOTCA``).
+    AUTO and ISTIO_MUTUAL use the workload's own certificate (SDS ``default`` and ``ROOTCA``). ``ca_crl`` is a file; a
+    credential has the list of revoked certificates in its Secret.
     """
 
     mode: TlsMode
@@ -189,6 +190,7 @@ class DownstreamTls:
     certificate_file: str = ""
     key_file: str = ""
     ca_file: str = ""
+    crl_file: str = ""
     subject_alt_names: tuple[str, ...] = ()
     min_version: str = ""
     max_version: str = ""

@@ -144,9 +144,26 @@ def _unsupported(item: api.Sidecar) -> Iterator[Diagnostic]:
         if listener.bind.startswith(_UNIX):
             message = "Unix domain sockets are not supported here; there is no such listener"
             yield warning(Code.NOT_SUPPORTED, item.key, f"spec.egress[{i}].bind", message)
+    for path, reason in _of_ingress(spec):
+        yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
     if spec.outbound_traffic_policy and spec.outbound_traffic_policy.egress_proxy:
         message = "is read and has no effect yet"
         yield warning(Code.NOT_SUPPORTED, item.key, "spec.outboundTrafficPolicy.egressProxy", message)
+
+
+def _of_ingress(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
+    """Fields of inbound listeners without effect: certificates that nothing asks for, and what is for clients."""
+    pools = [("spec.inboundConnectionPool", spec.inbound_connection_pool)]
+    for i, listener in enumerate(spec.ingress):
+        path = f"spec.ingress[{i}]"
+        pools.append((f"{path}.connectionPool", listener.connection_pool))
+        for name, reason in gateway_tls.without_effect(listener.tls) if listener.tls else ():
+            yield f"{path}.tls.{name}", reason
+    for path, pool in pools:
+        if pool and pool.http and pool.http.h2_upgrade_policy != "DEFAULT":
+            yield f"{path}.http.h2UpgradePolicy", "has no effect: the app is sent what its port declares"
+        if pool and pool.tcp and pool.tcp.idle_timeout is not None:
+            yield f"{path}.tcp.idleTimeout", "has no effect on connections from clients"
 
 
 def _default(home: Iterable[Sidecar]) -> Sidecar | None:

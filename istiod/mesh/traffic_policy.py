@@ -154,16 +154,51 @@ def retry_budget(said: api.RetryBudget) -> RetryBudget:
     )
 
 
-def without_effect(said: api.TrafficPolicy | api.PortTrafficPolicy) -> Iterator[str]:
-    """Field paths, below the policy, of what is read and has no effect yet."""
+_IN_VAIN = "is read and has no effect yet"
+_FILES = ("client_certificate", "private_key", "ca_certificates", "ca_crl")
+_OF_CERTIFICATES = (*_FILES, "credential_name", "insecure_skip_verify")
+_UNUSED_TLS = {
+    "DISABLE": (*_OF_CERTIFICATES, "sni", "subject_alt_names"),
+    "ISTIO_MUTUAL": _OF_CERTIFICATES,
+    "SIMPLE": ("client_certificate", "private_key"),
+}
+_UNWARMED = ("RANDOM", "PASSTHROUGH")
+
+
+def without_effect(said: api.TrafficPolicy | api.PortTrafficPolicy) -> Iterator[tuple[str, str]]:
+    """Field paths, below the policy, of what is read and has no effect, and why."""
     if isinstance(said, api.TrafficPolicy):
         if said.tunnel:
-            yield "tunnel"
+            yield "tunnel", _IN_VAIN
         for i, port in enumerate(said.port_level_settings):
-            yield from (f"portLevelSettings[{i}].{path}" for path in without_effect(port))
+            yield from ((f"portLevelSettings[{i}].{path}", why) for path, why in without_effect(port))
         if said.retry_budget and said.retry_budget.budget_interval:
-            yield "retryBudget.budgetInterval"
-    if said.load_balancer and said.load_balancer.zone_aware_lb_setting:
-        yield "loadBalancer.zoneAwareLbSetting"
+            yield "retryBudget.budgetInterval", _IN_VAIN
+    if said.load_balancer:
+        yield from _of_balancer(said.load_balancer)
     if said.outlier_detection and said.outlier_detection.consecutive_errors:
-        yield "outlierDetection.consecutiveErrors"
+        yield "outlierDetection.consecutiveErrors", _IN_VAIN
+    if said.tls:
+        yield from _of_tls(said.tls)
+
+
+def _of_balancer(said: api.LoadBalancerSettings) -> Iterator[tuple[str, str]]:
+    if said.zone_aware_lb_setting:
+        yield "loadBalancer.zoneAwareLbSetting", _IN_VAIN
+    choice = "consistentHash" if said.consistent_hash else said.simple
+    if _warmup(said) and (said.consistent_hash or said.simple in _UNWARMED):
+        field = "warmup" if said.warmup else "warmupDurationSecs"
+        yield f"loadBalancer.{field}", f"has no effect with {choice}: Envoy warms up with ROUND_ROBIN and LEAST_REQUEST"
+
+
+def _of_tls(said: api.ClientTLSSettings) -> Iterator[tuple[str, str]]:
+    """What a mode has no use for. A Secret is for routers: a sidecar of any namespace would have to get it."""
+    unused = dict.fromkeys(_UNUSED_TLS.get(said.mode, ()), f"mode {said.mode}")
+    if said.credential_name and "credential_name" not in unused:
+        unused = {**dict.fromkeys(_FILES, "credentialName"), **unused}
+        yield "tls.credentialName", "is for gateways only: sidecars send plaintext to this host, as under Istio"
+    if said.insecure_skip_verify:
+        unused = {"ca_crl": "insecureSkipVerify", **unused}
+    for name, by in unused.items():
+        if getattr(said, name):
+            yield f"tls.{api.ClientTLSSettings.model_fields[name].alias}", f"has no effect with {by}"

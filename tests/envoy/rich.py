@@ -97,7 +97,9 @@ def clusters() -> list[Cluster]:
         retry_budget=RetryBudget(),
     )
     warm = Warmup(duration=SECOND)
-    files = UpstreamTls(mode=TlsMode.MUTUAL, sni="x", client_certificate="/c", private_key="/k", ca_certificates="/ca")
+    files = UpstreamTls(
+        mode=TlsMode.MUTUAL, sni="x", client_certificate="/c", private_key="/k", ca_certificates="/ca", ca_crl="/crl"
+    )
     dns = (made.endpoint("a.example", tls=False), made.endpoint("b.example", tls=False))
     fixed: list[Cluster] = [
         Cluster(name="BlackHoleCluster", discovery=Discovery.STATIC, direction=Direction.OUTBOUND),
@@ -351,7 +353,13 @@ def gateway_listener() -> Listener:
             chain(
                 "files",
                 DownstreamTls(
-                    workload=False, mutual=True, alpn=alpn, certificate_file="/c", key_file="/k", ca_file="/ca"
+                    workload=False,
+                    mutual=True,
+                    alpn=alpn,
+                    certificate_file="/c",
+                    key_file="/k",
+                    ca_file="/ca",
+                    crl_file="/crl",
                 ),
             ),
             chain(

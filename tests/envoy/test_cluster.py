@@ -136,6 +136,13 @@ def test_certificates_and_roots_come_from_where_the_policy_says(
     assert secrets(made.cluster(tls=leaf)) == (certificates, root)
 
 
+@pytest.mark.parametrize(("file", "crl"), [("/crl", {"filename": "/crl"}), ("", None)])
+def test_revoked_certificates_are_refused_by_a_list_in_a_file(file: str, crl: dict[str, str] | None) -> None:
+    leaf = UpstreamTls(mode=TlsMode.SIMPLE, ca_certificates="/ca", ca_crl=file)
+    found = upstream_context(made.cluster(tls=leaf)).common_tls_context.combined_validation_context
+    assert made.shown(found.default_validation_context).get("crl") == crl
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

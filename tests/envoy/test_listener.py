@@ -287,6 +287,7 @@ def test_gateway_chains_take_certificates_from_credentials_or_files() -> None:
     found = context(files).common_tls_context
     assert found.tls_certificate_sds_secret_configs[0].name == "file-cert:/c~/k"
     assert found.combined_validation_context.validation_context_sds_secret_config.name == "file-root:/ca"
+    assert found.combined_validation_context.default_validation_context.crl.filename == "/crl"
     own = context(mesh).common_tls_context.combined_validation_context.default_validation_context
     assert [made.shown(san)["matcher"] for san in own.match_typed_subject_alt_names] == [
         {"exact": "spiffe://x/ns/a/sa/b"}

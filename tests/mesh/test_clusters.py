@@ -221,9 +221,21 @@ def test_an_entry_may_say_whom_to_expect(mode: str, own: dict[str, object], expe
 
 def test_credentials_by_name_are_for_routers() -> None:
     assert tls(mode="SIMPLE", credentialName="c") is None
-    assert tls(NodeType.ROUTER, mode="SIMPLE", credentialName="c") == UpstreamTls(
+    assert tls(NodeType.ROUTER, mode="SIMPLE", credentialName="c", caCrl="/crl") == UpstreamTls(
         mode=TlsMode.SIMPLE, credential_name="c"
     )
+
+
+@pytest.mark.parametrize("proxy", [NodeType.SIDECAR, NodeType.ROUTER])
+def test_what_is_said_of_certificates_does_not_change_mesh_mtls(proxy: NodeType) -> None:
+    assert tls(proxy, mode="ISTIO_MUTUAL", credentialName="c", insecureSkipVerify=True, caCrl="/crl") == tls(
+        proxy, mode="ISTIO_MUTUAL"
+    )
+
+
+def test_a_list_of_revoked_certificates_is_a_file() -> None:
+    found = tls(mode="SIMPLE", caCertificates="/ca", caCrl="/crl")
+    assert found == UpstreamTls(mode=TlsMode.SIMPLE, ca_certificates="/ca", ca_crl="/crl")
 
 
 def test_locality_is_in_the_query_only_where_it_has_an_effect() -> None:

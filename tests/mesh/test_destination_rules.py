@@ -301,6 +301,32 @@ def test_fields_without_effect_are_told_with_their_path() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("policy", "fields"),
+    [
+        ({"tls": {"mode": "DISABLE", "sni": "a", "caCrl": "b"}}, ["tls.caCrl", "tls.sni"]),
+        ({"tls": {"mode": "ISTIO_MUTUAL", "sni": "a", "credentialName": "b"}}, ["tls.credentialName"]),
+        ({"tls": {"mode": "SIMPLE", "caCertificates": "a", "caCrl": "b"}}, []),
+        ({"tls": {"mode": "SIMPLE", "caCrl": "b", "insecureSkipVerify": True}}, ["tls.caCrl"]),
+        ({"tls": {"mode": "SIMPLE", "credentialName": "a"}}, ["tls.credentialName"]),
+        (
+            {"tls": {"mode": "MUTUAL", "credentialName": "a", "caCertificates": "b"}},
+            ["tls.credentialName", "tls.caCertificates"],
+        ),
+        ({"loadBalancer": {"simple": "ROUND_ROBIN", "warmup": {"duration": "1s"}}}, []),
+        ({"loadBalancer": {"warmupDurationSecs": "1s"}}, []),
+        ({"loadBalancer": {"simple": "RANDOM", "warmup": {"duration": "1s"}}}, ["loadBalancer.warmup"]),
+        (
+            {"loadBalancer": {"consistentHash": {"useSourceIp": True}, "warmupDurationSecs": "1s"}},
+            ["loadBalancer.warmupDurationSecs"],
+        ),
+    ],
+)
+def test_what_the_rest_of_a_policy_makes_moot_is_told(policy: dict[str, object], fields: list[str]) -> None:
+    _, told = build(rule("web", {"host": "web", "trafficPolicy": policy}))
+    assert told == [("NOT_SUPPORTED", "web", f"spec.trafficPolicy.{field}") for field in fields]
+
+
 def test_a_rule_for_some_clients_has_no_effect_and_says_so() -> None:
     index, told = build(rule("web", {"host": "web", "workloadSelector": {"matchLabels": {"a": "b"}}}))
     assert index.lookup(web(), "default") is None

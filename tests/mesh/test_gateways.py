@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from istiod.mesh import gateway_servers
 from istiod.mesh.scope import Chain, ChainMatch, Direction, OutboundScope
 from tests.mesh import world
@@ -184,7 +186,7 @@ def test_servers_that_cannot_share_a_port_are_left_out_and_reported() -> None:
 
 def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
     more = """
-        {port: {number: 443, name: tls, protocol: TLS}, hosts: [a], tls: {mode: MUTUAL, caCrl: c}},
+        {port: {number: 443, name: tls, protocol: TLS}, hosts: [a], tls: {mode: MUTUAL, insecureSkipVerify: true}},
         {port: {number: 444, name: tls, protocol: TLS}, hosts: [a]},
         {port: {number: 445, name: x, protocol: UDP}, hosts: [a]},
         {port: {number: 446, name: y, protocol: ''}, hosts: [a]},
@@ -195,7 +197,7 @@ def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
     mesh = world.build(gateway("'*'", more))
     assert sorted(mesh.router().listeners) == ["0.0.0.0_8080", "0.0.0.0_81"]
     assert [(code, field) for code, _, field in mesh.told()] == [
-        ("NOT_SUPPORTED", "spec.servers[1].tls.caCrl"),
+        ("NOT_SUPPORTED", "spec.servers[1].tls.insecureSkipVerify"),
         ("MISSING_FIELD", "spec.servers[2].tls"),
         ("NOT_SUPPORTED", "spec.servers[3].port.protocol"),
         ("NOT_SUPPORTED", "spec.servers[4].port.protocol"),
@@ -207,6 +209,54 @@ def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
 
 def server(hosts: str, tls: str, port: str = "number: 443, name: https, protocol: HTTPS") -> str:
     return f"{{port: {{{port}}}, hosts: [{hosts}], tls: {{{tls}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("port", "tls", "fields"),
+    [
+        ("protocol: HTTP", "httpsRedirect: true", []),
+        ("protocol: HTTP", "mode: SIMPLE, credentialName: a", ["mode", "credentialName"]),
+        ("protocol: TLS", "mode: PASSTHROUGH, minProtocolVersion: TLSV1_2", ["minProtocolVersion"]),
+        (
+            "protocol: TLS",
+            "mode: AUTO_PASSTHROUGH, cipherSuites: [a], httpsRedirect: true",
+            ["cipherSuites", "httpsRedirect"],
+        ),
+        ("protocol: HTTPS", "mode: SIMPLE, credentialName: a, minProtocolVersion: TLSV1_2", []),
+        (
+            "protocol: HTTPS",
+            "mode: SIMPLE, credentialName: a, subjectAltNames: [b], verifyCertificateHash: [c]",
+            ["subjectAltNames", "verifyCertificateHash"],
+        ),
+        (
+            "protocol: HTTPS",
+            "mode: MUTUAL, credentialName: a, caCrl: c, caCertificates: d",
+            ["caCertificates", "caCrl"],
+        ),
+        ("protocol: HTTPS", "mode: MUTUAL, credentialName: a, caCertCredentialName: c, subjectAltNames: [b]", []),
+        ("protocol: HTTPS", "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertificates: c, caCrl: d", []),
+        (
+            "protocol: HTTPS",
+            "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c",
+            ["caCertCredentialName"],
+        ),
+        ("protocol: HTTPS", "mode: ISTIO_MUTUAL, caCrl: a, maxProtocolVersion: TLSV1_3", ["caCrl"]),
+    ],
+)
+def test_what_a_servers_mode_has_no_use_for_is_told(port: str, tls: str, fields: list[str]) -> None:
+    told = world.build(gateway("'*'", server("a", tls, f"number: 9443, name: a, {port}"))).told()
+    assert [field for code, _, field in told if code == "NOT_SUPPORTED"] == [
+        f"spec.servers[1].tls.{name}" for name in fields
+    ]
+
+
+def test_a_list_of_revoked_certificates_is_a_file_where_certificates_are() -> None:
+    files = "mode: MUTUAL, serverCertificate: /c, privateKey: /k, caCertificates: /ca, caCrl: /crl"
+    (found,) = gateway_servers.build(
+        world.snapshot(world.gateway("gw", f"{{servers: [{server('a', files)}]}}"))
+    ).gateways
+    assert found.servers[0].context is not None
+    assert found.servers[0].context.crl_file == "/crl"
 
 
 TLS = "number: 443, name: tls, protocol: TLS"

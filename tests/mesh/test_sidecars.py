@@ -93,6 +93,24 @@ def test_what_has_no_effect_is_told() -> None:
     ]
 
 
+def test_what_an_inbound_listener_has_no_use_for_is_told() -> None:
+    text = """
+      inboundConnectionPool: {tcp: {idleTimeout: 1s, maxConnections: 1}, http: {h2UpgradePolicy: UPGRADE}}
+      ingress:
+      - port: {number: 443, protocol: HTTPS}
+        tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k, caCrl: /crl, insecureSkipVerify: true}
+        connectionPool: {http: {idleTimeout: 1s, maxRetries: 1}}
+      - {port: {number: 444, protocol: HTTPS}, connectionPool: {tcp: {idleTimeout: 0s}}}
+    """
+    assert [field for _, _, field in told(world.sidecar(text))] == [
+        "spec.ingress[0].tls.insecureSkipVerify",
+        "spec.ingress[0].tls.caCrl",
+        "spec.inboundConnectionPool.http.h2UpgradePolicy",
+        "spec.inboundConnectionPool.tcp.idleTimeout",
+        "spec.ingress[1].connectionPool.tcp.idleTimeout",
+    ]
+
+
 def test_the_same_sidecars_are_the_same_index() -> None:
     first = index(world.sidecar(ANY))
     assert sidecars.build(world.snapshot(world.sidecar(ANY)), "istio-system", first) is first
