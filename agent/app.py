@@ -12,8 +12,7 @@ import tempfile
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from agent import bootstrap, envoy_admin, httpwire, metrics, probes, proxy, scrape, settings, status
-from agent.bootstrap import telemetry
+from agent import bootstrap, envoy_admin, httpwire, metrics, notices, probes, proxy, scrape, settings, status
 from agent.sds import identity, secrets, server
 from wire import names
 
@@ -54,8 +53,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
-        for field in telemetry.unsupported(self._options.inputs.config):
-            _LOG.warning("ProxyConfig %s: not supported by this Envoy, ignored", field)
+        for notice in notices.of(self._options.inputs):
+            _LOG.warning("%s", notice)
         self._write_bootstrap()
         await self._sds.start()
         await self._status.start()

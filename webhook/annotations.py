@@ -100,6 +100,16 @@ def _mounts(value: str) -> bool:
     return found is not None and all(isinstance(each.get("mountPath"), str) for each in found.values())
 
 
+def _buckets(value: str) -> bool:
+    """Limits of histogram buckets by the beginning of a statistic's name (read by the agent)."""
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return False
+    lists = list(found.values()) if isinstance(found, dict) else [None]
+    return all(isinstance(one, list) and all(type(n) in (int, float) for n in one) for one in lists)
+
+
 CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{TRAFFIC}includeOutboundIPRanges": (_or_all(ranges), "a comma list of IP ranges, or *"),
     f"{TRAFFIC}excludeOutboundIPRanges": (ranges, "a comma list of IP ranges"),
@@ -121,6 +131,8 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{SIDECAR}proxyImageType": (_like(r"[a-z0-9]([a-z0-9._-]{0,38}[a-z0-9])?"), "default, debug or distroless"),
     f"{SIDECAR}logLevel": (_one_of(*_LEVELS), "one of " + ", ".join(_LEVELS)),
     f"{SIDECAR}componentLogLevel": (_like(r"[A-Za-z0-9_.,:-]*"), "a comma list of COMPONENT:LEVEL"),
+    f"{SIDECAR}statsHistogramBuckets": (_buckets, "a JSON object of lists of numbers"),
+    f"{SIDECAR}statsFlushInterval": (_like(r"[0-9]{1,9}(\.[0-9]{1,9})?s"), "a number of seconds such as 5s"),
     f"{SIDECAR}agentLogLevel": (_like(r"[A-Za-z0-9_.,:-]*"), "a comma list of SCOPE:LEVEL"),
     STATUS_PORT: (lambda value: value == "0" or port(value), "a port"),
     f"{READINESS}initialDelaySeconds": (_count, "a number of seconds"),
@@ -132,13 +144,7 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
 }
 UNSUPPORTED: Final = (
     f"{SIDECAR}bootstrapOverride",
-    f"{SIDECAR}statsInclusionPrefixes",
-    f"{SIDECAR}statsInclusionSuffixes",
-    f"{SIDECAR}statsInclusionRegexps",
-    f"{SIDECAR}extraStatTags",
-    f"{SIDECAR}statsHistogramBuckets",
     f"{SIDECAR}statsHistogramBins",
-    f"{SIDECAR}statsFlushInterval",
     f"{SIDECAR}statsEvictionInterval",
     f"{SIDECAR}statsCompression",
     f"{READINESS}applicationPorts",
@@ -146,12 +152,24 @@ UNSUPPORTED: Final = (
     f"{SIDECAR}controlPlaneAuthPolicy",
     f"{SIDECAR}discoveryAddress",
     f"{SIDECAR}enableCoreDump",
+    "ambient.istio.io/bypass-inbound-capture",
+    "ambient.istio.io/dns-capture",
+    "ambient.istio.io/redirection",
 )
 """Read by Istio's injector or agent, without effect here."""
 
 
-_PREFIXES: Final = (SIDECAR, TRAFFIC, READINESS, STATUS_PORT.partition("/")[0] + "/", TEMPLATES.partition("/")[0] + "/")
-_OTHERS: Final = frozenset({f"{SIDECAR}inject", f"{SIDECAR}status", TEMPLATES})
+_PREFIXES: Final = (
+    *(SIDECAR, TRAFFIC, READINESS, STATUS_PORT.partition("/")[0] + "/", TEMPLATES.partition("/")[0] + "/"),
+    *("proxy.istio.io/", "prometheus.istio.io/", "networking.istio.io/", "ambient.istio.io/"),
+)
+_OTHERS: Final = frozenset(
+    {
+        *(f"{SIDECAR}{name}" for name in ("inject", "status", "extraStatTags")),
+        *(f"{SIDECAR}statsInclusion{name}" for name in ("Prefixes", "Suffixes", "Regexps")),
+        *(TEMPLATES, OVERRIDES, proxy_annotation.NAME, "prometheus.istio.io/scrape-targets"),
+    }
+)
 
 
 def check(annotations: Mapping[str, str], key: ConfigKey) -> Iterator[Diagnostic]:

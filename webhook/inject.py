@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from crds import proxy_annotation
 from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from webhook import annotations as notes
@@ -19,7 +20,7 @@ from webhook.decision import Decision, items, part
 from webhook.draft import INIT, PROXY, Draft, draft
 from webhook.settings import InjectionConfig, Json
 from webhook.workload import Owner
-from wire import names
+from wire import names, variables
 
 _ASKED_FOR: Final = Decision(inject=True, reason="asked for")
 _AUTO: Final = "auto"
@@ -92,7 +93,7 @@ def render(
         pod=result,
         patch=tuple(patch.diff(pod, result)),
         decision=answer,
-        diagnostics=(*problems, *_same_user(plan, key)),
+        diagnostics=(*problems, *_same_user(plan, key), *_in_vain(plan.pod, key)),
     )
 
 
@@ -261,6 +262,18 @@ def _as_root(container: Mapping[str, object]) -> Mapping[str, object]:
         **container,
         "securityContext": {**part(container, "securityContext"), "runAsUser": 0, "runAsNonRoot": False},
     }
+
+
+def _in_vain(pod: Mapping[str, object], key: ConfigKey) -> Iterator[Diagnostic]:
+    """Variables of the user's own container istio-proxy that the agent does not know."""
+    spec = part(pod, "spec")
+    for place in _LISTS:
+        for index, container in enumerate(items(spec.get(place))):
+            if container.get("name") == PROXY:
+                said = {str(one.get("name")): str(one.get("value", "")) for one in items(container.get("env"))}
+                for name in variables.in_vain(said):
+                    field = f"spec.{place}[{index}].env[{name}]"
+                    yield warning(Code.NOT_SUPPORTED, key, field, proxy_annotation.IN_VAIN)
 
 
 def _same_user(plan: Draft, key: ConfigKey) -> list[Diagnostic]:

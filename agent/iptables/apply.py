@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agent.iptables import capture, flags, probe, rules, state, tools
@@ -29,9 +30,10 @@ def main(argv: Sequence[str]) -> int:
         values = flags.read(argv, os.environ)
         options = flags.options(values)
         with tools.namespace(options.network_namespace):
-            dns = values.on("redirect-dns") and not values.on("capture-all-dns")
-            settings = flags.capture(values, tools.look(os.environ, dns=dns))
-            return _run(settings, options)
+            if values.on("redirect-dns"):
+                _say("warning: port 53 is not redirected: the agent has no DNS proxy, so that no name would be found")
+            settings = flags.capture(values, tools.look(os.environ, dns=False))
+            return _run(replace(settings, redirect_dns=False), options)
     except (flags.FlagError, tools.ToolError) as error:
         _say(f"error: {error}")
         return 1

@@ -39,9 +39,15 @@ _UNSUPPORTED = (
     "tls_defaults",
     "service_scope_configs",
     "default_traffic_policy",
-    "enable_prometheus_merge",
     "proxy_stat_name_length",
     "service_entry_visibility",
+    "hbone_idle_timeout",
+    "disable_mixer_http_reports",
+    "mixer_check_server",
+    "mixer_report_server",
+    "thrift_config",
+    "enable_client_side_policy_check",
+    "sds_uds_path",
 )
 """Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
 _INGRESS = ("DEFAULT", "STRICT")

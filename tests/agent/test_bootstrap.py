@@ -142,6 +142,13 @@ def test_the_cluster_name_is_istios(config: dict[str, Any], facts: dict[str, Any
     assert metadata.cluster(config, facts) == name
 
 
+def test_listeners_for_a_dns_proxy_are_not_asked_for() -> None:
+    environment = {"ISTIO_META_DNS_CAPTURE": "true", "ISTIO_META_DNS_AUTO_ALLOCATE": "true", "ISTIO_META_OTHER": "a"}
+    found = metadata.metadata(made(environment=environment))
+    assert found["OTHER"] == "a"
+    assert found.keys().isdisjoint({"DNS_CAPTURE", "DNS_AUTO_ALLOCATE"})
+
+
 def test_a_locality_label_becomes_a_locality() -> None:
     node = bootstrap.build(made(labels={"istio-locality": "r.z"}))["node"]
     assert node["locality"] == {"region": "r", "zone": "z"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.iptables import apply, probe, tools
+from agent.iptables import apply, flags, probe, tools
 from agent.iptables.capture import Capture, Mode
 from tests.agent import netns
 from tests.agent.netns import Namespace
@@ -180,8 +180,10 @@ def test_two_fresh_namespaces_hold_the_same_after_istios_rules_and_ours(
     tools.RESOLV_CONF.write_text("".join(f"nameserver {server}\n" for server in servers))
     if case["machine"]["ipv6"]:
         space.give("2001:db8::1/64")
-    argv = [arg for arg in case["args"] if arg != "--dry-run"]
-    run(space, *argv, **case["env"])
+    values = flags.read([arg for arg in case["args"] if arg != "--dry-run"], case["env"])
+    with tools.namespace(space.path):
+        settings = flags.capture(values, tools.look(case["env"], dns=not values.on("capture-all-dns")))
+        apply.apply(settings, flags.options(values))
     lines = case["expected_restore_input"]
     both = lines.index(lines[0], 1) if case["machine"]["ipv6"] else len(lines)
     with netns.namespace() as theirs:
@@ -189,7 +191,25 @@ def test_two_fresh_namespaces_hold_the_same_after_istios_rules_and_ours(
         theirs.run("ip6tables-restore", "--noflush", stdin="\n".join(lines[both:]) + "\n")
         assert space.rules() == theirs.rules()
         assert space.rules("ip6tables-save") == theirs.rules("ip6tables-save")
-        assert "nothing to do" in run(space, *argv, **case["env"])
+    with redirect_stderr(io.StringIO()) as said, tools.namespace(space.path):
+        apply.apply(settings, flags.options(values))
+    assert "nothing to do" in said.getvalue()
+
+
+@root
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [((), {"ISTIO_META_DNS_CAPTURE": "true"}), ((), {"REDIRECT_DNS": "true"}), (("--redirect-dns",), {})],
+)
+def test_port_53_stays_the_name_servers_while_nothing_answers_in_their_place(
+    space: Namespace, arguments: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    said = run(space, *CAPTURE_ALL, "--capture-all-dns", *arguments, **variables)
+    assert "port 53 is not redirected" in said
+    with netns.namespace() as plain:
+        assert "port 53" not in run(plain, *CAPTURE_ALL, "--capture-all-dns")
+        assert space.rules() == plain.rules()
+    assert not [line for line in space.rules() if "53" in line.split()]
 
 
 @root

@@ -150,28 +150,42 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         disableEnvoyListenerLog: true
         enablePrometheusMerge: true
         ingressControllerMode: STRICT
+        hboneIdleTimeout: 5s
+        thriftConfig: {rateLimitUrl: a}
+        mixerCheckServer: a
         defaultConfig:
           zipkinAddress: zipkin:9411
           proxyHeaders: {attemptCount: {disabled: true}}
-          connectionSettings: {profile: EDGE}
-          tracing: {sampling: 50}
+          connectionSettings: {profile: EDGE, globalDownstreamConnectionLimit: 9}
+          tracing: {sampling: 50, zipkin: {address: "zipkin:9411"}}
+          controlPlaneAuthPolicy: NONE
+          discoveryRefreshDelay: 1s
+          meshId: a
+          proxyMetadata: {ISTIO_META_DNS_CAPTURE: "true", CA_PROVIDER: "", EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"}
+          image: {imageType: debug}
           gatewayTopology: {numTrustedProxies: 1, forwardClientCertDetails: SANITIZE, proxyProtocol: {}}
         """
     )
     assert {code for code, _ in told} == {"NOT_SUPPORTED"}
     assert sorted(field.removeprefix("data.mesh.") for _, field in told) == [
-        "defaultConfig.connectionSettings",
+        "defaultConfig.connectionSettings.profile",
+        "defaultConfig.controlPlaneAuthPolicy",
+        "defaultConfig.discoveryRefreshDelay",
         "defaultConfig.gatewayTopology.forwardClientCertDetails",
         "defaultConfig.gatewayTopology.proxyProtocol",
+        "defaultConfig.meshId",
         "defaultConfig.proxyHeaders",
-        "defaultConfig.tracing",
+        "defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
+        "defaultConfig.tracing.sampling",
         "defaultConfig.zipkinAddress",
         "disableEnvoyListenerLog",
-        "enablePrometheusMerge",
+        "hboneIdleTimeout",
         "ingressControllerMode",
         "meshMTLS.cipherSuites",
         "meshMTLS.ecdhCurves",
+        "mixerCheckServer",
         "outboundTrafficPolicy.egressProxy",
+        "thriftConfig",
         "verifyCertificateAtClient",
     ]
     assert read("{verifyCertificateAtClient: true, defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}}")[1] == []

@@ -70,9 +70,56 @@ def test_a_wrong_field_of_the_pods_proxy_config_is_named() -> None:
 
 
 def test_an_annotation_without_effect_is_said_so() -> None:
-    answer = injected(pod({"sidecar.istio.io/statsInclusionPrefixes": "cluster"}))
+    answer = injected(pod({"sidecar.istio.io/enableCoreDump": "true"}))
     assert [str(each) for each in answer.diagnostics] == [
-        "M0108 Pod/demo/reviews-v1 metadata.annotations[sidecar.istio.io/statsInclusionPrefixes]: has no effect yet",
+        "M0108 Pod/demo/reviews-v1 metadata.annotations[sidecar.istio.io/enableCoreDump]: has no effect yet",
+    ]
+
+
+def test_annotations_that_the_agent_reads_are_known() -> None:
+    read = {
+        "statsInclusionPrefixes": "cluster",
+        "statsInclusionSuffixes": "x",
+        "statsInclusionRegexps": ".*",
+        "extraStatTags": "a,b",
+        "statsHistogramBuckets": '{"istiocustom": [1, 5]}',
+        "statsFlushInterval": "10s",
+    }
+    assert injected(pod({f"sidecar.istio.io/{name}": value for name, value in read.items()})).diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("statsHistogramBuckets", "[1]"), ("statsHistogramBuckets", '{"a": 1}'), ("statsFlushInterval", "often")],
+)
+def test_what_would_keep_the_agent_from_starting_is_refused(name: str, value: str) -> None:
+    answer = inject.inject(pod({f"sidecar.istio.io/{name}": value}), CONFIG, "demo", ON)
+    assert answer.refused
+    assert [each.field for each in answer.diagnostics] == [f"metadata.annotations[sidecar.istio.io/{name}]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("proxy.istio.io/conf", "UNKNOWN_FIELD"),
+        ("prometheus.istio.io/merge", "UNKNOWN_FIELD"),
+        ("networking.istio.io/exportTo", "UNKNOWN_FIELD"),
+        ("ambient.istio.io/bypass-inbound-capture", "NOT_SUPPORTED"),
+        ("ambient.istio.io/other", "UNKNOWN_FIELD"),
+    ],
+)
+def test_what_nobody_reads_on_a_pod_is_told(name: str, code: str) -> None:
+    (told,) = injected(pod({name: "x"})).diagnostics
+    assert (told.code.name, told.field) == (code, f"metadata.annotations[{name}]")
+
+
+def test_dns_capture_is_told_where_a_pod_asks_for_it() -> None:
+    said = {"proxy.istio.io/config": "proxyMetadata: {ISTIO_META_DNS_CAPTURE: 'true'}"}
+    theirs = {"name": "istio-proxy", "env": [{"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}, {"name": "OTHER"}]}
+    answer = injected(pod(said, containers=[{"name": "reviews"}, theirs]))
+    assert [each.field for each in answer.diagnostics] == [
+        "metadata.annotations[proxy.istio.io/config].proxyMetadata.ISTIO_META_DNS_CAPTURE",
+        "spec.containers[1].env[ISTIO_META_DNS_CAPTURE]",
     ]
 
 

@@ -1,0 +1,69 @@
+"""Variables of Istio's agent that mean nothing to ours: who sets one has to be told (features rows A14, C7).
+
+They come by ``proxyMetadata`` of ProxyConfig or in a container ``istio-proxy`` of the user's own. A value that asks for
+what happens anyway is no news. Source: Istio's pilot-agent, config and options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+DNS_CAPTURE: Final = "ISTIO_META_DNS_CAPTURE"
+"""Port 53 is redirected to the agent, which answers for hosts that no name server knows."""
+METADATA_OF_DNS: Final = ("DNS_CAPTURE", "DNS_AUTO_ALLOCATE")
+"""Node metadata by which a proxy asks for listeners on addresses that only a DNS proxy tells the app."""
+
+_OFF: Final = frozenset({"false", "0", "f"})
+_ON: Final = frozenset({"true", "1", "t"})
+_NOTHING: Final = frozenset[str]()
+_WITHOUT_EFFECT: Final[Mapping[str, frozenset[str]]] = {
+    DNS_CAPTURE: _OFF,
+    "ISTIO_META_DNS_AUTO_ALLOCATE": _OFF,
+    "BOOTSTRAP_XDS_AGENT": _OFF,
+    "CA_PROVIDER": frozenset({"citadel"}),
+    "CREDENTIAL_FETCHER_TYPE": frozenset({"jwt"}),
+    "CREDENTIAL_IDENTITY_PROVIDER": frozenset({"googlecomputeengine"}),
+    "DISABLE_ENVOY": _OFF,
+    "DNS_FORWARD_PARALLEL": _OFF,
+    "DNS_PROXY_ADDR": _NOTHING,
+    "ECC_CURVE": frozenset({"p256"}),
+    "ECC_SIGNATURE_ALGORITHM": frozenset({"ecdsa"}),
+    "FILE_DEBOUNCE_DURATION": _NOTHING,
+    "FILE_MOUNTED_CERTS": _OFF,
+    "GCP_METADATA": _NOTHING,
+    "GRPC_XDS_BOOTSTRAP": _NOTHING,
+    "ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION": _OFF,
+    "ISTIO_BOOTSTRAP": _NOTHING,
+    "ISTIO_BOOTSTRAP_OVERRIDE": _NOTHING,
+    "ISTIO_META_CERT_SIGNER": _NOTHING,
+    "JWT_POLICY": frozenset({"third-party-jwt"}),
+    "OUTPUT_CERTS": _NOTHING,
+    "PEER_METADATA_DISCOVERY": _OFF,
+    "PILOT_CERT_PROVIDER": frozenset({"istiod"}),
+    "PKCS8_KEY": _ON,
+    "PROV_CERT": _NOTHING,
+    "PROXY_XDS_DEBUG_VIA_AGENT": _OFF,
+    "PROXY_XDS_VIA_AGENT": _ON,
+    "SECRET_GRACE_PERIOD_RATIO": frozenset({"0.5"}),
+    "SECRET_GRACE_PERIOD_RATIO_JITTER": _NOTHING,
+    "USE_EXTERNAL_WORKLOAD_SDS": _OFF,
+    "WASM_HTTP_REQUEST_MAX_RETRIES": _NOTHING,
+    "WASM_HTTP_REQUEST_TIMEOUT": _NOTHING,
+    "WASM_INSECURE_REGISTRIES": _NOTHING,
+    "WASM_MODULE_EXPIRY": _NOTHING,
+    "WASM_PURGE_INTERVAL": _NOTHING,
+    "WORKLOAD_RSA_KEY_SIZE": _NOTHING,
+    "XDS_AUTH_PROVIDER": _NOTHING,
+    "XDS_ROOT_CA": _NOTHING,
+}
+"""The variables, and which values (in small letters) are what our agent does anyway."""
+
+
+def in_vain(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables that are set and change nothing, sorted."""
+    return tuple(
+        name
+        for name in sorted(environment.keys() & _WITHOUT_EFFECT.keys())
+        if environment[name] and environment[name].lower() not in _WITHOUT_EFFECT[name]
+    )
