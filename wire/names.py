@@ -53,6 +53,7 @@ SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
 """Who keeps the EndpointSlices of Services with a selector."""
 LABEL_REVISION: Final = "istio.io/rev"
 ANNOTATION_EXPORT_TO: Final = "networking.istio.io/exportTo"
+ANNOTATION_TRAFFIC_DISTRIBUTION: Final = "networking.istio.io/traffic-distribution"
 
 ROOT_NAMESPACE: Final = "istio-system"
 DEFAULT_TRUST_DOMAIN: Final = "cluster.local"

@@ -12,7 +12,7 @@ from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.mongo_proxy.v3 import mongo_proxy_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from envoy.type.v3 import range_pb2
+from envoy.type.v3 import hash_policy_pb2, range_pb2
 from google.protobuf import any_pb2
 
 from istiod.config import resource
@@ -185,11 +185,15 @@ def _mongo(tcp: Tcp) -> listener_components_pb2.Filter:
     )
 
 
+_BY_SOURCE = hash_policy_pb2.HashPolicy(source_ip=hash_policy_pb2.HashPolicy.SourceIp())
+
+
 def _tcp_proxy(tcp: Tcp, settings: MeshSettings, own: NodeSettings) -> listener_components_pb2.Filter:
     idle = own.idle_timeout if tcp.idle_timeout is None else tcp.idle_timeout
     found = tcp_proxy_pb2.TcpProxy(
         stat_prefix=tcp.stat_prefix,
         idle_timeout=wellknown.optional_duration(idle),
+        hash_policy=[_BY_SOURCE] if tcp.hash_source else [],
         access_log=access_log.requests(settings),
     )
     if len(tcp.clusters) == 1:

@@ -58,6 +58,36 @@ def cross(snapshot: ConfigSnapshot, model: Model) -> Iterator[Diagnostic]:
         if not _serves(model, host, namespace):
             message = f"no service that {namespace} sees has the host {host!r}"
             yield warning(Code.UNKNOWN_HOST, rule.key, "spec.host", message)
+        yield from _hashes(model, rule, host)
+
+
+def _hashes(model: Model, rule: destination_rule.DestinationRule, host: str) -> Iterator[Diagnostic]:
+    """Hashes of what TCP connections do not have: of them only the client's address can be hashed."""
+    hashing = [(path, number) for path, number, said in _balancers(rule) if _of_requests(said)]
+    served = [s for s in model.registry.services if hosts.matches(host, s.host)] if hashing else []
+    for path, number in hashing:
+        ports = ((s, p.number) for s in served for p in s.ports if p.protocol.is_tcp and number in (0, p.number))
+        if (opaque := next(ports, None)) is not None:
+            message = f"has no effect on TCP, such as port {opaque[1]} of {opaque[0].host}: only useSourceIp has"
+            yield warning(Code.NOT_SUPPORTED, rule.key, f"{path}.loadBalancer.consistentHash", message)
+
+
+_Balancer = tuple[str, int, destination_rule.LoadBalancerSettings | None]
+
+
+def _balancers(rule: destination_rule.DestinationRule) -> Iterator[_Balancer]:
+    """Each policy's path, its port (0: all ports), and how it picks endpoints."""
+    policies = [("spec.trafficPolicy", rule.spec.traffic_policy)]
+    policies += [(f"spec.subsets[{i}].trafficPolicy", one.traffic_policy) for i, one in enumerate(rule.spec.subsets)]
+    for path, policy in policies:
+        if policy is not None:
+            yield path, 0, policy.load_balancer
+            for i, own in enumerate(policy.port_level_settings):
+                yield f"{path}.portLevelSettings[{i}]", own.port.number if own.port else 0, own.load_balancer
+
+
+def _of_requests(said: destination_rule.LoadBalancerSettings | None) -> bool:
+    return said is not None and said.consistent_hash is not None and not said.consistent_hash.use_source_ip
 
 
 def _serves(model: Model, host: str, namespace: str) -> bool:

@@ -74,6 +74,12 @@ class Resolver:
         cluster = self.clusters.get(name)
         return cluster.policy.connection_pool.tcp_idle_timeout if cluster else None
 
+    def hashes_source(self, name: str) -> bool:
+        """Whether a cluster picks endpoints by the client's address: all that there is to hash of a TCP connection."""
+        cluster = self.clusters.get(name)
+        policy = cluster.policy.load_balancer.hash if cluster else None
+        return policy is not None and policy.source_ip
+
 
 def _name(target: Target, host: str, port: int) -> str:
     return clusters.cluster_name(clusters.OUTBOUND, target.subset, host, port)

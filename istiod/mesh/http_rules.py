@@ -189,8 +189,21 @@ def _unsupported(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) ->
         "removeResponseHeaders": bool(rule.remove_response_headers),
         "fault.delay.exponentialDelay": delay is not None and delay.exponential_delay is not None,
         "fault.abort.http2Error": abort is not None and abort.http2_error is not None,
+        **_beside_answer(rule),
         **{f"match[{i}].statPrefix": bool(match.stat_prefix) for i, match in enumerate(rule.match)},
     }
     for name, said in wanted.items():
         if said:
             yield warning(Code.NOT_SUPPORTED, key, f"{place}.{name}", "has no effect")
+
+
+def _beside_answer(rule: virtual_service.HTTPRoute) -> dict[str, bool]:
+    """What is about an upstream, where the proxy answers itself: whether it is said all the same."""
+    answers = rule.redirect is not None or rule.direct_response is not None
+    said = {
+        "timeout": bool(rule.timeout),
+        "retries": rule.retries is not None,
+        "mirror": rule.mirror is not None,
+        "mirrors": bool(rule.mirrors),
+    }
+    return said if answers else {}

@@ -68,10 +68,14 @@ def _tcp(rules: VirtualService, rule: L4Rule, resolver: Resolver) -> Tcp:
 
 
 def leading_to(shares: tuple[WeightedCluster, ...], stat_prefix: str, resolver: Resolver) -> Tcp:
-    """Connections that go to these clusters; the first one's policy says how long they may be idle."""
+    """Connections that go to these clusters; the first one's policy says how long they may be idle.
+
+    One that is picked by the client's address is enough for all to be (Istio: maybeSetHashPolicy).
+    """
     return Tcp(
         stat_prefix=stat_prefix,
         clusters=shares,
         idle_timeout=resolver.idle_timeout(shares[0].cluster),
         lookups=dynamic_dns.lookups(shares, resolver.clusters),
+        hash_source=any(resolver.hashes_source(share.cluster) for share in shares),
     )

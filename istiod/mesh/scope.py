@@ -247,6 +247,8 @@ class Tcp:
     clusters: tuple[WeightedCluster, ...]
     idle_timeout: timedelta | None = None
     lookups: tuple[Lookup, ...] = ()
+    hash_source: bool = False
+    """Endpoints are picked by the client's address, where the cluster hashes (consistentHash useSourceIp)."""
     mongo: bool = False
     """The port declares MongoDB: its commands are counted."""
 

@@ -104,7 +104,6 @@ class Service:
     origin: Origin
     subject_alt_names: tuple[str, ...] = ()
     """SANs that the object itself names (ServiceEntry subjectAltNames)."""
-    publish_not_ready: bool = False
     node_local: bool = False
     traffic_distribution: str = ""
     allocated: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from crds import core
 from istiod.config.origin import Origin
 from istiod.mesh import protocol
@@ -11,6 +13,8 @@ from istiod.mesh.settings import MeshSettings
 from wire import names
 
 _NO_CLUSTER_IP = "None"
+_DISTRIBUTIONS = {name.lower(): name for name in ("PreferClose", "PreferSameZone", "PreferSameNode")}
+_ISTIOS = ("networking.istio.io/", "alpha.istio.io/", "traffic.istio.io/", "auth.istio.io/", "ambient.istio.io/")
 
 
 def service(item: core.Service, settings: MeshSettings) -> Service:
@@ -35,10 +39,32 @@ def service(item: core.Service, settings: MeshSettings) -> Service:
         external_name=spec.external_name if spec.type == "ExternalName" else "",
         created=meta.creation_timestamp,
         origin=Origin(key=item.key),
-        publish_not_ready=spec.publish_not_ready_addresses,
         node_local=spec.internal_traffic_policy == "Local",
-        traffic_distribution=spec.traffic_distribution,
+        traffic_distribution=_distribution(item),
     )
+
+
+def without_effect(item: core.Service) -> Iterator[tuple[str, str]]:
+    """Fields and annotations of Istio's that say something in vain, and why."""
+    if item.spec.session_affinity == "ClientIP":
+        reason = "has no effect: sidecars choose anew each time; consistentHash in a DestinationRule keeps one"
+        yield "spec.sessionAffinity", reason
+    for name, value in item.metadata.annotations.items():
+        field = f"metadata.annotations[{name}]"
+        if name == names.ANNOTATION_TRAFFIC_DISTRIBUTION:
+            if item.spec.traffic_distribution in _DISTRIBUTIONS.values():
+                yield field, "has no effect: spec.trafficDistribution says it"
+            elif value.lower() not in (*_DISTRIBUTIONS, "any"):
+                yield field, f"{value!r} has no effect: it is none of PreferClose, PreferSameZone and PreferSameNode"
+        elif name.startswith(_ISTIOS) and name != names.ANNOTATION_EXPORT_TO:
+            yield field, "has no effect on a Service"
+
+
+def _distribution(item: core.Service) -> str:
+    """The field; where it says nothing that Istio knows, the older annotation (Istio: GetTrafficDistribution)."""
+    said = item.spec.traffic_distribution
+    older = item.metadata.annotations.get(names.ANNOTATION_TRAFFIC_DISTRIBUTION, "")
+    return said if said in _DISTRIBUTIONS.values() else _DISTRIBUTIONS.get(older.lower(), "")
 
 
 def _port(port: core.ServicePort) -> Port:

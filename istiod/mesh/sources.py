@@ -98,9 +98,9 @@ def _unsupported(item: Object) -> Iterator[Diagnostic]:
     """What an object says in vain."""
     if isinstance(item, service_entry.ServiceEntry):
         yield from _of_entry(item)
-    elif isinstance(item, core.Service) and item.spec.session_affinity == "ClientIP":
-        message = "has no effect: sidecars choose anew each time; consistentHash in a DestinationRule keeps one"
-        yield warning(Code.NOT_SUPPORTED, item.key, "spec.sessionAffinity", message)
+    elif isinstance(item, core.Service):
+        for path, reason in services.without_effect(item):
+            yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
 
 
 def _of_dynamic(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:

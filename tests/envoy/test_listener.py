@@ -132,6 +132,12 @@ def test_a_tcp_chain_leads_to_one_cluster_or_to_shares() -> None:
     }
 
 
+def test_a_tcp_chain_may_pick_endpoints_by_the_clients_address() -> None:
+    tcp = replace(TCP, hash_source=True)
+    found = made.tcp_proxy(listener.message(one(Chain(name="c", tcp=tcp)), made.QUIET).filter_chains[0])
+    assert made.shown(found)["hash_policy"] == [{"source_ip": {}}]
+
+
 def test_every_direction_has_istios_connection_manager() -> None:
     common = {
         "normalize_path": True,

@@ -230,14 +230,47 @@ def test_what_an_entry_says_in_vain_is_told() -> None:
     socket = {"hosts": ["b.com"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "unix:///x"}]}
     far = {**socket, "hosts": ["c.com"], "endpoints": [{"address": "10.0.0.1", "network": "far"}]}
     entries = [fleet.istio("ServiceEntry", n, s) for n, s in (("uds", socket), ("far", far))]
-    sticky = fleet.kube_service("web", spec={"sessionAffinity": "ClientIP"})
-    found = build(*entries, sticky, fleet.kube_service("other", spec={"sessionAffinity": "None"}))
+    notes = {
+        "networking.istio.io/traffic-distribution": "PreferSameRegion",
+        "networking.istio.io/exportTo": "*",
+        "alpha.istio.io/kubernetes-serviceaccounts": "a",
+        "example.org/other": "b",
+    }
+    sticky = fleet.kube_service("web", spec={"sessionAffinity": "ClientIP"}, annotations=notes)
+    close = {"networking.istio.io/traffic-distribution": "preferClose"}
+    others = (
+        fleet.kube_service("other", spec={"sessionAffinity": "None"}, annotations=close),
+        fleet.kube_service("twice", spec={"trafficDistribution": "PreferClose"}, annotations=close),
+    )
+    found = build(*entries, sticky, *others)
     assert [(d.code.name, d.key.name if d.key else "", d.field) for d in found.diagnostics] == [
         ("NOT_SUPPORTED", "web", "spec.sessionAffinity"),
+        ("NOT_SUPPORTED", "web", "metadata.annotations[networking.istio.io/traffic-distribution]"),
+        ("NOT_SUPPORTED", "web", "metadata.annotations[alpha.istio.io/kubernetes-serviceaccounts]"),
+        ("NOT_SUPPORTED", "twice", "metadata.annotations[networking.istio.io/traffic-distribution]"),
         ("NOT_SUPPORTED", "uds", "spec.endpoints[0].address"),
         ("NOT_SUPPORTED", "far", "spec.endpoints[0].network"),
     ]
     assert found.declared.of("b.com", "default", 80) == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "annotation", "expected"),
+    [
+        ("", "PreferClose", "PreferClose"),
+        ("", "prefersamenode", "PreferSameNode"),
+        ("", "any", ""),
+        ("PreferSameZone", "PreferSameNode", "PreferSameZone"),
+        ("Other", "PreferSameZone", "PreferSameZone"),
+        ("", "", ""),
+    ],
+)
+def test_an_annotation_says_where_traffic_goes_first_as_the_field_does(
+    said: str, annotation: str, expected: str
+) -> None:
+    spec = {"trafficDistribution": said} if said else {}
+    notes = {"networking.istio.io/traffic-distribution": annotation}
+    assert service(fleet.kube_service("web", spec=spec, annotations=notes)).traffic_distribution == expected
 
 
 def test_unchanged_services_and_endpoints_stay_the_same_objects() -> None:

@@ -137,6 +137,14 @@ def test_fields_without_effect_are_reported() -> None:
     }
 
 
+def test_what_is_about_an_upstream_is_told_where_the_proxy_answers_itself() -> None:
+    more = "timeout: 1s, retries: {attempts: 1}, mirrors: [{destination: {host: reviews}}]"
+    fields = [f"spec.http[0].{name}" for name in ("timeout", "retries", "mirrors")]
+    for answer in ("redirect: {uri: /a}", "directResponse: {status: 404}"):
+        assert [field for _, _, field in told(f"{{{answer}, {more}}}")] == fields
+    assert told(f"{{route: [{{destination: {{host: reviews}}}}], {more}}}") == []
+
+
 def rules(name: str, more: str, http: str = "http: [{route: [{destination: {host: reviews}}]}]") -> str:
     return world.rules(name, f"{{{more}, {http}}}")
 
