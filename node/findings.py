@@ -11,7 +11,11 @@ from node.objects import Document, Raw, key_of
 
 _WORKLOADS = frozenset({("apps", "StatefulSet"), ("apps", "DaemonSet"), ("apps", "ReplicaSet")})
 _WORKLOADS |= {("batch", "Job"), ("batch", "CronJob")}
-_POD_FIELDS = ("hostNetwork", "hostPID", "hostIPC", "hostAliases", "dnsConfig", "dnsPolicy", "shareProcessNamespace")
+_POD_FIELDS = (
+    *("hostNetwork", "hostPID", "hostIPC", "hostAliases", "dnsConfig", "dnsPolicy", "shareProcessNamespace"),
+    *("affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "activeDeadlineSeconds"),
+)
+_DEPLOYMENT_FIELDS = ("paused", "minReadySeconds")
 _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 KnownImage = Callable[[str], bool]
@@ -32,6 +36,9 @@ def _container(container: Mapping[str, Any], path: str, known: KnownImage) -> It
     image = str(container.get("image") or "")
     if not known(image):
         yield f"{path}.image", f'image "{image}" stands for no command of this machine; the pod will not start'
+    for number, port in enumerate(container.get("ports") or ()):
+        if port.get("hostPort"):
+            yield f"{path}.ports[{number}].hostPort", "the port is open at the pod's address only"
     for probe in _PROBES:
         if "grpc" in (container.get(probe) or {}):
             yield f"{path}.{probe}.grpc", "probes over gRPC are not asked"
@@ -47,6 +54,20 @@ def _pod(path: str, spec: Mapping[str, Any], known: KnownImage) -> Iterator[tupl
             yield from _container(container, f"{path}.{kind}[{number}]", known)
 
 
+def _deployment(raw: Raw) -> Iterator[tuple[str, str]]:
+    """(path, message) of what a Deployment says in vain."""
+    spec = raw.get("spec") or {}
+    for field in _DEPLOYMENT_FIELDS:
+        if spec.get(field):
+            yield f"spec.{field}", "has no effect here"
+
+
+def _service(raw: Raw) -> Iterator[tuple[str, str]]:
+    """(path, message) of what a Service says in vain; what istiod has no use for, it says itself."""
+    if (raw.get("spec") or {}).get("type") == "NodePort":
+        yield "spec.type", "no port is open at the node: the Service has its cluster IP only"
+
+
 def findings(document: Document, known: KnownImage) -> list[Diagnostic]:
     """What of an object has no effect on this machine."""
     key = key_of(document.raw)
@@ -56,8 +77,16 @@ def findings(document: Document, known: KnownImage) -> list[Diagnostic]:
 
     if (key.group, key.kind) in _WORKLOADS:
         return [no("", f"a mesh on one machine runs no {key.kind}; use a Deployment")]
+    told = list(_SAID.get((key.group, key.kind), _nothing)(document.raw))
     pod = _pod_of(document.raw)
-    return [no(field, message) for field, message in _pod(*pod, known)] if pod else []
+    return [no(field, message) for field, message in (*told, *(_pod(*pod, known) if pod else ()))]
+
+
+def _nothing(_: Raw) -> Iterator[tuple[str, str]]:
+    return iter(())
+
+
+_SAID = {("apps", "Deployment"): _deployment, ("", "Service"): _service}
 
 
 def is_workload(document: Document) -> bool:

@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
         values = flags.read(argv, os.environ)
         options = flags.options(values)
         with tools.namespace(options.network_namespace):
-            if values.on("redirect-dns"):
-                _say("warning: port 53 is not redirected: the agent has no DNS proxy, so that no name would be found")
+            for line in flags.in_vain(values):
+                _say(f"warning: {line}")
             settings = flags.capture(values, tools.look(os.environ, dns=False))
             return _run(replace(settings, redirect_dns=False), options)
     except (flags.FlagError, tools.ToolError) as error:

@@ -201,7 +201,7 @@ FLAGS = (
     Flag("force-apply", boolean, "false"),
     Flag("native-nftables", boolean, "false"),
     Flag("force-iptables-binary", one_of("", "legacy", "nft")),
-    # Logging flags of the injection template: read so that it works, without effect.
+    # Logging flags of the injection template: read so that it works; what they ask for in vain is said.
     Flag("log_output_level", text_of, env=False),
     Flag("log_as_json", boolean, "false", env=False),
 )
@@ -342,6 +342,19 @@ def capture(values: Values, machine: Machine) -> Capture:
         ipv6=6 in considered,  # noqa: PLR2004 (IPv6)
         loopback_cidr=values.text("istio-outbound-ipv4-loopback-cidr"),
     )
+
+
+def in_vain(values: Values) -> tuple[str, ...]:
+    """What is asked for and not done, a line each."""
+    asked = {
+        "port 53 is not redirected: the agent has no DNS proxy, so that no name would be found": values.on(
+            "redirect-dns"
+        ),
+        "--log_output_level has no effect: there are no levels": values.text("log_output_level")
+        not in ("", "info", "default:info"),
+        "--log_as_json has no effect: lines are plain text": values.on("log_as_json"),
+    }
+    return tuple(line for line, said in asked.items() if said)
 
 
 def options(values: Values) -> Options:

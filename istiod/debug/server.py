@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ Page = Callable[[web.Request], Any]
 
 
 Json = Mapping[str, Any]
+_PARAMETERS: Final[Mapping[str, set[str]]] = {"/debug/config_dump": {"proxyID"}, "/debug/edsz": {"proxyID"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,8 @@ def _text(of: Callable[[], str], kind: str = "text/plain; charset=utf-8") -> gua
 
 def _json(page: Page) -> guard.Handler:
     async def answer(request: web.Request) -> web.Response:
+        if unknown := sorted(set(request.query) - _PARAMETERS.get(request.path, set())):
+            raise web.HTTPBadRequest(text=f"{request.path} has no parameter {unknown[0]}\n")
         return web.json_response(page(request))
 
     return answer

@@ -52,6 +52,12 @@ def test_an_additional_variable_is_read_after_the_flags_own() -> None:
     assert settings(ISTIO_DUAL_STACK="T").ipv6
 
 
+def test_what_is_asked_for_in_vain_is_said() -> None:
+    assert flags.in_vain(flags.read(("--log_output_level=default:info",), {})) == ()
+    said = flags.in_vain(flags.read(("--log_output_level=all:debug", "--log_as_json", "--redirect-dns"), {}))
+    assert [line.partition(" ")[0] for line in said] == ["port", "--log_output_level", "--log_as_json"]
+
+
 def test_switches_take_a_value_only_after_an_equals_sign() -> None:
     assert flags.options(flags.read(("--dry-run", "--cleanup"), {})) == Options(dry_run=True, cleanup_only=True)
     assert flags.options(flags.read(("-n=false", "--reconcile=false", "--log_as_json"), {})) == Options()

@@ -137,13 +137,19 @@ def test_every_value_without_effect_is_named_with_the_reason() -> None:
 
 
 def test_values_that_nobody_knows_are_named() -> None:
+    variables = {"PILOT_NO_SUCH": "1", "MAX_CONCURRENT_STREAMS": "1", "HTTPS_PROXY": "http://p", "PYTHONUTF8": "1"}
     written = {
-        "pilot": {"replicaCuont": 3, "env": {"PILOT_NO_SUCH": "1", "HTTPS_PROXY": "http://p"}, "podLabels": {"a": "b"}},
+        "pilot": {"replicaCuont": 3, "env": variables, "podLabels": {"a": "b"}},
         "meshConfig": {"defaultConfig": {"concurrency": 2}},
         "globl": {"hub": "h"},
     }
 
-    assert set(findings(helm.notes("istiod", written))) == {"pilot.replicaCuont", "pilot.env.PILOT_NO_SUCH", "globl"}
+    assert set(findings(helm.notes("istiod", written))) == {
+        "pilot.replicaCuont",
+        "pilot.env.PILOT_NO_SUCH",
+        "pilot.env.MAX_CONCURRENT_STREAMS",
+        "globl",
+    }
 
 
 def test_the_variables_that_the_chart_lets_pass_are_those_that_istiod_reads() -> None:

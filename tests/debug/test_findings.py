@@ -81,6 +81,8 @@ async def test_pages_show_readiness_and_findings() -> None:
         assert await (await client.get("/debug/configz")).json() == []
         assert (await client.get("/debug/config_dump")).status == 400
         assert (await client.get("/debug/config_dump?proxyID=x.y")).status == 404
+        for page in ("/debug/config_dump?proxyID=web.shop&types=cds", "/debug/syncz?namespace=shop"):
+            assert (await client.get(page)).status == 400
         assert await (await client.get("/debug/config_dump?proxyID=web.shop")).json() == {"configs": []}
         brief = {"totalClients": 1, "clients": [{"connectionId": "1", "address": "a"}]}
         assert await (await client.get("/debug/connections")).json() == brief

@@ -245,8 +245,8 @@ def test_what_an_entry_says_in_vain_is_told() -> None:
     found = build(*entries, sticky, *others)
     assert [(d.code.name, d.key.name if d.key else "", d.field) for d in found.diagnostics] == [
         ("NOT_SUPPORTED", "web", "spec.sessionAffinity"),
-        ("NOT_SUPPORTED", "web", "metadata.annotations[networking.istio.io/traffic-distribution]"),
         ("NOT_SUPPORTED", "web", "metadata.annotations[alpha.istio.io/kubernetes-serviceaccounts]"),
+        ("NOT_SUPPORTED", "web", "metadata.annotations[networking.istio.io/traffic-distribution]"),
         ("NOT_SUPPORTED", "twice", "metadata.annotations[networking.istio.io/traffic-distribution]"),
         ("NOT_SUPPORTED", "uds", "spec.endpoints[0].address"),
         ("NOT_SUPPORTED", "far", "spec.endpoints[0].network"),

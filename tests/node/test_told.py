@@ -142,19 +142,33 @@ def test_what_cannot_be_done_here_is_said_with_its_field() -> None:
         "kind": "Deployment",
         "metadata": {"name": "d"},
         "spec": {
+            "minReadySeconds": 5,
             "template": {
                 "spec": {
                     "hostNetwork": True,
-                    "containers": [{"image": "known"}, {"image": "odd", "livenessProbe": {"grpc": {"port": 1}}}],
+                    "tolerations": [{"operator": "Exists"}],
+                    "containers": [
+                        {"image": "known", "ports": [{"containerPort": 1}, {"hostPort": 2}]},
+                        {"image": "odd", "livenessProbe": {"grpc": {"port": 1}}},
+                    ],
                 }
-            }
+            },
         },
     }
     assert [line.split(": ")[0] for line in found(json.dumps(pod))] == [
+        "f:1 M0108 Deployment/default/d spec.minReadySeconds",
         "f:1 M0108 Deployment/default/d spec.template.spec.hostNetwork",
+        "f:1 M0108 Deployment/default/d spec.template.spec.tolerations",
+        "f:1 M0108 Deployment/default/d spec.template.spec.containers[0].ports[1].hostPort",
         "f:1 M0108 Deployment/default/d spec.template.spec.containers[1].image",
         "f:1 M0108 Deployment/default/d spec.template.spec.containers[1].livenessProbe.grpc",
     ]
+
+
+@pytest.mark.parametrize(("kind", "fields"), [("NodePort", ["spec.type"]), ("ClusterIP", []), ("ExternalName", [])])
+def test_no_port_is_open_at_the_node(kind: str, fields: list[str]) -> None:
+    text = f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{type: {kind}}}}}\n"
+    assert [line.split(": ")[0].split()[-1] for line in found(text)] == fields
 
 
 def test_workloads_other_than_deployments_are_not_run_and_not_passed_on() -> None:
