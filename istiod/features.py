@@ -1,6 +1,7 @@
 """Istio's feature variables that have a meaning here (``pilot.env`` of Helm): read once, part of every snapshot.
 
-What istiod does behind other variables is always on, always off, or not there; docs/conformance.md says which.
+What Istio does behind other variables is always on, always off, or not there. Variables that say where istiod runs,
+such as CLUSTER_ID, are read by istiod.__main__; charts/istiod/files/environment.yaml has all, the chart names others.
 """
 
 from __future__ import annotations

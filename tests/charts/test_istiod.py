@@ -126,6 +126,7 @@ def test_istios_own_defaults_load_in_silence() -> None:
 
     assert NO_EFFECT not in helm.notes("istiod", written)
     assert NO_EFFECT not in helm.notes("istiod")
+    assert NO_EFFECT not in helm.notes("istiod", {"pilot": {"cni": {"enabled": True, "chained": False}}})
 
 
 def test_every_value_without_effect_is_named_with_the_reason() -> None:

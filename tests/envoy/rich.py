@@ -97,9 +97,7 @@ def clusters() -> list[Cluster]:
         retry_budget=RetryBudget(),
     )
     warm = Warmup(duration=SECOND)
-    files = UpstreamTls(
-        mode=TlsMode.MUTUAL, sni="x", client_certificate="/c", private_key="/k", ca_certificates="/ca", ca_crl="/crl"
-    )
+    files = UpstreamTls(mode=TlsMode.MUTUAL, sni="x", client_certificate="/c", private_key="/k", ca_certificates="/ca")
     dns = (made.endpoint("a.example", tls=False), made.endpoint("b.example", tls=False))
     fixed: list[Cluster] = [
         Cluster(name="BlackHoleCluster", discovery=Discovery.STATIC, direction=Direction.OUTBOUND),
@@ -353,13 +351,7 @@ def gateway_listener() -> Listener:
             chain(
                 "files",
                 DownstreamTls(
-                    workload=False,
-                    mutual=True,
-                    alpn=alpn,
-                    certificate_file="/c",
-                    key_file="/k",
-                    ca_file="/ca",
-                    crl_file="/crl",
+                    workload=False, mutual=True, alpn=alpn, certificate_file="/c", key_file="/k", ca_file="/ca"
                 ),
             ),
             chain(

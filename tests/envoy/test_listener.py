@@ -293,12 +293,18 @@ def test_gateway_chains_take_certificates_from_credentials_or_files() -> None:
     found = context(files).common_tls_context
     assert found.tls_certificate_sds_secret_configs[0].name == "file-cert:/c~/k"
     assert found.combined_validation_context.validation_context_sds_secret_config.name == "file-root:/ca"
-    assert found.combined_validation_context.default_validation_context.crl.filename == "/crl"
     own = context(mesh).common_tls_context.combined_validation_context.default_validation_context
     assert [made.shown(san)["matcher"] for san in own.match_typed_subject_alt_names] == [
         {"exact": "spiffe://x/ns/a/sa/b"}
     ]
     assert shown(rich.gateway_listener())["filter_chains"][0]["transport_socket_connect_timeout"] == "15s"
+
+
+def test_a_gateway_may_have_a_list_of_revoked_certificates() -> None:
+    _, _, files, *_ = (chain.tls for chain in rich.gateway_listener().chains)
+    assert files
+    found = context(replace(files, crl_file="/crl")).common_tls_context.combined_validation_context
+    assert found.default_validation_context.crl.filename == "/crl"
 
 
 def test_a_gateway_chain_may_have_several_certificates_and_pin_those_of_clients() -> None:

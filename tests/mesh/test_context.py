@@ -206,24 +206,6 @@ def test_peer_authentication_changes_inbound_and_is_compared_by_content() -> Non
     assert found.context.model is model
 
 
-def test_a_hash_of_what_tcp_connections_do_not_have_is_told() -> None:
-    header = {"loadBalancer": {"consistentHash": {"httpHeaderName": "x"}}}
-    address = {"loadBalancer": {"consistentHash": {"useSourceIp": True}}}
-    ports = [{"name": "http", "port": 80}, {"name": "tcp", "port": 9000}]
-    of_http = {"portLevelSettings": [{"port": {"number": 80}, **header}, {"port": {"number": 9000}, **header}]}
-    subsets = [{"name": "v1"}, {"name": "v2", "trafficPolicy": header}, {"name": "v3", "trafficPolicy": address}]
-    found = fleet.Mesh(
-        fleet.kube_service("db", ports=ports),
-        fleet.kube_service("plain"),
-        fleet.istio("DestinationRule", "db", {"host": "db", "trafficPolicy": of_http, "subsets": subsets}),
-        fleet.istio("DestinationRule", "plain", {"host": "plain", "trafficPolicy": header}),
-    )
-    assert [told for told in found.told() if told[0] == "NOT_SUPPORTED"] == [
-        ("NOT_SUPPORTED", "db", "spec.subsets[1].trafficPolicy.loadBalancer.consistentHash"),
-        ("NOT_SUPPORTED", "db", "spec.trafficPolicy.portLevelSettings[1].loadBalancer.consistentHash"),
-    ]
-
-
 def test_findings_are_told_once_in_a_fixed_order() -> None:
     found = mesh(
         fleet.istio("DestinationRule", "lost", {"host": "nobody"}),

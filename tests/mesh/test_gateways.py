@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from istiod.mesh import gateway_servers
 from istiod.mesh.scope import Chain, ChainMatch, Direction, OutboundScope
 from tests.mesh import world
@@ -209,45 +207,6 @@ def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
 
 def server(hosts: str, tls: str, port: str = "number: 443, name: https, protocol: HTTPS") -> str:
     return f"{{port: {{{port}}}, hosts: [{hosts}], tls: {{{tls}}}}}"
-
-
-@pytest.mark.parametrize(
-    ("port", "tls", "fields"),
-    [
-        ("protocol: HTTP", "httpsRedirect: true", []),
-        ("protocol: HTTP", "mode: SIMPLE, credentialName: a", ["mode", "credentialName"]),
-        ("protocol: TLS", "mode: PASSTHROUGH, minProtocolVersion: TLSV1_2", ["minProtocolVersion"]),
-        (
-            "protocol: TLS",
-            "mode: AUTO_PASSTHROUGH, cipherSuites: [a], httpsRedirect: true",
-            ["cipherSuites", "httpsRedirect"],
-        ),
-        ("protocol: HTTPS", "mode: SIMPLE, credentialName: a, minProtocolVersion: TLSV1_2", []),
-        (
-            "protocol: HTTPS",
-            "mode: SIMPLE, credentialName: a, subjectAltNames: [b], verifyCertificateHash: [c]",
-            ["subjectAltNames", "verifyCertificateHash"],
-        ),
-        (
-            "protocol: HTTPS",
-            "mode: MUTUAL, credentialName: a, caCrl: c, caCertificates: d",
-            ["caCertificates", "caCrl"],
-        ),
-        ("protocol: HTTPS", "mode: MUTUAL, credentialName: a, caCertCredentialName: c, subjectAltNames: [b]", []),
-        ("protocol: HTTPS", "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertificates: c, caCrl: d", []),
-        (
-            "protocol: HTTPS",
-            "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c",
-            ["caCertCredentialName"],
-        ),
-        ("protocol: HTTPS", "mode: ISTIO_MUTUAL, caCrl: a, maxProtocolVersion: TLSV1_3", ["caCrl"]),
-    ],
-)
-def test_what_a_servers_mode_has_no_use_for_is_told(port: str, tls: str, fields: list[str]) -> None:
-    told = world.build(gateway("'*'", server("a", tls, f"number: 9443, name: a, {port}"))).told()
-    assert [field for code, _, field in told if code == "NOT_SUPPORTED"] == [
-        f"spec.servers[1].tls.{name}" for name in fields
-    ]
 
 
 def test_a_list_of_revoked_certificates_is_a_file_where_certificates_are() -> None:

@@ -382,14 +382,6 @@ def test_idle_tcp_connections_end_as_the_policy_says() -> None:
     assert found.tcp.idle_timeout.total_seconds() == 10
 
 
-@pytest.mark.parametrize(("by", "hashes"), [("useSourceIp: true", True), ("httpHeaderName: x", False)])
-def test_tcp_connections_are_spread_by_the_clients_address_where_the_policy_says_so(by: str, *, hashes: bool) -> None:
-    policy = world.subsets("web", policy=f"{{loadBalancer: {{consistentHash: {{{by}}}}}}}")
-    found = world.build(WEB, policy).sidecar().listeners["10.0.0.7_9000"].chains[0]
-    assert found.tcp is not None
-    assert found.tcp.hash_source is hashes
-
-
 def test_what_did_not_change_is_the_same_object() -> None:
     details = world.service("details", "http:81")
     before = world.build(WEB, details).sidecar()
