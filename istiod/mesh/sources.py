@@ -98,8 +98,8 @@ def _unsupported(item: Object) -> Iterator[Diagnostic]:
     """What an object says in vain."""
     if isinstance(item, service_entry.ServiceEntry):
         yield from _of_entry(item)
-    elif isinstance(item, core.Service):
-        for path, reason in services.without_effect(item):
+    else:
+        for path, reason in services.without_effect(cast("core.Service", item)):
             yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
 
 
