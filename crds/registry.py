@@ -12,7 +12,17 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from crds import apps, core, destination_rule, discovery, gateway, peer_authentication, service_entry, sidecar
+from crds import (
+    apps,
+    core,
+    destination_rule,
+    discovery,
+    envoy_filter,
+    gateway,
+    peer_authentication,
+    service_entry,
+    sidecar,
+)
 from crds.key import NETWORKING, SECURITY
 from crds.meta import Object
 from crds.virtual_service import VirtualService
@@ -48,6 +58,7 @@ _READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
     (NETWORKING, ALL_VERSIONS, "gateways", gateway.Gateway),
     (NETWORKING, ALL_VERSIONS, "serviceentries", service_entry.ServiceEntry),
     (NETWORKING, ALL_VERSIONS, "sidecars", sidecar.Sidecar),
+    (NETWORKING, ("v1alpha3",), "envoyfilters", envoy_filter.EnvoyFilter),
     (SECURITY, ("v1", "v1beta1"), "peerauthentications", peer_authentication.PeerAuthentication),
     ("", ("v1",), "services", core.Service),
     ("", ("v1",), "pods", core.Pod),
@@ -68,7 +79,6 @@ _READ_CLUSTER: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]]
 _NOT_YET: Final = (
     (NETWORKING, ALL_VERSIONS, "workloadentries", "WorkloadEntry"),
     (NETWORKING, ALL_VERSIONS, "workloadgroups", "WorkloadGroup"),
-    (NETWORKING, ("v1alpha3",), "envoyfilters", "EnvoyFilter"),
     (NETWORKING, ("v1beta1",), "proxyconfigs", "ProxyConfig"),
     (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", "AuthorizationPolicy"),
     (SECURITY, ("v1", "v1beta1"), "requestauthentications", "RequestAuthentication"),

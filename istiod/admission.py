@@ -13,6 +13,7 @@ from crds.diagnostic import Code, Diagnostic
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
 from istiod.config.store import ConfigSnapshot, ConfigStore
+from istiod.envoy import patch_values
 from istiod.mesh import context
 from webhook import validation, values
 from webhook.settings import InjectionConfig
@@ -22,12 +23,13 @@ _VALUES = "values"
 _CONFIG = "config"
 _MESH = "mesh"
 _MESH_KINDS = {
-    (NETWORKING, kind) for kind in ("VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "Sidecar")
+    (NETWORKING, kind)
+    for kind in ("VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "Sidecar", "EnvoyFilter")
 }
 
 
 def judge(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
-    """Findings about an object under admission: its own, and fields of it that the mesh reads without effect yet.
+    """Findings about an object under admission: its own, values that are not Envoy's, and fields without effect yet.
 
     What is wrong between objects is not judged here: they may come in any order.
     """
@@ -36,8 +38,9 @@ def judge(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
     if item is None or (item.group, item.kind) not in _MESH_KINDS:
         return found
     alone = ConfigSnapshot({(item.group, item.kind): {item.key: item}})
-    of_mesh = context.build(alone).diagnostics
-    return (*found, *(each for each in of_mesh if each.key == item.key and each.code is Code.NOT_SUPPORTED))
+    mesh = context.build(alone)
+    of_mesh = (each for each in mesh.diagnostics if each.key == item.key and each.code is Code.NOT_SUPPORTED)
+    return (*found, *of_mesh, *patch_values.findings(mesh.envoy_filters))
 
 
 class Injection:

@@ -18,6 +18,7 @@ from istiod.config.protocols import Changed, OnTarget, RefusedError, Subscriptio
 from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
+from istiod.envoy import patch_values
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import claims
 from istiod.mesh import context as mesh
@@ -126,7 +127,7 @@ class Pipeline:
         self._context = mesh.build(self._store.snapshot(), self._context, frozenset(self._changed))
         # Only now: a build that failed has to see these changes again.
         self._changed.clear()
-        self._report(self._context.diagnostics)
+        self._report((*self._context.diagnostics, *patch_values.findings(self._context.envoy_filters)))
         differences: _Differences = {}
         failed: list[Exception] = []
         for member in list(self._members.values()):

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from crds import core, discovery
 from crds import destination_rule as dr
+from crds import envoy_filter as ef
 from crds import gateway as gw
 from crds import peer_authentication as pa
 from crds import service_entry as se
 from crds import sidecar as sc
 from crds import virtual_service as vs
 from crds.checks import (
+    envoy_filter,
     gateway,
     kubernetes,
     peer_authentication,
@@ -34,6 +36,7 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     gw.Gateway: gateway.check,
     se.ServiceEntry: service_entry.check,
     sc.Sidecar: sidecar.check,
+    ef.EnvoyFilter: envoy_filter.check,
     pa.PeerAuthentication: peer_authentication.check,
     core.Service: kubernetes.service,
     core.Pod: kubernetes.pod,

@@ -1,4 +1,4 @@
-"""EnvoyFilter, ProxyConfig and WorkloadGroup, which have no model yet (features rows K, R8, H10).
+"""EnvoyFilter, whose patches no schema knows, and ProxyConfig and WorkloadGroup without a model (rows K, R8, H10).
 
 Source: istio.networking envoy_filter.proto, proxy_config.proto, workload_group.proto.
 """

@@ -56,6 +56,8 @@ def plain(words: str) -> str:
 
 def origins(resource: Resource, error: str) -> tuple[Origin, ...]:
     """The objects and fields of those parts of a resource that the error quotes best; all if it quotes none."""
+    if resource.origin is not None and resource.origin.key.kind == "EnvoyFilter":  # its patches are no parts
+        return (resource.origin,)
     scored = [(_quoted(error, quotes), origin) for origin, quotes in _parts(resource)]
     best = max((score for score, _ in scored), default=0)
     found = tuple(dict.fromkeys(origin for score, origin in scored if score == best))

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from itertools import zip_longest
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary, ref
 
 from istiod.config.protocols import Changed
 from istiod.config.resource import Resource, ResourceSet
-from istiod.envoy import cluster, listener, route, secret
+from istiod.envoy import cluster, listener, patched, route, secret
 from istiod.envoy.assignments import Assignments, Book, Cell
+from istiod.envoy.patched_resources import Side
 from istiod.mesh.endpoint import EndpointTable, View
 from istiod.mesh.route import RouteTable, VirtualHost
 from istiod.mesh.scope import Cluster, Credential, Listener, Scope
@@ -26,6 +28,8 @@ from wire import names
 
 VIRTUAL_HOST = names.TYPE_PREFIX + "envoy.config.route.v3.VirtualHost"
 """Key of virtual hosts in ``Compiler.compiled``; they are never sent alone."""
+PATCHED = "patched"
+"""Key of all that was made for proxies with EnvoyFilters."""
 
 _Leaf: TypeAlias = Cluster | Credential | Listener | RouteTable | VirtualHost
 
@@ -35,7 +39,7 @@ class _Entry:
 
     __slots__ = ("__weakref__", "leaf", "made", "parts", "settings")
 
-    def __init__(self, leaf: _Leaf, settings: MeshSettings, made: Any, parts: tuple[object, ...] = ()) -> None:
+    def __init__(self, leaf: _Leaf | None, settings: MeshSettings, made: Any, parts: tuple[object, ...] = ()) -> None:
         self.leaf = leaf
         self.settings = settings
         self.made = made
@@ -45,12 +49,13 @@ class _Entry:
 class _Layer(dict[str, Resource]):
     """Resources by name, sorted, with the leaves they came from and what keeps their memo entries alive."""
 
-    __slots__ = ("__weakref__", "cells", "pins", "settings", "since", "source")
+    __slots__ = ("__weakref__", "cells", "pins", "settings", "side", "since", "source")
 
     source: Mapping[str, Any]
     settings: MeshSettings
     pins: dict[str, _Entry]
     cells: dict[str, Cell]
+    side: Side
     since: tuple[ref[_Layer], frozenset[str]]
 
     def moved_since(self, before: _Layer) -> frozenset[str]:
@@ -108,7 +113,8 @@ class Compiler:
     def __init__(self) -> None:
         self.compiled: Counter[str] = Counter()
         self._settings: MeshSettings | None = None
-        self._memo: WeakValueDictionary[tuple[int, int], _Entry] = WeakValueDictionary()
+        self._memo: WeakValueDictionary[tuple[int, ...], _Entry] = WeakValueDictionary()
+        self._sides: WeakValueDictionary[Hashable, Side] = WeakValueDictionary()
         self._layers: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
         self._sources: WeakValueDictionary[int, _Layer] = WeakValueDictionary()
         self._scopes: WeakValueDictionary[int, _Fixed] = WeakValueDictionary()
@@ -140,17 +146,20 @@ class Compiler:
     def _fix(self, scope: Scope) -> _Fixed:
         settings = self._known(scope.settings)
         out, key = scope.outbound, scope.outbound.key
-        clusters = self._layer((key, names.CLUSTER), out.clusters, settings, self._cluster)
-        listeners = self._layer((key, names.LISTENER), out.listeners, settings, self._listener)
+        side = self._side(scope, patched.OUTBOUND if scope.inbound else patched.GATEWAY)
+        clusters = self._layer((key, names.CLUSTER), out.clusters, settings, self._cluster, side)
+        listeners = self._layer((key, names.LISTENER), out.listeners, settings, self._listener, side)
         made = _Fixed()
         made.cells = clusters.cells
         made[names.CLUSTER], made[names.LISTENER] = (clusters,), (listeners,)
-        made[names.ROUTE] = (self._layer((key, names.ROUTE), out.routes, settings, self._table),)
+        made[names.ROUTE] = (self._layer((key, names.ROUTE), out.routes, settings, self._table, side),)
         if out.secrets:
             made[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
         if (own := scope.inbound) is not None:
-            own_clusters = self._layer((id(own.clusters), names.CLUSTER), own.clusters, settings, self._cluster)
-            own_listeners = self._layer((id(own.listeners), names.LISTENER), own.listeners, settings, self._listener)
+            side = self._side(scope, patched.INBOUND)
+            layer = partial(self._layer, settings=settings, side=side)
+            own_clusters = layer((id(own.clusters), names.CLUSTER), own.clusters, make=self._cluster)
+            own_listeners = layer((id(own.listeners), names.LISTENER), own.listeners, make=self._listener)
             made[names.CLUSTER], made[names.LISTENER] = (clusters, own_clusters), (listeners, own_listeners)
         found = self._fixed.setdefault(tuple(id(layer) for parts in made.values() for layer in parts), made)
         found.scope = scope
@@ -186,16 +195,50 @@ class Compiler:
 
     def _layer(
         self,
-        key: Hashable,
+        key: tuple[Hashable, str],
         source: Mapping[str, Any],
         settings: MeshSettings,
         make: Callable[[Any, MeshSettings], _Entry],
+        side: Side | None = None,
     ) -> _Layer:
+        if side is not None and side.touches(type_url := key[-1]):
+            return self._patched(source, settings, side, type_url)
         known = self._sources.get(id(source))  # keys share what they get
         if known is None or known.source is not source or known.settings is not settings:
             known = self._sources[id(source)] = self._changed_layer(self._layers.get(key), source, settings, make)
         self._layers[key] = known
         return known
+
+    def _side(self, scope: Scope, context: str) -> Side | None:
+        """What patches the resources of a scope on one side; the same object while patches and ports are the same."""
+        if scope.patches is None:
+            return None
+        key = (id(scope.patches), context, scope.outbound.key.ports)
+        found = self._sides.get(key)
+        if found is None:
+            found = self._sides[key] = Side(scope.patches, context, scope.outbound.key.ports)
+        return found
+
+    def _patched(self, source: Mapping[str, Any], settings: MeshSettings, side: Side, type_url: str) -> _Layer:
+        """The layer of ``source`` after patches: leaf by leaf, without those removed, and with those added."""
+        key = (id(source), id(settings), id(side))
+        known = self._layers.get(key)
+        if known is not None and known.source is source and known.settings is settings:
+            return known
+        make = partial(self._patched_entry, side)
+        found = {name: self._entry(source[name], settings, make, id(side)) for name in source}
+        pins = {name: entry for name, entry in found.items() if entry.made is not None}
+        for added in side.added(type_url):
+            pins.setdefault(added.name, _Entry(None, settings, added, (side,)))
+        made = self._layers[key] = _layer_of({name: pins[name] for name in sorted(pins)})
+        made.source, made.settings, made.side = source, settings, side
+        return made
+
+    def _patched_entry(self, side: Side, leaf: _Leaf, settings: MeshSettings) -> _Entry:
+        self.compiled[PATCHED] += 1
+        query = leaf.query if isinstance(leaf, Cluster) else None
+        cells = () if query is None else (self._book.cell(query),)
+        return _Entry(leaf, settings, side.make(leaf, settings), (side, *cells))
 
     def _changed_layer(
         self,
@@ -215,8 +258,10 @@ class Compiler:
             return before
         return before.patched(source, {name: self._entry(leaf, settings, make) for name, leaf in fresh.items()})
 
-    def _entry(self, leaf: _Leaf, settings: MeshSettings, make: Callable[[Any, MeshSettings], _Entry]) -> _Entry:
-        key = (id(leaf), id(settings))
+    def _entry(
+        self, leaf: _Leaf, settings: MeshSettings, make: Callable[[Any, MeshSettings], _Entry], *more: int
+    ) -> _Entry:
+        key = (id(leaf), id(settings), *more)
         found = self._memo.get(key)
         if found is None:
             found = make(leaf, settings)

@@ -7,9 +7,8 @@ gateways. Compiling scopes is istiod.envoy's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, SECURITY, ConfigKey
@@ -22,15 +21,16 @@ from istiod.mesh import (
     credentials,
     destination_rules,
     endpoints,
+    envoy_filters,
     findings,
     gateway_servers,
     gateways,
     http_proxy,
     inbound,
     mesh_config,
-    node_settings,
     outbound,
     peer_authentication,
+    places,
     sidecars,
     sources,
     virtual_service_checks,
@@ -42,6 +42,7 @@ from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable, View
 from istiod.mesh.endpoints import HostName
+from istiod.mesh.envoy_filters import EnvoyFilterIndex
 from istiod.mesh.findings import Findings
 from istiod.mesh.gateway_servers import GatewayIndex
 from istiod.mesh.inbound import Place
@@ -56,7 +57,7 @@ from istiod.mesh.sources import Sources
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from istiod.mesh.workloads import PodWorkload
 from wire.names import LABEL_HOSTNAME
-from wire.node import Node, NodeType
+from wire.node import NodeType
 
 _MESH_CONFIG: Kind = (MESH_CONFIG.group, MESH_CONFIG.kind)
 _RULES: Kind = (NETWORKING, "DestinationRule")
@@ -64,9 +65,7 @@ _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
-_NO_CAPTURE = "NONE"  # interception mode without iptables
-_LAST_PORT = 65_535
-_POD_PORTS = "POD_PORTS"  # node metadata: the pod's container ports, from the downward API
+_PATCHES: Kind = (NETWORKING, "EnvoyFilter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,6 +78,7 @@ class MeshContext:
     model: Model = field(default_factory=Model)
     virtual_services: VirtualServiceIndex = field(default_factory=VirtualServiceIndex)
     gateways: GatewayIndex = field(default_factory=GatewayIndex)
+    envoy_filters: EnvoyFilterIndex = field(default_factory=EnvoyFilterIndex)
     endpoints: EndpointTable = field(default_factory=EndpointTable)
     diagnostics: tuple[Diagnostic, ...] = ()
     findings: Findings = field(default_factory=Findings)
@@ -112,6 +112,7 @@ def build(
     peers, of_peers = step.peers()
     table, summaries, seen, touched_pods = step.endpoints(found, peers, policies.passing)
     routes, servers = step.routes()
+    patches = step.patches()
     model = _model(
         before.model,
         Model(
@@ -125,11 +126,13 @@ def build(
             credentials=step.credentials(servers, policies),
         ),
     )
-    same = model is before.model and routes is before.virtual_services and servers is before.gateways
+    pairs = ((model, before.model), (routes, before.virtual_services), (servers, before.gateways))
+    same = all(now is old for now, old in (*pairs, (patches, before.envoy_filters)))
     of_cross = before.findings.cross
     if not same:
         checks = virtual_service_checks.findings(model, routes, servers)
-        of_cross = (*findings.cross(snapshot, model), *checks, *credential_checks.findings(model, servers))
+        of_secrets = credential_checks.findings(model, servers)
+        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings())
     everything = Findings(
         settings=of_settings,
         sources=found.diagnostics,
@@ -144,6 +147,7 @@ def build(
         model=model,
         virtual_services=routes,
         gateways=servers,
+        envoy_filters=patches,
         endpoints=table,
         diagnostics=before.diagnostics if everything == before.findings else everything.all(),
         findings=everything,
@@ -230,6 +234,15 @@ class _Step:
             sidecars.build(self.snapshot, self.settings.root_namespace, before) if self.touches(_SIDECARS) else before
         )
 
+    def patches(self) -> EnvoyFilterIndex:
+        """EnvoyFilters."""
+        before = self.before.envoy_filters
+        return (
+            envoy_filters.build(self.snapshot, self.settings.root_namespace, before)
+            if self.touches(_PATCHES)
+            else before
+        )
+
     def credentials(self, servers: GatewayIndex, policies: PolicyIndex) -> CredentialIndex:
         """Secrets that Gateways and DestinationRules name."""
         before = self.before.model
@@ -299,17 +312,19 @@ def scope(context: MeshContext, proxy: Proxy) -> Scope:
 def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
     pod = context.backends.pods.get((node.namespace, node.name))
-    place = _place(node, pod)
+    place = places.of(node, pod)
     key = _key(context, proxy, pod, place)
+    patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
-        return memo.of_parts(model.settings, memo.of_key(key, router), None)
+        return memo.of_parts(model.settings, memo.of_key(key, router), None, patches)
     known = (node, pod, *inbound.inputs(model, node.namespace))
     shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place))
     return memo.of_parts(
         model.settings,
         memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall)),
         memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings)),
+        patches,
     )
 
 
@@ -350,29 +365,6 @@ def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
     """
     identity = proxy.peer.identity
     return identity is None or (pod is not None and pod.identity == str(identity))
-
-
-def _place(node: Node, pod: PodWorkload | None) -> Place:
-    """The workload of a proxy: its pod's word where there is a pod, else what the proxy says of itself."""
-    said = Place(
-        namespace=node.namespace,
-        labels=frozenset(node.labels.items()),
-        ports=dict(_said_ports(node.metadata.get(_POD_PORTS))),
-        addresses=node.addresses,
-        captured=node.interception_mode != _NO_CAPTURE,
-        own=node_settings.read(node),
-    )
-    if pod is None:
-        return said
-    ports = {port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp}
-    return replace(said, labels=pod.labels, ports=ports, addresses=pod.addresses or node.addresses)
-
-
-def _said_ports(said: Any) -> Iterator[tuple[str, int]]:
-    for port in said if isinstance(said, list) else ():
-        number = port.get("containerPort") if isinstance(port, dict) else None
-        if isinstance(number, int | float) and 0 < number <= _LAST_PORT:  # the proxy's own word
-            yield str(port.get("name")), int(number)
 
 
 def view(context: MeshContext, proxy: Proxy) -> View:

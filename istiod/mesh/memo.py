@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar, cast
 
 from istiod.config.proxy import Proxy
+from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.inbound import Shape
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
@@ -66,7 +67,7 @@ class Memo:
     outbound: dict[ScopeKey, OutboundScope] = field(default_factory=dict)
     known: Mapping[ScopeKey, OutboundScope] = field(default_factory=dict)
     inbound: _Generations[tuple[Shape, int], tuple[MeshSettings, InboundScope]] = field(default_factory=_Generations)
-    scopes: _Generations[tuple[int, int, int], Scope] = field(default_factory=_Generations)
+    scopes: _Generations[tuple[int, int, int, int], Scope] = field(default_factory=_Generations)
     proxies: dict[PodName, tuple[Proxy, Scope]] = field(default_factory=dict)
     leaves: dict[object, object] = field(default_factory=dict)
     by_id: dict[int, object] = field(default_factory=dict)
@@ -135,10 +136,18 @@ class Memo:
 
         return self.inbound.get((shape, id(settings)), interned)[1]
 
-    def of_parts(self, settings: MeshSettings, outbound: OutboundScope, inbound: InboundScope | None) -> Scope:
+    def of_parts(
+        self,
+        settings: MeshSettings,
+        outbound: OutboundScope,
+        inbound: InboundScope | None,
+        patches: PatchSet | None = None,
+    ) -> Scope:
         """The scope made of these records; ids are safe as keys, since the scope keeps its parts alive."""
-        key = (id(settings), id(outbound), id(inbound))
-        return self.scopes.get(key, lambda: Scope(settings=settings, outbound=outbound, inbound=inbound))
+        key = (id(settings), id(outbound), id(inbound), id(patches))
+        return self.scopes.get(
+            key, lambda: Scope(settings=settings, outbound=outbound, inbound=inbound, patches=patches)
+        )
 
     def _intern(self, made: OutboundScope, before: OutboundScope | None) -> OutboundScope:
         """The scope out of interned leaves; those that it shares with the scope before are that already."""

@@ -16,6 +16,7 @@ from crds.key import ConfigKey
 from istiod.config.origin import Origin
 from istiod.mesh import node_settings
 from istiod.mesh.endpoint import Endpoint, Query
+from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.families import Families
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import TlsMode, TrafficPolicy
@@ -319,8 +320,9 @@ class InboundScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scope:
-    """A proxy's whole scope: three interned records. ``inbound`` is None for gateways."""
+    """A proxy's whole scope: interned records. ``inbound`` is None for gateways, ``patches`` where none hold."""
 
     settings: MeshSettings
     outbound: OutboundScope
     inbound: InboundScope | None
+    patches: PatchSet | None = None

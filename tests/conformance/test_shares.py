@@ -21,14 +21,12 @@ LEAST: Final[Mapping[str, float]] = {
     "inject": 0.89,
     "inject_required": 0.87,
     "validation": 0.97,
+    "envoyfilter": 1.0,
 }
 NOT_YET: Final[Mapping[str, str]] = {
     "authz-http": "AuthorizationPolicy",
-    "bookinfo-ratelimit": "EnvoyFilter",
     "dr-proxy-protocol": "tunnel settings of a DestinationRule",
-    "envoyfilter": "EnvoyFilter",
     "jwt-routing": "RequestAuthentication",
-    "ratelimit-local": "EnvoyFilter",
     "se-tls-origination": "workloadSelector and credentialName of a DestinationRule",
 }
 SAMPLE: Final = 8

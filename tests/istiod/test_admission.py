@@ -70,3 +70,14 @@ def test_the_injector_follows_its_config_map_and_the_nodes_where_they_decide(
         assert config.native_sidecar is native
         assert injection.config() is config, "nothing changed"
     assert len(told) == (3 if said == "auto" else 2)
+
+
+def test_values_that_are_not_envoys_are_refused() -> None:
+    patch = {"applyTo": "CLUSTER", "patch": {"operation": "ADD", "value": {"name": 3}}}
+    given = {"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": META}
+    (found,) = admission.judge({**given, "spec": {"configPatches": [patch]}})
+    assert (found.code, found.severity, found.field) == (
+        Code.BAD_VALUE,
+        Severity.ERROR,
+        "spec.configPatches[0].patch.value",
+    )

@@ -1,0 +1,105 @@
+"""The resources of a class of proxies for which EnvoyFilters hold: each leaf's message, patched, then framed.
+
+Only types that some patch speaks of come here; the others of such a proxy are everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+
+from istiod.config import resource
+from istiod.config.origin import Origin
+from istiod.config.resource import Resource
+from istiod.envoy import cluster, listener, patched, patched_listeners, route, wellknown
+from istiod.envoy.patched import Patches
+from istiod.mesh.envoy_filters import PatchSet
+from istiod.mesh.route import RouteTable
+from istiod.mesh.scope import Cluster, Listener
+from istiod.mesh.settings import MeshSettings
+from wire import names
+
+_LISTENERS: Final = ("LISTENER", "LISTENER_FILTER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")
+_ROUTES: Final = ("ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE")
+_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    names.CLUSTER: ("CLUSTER",),
+    names.LISTENER: _LISTENERS,
+    names.ROUTE: _ROUTES,
+}
+
+
+class Side:
+    """One side of a class of proxies: what of a patch set is for its context. ``chosen`` lives as long as this does.
+
+    A resource's origin is the last object that patches its type: who is told when Envoy refuses it.
+    """
+
+    __slots__ = ("__weakref__", "_added", "_patches", "_ports", "chosen")
+
+    def __init__(self, chosen: PatchSet, context: str, ports: tuple[tuple[int, int], ...] = ()) -> None:
+        """``ports`` are (server's port, listener's port) of a gateway's Services."""
+        self.chosen = chosen
+        self._patches = Patches(chosen, context)
+        self._ports = {target: frozenset(p for p, t in ports if t == target) for _, target in ports}
+        self._added = [one.value for one in self._patches.added("CLUSTER")]
+
+    def touches(self, type_url: str) -> bool:
+        """Whether resources of a type may differ from everybody's."""
+        kinds = _KINDS.get(type_url, ())
+        if type_url == names.LISTENER and self._patches.context == patched.INBOUND:
+            kinds = (*kinds, *_ROUTES)  # its routes stand in it
+        return any(self._patches.of(*kinds))
+
+    def cluster(self, leaf: Cluster, settings: MeshSettings) -> Resource | None:
+        """A cluster; None where it is removed."""
+        message, made = cluster.message(leaf, settings), cluster.compile(leaf, settings)
+        if not patched.cluster(message, [one.host for one in leaf.services], self._patches):
+            return None
+        return self._framed(made, wellknown.encode(message))
+
+    def listener(self, leaf: Listener, settings: MeshSettings) -> Resource | None:
+        """A listener; None where it is removed."""
+        message, made = listener.message(leaf, settings), listener.compile(leaf, settings)
+        patched_listeners.inline_routes(message, self._patches, self._ports)
+        if not patched_listeners.listener(message, self._patches):
+            return None
+        refs = {**made.refs, names.ROUTE: frozenset(patched_listeners.tables(message))}
+        return self._framed(replace(made, refs=refs), wellknown.encode(message))
+
+    def table(self, leaf: RouteTable) -> Resource:
+        """A route table, in one piece: patches may look at all of it."""
+        message = route.inline(leaf)
+        patched.table(message, self._patches, self._ports)
+        made = route.table(leaf, [route.frame(host) for host in leaf.virtual_hosts])
+        return self._framed(made, wellknown.encode(message))
+
+    def added(self, type_url: str) -> Iterator[Resource]:
+        """Clusters and listeners that patches add."""
+        for kind, url in (("CLUSTER", names.CLUSTER), ("LISTENER", names.LISTENER)):
+            for one in self._patches.added(kind) if url == type_url else ():
+                said = one.value
+                if isinstance(said, cluster_pb2.Cluster | listener_pb2.Listener) and said.name:
+                    origin = Origin(key=one.patch.key, field=one.patch.field)
+                    yield resource.make(said.name, type_url, wellknown.encode(said), origin=origin)
+
+    def make(self, leaf: Any, settings: MeshSettings) -> Resource | None:
+        """The resource of a cluster, listener or route table; None where it is removed."""
+        if isinstance(leaf, Cluster):
+            return self.cluster(leaf, settings)
+        return self.listener(leaf, settings) if isinstance(leaf, Listener) else self.table(leaf)
+
+    def _framed(self, made: Resource, body: bytes) -> Resource:
+        """The patched body under the resource's name; it waits for clusters that are new, too, if it names them."""
+        refs = dict(made.refs)
+        if made.type_url != names.CLUSTER:
+            new = {one.name for one in self._added if isinstance(one, cluster_pb2.Cluster) and one.name}
+            mentioned = frozenset(name for name in new if name.encode() in body)
+            refs[names.CLUSTER] = refs.get(names.CLUSTER, frozenset()) | mentioned
+        last = self.chosen.patches[-1]
+        return resource.make(
+            made.name, made.type_url, body, refs=refs, origin=Origin(key=last.key, field="spec.configPatches")
+        )
