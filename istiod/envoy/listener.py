@@ -196,6 +196,9 @@ def _tcp_proxy(tcp: Tcp, settings: MeshSettings, own: NodeSettings) -> listener_
         hash_policy=[_BY_SOURCE] if tcp.hash_source else [],
         access_log=access_log.requests(settings),
     )
+    if tcp.tunnel is not None:
+        found.tunneling_config.hostname = tcp.tunnel.target
+        found.tunneling_config.use_post = tcp.tunnel.post
     if len(tcp.clusters) == 1:
         found.cluster = tcp.clusters[0].cluster
     else:

@@ -192,10 +192,7 @@ def _override(base: TrafficPolicy, said: api.TrafficPolicy, port: int) -> Traffi
         merged = replace(merged, outlier_detection=traffic_policy.outlier_detection(said.outlier_detection))
     if said.tls:
         merged = replace(merged, tls=traffic_policy.client_tls(said.tls))
-    if said.proxy_protocol:
-        merged = replace(merged, proxy_protocol=said.proxy_protocol.version)
-    if said.retry_budget:
-        merged = replace(merged, retry_budget=traffic_policy.retry_budget(said.retry_budget))
+    merged = _override_whole(merged, said)
     own = next((p for p in said.port_level_settings if p.port and p.port.number == port), None)
     if own is None or port == _ALL_PORTS:
         return merged
@@ -205,6 +202,16 @@ def _override(base: TrafficPolicy, said: api.TrafficPolicy, port: int) -> Traffi
         connection_pool=traffic_policy.connection_pool(own.connection_pool),
         outlier_detection=traffic_policy.outlier_detection(own.outlier_detection),
         tls=traffic_policy.client_tls(own.tls),
+    )
+
+
+def _override_whole(base: TrafficPolicy, said: api.TrafficPolicy) -> TrafficPolicy:
+    """``base`` with those parts of a policy that no port can have by itself."""
+    return replace(
+        base,
+        proxy_protocol=said.proxy_protocol.version if said.proxy_protocol else base.proxy_protocol,
+        retry_budget=traffic_policy.retry_budget(said.retry_budget) if said.retry_budget else base.retry_budget,
+        tunnel=traffic_policy.tunnel(said.tunnel) if said.tunnel else base.tunnel,
     )
 
 

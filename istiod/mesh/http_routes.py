@@ -12,7 +12,7 @@ from datetime import timedelta
 from istiod.mesh import answers, clusters, header_operations
 from istiod.mesh.conditions import Client, Condition
 from istiod.mesh.http_rules import HttpRule, Share, Target
-from istiod.mesh.policy import TlsMode
+from istiod.mesh.policy import TlsMode, Tunnel
 from istiod.mesh.route import ANY, Destination, MatchKind, Mirror, Route, RouteMatch, WeightedDestination
 from istiod.mesh.scope import Cluster
 from istiod.mesh.service import Resolution, Service
@@ -79,6 +79,11 @@ class Resolver:
         cluster = self.clusters.get(name)
         policy = cluster.policy.load_balancer.hash if cluster else None
         return policy is not None and policy.source_ip
+
+    def tunnel(self, name: str) -> Tunnel | None:
+        """How TCP reaches a cluster through an HTTP proxy, where its policy says so."""
+        cluster = self.clusters.get(name)
+        return cluster.policy.tunnel if cluster else None
 
 
 def _name(target: Target, host: str, port: int) -> str:

@@ -71,6 +71,7 @@ def leading_to(shares: tuple[WeightedCluster, ...], stat_prefix: str, resolver: 
     """Connections that go to these clusters; the first one's policy says how long they may be idle.
 
     One that is picked by the client's address is enough for all to be (Istio: maybeSetHashPolicy).
+    Only a single destination is reached through a tunnel (as on Istio).
     """
     return Tcp(
         stat_prefix=stat_prefix,
@@ -78,4 +79,5 @@ def leading_to(shares: tuple[WeightedCluster, ...], stat_prefix: str, resolver: 
         idle_timeout=resolver.idle_timeout(shares[0].cluster),
         lookups=dynamic_dns.lookups(shares, resolver.clusters),
         hash_source=any(resolver.hashes_source(share.cluster) for share in shares),
+        tunnel=resolver.tunnel(shares[0].cluster) if len(shares) == 1 else None,
     )

@@ -151,6 +151,14 @@ class RetryBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """TCP through an HTTP proxy: the cluster is asked to connect to ``target`` (HOST:PORT), by CONNECT or POST."""
+
+    target: str
+    post: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficPolicy:
     """Everything a DestinationRule says of one port of one (subset of a) host, merged.
 
@@ -163,6 +171,7 @@ class TrafficPolicy:
     tls: ClientTls | None = None
     proxy_protocol: str = ""
     retry_budget: RetryBudget | None = None
+    tunnel: Tunnel | None = None
 
 
 class MutualTls(Enum):

@@ -19,7 +19,7 @@ from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.families import Families
 from istiod.mesh.node_settings import NodeSettings
-from istiod.mesh.policy import TlsMode, TrafficPolicy
+from istiod.mesh.policy import TlsMode, TrafficPolicy, Tunnel
 from istiod.mesh.route import RouteTable
 from istiod.mesh.service import Protocol
 from istiod.mesh.settings import MeshSettings
@@ -252,6 +252,7 @@ class Tcp:
     """Endpoints are picked by the client's address, where the cluster hashes (consistentHash useSourceIp)."""
     mongo: bool = False
     """The port declares MongoDB: its commands are counted."""
+    tunnel: Tunnel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from istiod.mesh.policy import (
     OutlierDetection,
     RetryBudget,
     TlsMode,
+    Tunnel,
     Warmup,
 )
 
@@ -154,6 +155,12 @@ def retry_budget(said: api.RetryBudget) -> RetryBudget:
     )
 
 
+def tunnel(said: api.TunnelSettings) -> Tunnel:
+    """TCP through an HTTP proxy, by CONNECT where nothing is said."""
+    host = f"[{said.target_host}]" if ":" in said.target_host else said.target_host
+    return Tunnel(target=f"{host}:{said.target_port}", post=said.protocol == "POST")
+
+
 _IN_VAIN = "is read and has no effect yet"
 _FILES = ("client_certificate", "private_key", "ca_certificates", "ca_crl")
 _OF_CERTIFICATES = (*_FILES, "credential_name", "insecure_skip_verify")
@@ -168,8 +175,6 @@ _UNWARMED = ("RANDOM", "PASSTHROUGH")
 def without_effect(said: api.TrafficPolicy | api.PortTrafficPolicy) -> Iterator[tuple[str, str]]:
     """Field paths, below the policy, of what is read and has no effect, and why."""
     if isinstance(said, api.TrafficPolicy):
-        if said.tunnel:
-            yield "tunnel", _IN_VAIN
         for i, port in enumerate(said.port_level_settings):
             yield from ((f"portLevelSettings[{i}].{path}", why) for path, why in without_effect(port))
         if said.retry_budget and said.retry_budget.budget_interval:

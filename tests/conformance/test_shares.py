@@ -25,7 +25,6 @@ LEAST: Final[Mapping[str, float]] = {
 }
 NOT_YET: Final[Mapping[str, str]] = {
     "authz-http": "AuthorizationPolicy",
-    "dr-proxy-protocol": "tunnel settings of a DestinationRule",
     "jwt-routing": "RequestAuthentication",
     "se-tls-origination": "workloadSelector and credentialName of a DestinationRule",
 }

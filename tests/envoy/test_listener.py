@@ -13,6 +13,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from istiod.envoy import listener
 from istiod.features import Features
 from istiod.mesh.node_settings import NodeSettings
+from istiod.mesh.policy import Tunnel
 from istiod.mesh.scope import Chain, ChainMatch, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
 from istiod.mesh.settings import MeshSettings
 from tests.envoy import made, rich
@@ -392,3 +393,10 @@ def test_inbound_chains_that_no_service_declares_are_made_once() -> None:
     assert alike.of(rest, first, replace(settings)) is not alike.of(rest, first, settings)
     for leaf in (first, second, third):
         assert listener.message(leaf, settings, alike) == listener.message(leaf, settings)
+
+
+@pytest.mark.parametrize("post", [False, True])
+def test_a_tunnel_is_asked_for_by_its_target(*, post: bool) -> None:
+    leaf = one(Chain(name="", tcp=replace(TCP, tunnel=Tunnel(target="a.com:1", post=post))))
+    found = made.tcp_proxy(listener.message(leaf, made.SETTINGS).filter_chains[0]).tunneling_config
+    assert (found.hostname, found.use_post) == ("a.com:1", post)

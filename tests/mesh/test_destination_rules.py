@@ -19,6 +19,7 @@ from istiod.mesh.policy import (
     RetryBudget,
     TlsMode,
     TrafficPolicy,
+    Tunnel,
     Warmup,
 )
 from istiod.mesh.service import Service
@@ -275,6 +276,13 @@ def test_the_rest_of_a_policy() -> None:
     )
 
 
+def test_a_tunnel_is_inherited_by_subsets_that_say_nothing_of_it() -> None:
+    own = {"name": "v2", "trafficPolicy": {"tunnel": {"protocol": "POST", "targetHost": "::1", "targetPort": 2}}}
+    found = only({"tunnel": {"targetHost": "a.com", "targetPort": 1}}, subsets=[{"name": "v1"}, own])
+    assert found.policy(80).tunnel == found.policy(80, "v1").tunnel == Tunnel(target="a.com:1")
+    assert found.policy(80, "v2").tunnel == Tunnel(target="[::1]:2", post=True)
+
+
 def test_fields_without_effect_are_told_with_their_path() -> None:
     _, told = build(
         rule(
@@ -282,7 +290,6 @@ def test_fields_without_effect_are_told_with_their_path() -> None:
             {
                 "host": "web",
                 "trafficPolicy": {
-                    "tunnel": {"targetHost": "a.com", "targetPort": 1},
                     "retryBudget": {"budgetInterval": "1s"},
                     "portLevelSettings": [{"port": {"number": 80}, "outlierDetection": {"consecutiveErrors": 1}}],
                 },
@@ -294,7 +301,6 @@ def test_fields_without_effect_are_told_with_their_path() -> None:
         )
     )
     assert [field for _, _, field in told] == [
-        "spec.trafficPolicy.tunnel",
         "spec.trafficPolicy.portLevelSettings[0].outlierDetection.consecutiveErrors",
         "spec.trafficPolicy.retryBudget.budgetInterval",
         "spec.subsets[1].trafficPolicy.loadBalancer.zoneAwareLbSetting",
