@@ -1,7 +1,7 @@
-"""Secrets that a case names and does not hold: Istio's generator does not look into them, ours leaves such servers out.
+"""Secrets that a case names and does not hold: Istio's generator does not look into them, ours needs them.
 
-They are made up here, so that the rest of the Gateway can be compared. One certificate for all: who it is for is not
-what the cases ask.
+They are made up here, so that the rest of a Gateway or DestinationRule can be compared. One certificate serves for all:
+who it is for is not what the cases ask.
 """
 
 from __future__ import annotations
@@ -18,11 +18,26 @@ from istiod.ca import authority
 
 
 def secrets(text: str, namespace: str) -> str:
-    """The Secrets that the Gateways of a text name and that it does not hold, for a router in ``namespace``."""
+    """The Secrets that the objects of a text name and that it does not hold.
+
+    Those of Gateways are for a router in ``namespace`` ("": none), those of DestinationRules for workloads beside them.
+    """
     documents = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
     held = {one["metadata"]["name"] for one in documents if one.get("kind") == "Secret"}
-    wanted = {name for one in documents if one.get("kind") == "Gateway" for name in _named(one) if "://" not in name}
-    return yaml.safe_dump_all([_secret(name, namespace) for name in sorted(wanted - held)])
+    wanted = {(name, namespace) for one in documents if one.get("kind") == "Gateway" for name in _named(one)}
+    wanted |= {
+        (str(_policy(one).get("credentialName")), one["metadata"].get("namespace", "default"))
+        for one in documents
+        if one.get("kind") == "DestinationRule" and one["spec"].get("workloadSelector") and _policy(one)
+    }
+    made = (_secret(name, home) for name, home in sorted(wanted) if home and name not in held and "://" not in name)
+    return yaml.safe_dump_all(list(made))
+
+
+def _policy(rule: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The TLS settings of a DestinationRule that name a Secret."""
+    tls = (rule["spec"].get("trafficPolicy") or {}).get("tls") or {}
+    return tls if tls.get("credentialName") else {}
 
 
 def _named(gateway: Mapping[str, Any]) -> Iterator[str]:

@@ -26,7 +26,9 @@ _UNNAMED: Final = {"pilot.TraceSampling": "PILOT_TRACE_SAMPLING"}
 def scenario(path: Path) -> Iterator[Difference]:
     """Every recorded proxy of a scenario; ``path`` is its proxies.json."""
     folder = path.parent
-    world = Mesh({file.name: file.read_bytes() for file in (folder / "input").iterdir()})
+    held = {file.name: file.read_bytes() for file in (folder / "input").iterdir()}
+    secrets = made_up.secrets("\n---\n".join(text.decode() for text in held.values()), "")
+    world = Mesh({**held, "secrets.yaml": secrets.encode()})
     for name, proxy in json.loads(path.read_text())["proxies"].items():
         reference = tool("xdssim").Snapshot.load(folder / proxy["dump"])
         given = world.snapshot(proxy["node_id"], proxy["metadata"])

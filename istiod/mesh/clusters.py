@@ -223,8 +223,8 @@ class _Maker:
     def _tls(self, said: TrafficPolicy, port: Port, subset: Subset, discovery: Discovery) -> UpstreamTls | None:
         """What the rule says, else mesh mTLS where it can work (row N3; Istio: buildAutoMtlsSettings).
 
-        Sidecars get no credentials by name: those are Secrets, and a rule without selector means every namespace's
-        sidecars (Istio's API: credentialName is for gateways).
+        Sidecars get credentials by name only where the rule selects them: those are Secrets, and a rule without
+        selector means every namespace's sidecars (as on Istio).
         """
         name = sni(subset.name, self.service.host, port.number)
         known = self.model.summary(self.service.host, self.service.namespace).identities
@@ -233,8 +233,9 @@ class _Maker:
             sidecar = self.proxy is NodeType.SIDECAR
             mesh = said.tls.mode is TlsMode.ISTIO_MUTUAL
             expected = identities if mesh or not self.service.kubernetes else ()
+            selected = self.rule is not None and self.rule.selector
             secret = said.tls.credential_name and not mesh
-            return None if sidecar and secret else _said_tls(said.tls, name, expected)
+            return None if sidecar and secret and not selected else _said_tls(said.tls, name, expected)
         if not self._auto(said):
             return None
         mode = TlsMode.ISTIO_MUTUAL if discovery is Discovery.ORIGINAL_DST else TlsMode.AUTO

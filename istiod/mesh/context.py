@@ -188,9 +188,8 @@ def _model(before: Model, now: Model) -> Model:
 def _failover_labels(model: Model) -> frozenset[str]:
     """Label keys that some failover priority names (``key`` or ``key=value``)."""
     settings = [model.settings.locality_lb]
-    for home in model.policies.by_namespace.values():
-        for policies in home.values():
-            settings += [p.load_balancer.locality for policy in policies for _, p in policy.policies]
+    for policy in model.policies.all():
+        settings += [p.load_balancer.locality for _, p in policy.policies]
     return frozenset(name.partition("=")[0] for one in settings if one for name in one.failover_priority)
 
 
@@ -330,7 +329,8 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
 
 def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:
     node, labels = proxy.node, dict(place.labels)
-    matched = context.virtual_services.matched(labels)
+    selecting = context.model.policies.matched(node.namespace, labels)
+    matched = tuple(sorted({*context.virtual_services.matched(labels), *selecting}))
     if node.type is NodeType.SIDECAR:
         chosen = context.model.sidecars.choose(node.namespace, place.labels)
         sidecar = chosen.key if chosen else None
@@ -344,6 +344,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
             http_proxy=http_proxy.port(node, context.model.settings.http_proxy_port),
             own=place.own,
             allocated=allocation.wanted(node),
+            credentials=bool(selecting) and _trusted(proxy, pod),
         )
     found = inbound.targets(context.model, place)
     ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
@@ -359,7 +360,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
 
 
 def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
-    """Whether a router may have Secrets of its namespace: its pod exists, and is who the transport proved (row E7).
+    """Whether a proxy may have Secrets of its namespace: its pod exists, and is who the transport proved (row E7).
 
     Who comes without proof sees the chains and gets no Secret: the ADS server answers no such request.
     """

@@ -18,9 +18,8 @@ def named(gateways: GatewayIndex, policies: PolicyIndex) -> frozenset[str]:
     for context in (server.context for one in gateways.gateways for server in one.servers):
         if context is not None:
             found.update(credentials.certificates(context), credentials.roots(context))
-    for home in policies.by_namespace.values():
-        for rule in (rule for rules in home.values() for rule in rules):
-            found.update(policy.tls.credential_name for _, policy in rule.policies if policy.tls)
+    for rule in policies.all():
+        found.update(policy.tls.credential_name for _, policy in rule.policies if policy.tls)
     return frozenset(found - {""})
 
 

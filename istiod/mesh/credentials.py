@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from cryptography import x509
@@ -91,6 +91,10 @@ class Vault:
     def usable(self, clusters: Mapping[str, Cluster]) -> Mapping[str, Cluster]:
         """The clusters without those whose Secret is missing: they would never be ready."""
         return {name: one for name, one in clusters.items() if one.tls is None or self.open(one.tls) is not None}
+
+    def needed(self, contexts: Iterable[DownstreamTls | UpstreamTls | None]) -> Mapping[str, Credential]:
+        """The credentials of these contexts, by name."""
+        return {one.name: one for tls in contexts if tls is not None for one in self.open(tls) or ()}
 
 
 def bare(name: str) -> str:

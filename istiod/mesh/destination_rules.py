@@ -13,7 +13,7 @@ from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING
 from istiod.config.origin import Origin
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import creation, hosts, traffic_policy
+from istiod.mesh import conditions, creation, hosts, traffic_policy
 from istiod.mesh.policy import HashPolicy, LbAlgorithm, TrafficPolicy
 from istiod.mesh.registry import audience, exported
 from istiod.mesh.service import Labels, Service
@@ -37,12 +37,13 @@ class HostPolicy:
     """Everything the DestinationRules of one host in one namespace say, merged.
 
     ``policies`` holds the merged policy by (port, subset): port 0 is every port without settings of its own, subset ""
-    is the whole host.
+    is the whole host. ``selector`` is the id of the clients' labels that it is for (conditions.selector_id), if any.
     """
 
     origin: Origin
     host: str
     export_to: frozenset[str]
+    selector: str = ""
     subsets: tuple[Subset, ...] = ()
     policies: tuple[tuple[tuple[int, str], TrafficPolicy], ...] = ()
 
@@ -69,13 +70,47 @@ class PolicyIndex:
 
     Several of one host in one namespace differ in whom they are exported to; the oldest that a client sees serves.
     ``patterns`` are the wildcard hosts of each namespace, most specific first. ``passing`` are the hosts that some
-    policy balances with PASSTHROUGH: their clients keep the original destination.
+    policy balances with PASSTHROUGH: their clients keep the original destination. ``selecting`` are those for some
+    workloads of their own namespace only: they are in force in what ``of_clients`` gives.
     """
 
     root_namespace: str = ""
     by_namespace: Mapping[str, ByHost] = field(default_factory=dict)
     patterns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     passing: frozenset[str] = frozenset()
+    selecting: Mapping[str, tuple[HostPolicy, ...]] = field(default_factory=dict)
+
+    def all(self) -> Iterator[HostPolicy]:
+        """Every policy."""
+        for home in self.by_namespace.values():
+            for rules in home.values():
+                yield from rules
+        for selecting in self.selecting.values():
+            yield from selecting
+
+    def matched(self, namespace: str, labels: Mapping[str, str]) -> frozenset[str]:
+        """Ids of the selectors in a namespace that hold for a workload's labels."""
+        ids = {rule.selector for rule in self.selecting.get(namespace, ())}
+        own = frozenset(f"{name}={value}" for name, value in labels.items()) if ids else frozenset()
+        return frozenset(one for one in ids if own.issuperset(one.split(",")))
+
+    def of_clients(self, namespace: str, selectors: Iterable[str]) -> PolicyIndex:
+        """The index as clients of a namespace see it for whom these selectors hold; itself where that is the same.
+
+        A policy for some workloads comes before those for all, and replaces them (Istio: SidecarScope.DestinationRule).
+        """
+        held = frozenset(selectors)
+        chosen = [rule for rule in self.selecting.get(namespace, ()) if rule.selector in held]
+        if not chosen:
+            return self
+        home: dict[str, tuple[HostPolicy, ...]] = {}
+        for rule in (*chosen, *(one for several in self.by_namespace.get(namespace, {}).values() for one in several)):
+            home[rule.host] = (*home.get(rule.host, ()), rule)
+        return replace(
+            self,
+            by_namespace={**self.by_namespace, namespace: home},
+            patterns={**self.patterns, namespace: _wildcards(home)},
+        )
 
     def lookup(self, service: Service, namespace: str) -> HostPolicy | None:
         """The policy that clients in ``namespace`` use for a service.
@@ -113,30 +148,46 @@ def build(
     """The index of a snapshot, with findings. Policies that did not change are the same objects as in ``previous``."""
     rules = [r for r in snapshot.of(NETWORKING, "DestinationRule").values() if isinstance(r, api.DestinationRule)]
     rules.sort(key=_age)
-    groups: dict[tuple[str, str, frozenset[str]], list[api.DestinationRule]] = {}
+    groups: dict[tuple[str, str, frozenset[str], str], list[api.DestinationRule]] = {}
     findings: list[Diagnostic] = []
     for rule in rules:
         findings += _unsupported(rule)
-        if rule.spec.workload_selector:
-            continue
         namespace = rule.metadata.namespace
         host = hosts.resolve(rule.spec.host.lower(), namespace, settings.dns_domain)
-        readers = audience(rule.spec.export_to, namespace, settings.destination_rule_export_to)
-        groups.setdefault((namespace, host, readers), []).append(rule)
+        selector = rule.spec.workload_selector
+        only = conditions.selector_id(selector.match_labels) if selector else ""
+        said = audience(rule.spec.export_to, namespace, settings.destination_rule_export_to)
+        readers = frozenset({namespace}) if only else said
+        groups.setdefault((namespace, host, readers, only), []).append(rule)
     found: dict[str, dict[str, tuple[HostPolicy, ...]]] = {}
-    for (namespace, host, readers), members in groups.items():
+    selecting: dict[str, tuple[HostPolicy, ...]] = {}
+    for (namespace, host, readers, only), members in groups.items():
         findings += _duplicates(members)
-        old = previous.by_namespace.get(namespace, {}).get(host, ()) if previous else ()
-        new = _merge(host, readers, members)
+        new = _known(replace(_merge(host, readers, members), selector=only), namespace, previous)
+        if only:
+            selecting[namespace] = (*selecting.get(namespace, ()), new)
+            continue
         home = found.setdefault(namespace, {})
-        home[host] = (*home.get(host, ()), next((p for p in old if p == new), new))
-    passing = frozenset(p.host for home in found.values() for same in home.values() for p in same if _passes(p))
-    patterns = {
-        namespace: tuple(sorted(filter(hosts.is_wildcard, home), key=hosts.specificity, reverse=True))
-        for namespace, home in found.items()
-    }
-    index = PolicyIndex(root_namespace=settings.root_namespace, by_namespace=found, patterns=patterns, passing=passing)
-    return index, tuple(findings)
+        home[host] = (*home.get(host, ()), new)
+    index = PolicyIndex(
+        root_namespace=settings.root_namespace,
+        by_namespace=found,
+        patterns={namespace: _wildcards(home) for namespace, home in found.items()},
+        selecting=selecting,
+    )
+    return replace(index, passing=frozenset(p.host for p in index.all() if _passes(p))), tuple(findings)
+
+
+def _known(new: HostPolicy, namespace: str, previous: PolicyIndex | None) -> HostPolicy:
+    """The policy, as the object that it was before where it is the same."""
+    if previous is None:
+        return new
+    old = previous.selecting if new.selector else previous.by_namespace.get(namespace, {})
+    return next((p for p in old.get(namespace if new.selector else new.host, ()) if p == new), new)
+
+
+def _wildcards(home: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(filter(hosts.is_wildcard, home), key=hosts.specificity, reverse=True))
 
 
 def _passes(found: HostPolicy) -> bool:
@@ -236,8 +287,6 @@ def _unsupported(rule: api.DestinationRule) -> Iterator[Diagnostic]:
     said = [("spec.trafficPolicy", rule.spec.traffic_policy)]
     said += [(f"spec.subsets[{i}].trafficPolicy", s.traffic_policy) for i, s in enumerate(rule.spec.subsets)]
     for path, policy in said:
-        for field_path, reason in traffic_policy.without_effect(policy) if policy else ():
+        selects = rule.spec.workload_selector is not None
+        for field_path, reason in traffic_policy.without_effect(policy, selects=selects) if policy else ():
             yield warning(Code.NOT_SUPPORTED, rule.key, f"{path}.{field_path}", reason)
-    if rule.spec.workload_selector:
-        message = "rules for some clients only are not supported yet; this rule has no effect"
-        yield warning(Code.NOT_SUPPORTED, rule.key, "spec.workloadSelector", message)

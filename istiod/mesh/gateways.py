@@ -45,6 +45,7 @@ def scope(
         recall: what earlier scopes were made from; None: everything is made anew.
     """
     recall = recall or Recall()
+    model = model.of_clients(key.namespace, key.matched, recall)
     services = egress.visible(model.registry, key.namespace, recall)
     vault = Vault(index=model.credentials if key.credentials else CredentialIndex(), namespace=key.namespace)
     sees = perspective.of(model, index, key.namespace, recall)
@@ -78,7 +79,7 @@ def scope(
         *(chain.tls for one in listeners.values() for chain in one.chains),
         *(one.tls for one in needed.values()),
     ]
-    secrets = {one.name: one for tls in contexts if tls for one in vault.open(tls) or ()}
+    secrets = vault.needed(contexts)
     made = OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes, secrets=secrets)
     return leaves.reuse(made, previous, recall)
 

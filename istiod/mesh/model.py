@@ -7,12 +7,13 @@ of VirtualServices and Gateways stand beside it in the MeshContext, since they a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
+from istiod.mesh.recall import Recall
 from istiod.mesh.registry import Registry
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
@@ -52,6 +53,14 @@ class Model:
     declared: EndpointTable = field(default_factory=EndpointTable)
     sidecars: SidecarIndex = field(default_factory=SidecarIndex)
     credentials: CredentialIndex = field(default_factory=CredentialIndex)
+
+    def of_clients(self, namespace: str, selectors: tuple[str, ...], recall: Recall) -> Model:
+        """The mesh as workloads see it for whom these selectors hold; itself where no DestinationRule selects them."""
+        if not self.policies.selecting:
+            return self
+        name = ("of clients", namespace, selectors)
+        policies = recall.of_many(name, (self.policies,), lambda: self.policies.of_clients(namespace, selectors))
+        return self if policies is self.policies else replace(self, policies=policies)
 
     def summary(self, host: str, namespace: str) -> Summary:
         """The summary of a host's endpoints; the empty one when it has none."""

@@ -22,19 +22,20 @@ from istiod.mesh import (
     route_tables,
 )
 from istiod.mesh.conditions import Client
+from istiod.mesh.credentials import CredentialIndex, Vault
 from istiod.mesh.egress import Sight, View
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
 from istiod.mesh.outbound_listeners import Piece, Place
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
-from istiod.mesh.scope import Listener, OutboundScope, ScopeKey
+from istiod.mesh.scope import Credential, Listener, OutboundScope, ScopeKey
 from istiod.mesh.service import Service
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
 
 def scope(
-    model: Model,
+    mesh: Model,
     index: VirtualServiceIndex,
     key: ScopeKey,
     previous: OutboundScope | None = None,
@@ -43,16 +44,22 @@ def scope(
     """The outbound scope of sidecars of one key.
 
     Args:
-        model: the mesh.
+        mesh: the mesh.
         index: its VirtualServices.
         key: whose scope; ``matched`` holds what ``index.matched(labels)`` says.
         previous: the scope of the same key before; leaves equal to its leaves are the same objects.
         recall: what earlier scopes were made from; None: everything is made anew.
     """
     recall = recall or Recall()
+    model = mesh.of_clients(key.namespace, key.matched, recall)
     sight = allocation.addressed(egress.sight(model, index, key, recall), key.allocated, recall)
     sees = perspective.of(model, index, key.namespace, recall)
     upstream = outbound_clusters.of(model, key, sees, sight.services, recall)
+    secrets: Mapping[str, Credential] = {}
+    if model is not mesh:  # only rules that select their clients give them credentials
+        vault = Vault(index=model.credentials if key.credentials else CredentialIndex(), namespace=key.namespace)
+        upstream = recall.of_many("usable", (upstream, vault.index), lambda: vault.usable(upstream))
+        secrets = vault.needed(one.tls for one in upstream.values())
     known = recall.of_many("by host", (sight.services,), lambda: {one.host: one for one in sight.services})
     maker = _Maker(
         model=model,
@@ -62,7 +69,7 @@ def scope(
         key=key,
     )
     listeners, routes = maker.views(sight)
-    made = OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes)
+    made = OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes, secrets=secrets)
     return leaves.reuse(made, previous, recall)
 
 

@@ -50,7 +50,7 @@ class ScopeKey:
     allocated: tuple[int, ...] = ()
     """The IP versions of allocated addresses that the proxy answers DNS queries with."""
     credentials: bool = False
-    """Whether it may have the Secrets of its namespace (routers)."""
+    """Whether it may have the Secrets of its namespace: routers, and sidecars that a DestinationRule selects."""
 
 
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")

@@ -172,11 +172,13 @@ _UNUSED_TLS = {
 _UNWARMED = ("RANDOM", "PASSTHROUGH")
 
 
-def without_effect(said: api.TrafficPolicy | api.PortTrafficPolicy) -> Iterator[tuple[str, str]]:
-    """Field paths, below the policy, of what is read and has no effect, and why."""
+def without_effect(
+    said: api.TrafficPolicy | api.PortTrafficPolicy, *, selects: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Field paths, below the policy, of what is read and has no effect, and why. ``selects``: its rule does."""
     if isinstance(said, api.TrafficPolicy):
         for i, port in enumerate(said.port_level_settings):
-            yield from ((f"portLevelSettings[{i}].{path}", why) for path, why in without_effect(port))
+            yield from ((f"portLevelSettings[{i}].{path}", why) for path, why in without_effect(port, selects=selects))
         if said.retry_budget and said.retry_budget.budget_interval:
             yield "retryBudget.budgetInterval", _IN_VAIN
     if said.load_balancer:
@@ -184,7 +186,7 @@ def without_effect(said: api.TrafficPolicy | api.PortTrafficPolicy) -> Iterator[
     if said.outlier_detection and said.outlier_detection.consecutive_errors:
         yield "outlierDetection.consecutiveErrors", _IN_VAIN
     if said.tls:
-        yield from _of_tls(said.tls)
+        yield from _of_tls(said.tls, selects=selects)
 
 
 def _of_balancer(said: api.LoadBalancerSettings) -> Iterator[tuple[str, str]]:
@@ -196,12 +198,16 @@ def _of_balancer(said: api.LoadBalancerSettings) -> Iterator[tuple[str, str]]:
         yield f"loadBalancer.{field}", f"has no effect with {choice}: Envoy warms up with ROUND_ROBIN and LEAST_REQUEST"
 
 
-def _of_tls(said: api.ClientTLSSettings) -> Iterator[tuple[str, str]]:
-    """What a mode has no use for. A Secret is for routers: a sidecar of any namespace would have to get it."""
+def _of_tls(said: api.ClientTLSSettings, *, selects: bool) -> Iterator[tuple[str, str]]:
+    """What a mode has no use for.
+
+    A Secret is for routers, and for sidecars that a rule selects: else any namespace's sidecar would have to get it.
+    """
     unused = dict.fromkeys(_UNUSED_TLS.get(said.mode, ()), f"mode {said.mode}")
     if said.credential_name and "credential_name" not in unused:
         unused = {**dict.fromkeys(_FILES, "credentialName"), **unused}
-        yield "tls.credentialName", "is for gateways only: sidecars send plaintext to this host, as under Istio"
+        if not selects:
+            yield "tls.credentialName", "is for gateways only: sidecars send plaintext to this host, as under Istio"
     if said.insecure_skip_verify:
         unused = {"ca_crl": "insecureSkipVerify", **unused}
     for name, by in unused.items():

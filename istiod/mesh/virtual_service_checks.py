@@ -63,8 +63,10 @@ def _problem(model: Model, rules: VirtualService, share: Share | Copy) -> Diagno
 
 
 def _has_subset(model: Model, service: Service, namespace: str, subset: str) -> bool:
-    policy = model.policies.lookup(service, namespace)
-    return policy is not None and policy.subset(subset) is not None
+    """Whether clients of a namespace have a subset; those that some rule selects count, too."""
+    plain = model.policies.lookup(service, namespace)
+    some = (one for one in model.policies.selecting.get(namespace, ()) if hosts.matches(one.host, service.host))
+    return any(policy is not None and policy.subset(subset) is not None for policy in (plain, *some))
 
 
 def _gateways(rules: VirtualService, servers: dict[str, list[Server]]) -> Iterator[Diagnostic]:

@@ -26,7 +26,6 @@ LEAST: Final[Mapping[str, float]] = {
 NOT_YET: Final[Mapping[str, str]] = {
     "authz-http": "AuthorizationPolicy",
     "jwt-routing": "RequestAuthentication",
-    "se-tls-origination": "workloadSelector and credentialName of a DestinationRule",
 }
 SAMPLE: Final = 8
 SEED: Final = 7

@@ -223,3 +223,36 @@ def test_a_cluster_of_a_gateway_without_its_secret_is_left_out() -> None:
     mesh.apply(secret())
     assert name in outbound(mesh).clusters
     assert sorted(outbound(mesh).secrets) == [f"{SDS}-cacert"]
+
+
+CLIENT = {"app": "client"}
+MUTUAL = {"tls": {"mode": "MUTUAL", "credentialName": "web-cert"}}
+
+
+def selecting_mesh(*more: str) -> fleet.Mesh:
+    spec = {"host": "web", "trafficPolicy": MUTUAL, "workloadSelector": {"matchLabels": CLIENT}}
+    rule = fleet.istio("DestinationRule", "web", spec)
+    return fleet.Mesh(fleet.kube_service("web"), fleet.pod("client-1", "10.1.9.9"), rule, *more)
+
+
+def test_a_sidecar_has_a_secret_where_a_rule_of_its_namespace_selects_it() -> None:
+    mesh = selecting_mesh(secret(namespace="default"))
+    name = "outbound|80||web.default.svc.cluster.local"
+    chosen = mesh.scope(fleet.proxy(LABELS=CLIENT)).outbound
+    tls = chosen.clusters[name].tls
+    assert tls is not None
+    assert tls.credential_name == "web-cert"
+    assert set(chosen.secrets) == {"kubernetes://web-cert", "kubernetes://web-cert-cacert"}
+    other = mesh.scope(fleet.proxy("other-1", LABELS={"app": "other"})).outbound
+    assert other.secrets == {}
+    assert other.clusters[name].tls != tls
+    elsewhere = mesh.scope(fleet.proxy("client-1", "elsewhere", LABELS=CLIENT)).outbound
+    assert elsewhere.secrets == {}
+    router = mesh.scope(fleet.proxy("gw-1", kind="router", LABELS=CLIENT)).outbound
+    assert router.secrets == {}
+
+
+def test_without_the_secret_nothing_leads_to_the_host() -> None:
+    chosen = selecting_mesh().scope(fleet.proxy(LABELS=CLIENT)).outbound
+    assert "outbound|80||web.default.svc.cluster.local" not in chosen.clusters
+    assert chosen.secrets == {}

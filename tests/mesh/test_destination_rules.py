@@ -333,10 +333,58 @@ def test_what_the_rest_of_a_policy_makes_moot_is_told(policy: dict[str, object],
     assert told == [("NOT_SUPPORTED", "web", f"spec.trafficPolicy.{field}") for field in fields]
 
 
-def test_a_rule_for_some_clients_has_no_effect_and_says_so() -> None:
-    index, told = build(rule("web", {"host": "web", "workloadSelector": {"matchLabels": {"a": "b"}}}))
-    assert index.lookup(web(), "default") is None
-    assert told == [("NOT_SUPPORTED", "web", "spec.workloadSelector")]
+def test_a_secret_is_for_the_sidecars_that_a_rule_selects() -> None:
+    policy = {"tls": {"mode": "SIMPLE", "credentialName": "a", "caCertificates": "b"}}
+    _, told = build(selecting("web", {"app": "a"}, trafficPolicy=policy))
+    assert told == [("NOT_SUPPORTED", "web", "spec.trafficPolicy.tls.caCertificates")]
+
+
+def selecting(name: str, labels: dict[str, str], **spec: object) -> str:
+    return rule(name, {"host": "web", "workloadSelector": {"matchLabels": labels}, **spec})
+
+
+def test_a_rule_for_some_workloads_replaces_the_one_for_all() -> None:
+    index, told = build(
+        rule("all", {"host": "web", "trafficPolicy": ROUND, "subsets": [{"name": "v1"}]}),
+        selecting("some", {"app": "a", "tier": "x"}, trafficPolicy=RANDOM),
+        rule("other", {"host": "b", "workloadSelector": {"matchLabels": {"app": "a"}}}),
+    )
+    assert told == []
+    assert algorithm(index, "default") == "all"
+    held = index.matched("default", {"app": "a", "tier": "x", "more": "y"})
+    assert held == {"app=a,tier=x", "app=a"}
+    chosen = index.of_clients("default", held)
+    assert algorithm(chosen, "default") == "some"
+    assert algorithm(chosen, "elsewhere") == "all"
+    found = chosen.lookup(web(), "default")
+    assert found is not None
+    assert found.subsets == ()
+
+
+def test_rules_select_in_their_own_namespace_only() -> None:
+    index, _ = build(selecting("some", {"app": "a"}), rule("wild", {"host": "*.default.svc.cluster.local"}))
+    assert index.matched("elsewhere", {"app": "a"}) == frozenset()
+    assert index.matched("default", {"app": "b"}) == frozenset()
+    assert index.of_clients("default", ()) is index
+    assert algorithm(index, "default") == "wild"
+    assert algorithm(index.of_clients("default", {"app=a"}), "default") == "some"
+
+
+def test_rules_of_one_selector_are_merged_and_stay_the_same_objects() -> None:
+    texts = (
+        selecting("a", {"app": "a"}, subsets=[{"name": "v1"}]),
+        selecting(
+            "b", {"app": "a"}, subsets=[{"name": "v2"}], trafficPolicy={"loadBalancer": {"simple": "PASSTHROUGH"}}
+        ),
+        rule("all", {"host": "web"}),
+    )
+    index, _ = build(*texts)
+    (merged,) = index.selecting["default"]
+    assert [subset.name for subset in merged.subsets] == ["v1", "v2"]
+    assert index.passing == {WEB}
+    again, _ = destination_rules.build(world.snapshot(*texts), SETTINGS, index)
+    assert again.selecting["default"][0] is merged
+    assert {id(one) for one in again.all()} == {id(one) for one in index.all()}
 
 
 def test_equal_policies_stay_the_same_objects() -> None:

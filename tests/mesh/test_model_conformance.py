@@ -23,7 +23,7 @@ NOT_YET = {
     "envoyfilter": "EnvoyFilters change messages, which come later",
     "gateway-servers": "AUTO_PASSTHROUGH has clusters of its own",
     "sidecar-egress": "Sidecar",
-    "se-tls-origination": "DestinationRule workloadSelector",
+    "se-tls-origination": "its Secret is not there",
     "extauthz": "AuthorizationPolicy CUSTOM",
     "extauthz-local": "AuthorizationPolicy CUSTOM",
 }
