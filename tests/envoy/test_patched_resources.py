@@ -10,7 +10,7 @@ from istiod.envoy import blame
 from istiod.envoy.compiler import PATCHED, VIRTUAL_HOST, Compiler
 from istiod.mesh import context
 from tests.envoy import made, oracle, rich
-from tests.envoy.test_patched import HCM, MANAGER, index, patch
+from tests.envoy.patching import HCM, MANAGER, index, patch
 from tests.mesh import fleet
 from tests.mesh.test_envoy_filters import envoy_filter
 from wire import names

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from istiod.mesh.model import Summary
-from istiod.mesh.policy import Tunnel
 from istiod.mesh.route import DirectResponse
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, OutboundScope
 from istiod.mesh.settings import MeshSettings, OutboundMode
@@ -381,18 +380,6 @@ def test_idle_tcp_connections_end_as_the_policy_says() -> None:
     assert found.tcp is not None
     assert found.tcp.idle_timeout is not None
     assert found.tcp.idle_timeout.total_seconds() == 10
-
-
-def test_a_single_tcp_destination_may_be_behind_a_tunnel() -> None:
-    policy = world.subsets("web", policy="{tunnel: {targetHost: a.com, targetPort: 1}}")
-    found = world.build(WEB, policy).sidecar().listeners["10.0.0.7_9000"].chains[0]
-    assert found.tcp is not None
-    assert found.tcp.tunnel == Tunnel(target="a.com:1")
-    both = "[{destination: {host: web, port: {number: 9000}}, weight: 1}, {destination: {host: web}, weight: 1}]"
-    split = world.rules("web", f"{{hosts: [web], tcp: [{{route: {both}}}]}}")
-    found = world.build(WEB, policy, split).sidecar().listeners["10.0.0.7_9000"].chains[0]
-    assert found.tcp is not None
-    assert found.tcp.tunnel is None
 
 
 def test_what_did_not_change_is_the_same_object() -> None:
