@@ -82,6 +82,38 @@ class ProxyImage(Model):
     image_type: str = ""
 
 
+class ConnectionSettings(Model):
+    """Limits and times of connections from clients (of profile EDGE gateways have stricter defaults)."""
+
+    profile: Literal["", "SIDECAR", "EDGE"] = ""
+    global_downstream_connection_limit: Opaque = None
+    listener_per_connection_buffer_limit_bytes: Int32 | None = None
+    http_idle_timeout: Duration | None = None
+    http_max_connection_duration: Duration | None = None
+    http_max_stream_duration: Duration | None = None
+    http_stream_idle_timeout: Duration | None = None
+    http_request_timeout: Duration | None = None
+    http_request_headers_timeout: Duration | None = None
+    http_drain_timeout: Duration | None = None
+    http_max_concurrent_streams: Int32 | None = None
+    http2_initial_stream_window_size: Int32 | None = Field(default=None, alias="http2InitialStreamWindowSize")
+    http2_initial_connection_window_size: Int32 | None = Field(default=None, alias="http2InitialConnectionWindowSize")
+    http_headers_with_underscores_action: Literal[
+        "HEADERS_WITH_UNDERSCORES_UNSPECIFIED",
+        "HEADERS_WITH_UNDERSCORES_ALLOW",
+        "HEADERS_WITH_UNDERSCORES_REJECT_REQUEST",
+        "HEADERS_WITH_UNDERSCORES_DROP_HEADER",
+    ] = "HEADERS_WITH_UNDERSCORES_UNSPECIFIED"
+    http_merge_slashes: Bool | None = None
+    http_path_with_escaped_slashes_action: Literal[
+        "PATH_WITH_ESCAPED_SLASHES_UNSPECIFIED",
+        "KEEP_UNCHANGED",
+        "REJECT_REQUEST",
+        "UNESCAPE_AND_REDIRECT",
+        "UNESCAPE_AND_FORWARD",
+    ] = "PATH_WITH_ESCAPED_SLASHES_UNSPECIFIED"
+
+
 class ProxyConfig(Model):
     """What one proxy starts with. Changes need a restart of the workload."""
 
@@ -128,4 +160,4 @@ class ProxyConfig(Model):
     file_flush_min_size_kb: UInt32 | None = None
     stats_eviction_interval: Duration | None = None
     stats_compression: Bool | None = None
-    connection_settings: Opaque = None
+    connection_settings: ConnectionSettings | None = None

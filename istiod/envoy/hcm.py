@@ -14,7 +14,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.v3 import percent_pb2
 
-from istiod.envoy import access_log, dynamic_dns, route, wellknown
+from istiod.envoy import access_log, client_limits, dynamic_dns, route, wellknown
 from istiod.envoy.filters import alpn, cors, fault, grpc_stats, grpc_web, router
 from istiod.mesh import node_settings
 from istiod.mesh.node_settings import NodeSettings
@@ -84,6 +84,9 @@ def network_filter(
     if own.http10 or settings.features.http10:
         found.http_protocol_options.accept_http_10 = True
     _normalize(found, settings.path_normalization)
+    limits = settings.gateway_connections if direction is Direction.GATEWAY else settings.sidecar_connections
+    if limits is not None:
+        client_limits.apply(found, limits)
     found.access_log.extend(access_log.requests(settings))
     if settings.enable_tracing:
         found.tracing.CopyFrom(_TRACING)

@@ -93,6 +93,10 @@ def message(listener: Listener, settings: MeshSettings, alike: Alike | None = No
     )
     if listener.default_chain is not None:
         found.default_filter_chain.CopyFrom(chain_of(listener.default_chain, listener, settings))
+    gateway = listener.direction is Direction.GATEWAY
+    limits = settings.gateway_connections if gateway else settings.sidecar_connections
+    if limits is not None and limits.buffer_limit is not None:
+        found.per_connection_buffer_limit_bytes.value = limits.buffer_limit
     if listener.use_original_dst and not inbound:
         found.use_original_dst.value = True
     if listener.bind:

@@ -14,7 +14,7 @@ from crds.diagnostic import Code, Diagnostic, Severity, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import locality, retries, traffic_policy
+from istiod.mesh import connection_settings, locality, retries, traffic_policy
 from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 
@@ -50,6 +50,8 @@ _UNSUPPORTED = (
     "sds_uds_path",
 )
 """Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
+_FOR_ALL = "connectionSettings."
+"""Of defaultConfig it has an effect, of a pod's annotation it has none."""
 _INGRESS = ("DEFAULT", "STRICT")
 """Modes in which Istio reads Ingress objects."""
 
@@ -119,6 +121,7 @@ def _identity(config: mesh_config.MeshConfig) -> MeshSettings:
 def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSettings:
     proxy = config.default_config
     topology = proxy.gateway_topology if proxy else None
+    connections = proxy.connection_settings if proxy else None
     return replace(
         found,
         access_log_file=config.access_log_file,
@@ -129,6 +132,8 @@ def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSetti
         else _DEFAULT.enable_tracing,
         drain_duration=(proxy.drain_duration if proxy else None) or _DEFAULT.drain_duration,
         num_trusted_proxies=topology.num_trusted_proxies if topology else 0,
+        sidecar_connections=connection_settings.read(connections, gateway=False) if connections else None,
+        gateway_connections=connection_settings.read(connections, gateway=True) if connections else None,
     )
 
 
@@ -177,5 +182,8 @@ def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
         "verifyCertificateAtClient": config.verify_certificate_at_client is False,
         "ingressControllerMode": config.ingress_controller_mode in _INGRESS,
         "disableEnvoyListenerLog": config.disable_envoy_listener_log,
-        **{f"defaultConfig.{name}": True for name in (proxy_annotation.without_effect(proxy) if proxy else ())},
+        **{
+            f"defaultConfig.{name}": not name.startswith(_FOR_ALL)
+            for name in (proxy_annotation.without_effect(proxy) if proxy else ())
+        },
     }

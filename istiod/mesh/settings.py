@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import Enum
 
 from istiod.features import DEFAULTS, Features
+from istiod.mesh.connection_settings import ConnectionSettings
 from istiod.mesh.policy import Keepalive, LocalityLb
 from istiod.mesh.route import Retry
 from wire import names
@@ -76,3 +77,5 @@ class MeshSettings:
     path_normalization: str = "BASE"
     min_tls_version: str = "TLSV1_2"
     num_trusted_proxies: int = 0
+    sidecar_connections: ConnectionSettings | None = None
+    gateway_connections: ConnectionSettings | None = None

@@ -168,7 +168,6 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
     )
     assert {code for code, _ in told} == {"NOT_SUPPORTED"}
     assert sorted(field.removeprefix("data.mesh.") for _, field in told) == [
-        "defaultConfig.connectionSettings.profile",
         "defaultConfig.controlPlaneAuthPolicy",
         "defaultConfig.discoveryRefreshDelay",
         "defaultConfig.gatewayTopology.forwardClientCertDetails",
