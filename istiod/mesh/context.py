@@ -330,7 +330,8 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
 def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:
     node, labels = proxy.node, dict(place.labels)
     selecting = context.model.policies.matched(node.namespace, labels)
-    matched = tuple(sorted({*context.virtual_services.matched(labels), *selecting}))
+    matched = context.virtual_services.matched(labels)
+    matched = tuple(sorted({*matched, *selecting})) if selecting else matched
     if node.type is NodeType.SIDECAR:
         chosen = context.model.sidecars.choose(node.namespace, place.labels)
         sidecar = chosen.key if chosen else None
