@@ -14,7 +14,7 @@ from istiod.envoy import listener
 from istiod.features import Features
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import Tunnel
-from istiod.mesh.scope import Chain, ChainMatch, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
+from istiod.mesh.scope import Chain, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
 from istiod.mesh.settings import MeshSettings
 from tests.envoy import made, rich
 from wire import names
@@ -373,26 +373,6 @@ def test_commands_of_mongodb_are_counted_before_they_go_on() -> None:
     first, second = map(made.shown, listener.message(leaf, made.SETTINGS).filter_chains[0].filters)
     assert (first["name"], second["name"]) == ("envoy.filters.network.mongo_proxy", "envoy.filters.network.tcp_proxy")
     assert first["typed_config"]["stat_prefix"] == "outbound|27017||db"
-
-
-def test_inbound_chains_that_no_service_declares_are_made_once() -> None:
-    alike, settings = listener.Alike(most=2), made.QUIET
-    rest, port = Chain(name="rest", tcp=TCP), Chain(name="port", tcp=TCP, match=ChainMatch(destination_port=80))
-    first, second, third = (
-        replace(one(), direction=Direction.INBOUND, chains=(rest, port), own=NodeSettings(idle_timeout=timedelta(days)))
-        for days in (1, 2, 3)
-    )
-    found = alike.of(rest, first, settings)
-    assert alike.of(rest, replace(first, port=81), settings) is found
-    assert alike.of(rest, second, settings) is not found
-    assert alike.of(rest, first, settings) is found
-    assert alike.of(rest, third, settings) is not found  # and there are too many now
-    assert alike.of(rest, first, settings) is not found
-    assert alike.of(port, first, settings) is not alike.of(port, first, settings)
-    assert alike.of(rest, one(), settings) is not alike.of(rest, one(), settings)
-    assert alike.of(rest, first, replace(settings)) is not alike.of(rest, first, settings)
-    for leaf in (first, second, third):
-        assert listener.message(leaf, settings, alike) == listener.message(leaf, settings)
 
 
 @pytest.mark.parametrize("post", [False, True])
