@@ -29,7 +29,7 @@ _PATIENCE: Final = "110s"
 # A second, Kubernetes' default, is little on a machine that does other work as well: endpoints would come and go.
 _PATIENT_PROBE: Final = "periodSeconds: 1\n            timeoutSeconds: 20\n"
 # Two cores hold everything: requests are small, and the number of replicas is ours.
-_VALUES: Final = {
+VALUES: Final = {
     "istiod": {
         "global": {
             "hub": images.HUB,
@@ -122,7 +122,7 @@ def helm(cluster: Cluster, *arguments: str) -> str:
 def install(cluster: Cluster, chart: str, release: str, namespace: str) -> str:
     """``helm install`` of one of our charts; the notes that the user reads."""
     values = cluster.home / f"{release}-values.json"
-    values.write_text(json.dumps(_VALUES.get(chart, {})))
+    values.write_text(json.dumps(VALUES.get(chart, {})))
     folder = str(REPOSITORY / "charts" / chart)
     return helm(cluster, "install", release, folder, "-n", namespace, "--create-namespace", "-f", str(values))
 
