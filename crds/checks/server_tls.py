@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crds.checks import values
 from crds.checks.findings import Findings
+from crds.checks.patterns import repeated
 from crds.gateway import ServerTLSSettings, TLSCertificate
 
 _CLIENTS_VERIFIED = frozenset({"MUTUAL", "OPTIONAL_MUTUAL"})
@@ -30,9 +31,8 @@ def _order(found: Findings, field: str, tls: ServerTLSSettings) -> None:
     automatic = "TLS_AUTO" in {tls.min_protocol_version, tls.max_protocol_version}
     if not automatic and tls.min_protocol_version > tls.max_protocol_version:
         found.error(f"{field}.minProtocolVersion", "is above maxProtocolVersion")
-    for index, suite in enumerate(tls.cipher_suites):
-        if suite in tls.cipher_suites[:index]:
-            found.warning(f"{field}.cipherSuites[{index}]", f"{suite} stands twice")
+    for index, suite in repeated(tls.cipher_suites):
+        found.warning(f"{field}.cipherSuites[{index}]", f"{suite} stands twice")
 
 
 def _mesh(found: Findings, field: str, tls: ServerTLSSettings) -> None:

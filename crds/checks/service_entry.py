@@ -7,6 +7,7 @@ from typing import Final
 from crds import path
 from crds.checks import values, visibility
 from crds.checks.findings import Findings
+from crds.checks.patterns import repeated
 from crds.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntrySpec
 
 _UNIX: Final = "unix://"
@@ -25,8 +26,10 @@ def check(item: ServiceEntry, found: Findings) -> None:
         found.check(f"spec.addresses[{index}]", values.subnet(address))
     _ports(spec, found)
     _selector(spec, found)
+    known = frozenset(port.name for port in spec.ports)
     for index, endpoint in enumerate(spec.endpoints):
-        _endpoint(spec, found, f"spec.endpoints[{index}]", endpoint)
+        _address(spec, found, f"spec.endpoints[{index}]", endpoint)
+        _numbers(found, f"spec.endpoints[{index}].ports", endpoint, known)
     _resolution(spec, found)
     if spec.resolution == "DYNAMIC_DNS" and spec.location == "MESH_INTERNAL" and _WAYPOINT in item.metadata.labels:
         found.error("spec.resolution", "DYNAMIC_DNS is not for hosts of the mesh that have a waypoint")
@@ -35,10 +38,11 @@ def check(item: ServiceEntry, found: Findings) -> None:
 def _hosts(spec: ServiceEntrySpec, found: Findings) -> None:
     if not spec.hosts:
         found.missing("spec.hosts")
+    has_tls = any(port.protocol.upper() in _TLS for port in spec.ports)
     for index, host in enumerate(spec.hosts):
         problem = "host * would take all traffic" if host == "*" else values.wildcard_domain(host)
         found.check(f"spec.hosts[{index}]", problem)
-        if problem is None and values.dotted_wildcard(host) and any(p.protocol.upper() in _TLS for p in spec.ports):
+        if problem is None and has_tls and values.dotted_wildcard(host):
             found.error(f"spec.hosts[{index}]", f"{host}: for TLS ports * must be a whole first label")
 
 
@@ -50,10 +54,9 @@ def _ports(spec: ServiceEntrySpec, found: Findings) -> None:
             found.check(f"{field}.targetPort", values.port(port.target_port))
         if not port.name:
             found.missing(f"{field}.name")
-        for name in ("name", "number"):
-            value = getattr(port, name)
-            if value in [getattr(earlier, name) for earlier in spec.ports[:index]]:
-                found.error(f"{field}.{name}", f"{value} stands twice")
+    for name in ("name", "number"):
+        for index, value in repeated(getattr(port, name) for port in spec.ports):
+            found.error(f"spec.ports[{index}].{name}", f"{value} stands twice")
 
 
 def _selector(spec: ServiceEntrySpec, found: Findings) -> None:
@@ -68,7 +71,7 @@ def _selector(spec: ServiceEntrySpec, found: Findings) -> None:
             found.error(path.child("spec.workloadSelector.labels", name), "a selector has no wildcards")
 
 
-def _endpoint(spec: ServiceEntrySpec, found: Findings, field: str, endpoint: WorkloadEntrySpec) -> None:
+def _address(spec: ServiceEntrySpec, found: Findings, field: str, endpoint: WorkloadEntrySpec) -> None:
     address = endpoint.address
     if address.startswith(_UNIX) and spec.resolution == "STATIC":
         _socket(spec, found, field, address.removeprefix(_UNIX))
@@ -76,9 +79,11 @@ def _endpoint(spec: ServiceEntrySpec, found: Findings, field: str, endpoint: Wor
         found.error(f"{field}.address", f"{address!r} is no IP address, which resolution STATIC needs")
     elif spec.resolution in _DNS and not values.is_address(address) and not endpoint.network:
         found.check(f"{field}.address", values.domain(address))
-    known = {port.name for port in spec.ports}
+
+
+def _numbers(found: Findings, field: str, endpoint: WorkloadEntrySpec, known: frozenset[str]) -> None:
     for name, number in endpoint.ports.items():
-        place = path.child(f"{field}.ports", name)
+        place = path.child(field, name)
         found.check(place, values.port(number))
         if name not in known:
             found.error(place, f"spec.ports has no port named {name}")
@@ -105,7 +110,7 @@ def _resolution(spec: ServiceEntrySpec, found: Findings) -> None:
 
 
 def _dynamic(spec: ServiceEntrySpec, found: Findings, wild: list[int]) -> None:
-    for index in [index for index in range(len(spec.hosts)) if index not in wild]:
+    for index in sorted({*range(len(spec.hosts))} - {*wild}):
         found.error(f"spec.hosts[{index}]", "resolution DYNAMIC_DNS is for wildcards")
     for index, port in enumerate(spec.ports):
         if port.protocol.upper() not in _DYNAMIC_PROTOCOLS:

@@ -7,6 +7,7 @@ from typing import Final
 
 from crds.checks import server_tls, traffic_policy, values
 from crds.checks.findings import Findings
+from crds.checks.patterns import repeated
 from crds.gateway import ServerTLSSettings
 from crds.sidecar import IstioEgressListener, IstioIngressListener, Sidecar, SidecarPort
 
@@ -100,10 +101,9 @@ def _egress(found: Findings, field: str, listener: IstioEgressListener) -> None:
     if not listener.hosts:
         found.missing(f"{field}.hosts")
     for index, host in enumerate(listener.hosts):
-        place = f"{field}.hosts[{index}]"
-        _host(found, place, host)
-        if host in listener.hosts[:index]:
-            found.warning(place, f"{host} stands twice")
+        _host(found, f"{field}.hosts[{index}]", host)
+    for index, host in repeated(listener.hosts):
+        found.warning(f"{field}.hosts[{index}]", f"{host} stands twice")
 
 
 def _host(found: Findings, field: str, host: str) -> None:

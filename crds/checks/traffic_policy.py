@@ -7,6 +7,7 @@ from typing import Final
 
 from crds.checks import values, visibility
 from crds.checks.findings import Findings
+from crds.checks.patterns import repeated
 from crds.destination_rule import (
     ClientTLSSettings,
     ConnectionPoolSettings,
@@ -38,14 +39,14 @@ def check(item: DestinationRule, found: Findings) -> None:
     if spec.workload_selector is not None and not spec.workload_selector.match_labels:
         found.warning("spec.workloadSelector", "has no labels")
     _policy(found, "spec.trafficPolicy", spec.traffic_policy)
-    names = [subset.name for subset in spec.subsets]
+    twice = {index for index, _ in repeated(subset.name for subset in spec.subsets)}
     for index, subset in enumerate(spec.subsets):
         field = f"spec.subsets[{index}]"
         if not subset.name:
             found.missing(f"{field}.name")
         elif not values.is_label(subset.name):
             found.error(f"{field}.name", f"{subset.name!r} is no subset name")
-        elif subset.name in names[:index]:
+        elif index in twice:
             found.error(f"{field}.name", f"subset {subset.name} stands twice", Code.DUPLICATE_SUBSET)
         _policy(found, f"{field}.trafficPolicy", subset.traffic_policy)
 

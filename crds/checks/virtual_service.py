@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from crds.checks import http_route, values, visibility
 from crds.checks.findings import Findings
+from crds.checks.patterns import Patterns
 from crds.diagnostic import Code
 from crds.virtual_service import (
     Destination,
@@ -37,8 +38,9 @@ def check(item: VirtualService, found: Findings) -> None:
         field = f"spec.http[{index}]"
         http_route.check(found, field, route, is_delegate=is_delegate, gateways=spec.gateways)
         destinations(found, field, route.route)
+    patterns = Patterns(spec.hosts if spec.tls else ())
     for index, tls in enumerate(spec.tls):
-        _tls(found, f"spec.tls[{index}]", tls, spec.hosts)
+        _tls(found, f"spec.tls[{index}]", tls, patterns)
     for index, tcp in enumerate(spec.tcp):
         field = f"spec.tcp[{index}]"
         for place, match in enumerate(tcp.match):
@@ -89,20 +91,9 @@ def _hosts(spec: VirtualServiceSpec, found: Findings) -> None:
             found.error(field, "host * needs a gateway: for the mesh it would take all traffic")
         elif not values.is_address(host):
             found.check(field, values.wildcard_domain(host))
-        other = next((earlier for earlier in spec.hosts[:index] if overlap(earlier, host)), None)
-        if other is not None:
-            found.error(field, f"{host} and {other} overlap", Code.DUPLICATE_HOST)
-
-
-def overlap(first: str, second: str) -> bool:
-    """Whether some host matches both patterns."""
-    one, two = (name.lower() for name in (first, second))
-    if one.startswith("*") and two.startswith("*"):
-        return one[1:].endswith(two[1:]) or two[1:].endswith(one[1:])
-    if one.startswith("*") or two.startswith("*"):
-        pattern, name = (one, two) if one.startswith("*") else (two, one)
-        return name.endswith(pattern[1:])
-    return one == two
+    for index, other in Patterns(spec.hosts).overlaps():
+        message = f"{spec.hosts[index]} and {spec.hosts[other]} overlap"
+        found.error(f"spec.hosts[{index}]", message, Code.DUPLICATE_HOST)
 
 
 def _gateways(gateways: Sequence[str], found: Findings) -> None:
@@ -122,7 +113,7 @@ def _required(found: Findings, field: str, routes: Sequence[RouteDestination]) -
     destinations(found, field, routes)
 
 
-def _tls(found: Findings, field: str, route: TLSRoute, hosts: Sequence[str]) -> None:
+def _tls(found: Findings, field: str, route: TLSRoute, hosts: Patterns) -> None:
     if not route.match:
         found.missing(f"{field}.match")
     for index, match in enumerate(route.match):
@@ -133,16 +124,9 @@ def _tls(found: Findings, field: str, route: TLSRoute, hosts: Sequence[str]) -> 
         for number, name in enumerate(match.sni_hosts):
             at = f"{place}.sniHosts[{number}]"
             found.check(at, None if name == "*" else values.dotted_wildcard(name))
-            if not any(covers(host, name) for host in hosts):
+            if not hosts.covers(name):
                 found.warning(at, f"{name} is covered by none of spec.hosts")
     _required(found, field, route.route)
-
-
-def covers(pattern: str, name: str) -> bool:
-    """Whether every host that ``name`` matches is matched by ``pattern``."""
-    if not pattern.startswith("*"):
-        return pattern.lower() == name.lower()
-    return name.lower().removeprefix("*").endswith(pattern[1:].lower())
 
 
 def _l4(found: Findings, field: str, match: TLSMatchAttributes | L4MatchAttributes) -> None:

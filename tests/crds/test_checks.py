@@ -6,7 +6,8 @@
 import pytest
 
 from crds import text
-from crds.checks import values, virtual_service
+from crds.checks import values
+from crds.checks.patterns import Patterns
 from crds.diagnostic import Code, Severity
 from crds.parse import Parsed, parse
 
@@ -246,8 +247,9 @@ def test_findings_have_codes_of_their_own(kind: str, spec: str, code: Code) -> N
     ],
 )
 def test_patterns_cover_and_overlap(pattern: str, name: str, *, covered: bool, overlapping: bool) -> None:
-    assert virtual_service.covers(pattern, name) == covered
-    assert virtual_service.overlap(pattern, name) == virtual_service.overlap(name, pattern) == overlapping
+    assert Patterns([pattern]).covers(name) == covered
+    for pair in ([pattern, name], [name, pattern]):
+        assert [*Patterns(pair).overlaps()] == ([(1, 0)] if overlapping else [])
 
 
 def test_a_costly_pattern_is_refused_quickly_and_in_words() -> None:
