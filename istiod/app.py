@@ -236,7 +236,9 @@ class ControlPlane:
         """What is missing before anybody is served, a line each."""
         if not self._pipeline.ready:
             return tuple(self._source.waiting()) or ("the mesh: being built",)
-        return () if self._ads is not None else (*self._source.waiting(), "the CA: being read")
+        if self._ads is None:
+            return (*self._source.waiting(), "the CA: being read")
+        return tuple(self._source.untrusted())
 
     def _view(self) -> View:
         return View(

@@ -83,6 +83,7 @@ class Cluster:
         )
         self.objects = ObjectSet(place)
         self._watch: ClusterWatch | None = None
+        self._trust: webhooks.Trust | None = None
         self._identity = f"{self._own.pod_name}-{uuid.uuid4()}"
         self._everywhere = self._leader("istio-leader")
         self._of_revision = self._leader(f"istio-leader-{self._own.revision}")
@@ -130,6 +131,12 @@ class Cluster:
         """See Source."""
         return self._watch.status() if self._watch is not None else ()
 
+    def untrusted(self) -> Sequence[str]:
+        """See Source: the API server trusts what the webhook configurations say."""
+        if not self._validates:
+            return ()
+        return self._trust.waiting() if self._trust is not None else ("the webhooks: being opened",)
+
     def names(self) -> tuple[str, ...]:
         """As Istio's: the Service's names, with and without the revision, and what the operator adds."""
         space, services = self._own.namespace, dict.fromkeys(("istiod", self._own.named("istiod"), "istiod-remote"))
@@ -142,6 +149,7 @@ class Cluster:
         served = view.ready if self._validates else lambda: False
         wishes = webhooks.Wishes(roots=lambda: self._roots, strict=served)
         bundles = webhooks.WebhookBundles(self._client, self._of_revision, self._webhooks(), wishes)
+        self._trust = webhooks.Trust(bundles.untrusted)
         wished = root_certificates.Wishes(
             namespaces=lambda: self.objects.namespaces,
             roots=lambda: self._roots,

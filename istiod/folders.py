@@ -73,6 +73,10 @@ class Folders:
         """See Source."""
         return ()
 
+    def untrusted(self) -> Sequence[str]:
+        """See Source."""
+        return ()
+
     def names(self) -> tuple[str, ...]:
         """See Source."""
         return serving.NAMES

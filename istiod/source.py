@@ -71,6 +71,10 @@ class Source(Protocol):
         """How each kind is watched, for a debug page; nothing where no API is."""
         ...
 
+    def untrusted(self) -> Sequence[str]:
+        """Why clients that we cannot tell ourselves may not trust us yet, once ``parts`` run; a line each."""
+        ...
+
     def names(self) -> tuple[str, ...]:
         """Names by which clients reach our TLS servers."""
         ...

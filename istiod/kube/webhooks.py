@@ -9,7 +9,8 @@ label too. Of a configuration only the webhooks are touched that call istiod.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -90,6 +91,31 @@ def patch(name: str, item: Mapping[str, Any], ours: Ours, roots: str, *, strict:
     return [version, *fields] if fields else []
 
 
+PATIENCE: Final = 60.0
+"""Seconds for which a start waits at most for the caBundle. Rights may be missing, or a leader of another root may keep
+its own; proxies need their configuration all the same."""
+
+
+class Trust:
+    """Whether the API server can trust our webhooks: pods that it makes before are refused.
+
+    Once it can, that is never taken back: a caBundle that somebody wipes must not take all replicas out of service.
+    """
+
+    def __init__(self, missing: Callable[[], Sequence[str]], clock: Callable[[], float] = time.monotonic) -> None:
+        """``missing``: what is not as it should be now, a line each."""
+        self._missing = missing
+        self._clock = clock
+        self._until = clock() + PATIENCE
+        self._given = False
+
+    def waiting(self) -> Sequence[str]:
+        """What a start has to wait for."""
+        found = () if self._given else self._missing()
+        self._given = self._given or not found or self._clock() >= self._until
+        return () if self._given else found
+
+
 class WebhookBundles:
     """Keeps our configurations as ``wishes`` says; tells ``followers`` of each change."""
 
@@ -109,6 +135,17 @@ class WebhookBundles:
     def listed(self) -> bool:
         """Whether it is known which configurations there are."""
         return all(collection.listed for collection in self.collections)
+
+    def untrusted(self) -> Sequence[str]:
+        """Our configurations that have another caBundle than our roots, whoever writes it, a line each."""
+        if not self.listed:
+            return ("webhook configurations: being listed",)
+        return [
+            f"{resource.kind} {name}: its caBundle is not ours yet"
+            for resource, collection in zip(KINDS, self.collections, strict=True)
+            for (_, name), item in collection.items.items()
+            if patch(name, item, self._ours, self._wishes.roots(), strict=False)
+        ]
 
     def owner(self) -> Raw | None:
         """The configuration that injects, as an owner of objects that are to go with it; None where there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -67,11 +68,14 @@ class Istiod:
 
 
 @contextlib.asynccontextmanager
-async def discovery(kubeconfig: str, namespace: str, log: Path) -> AsyncIterator[Istiod]:
+async def discovery(
+    kubeconfig: str, namespace: str, log: Path, *, webhooks: str = "", pod: str = "istiod-0"
+) -> AsyncIterator[Istiod]:
+    """A process until the block ends. ``webhooks`` is the address of both."""
     http, plain = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     flags = ["--kubeconfig", kubeconfig, "--httpAddr", http, "--grpcAddr", plain, "--monitoringAddr", ""]
-    servers = ["--httpsAddr", "", "--secureGRPCAddr", "127.0.0.1:0", "--mtlsAddr", "127.0.0.1:0"]
-    environment = {**os.environ, "POD_NAMESPACE": namespace, "POD_NAME": "istiod-0"}
+    servers = ["--httpsAddr", webhooks, "--secureGRPCAddr", "127.0.0.1:0", "--mtlsAddr", "127.0.0.1:0"]
+    environment = {**os.environ, "POD_NAMESPACE": namespace, "POD_NAME": pod}
     with log.open("wb") as file:
         command = [sys.executable, "-m", "istiod", "discovery", *flags, *servers]
         process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=file)
@@ -80,6 +84,7 @@ async def discovery(kubeconfig: str, namespace: str, log: Path) -> AsyncIterator
         assert process.returncode is None
     finally:
         if process.returncode is None:
+            process.send_signal(signal.SIGCONT)
             process.terminate()
             async with asyncio.timeout(20):
                 await process.wait()
