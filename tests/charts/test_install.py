@@ -114,6 +114,15 @@ def test_an_upgrade_keeps_what_istiod_wrote_into_its_webhooks(cluster: Cluster) 
     assert injector["clientConfig"]["caBundle"] == root(cluster)
 
 
+@pytest.mark.usefixtures("istiod")
+def test_an_upgrade_keeps_the_number_of_replicas_that_the_autoscaler_chose(cluster: Cluster) -> None:
+    cluster.kubectl("scale", "deployment/istiod", "-n", helm.SYSTEM, "--replicas=4")
+
+    run(cluster, "upgrade", "istiod", *ISTIOD, "--set", "pilot.env.PILOT_HTTP10=false")
+
+    assert cluster.get("deployment", "istiod", "-n", helm.SYSTEM)["spec"]["replicas"] == 4
+
+
 def root(cluster: Cluster) -> str:
     """Some certificate that the API server takes as a caBundle."""
     config = json.loads(cluster.kubeconfig.read_text())
