@@ -5,11 +5,15 @@ Sources find what is wrong in one object, the mesh what is wrong between objects
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from crds.diagnostic import Diagnostic, Position
 from crds.key import ConfigKey
 
+MOST_LINES: Final = 50
+"""Lines about one object at a change: a large one may be wrong at thousands of places."""
 Locate = Callable[[ConfigKey, str], Position | None]
 
 
@@ -40,9 +44,16 @@ class Findings:
         now = tuple(dict.fromkeys(self._placed(diagnostic) for diagnostic in found))
         self.version += now != self._parts.get(part, ())
         self._parts[part] = now
-        for diagnostic in now:
-            if diagnostic not in before:
+        new = [diagnostic for diagnostic in now if diagnostic not in before]
+        many = Counter(diagnostic.key for diagnostic in new)
+        told: Counter[ConfigKey | None] = Counter()
+        for diagnostic in new:
+            told[diagnostic.key] += 1
+            if told[diagnostic.key] <= MOST_LINES:
                 self._emit(str(diagnostic))
+        for key, count in many.items():
+            if count > MOST_LINES:
+                self._emit(f"{key}: {count - MOST_LINES} more findings, see /debug/diagnosticsz")
 
     def current(self) -> tuple[Diagnostic, ...]:
         """All findings, by place."""

@@ -47,9 +47,9 @@ def conditions(found: Sequence[Diagnostic], *, serving: bool) -> tuple[Condition
     """
     rejected = [d for d in found if d.code is Code.REJECTED_BY_ENVOY]
     conflicting = [d for d in found if d.code in _CONFLICTS]
-    idle = [d for d in found if d.code is Code.INEFFECTIVE or (d.code is Code.NOT_SUPPORTED and not d.field)]
-    others = [d for d in found if d not in rejected and d not in conflicting and d not in idle]
-    wrong = [d for d in others if d.severity is Severity.ERROR]
+    idle = [d for d in found if _is_idle(d)]
+    aside = {Code.REJECTED_BY_ENVOY, *_CONFLICTS}
+    wrong = [d for d in found if d.severity is Severity.ERROR and d.code not in aside and not _is_idle(d)]
     accepted = _condition(ACCEPTED, wrong, bad=False)
     if idle:
         unsupported = any(d.code is Code.NOT_SUPPORTED for d in idle)
@@ -60,6 +60,11 @@ def conditions(found: Sequence[Diagnostic], *, serving: bool) -> tuple[Condition
         reason = IN_USE if serving else "NotAccepted" if wrong else "NotRead"
         in_use = Condition(type=IN_USE, status=serving, reason=reason)
     return accepted, in_use, _condition(CONFLICTS, conflicting, bad=True), _condition(REJECTED, rejected, bad=True)
+
+
+def _is_idle(found: Diagnostic) -> bool:
+    """Whether it says that the whole object has no effect."""
+    return found.code is Code.INEFFECTIVE or (found.code is Code.NOT_SUPPORTED and not found.field)
 
 
 def messages(found: Sequence[Diagnostic]) -> list[dict[str, Any]]:

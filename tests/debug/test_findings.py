@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
+
 from aiohttp.test_utils import TestClient, TestServer
 
 from crds.diagnostic import Code, Position, error, warning
 from crds.key import ConfigKey
 from istiod.debug import server
-from istiod.debug.findings import Findings
+from istiod.debug.findings import MOST_LINES, Findings
+from istiod.supervision import Lines
 from wire import names
 
 KEY = ConfigKey("networking.istio.io", "VirtualService", "default", "reviews")
@@ -89,3 +92,18 @@ async def test_pages_show_readiness_and_findings() -> None:
         assert await (await client.get("/metrics")).text() == "up 1\n"
         assert await (await client.get("/version")).text() == f"{names.VERSION}\n"
         assert "/debug/syncz" in await (await client.get("/debug/list")).text()
+
+
+def test_an_object_that_is_wrong_at_thousands_of_places_is_a_few_lines_and_little_work() -> None:
+    said: list[str] = []
+    now = 0.0
+    findings = Findings(lambda *_: None, Lines(said.append, lambda: now).say)
+    other = error(Code.UNKNOWN_SUBSET, KEY, "spec", "one more")
+    large = ConfigKey(KEY.group, KEY.kind, KEY.namespace, "large")
+    many = tuple(error(Code.UNKNOWN_SUBSET, large, f"spec.http[{i}]", "no subset v9") for i in range(20_000))
+    began = time.process_time()
+    findings.replace("mesh", (*many, other))
+    assert time.process_time() - began < 5  # 20 s where each line looks at all lines before it
+    assert len(said) == MOST_LINES + 2
+    assert said[-2:] == [str(other), f"{large}: {20_000 - MOST_LINES} more findings, see /debug/diagnosticsz"]
+    assert len(findings.current()) == 20_001

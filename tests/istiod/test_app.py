@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import aiohttp
@@ -309,3 +310,13 @@ async def test_webhooks_serve_with_the_settings_of_the_folder(
             assert await image() == "h/proxyv2:2"
     stop.set()
     await running
+
+
+def test_what_was_said_once_costs_nothing_later() -> None:
+    said: list[str] = []
+    lines = supervision.Lines(said.append, lambda: 0.0)
+    began = time.process_time()
+    for number in range(20_000):
+        lines.say(f"line {number}")
+    assert time.process_time() - began < 5  # 20 s and more where each looks at all before it
+    assert len(said) == 20_000
