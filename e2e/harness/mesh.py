@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from e2e.harness import images
 from e2e.harness.controlplane import Cluster
@@ -29,7 +29,7 @@ _PATIENCE: Final = "110s"
 # A second, Kubernetes' default, is little on a machine that does other work as well: endpoints would come and go.
 _PATIENT_PROBE: Final = "periodSeconds: 1\n            timeoutSeconds: 20\n"
 # Two cores hold everything: requests are small, and the number of replicas is ours.
-VALUES: Final = {
+VALUES: Final[dict[str, dict[str, Any]]] = {
     "istiod": {
         "global": {
             "hub": images.HUB,
