@@ -109,7 +109,7 @@ async def statuses(client: KubernetesClient) -> dict[str, tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("more", [0, pytest.param(45, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
-async def test_a_leader_that_was_stopped_while_it_wrote_writes_nothing_when_it_goes_on(
+async def test_a_leader_that_was_stopped_while_it_wrote_changes_nothing_when_it_goes_on(
     client: KubernetesClient, kubeconfig: str, tmp_path: Path, more: int
 ) -> None:
     """FT49, FT50: another leads and finishes; nobody undoes what the other wrote."""
@@ -129,7 +129,8 @@ async def test_a_leader_that_was_stopped_while_it_wrote_writes_nothing_when_it_g
             written, looks, before = len(first.writes), first.looks, await statuses(client)
             os.kill(first.istiod.process.pid, signal.SIGCONT)
             await until(lambda: first.looks >= looks + 3, "the first has looked at the Lease again")
-            assert first.writes[written:] == []
+            # One request may have been on its way when the process stopped; the version that it names lets it lose.
+            assert len(first.writes[written:]) <= 1
             assert await statuses(client) == before
             assert {one["type"]: one["status"] for _, said in before.values() for one in said} == {
                 "Accepted": "True",
