@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from e2e.harness.controlplane import Cluster, control_plane
-from e2e.harness.process import Program, running, wait
+from e2e.harness.process import Program, free_ports, running, wait
 from tests.e2e.relay import Relay, relay
-from tests.e2e.test_webhooks import ROOT, RULE, SPACE, containers, free_port, pod, rendered
+from tests.e2e.test_webhooks import ROOT, RULE, SPACE, containers, pod, rendered
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120, func_only=True)]
 SHOP, GOING = "shop", "going"
@@ -39,7 +39,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    port = free_port()
+    (port,) = free_ports(1)
     with control_plane() as cluster, relay(port) as between:
         cluster.kubectl("apply", "-f", str(ROOT / "crds"))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "-l", "app=istio-pilot", "--timeout=60s")
@@ -54,10 +54,10 @@ def world() -> Iterator[World]:
 @pytest.fixture(scope="module")
 def istiod(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """istiod as a process, ready."""
-    pages = free_port()
+    pages, secure, mtls = free_ports(3)
     command = [sys.executable, "-m", "istiod", "discovery", "--kubeconfig", str(world.cluster.kubeconfig)]
     command += [f"--httpsAddr=127.0.0.1:{world.port}", f"--httpAddr=127.0.0.1:{pages}", "--monitoringAddr="]
-    command += [f"--{name}=127.0.0.1:{free_port()}" for name in ("secureGRPCAddr", "mtlsAddr")]
+    command += [f"--secureGRPCAddr=127.0.0.1:{secure}", f"--mtlsAddr=127.0.0.1:{mtls}"]
     log = tmp_path_factory.mktemp("istiod") / "log"
     with running("istiod", command, log, {"POD_NAMESPACE": SPACE, "POD_NAME": "istiod-0"}) as program:
         wait("istiod ready", lambda: is_ready(pages), [program], 90)
