@@ -6,7 +6,7 @@ What starts a proxy is the agent's and the injector's; here stand mistakes in it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from crds import parse
@@ -41,7 +41,8 @@ _WITHOUT_EFFECT = (
 )
 _COLLECTORS = ("zipkin", "datadog", "tls_settings")
 """What of ``tracing`` the agent puts into the bootstrap."""
-_CONNECTIONS = ("globalDownstreamConnectionLimit", "global_downstream_connection_limit")
+_CONNECTIONS = "global_downstream_connection_limit"
+"""What of ``connectionSettings`` the agent puts there."""
 
 
 def without_effect(config: ProxyConfig) -> Iterator[str]:
@@ -54,8 +55,9 @@ def without_effect(config: ProxyConfig) -> Iterator[str]:
     if (tracing := config.tracing) is not None:
         said = sorted(tracing.model_fields_set - set(_COLLECTORS))
         yield from (f"tracing.{_spelling(tracing, name)}" for name in said)
-    if isinstance(connections := config.connection_settings, Mapping):
-        yield from (f"connectionSettings.{name}" for name in connections if name not in _CONNECTIONS)
+    if (connections := config.connection_settings) is not None:
+        said = sorted(connections.model_fields_set - {_CONNECTIONS})
+        yield from (f"connectionSettings.{_spelling(connections, name)}" for name in said)
     topology = config.gateway_topology
     if topology is not None and topology.forward_client_cert_details != "UNDEFINED":
         yield "gatewayTopology.forwardClientCertDetails"

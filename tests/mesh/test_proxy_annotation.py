@@ -41,3 +41,10 @@ def test_what_no_environment_can_hold_is_told() -> None:
     said = "proxyMetadata: {GOOD_NAME: x, 'BAD NAME': x}"
     mesh = fleet.Mesh(fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": said}))
     assert mesh.told() == [("BAD_VALUE", "web-1", "metadata.annotations[proxy.istio.io/config].proxyMetadata")]
+
+
+def test_limits_of_connections_are_the_meshs_to_set_but_for_the_one_of_the_bootstrap() -> None:
+    said = "connectionSettings: {globalDownstreamConnectionLimit: 9, httpIdleTimeout: 1s, httpMergeSlashes: true}"
+    mesh = fleet.Mesh(fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": said}))
+    field = "metadata.annotations[proxy.istio.io/config].connectionSettings"
+    assert mesh.told() == [("NOT_SUPPORTED", "web-1", f"{field}.{x}") for x in ("httpIdleTimeout", "httpMergeSlashes")]
