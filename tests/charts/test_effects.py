@@ -49,6 +49,7 @@ BESIDE: Mapping[str, Mapping[str, Any]] = {
     "global.defaultResources": {"pilot": {"resources": None}},
     "pilot.replicaCount": {"pilot": {"autoscaleEnabled": False}},
     "pilot.cni.provider": {"pilot": {"cni": {"enabled": True}}},
+    "pilot.cni.chained": {"pilot": {"cni": {"enabled": True}}},
 }
 
 
