@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import threading
 import time
@@ -31,6 +32,15 @@ class Relay:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
+    @contextmanager
+    def late(self, seconds: float) -> Iterator[None]:
+        """Hold up what is said in the meantime."""
+        self.delay = seconds
+        try:
+            yield
+        finally:
+            self.delay = 0.0
+
     def _connect(self, client: socket.socket) -> None:
         with client:
             try:
@@ -38,17 +48,27 @@ class Relay:
             except OSError:
                 return
             with server:
-                threading.Thread(target=self._pass, args=(server, client), daemon=True).start()
-                self._pass(client, server, late=True)
+                line: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+                back: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+                rest = ((_deliver, line, server), (self._take, server, back), (_deliver, back, client))
+                for do, *given in rest:
+                    threading.Thread(target=do, args=given, daemon=True).start()
+                self._take(client, line, late=True)
 
-    def _pass(self, source: socket.socket, target: socket.socket, *, late: bool = False) -> None:
+    def _take(self, source: socket.socket, line: queue.SimpleQueue[tuple[float, bytes]], *, late: bool = False) -> None:
+        """Put what comes into the line, with the time at which it is due: the parts of one request come late once."""
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                time.sleep(self.delay if late and _is_data(data) else 0)
-                target.sendall(data)
-        for each in (source, target):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                line.put((time.monotonic() + (self.delay if late and _is_data(data) else 0), data))
+        line.put((0.0, b""))
+
+
+def _deliver(line: queue.SimpleQueue[tuple[float, bytes]], target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while (item := line.get())[1]:
+            time.sleep(max(0.0, item[0] - time.monotonic()))
+            target.sendall(item[1])
+        target.shutdown(socket.SHUT_WR)
 
 
 def _is_data(record: bytes) -> bool:

@@ -110,11 +110,10 @@ def test_pods_that_were_refused_are_made_once_there_is_an_injector(world: World)
 @pytest.mark.usefixtures("istiod")
 def test_a_slow_injector_is_waited_for_and_one_that_is_too_slow_lets_no_pod_by(world: World) -> None:
     """FT42: the API server's limit is 10 s."""
-    world.between.delay = 8.5
-    world.cluster.apply(pod("slow"), SHOP)
-    world.between.delay = 15
-    done = world.cluster.call("kubectl", "create", "-n", SHOP, "-f", "-", stdin=pod("slower"))
-    world.between.delay = 0
+    with world.between.late(8.5):
+        world.cluster.apply(pod("slow"), SHOP)
+    with world.between.late(15):
+        done = world.cluster.call("kubectl", "create", "-n", SHOP, "-f", "-", stdin=pod("slower"))
 
     assert containers(world.cluster, "slow", SHOP) == SIDECAR
     assert done.returncode == 1
