@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,6 @@ from istiod.features import Features
 from istiod.settings import DEFAULT_REVISION, ClusterSettings, Settings
 from istiod.supervision import SettingsError, say
 from wire import names
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-_LARGE = 128 * 1024  # bytes: what both are before glibc moves them
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,25 +105,11 @@ def require_folder(arguments: argparse.Namespace) -> None:
         raise SettingsError("--trustDomain is for --configDir; in a cluster set trustDomain in the mesh's ConfigMap")
 
 
-def give_memory_back() -> None:
-    """Have glibc return large blocks to the system as soon as they are free, in a process that lives for months.
-
-    A change of one rule makes a response of half a megabyte for each proxy, all at once. By default glibc raises its
-    threshold for mapped blocks when it sees the first of them, and keeps the peak from then on. Other C libraries have
-    no such knob and no such habit; who sets MALLOC_ variables knows better.
-    """
-    knob = getattr(ctypes.CDLL(None), "mallopt", None)
-    if knob is not None and not any(name.startswith("MALLOC_") for name in os.environ):
-        knob(_MMAP_THRESHOLD, _LARGE)
-        knob(_TRIM_THRESHOLD, _LARGE)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 after SIGTERM or SIGINT, 1 with one line on stderr where the settings can't work."""
     chosen, problems = features.read(os.environ)
     for problem in problems:
         say(f"istiod: {problem}")
-    give_memory_back()
     arguments = parser().parse_args(argv)
     settings = settings_of(arguments, chosen, os.environ)
     try:
