@@ -123,7 +123,11 @@ def test_added_clusters_are_of_their_context_and_not_twice_on_a_sidecar() -> Non
         patch("CLUSTER", "MERGE", {"name": "none"}),
     ]
     added = {
-        context: [one.value.name for one in patches(*said, context=context).added("CLUSTER")]  # type: ignore[attr-defined]
+        context: [
+            one.value.name
+            for one in patches(*said, context=context).added("CLUSTER")
+            if isinstance(one.value, cluster_pb2.Cluster)
+        ]
         for context in (OUTBOUND, INBOUND, GATEWAY)
     }
     assert added == {OUTBOUND: ["any"], INBOUND: ["in"], GATEWAY: ["any"]}

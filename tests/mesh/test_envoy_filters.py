@@ -79,7 +79,9 @@ def test_equal_proxies_share_their_patches_and_follow_changes() -> None:
     proxy = fleet.proxy("a-1")
     assert mesh.scope(proxy).patches is before
     mesh.remove(envoy_filter("two"))
-    assert [patch.key.name for patch in mesh.scope(proxy).patches.patches] == ["one"]  # type: ignore[union-attr]
+    left = mesh.scope(proxy).patches
+    assert left is not None
+    assert [patch.key.name for patch in left.patches] == ["one"]
     mesh.remove(envoy_filter("one"))
     assert mesh.scope(proxy).patches is None
     assert scope.patches is before
