@@ -5,36 +5,14 @@ Source: istio.networking envoy_filter.proto, proxy_config.proto, workload_group.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from crds import envoy_filter as api
 from crds.schema import common
 from crds.schema.shape import Rule, Schema, array, choice, constrain, int32, mapping, string, thing, tree, uint32
 
-_APPLY_TO: Final = (
-    "INVALID",
-    "LISTENER",
-    "FILTER_CHAIN",
-    "NETWORK_FILTER",
-    "HTTP_FILTER",
-    "ROUTE_CONFIGURATION",
-    "VIRTUAL_HOST",
-    "HTTP_ROUTE",
-    "CLUSTER",
-    "EXTENSION_CONFIG",
-    "BOOTSTRAP",
-    "LISTENER_FILTER",
-)
-_OPERATIONS: Final = (
-    "INVALID",
-    "MERGE",
-    "ADD",
-    "REMOVE",
-    "INSERT_BEFORE",
-    "INSERT_AFTER",
-    "INSERT_FIRST",
-    "REPLACE",
-    "MERGE_AND_REPLACE_LIST",
-)
+_APPLY_TO: Final[tuple[str, ...]] = get_args(api.ApplyTo)
+_OPERATIONS: Final[tuple[str, ...]] = get_args(api.Operation)
 _NAME: Final = "Its name."
 _PORT: Final = "Its port."
 

@@ -35,16 +35,21 @@ _NEVER = wellknown.duration(timedelta(seconds=9_223_372_035))
 
 def compile(cluster: Cluster, settings: MeshSettings) -> Resource:  # noqa: A001 (read as cluster.compile)
     """The resource of one cluster."""
-    found = {names.SECRET: tls.served_secrets(cluster.tls)}
-    if cluster.discovery is Discovery.EDS and cluster.query is not None:
-        found[names.ENDPOINT] = frozenset((cluster.query.name,))
     return resource.make(
         cluster.name,
         names.CLUSTER,
         wellknown.encode(message(cluster, settings)),
-        refs={type_url: wanted for type_url, wanted in found.items() if wanted},
+        refs=refs(cluster),
         origin=cluster.origin,
     )
+
+
+def refs(cluster: Cluster) -> dict[str, frozenset[str]]:
+    """The secrets and endpoints that a cluster names, by type URL."""
+    found = {names.SECRET: tls.served_secrets(cluster.tls)}
+    if cluster.discovery is Discovery.EDS and cluster.query is not None:
+        found[names.ENDPOINT] = frozenset((cluster.query.name,))
+    return {type_url: wanted for type_url, wanted in found.items() if wanted}
 
 
 def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:

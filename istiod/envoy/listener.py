@@ -72,7 +72,7 @@ def compile(  # noqa: A001 (read as listener.compile)
         listener.name,
         names.LISTENER,
         wellknown.encode(message(listener, settings, alike)),
-        refs=_refs(listener),
+        refs=refs(listener),
     )
 
 
@@ -211,7 +211,8 @@ def _tcp_proxy(tcp: Tcp, settings: MeshSettings, own: NodeSettings) -> listener_
     return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=wellknown.packed(found))
 
 
-def _refs(listener: Listener) -> dict[str, frozenset[str]]:
+def refs(listener: Listener) -> dict[str, frozenset[str]]:
+    """The routes, clusters and secrets that a listener names, by type URL."""
     routes: set[str] = set()
     clusters: set[str] = set()
     secrets: set[str] = set()

@@ -6,7 +6,6 @@ Only types that some patch speaks of come here; the others of such a proxy are e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -56,26 +55,26 @@ class Side:
 
     def cluster(self, leaf: Cluster, settings: MeshSettings) -> Resource | None:
         """A cluster; None where it is removed."""
-        message, made = cluster.message(leaf, settings), cluster.compile(leaf, settings)
+        message = cluster.message(leaf, settings)
         if not patched.cluster(message, [one.host for one in leaf.services], self._patches):
             return None
-        return self._framed(made, wellknown.encode(message))
+        return self._framed(leaf.name, names.CLUSTER, cluster.refs(leaf), wellknown.encode(message))
 
     def listener(self, leaf: Listener, settings: MeshSettings) -> Resource | None:
         """A listener; None where it is removed."""
-        message, made = listener.message(leaf, settings), listener.compile(leaf, settings)
+        message = listener.message(leaf, settings)
         patched_listeners.inline_routes(message, self._patches, self._ports)
         if not patched_listeners.listener(message, self._patches):
             return None
-        refs = {**made.refs, names.ROUTE: frozenset(patched_listeners.tables(message))}
-        return self._framed(replace(made, refs=refs), wellknown.encode(message))
+        refs = {**listener.refs(leaf), names.ROUTE: frozenset(patched_listeners.tables(message))}
+        return self._framed(leaf.name, names.LISTENER, refs, wellknown.encode(message))
 
     def table(self, leaf: RouteTable) -> Resource:
         """A route table, in one piece: patches may look at all of it."""
         message = route.inline(leaf)
         patched.table(message, self._patches, self._ports)
-        made = route.table(leaf, [route.frame(host) for host in leaf.virtual_hosts])
-        return self._framed(made, wellknown.encode(message))
+        leads = frozenset(name for host in leaf.virtual_hosts for name in route.clusters(host))
+        return self._framed(leaf.name, names.ROUTE, {names.CLUSTER: leads}, wellknown.encode(message))
 
     def added(self, type_url: str) -> Iterator[Resource]:
         """Clusters and listeners that patches add."""
@@ -92,14 +91,12 @@ class Side:
             return self.cluster(leaf, settings)
         return self.listener(leaf, settings) if isinstance(leaf, Listener) else self.table(leaf)
 
-    def _framed(self, made: Resource, body: bytes) -> Resource:
-        """The patched body under the resource's name; it waits for clusters that are new, too, if it names them."""
-        refs = dict(made.refs)
-        if made.type_url != names.CLUSTER:
+    def _framed(self, name: str, type_url: str, refs: Mapping[str, frozenset[str]], body: bytes) -> Resource:
+        """The patched body under the leaf's name; it waits for clusters that are new, too, if it names them."""
+        named = dict(refs)
+        if type_url != names.CLUSTER:
             new = {one.name for one in self._added if isinstance(one, cluster_pb2.Cluster) and one.name}
-            mentioned = frozenset(name for name in new if name.encode() in body)
-            refs[names.CLUSTER] = refs.get(names.CLUSTER, frozenset()) | mentioned
+            mentioned = frozenset(each for each in new if each.encode() in body)
+            named[names.CLUSTER] = named.get(names.CLUSTER, frozenset()) | mentioned
         last = self.chosen.patches[-1]
-        return resource.make(
-            made.name, made.type_url, body, refs=refs, origin=Origin(key=last.key, field="spec.configPatches")
-        )
+        return resource.make(name, type_url, body, refs=named, origin=Origin(key=last.key, field="spec.configPatches"))
