@@ -124,3 +124,22 @@ def test_what_has_no_effect_is_said() -> None:
         ("NOT_SUPPORTED", "refs", "spec.targetRefs"),
         ("NOT_SUPPORTED", "way", "spec.configPatches[0].match.context"),
     ]
+
+
+def test_what_istio_has_and_nobody_looks_at_is_said() -> None:
+    listener = {"portName": "http", "filterChain": {"transportSocket": "tls"}}
+    plain = {"operation": "MERGE", "value": {}}
+    patch = {**plain, "filterClass": "AUTHN"}
+    mesh = fleet.Mesh(
+        envoy_filter("one", "default", {"applyTo": "LISTENER", "match": {"listener": listener}, "patch": patch}),
+        envoy_filter(
+            "two", "default", {"applyTo": "LISTENER", "match": {"listener": {"filterChain": {}}}, "patch": plain}
+        ),
+        envoy_filter("three", "default", {"applyTo": "LISTENER", "match": {}, "patch": plain}),
+    )
+    assert [field for code, name, field in mesh.told() if (code, name) == ("NOT_SUPPORTED", "one")] == [
+        "spec.configPatches[0].match.listener.filterChain.transportSocket",
+        "spec.configPatches[0].match.listener.portName",
+        "spec.configPatches[0].patch.filterClass",
+    ]
+    assert not [name for _, name, _ in mesh.told() if name != "one"]
