@@ -86,8 +86,8 @@ def _build_root(spec: dict[str, Any]) -> str:
     return str(root)
 
 
-def _bind(descriptor: int, target: str, *, read_only: bool) -> None:
-    """Mount an open file or folder at a path inside the new root, which is the root now."""
+def _bind(descriptor: int, target: str) -> str:
+    """Mount an open file or folder at a path inside the new root, which is the root now; where that path leads."""
     source = f"/proc/self/fd/{descriptor}"
     point = pathlib.Path(target)
     if os.path.isdir(source):  # noqa: PTH112
@@ -95,9 +95,21 @@ def _bind(descriptor: int, target: str, *, read_only: bool) -> None:
     else:
         point.parent.mkdir(parents=True, exist_ok=True)
         point.touch()
-    _mount(source, str(point.resolve()), "", _BIND | _REC)
-    if read_only:
-        _mount("", str(point.resolve()), "", _BIND | _REMOUNT | _RDONLY)
+    resolved = str(point.resolve())
+    _mount(source, resolved, "", _BIND | _REC)
+    return resolved
+
+
+def _bind_all(mounts: list[dict[str, Any]], descriptors: list[int]) -> None:
+    """Mount what the container sees; read-only last, since a mount may lie inside of a read-only one."""
+    fixed = []
+    for descriptor, mount in zip(descriptors, mounts, strict=True):
+        target = _bind(descriptor, mount["target"])
+        os.close(descriptor)
+        if mount["read_only"]:
+            fixed.append(target)
+    for target in fixed:
+        _mount("", target, "", _BIND | _REMOUNT | _RDONLY)
 
 
 def _write(path: str, text: str, mode: int) -> None:
@@ -131,9 +143,7 @@ def _enter_new(spec: dict[str, Any]) -> None:
     sources = [os.open(m["source"], os.O_PATH) for m in mounts]
     os.chroot(_build_root(spec))
     os.chdir("/")
-    for descriptor, mount in zip(sources, mounts, strict=True):
-        _bind(descriptor, mount["target"], read_only=mount["read_only"])
-        os.close(descriptor)
+    _bind_all(mounts, sources)
     for path, (text, mode) in spec["files"].items():
         _write(path, text, mode)
     for path in spec["shown"]:

@@ -32,7 +32,6 @@ from webhook import inject, settings
 pytestmark = [pytest.mark.root, pytest.mark.envoy]
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = str(Path(sys.executable).resolve())
 APP = str(Path(__file__).with_name("metrics_app.py"))
 POD: dict[str, Any] = {
     "apiVersion": "v1",
@@ -193,7 +192,7 @@ async def running(folder: Path, *, native: bool = False) -> AsyncIterator[World]
             scratch=str(folder),
             mounts=tuple(mounts(folder, proxy, held)),
             files={"/etc/hosts": (hosts, 0o644)},
-            shown=(sys.executable, PYTHON, str(ROOT / "agent")),
+            shown=(str(ROOT), sys.prefix, sys.base_prefix),
         )
         with (folder / "log").open("wb") as log, here.serving(sys.executable, APP):
             agent = await launcher.start(launch, folder, launcher.Output(out=log.fileno(), err=log.fileno()))
