@@ -6,10 +6,13 @@ from typing import Final
 
 _MORE: Final = 0x80
 _SEVEN_BITS: Final = 0x7F
+_TWO_BYTES: Final = 0x4000
 
 
 def varint(value: int) -> bytes:
     """A base-128 varint (protobuf encoding document) of a number that is not negative."""
+    if value < _TWO_BYTES:  # nearly all lengths
+        return bytes((value & _SEVEN_BITS | _MORE, value >> 7)) if value > _SEVEN_BITS else bytes((value,))
     out = bytearray()
     while value > _SEVEN_BITS:
         out.append(value & _SEVEN_BITS | _MORE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
@@ -125,6 +126,7 @@ def _authority(route: Route) -> str:
     return headers.authority(route.destinations[0].headers)
 
 
+@lru_cache(maxsize=1024)
 def _retry(source: Retry) -> route_components_pb2.RetryPolicy:
     found = route_components_pb2.RetryPolicy(
         retry_on=source.retry_on,

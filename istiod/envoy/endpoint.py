@@ -15,7 +15,7 @@ from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import locality, wellknown
 from istiod.envoy.locality import Group
-from istiod.mesh.endpoint import Endpoint, Health, Query, View
+from istiod.mesh.endpoint import Endpoint, Health, Query, View, Workload
 from wire import names
 
 _HEALTH = {
@@ -90,7 +90,7 @@ def _frame(endpoint: Endpoint) -> bytes:
         ),
         health_status=_HEALTH[endpoint.health],
         load_balancing_weight=wellknown.uint32(locality.weight(endpoint)),
-        metadata=_metadata(endpoint),
+        metadata=_metadata(endpoint.workload, endpoint.tls),
     )
     return resource.delimited(_ENDPOINTS, wellknown.encode(message))
 
@@ -105,12 +105,12 @@ def _socket(address: str, port: int) -> address_pb2.Address:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
 
 
-def _metadata(endpoint: Endpoint) -> base_pb2.Metadata:
-    """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket)."""
-    workload = endpoint.workload
+@lru_cache(maxsize=4096)
+def _metadata(workload: Workload, tls: bool) -> base_pb2.Metadata:  # noqa: FBT001 (a part of the key)
+    """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket). Replicas share it."""
     service = f"{workload.canonical_name};{workload.canonical_revision}"
     name = f"{workload.name};{workload.namespace};{service};{workload.cluster_id}"
     filters = {wellknown.ISTIO: wellknown.struct(workload=name)}
-    if endpoint.tls:
+    if tls:
         filters["envoy.transport_socket_match"] = wellknown.struct(tlsMode="istio")
     return base_pb2.Metadata(filter_metadata=filters)

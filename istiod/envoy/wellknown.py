@@ -68,7 +68,10 @@ def text(value: str) -> struct_pb2.Value:
 
 def struct(**fields: str) -> struct_pb2.Struct:
     """A Struct of strings."""
-    return struct_pb2.Struct(fields={name: text(value) for name, value in fields.items()})
+    found = struct_pb2.Struct()
+    for name, value in fields.items():
+        found.fields[name].string_value = value
+    return found
 
 
 def origin_metadata(origin: Origin | None) -> base_pb2.Metadata | None:

@@ -15,6 +15,7 @@ from istiod.mesh.destination_rules import HostPolicy, Subset
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ClientTls, LbAlgorithm, MutualTls, TlsMode, TrafficPolicy
+from istiod.mesh.recall import Recall
 from istiod.mesh.scope import Cluster, Direction, Discovery, DnsCache, ServiceRef, UpstreamTls
 from istiod.mesh.service import Port, Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
@@ -60,16 +61,17 @@ def outbound_clusters(
 
 
 def service_clusters(
-    model: Model, namespace: str, service: Service, proxy: NodeType = NodeType.SIDECAR
+    model: Model,
+    namespace: str,
+    service: Service,
+    proxy: NodeType = NodeType.SIDECAR,
+    recall: Recall | None = None,
 ) -> tuple[Cluster, ...]:
-    """The clusters of one service: per port the whole host, then each subset."""
+    """The clusters of one service: per port the whole host, then each subset. ``recall`` has policies made before."""
     policy = model.policies.lookup(service, namespace)
     subsets = (_WHOLE, *(policy.subsets if policy else ()))
-    return tuple(
-        _Maker(model=model, service=service, rule=policy, proxy=proxy).cluster(port, subset)
-        for port in _reachable_ports(service)
-        for subset in subsets
-    )
+    maker = _Maker(model=model, service=service, rule=policy, proxy=proxy, recall=recall or Recall())
+    return tuple(maker.cluster(port, subset) for port in _reachable_ports(service) for subset in subsets)
 
 
 def by_server_name(whole: Cluster) -> Cluster | None:
@@ -142,6 +144,7 @@ class _Maker:
     service: Service
     rule: HostPolicy | None
     proxy: NodeType
+    recall: Recall
 
     def cluster(self, port: Port, subset: Subset) -> Cluster:
         """The cluster of a port and a subset."""
@@ -170,15 +173,15 @@ class _Maker:
         )
 
     def _policy(self, said: TrafficPolicy) -> TrafficPolicy:
-        """The policy in effect: times and locality of the mesh where the rule says nothing."""
-        balancer = said.load_balancer
-        local = locality.effective(
-            balancer.locality,
-            self.model.settings.locality_lb,
-            self.service.traffic_distribution,
-            ejects=said.outlier_detection is not None,
-        )
-        return with_times(replace(said, load_balancer=replace(balancer, locality=local)), self.model.settings)
+        """The policy in effect: times and locality of the mesh where the rule says nothing. Most services share it."""
+        settings, distribution = self.model.settings, self.service.traffic_distribution
+
+        def made() -> TrafficPolicy:
+            balancer, ejects = said.load_balancer, said.outlier_detection is not None
+            local = locality.effective(balancer.locality, settings.locality_lb, distribution, ejects=ejects)
+            return with_times(replace(said, load_balancer=replace(balancer, locality=local)), settings)
+
+        return self.recall.of(("in effect", distribution), (said, settings), made)
 
     def _discovery(self, policy: TrafficPolicy) -> Discovery:
         """Where endpoints come from. To a router headless services are like others (Istio: convertResolution)."""

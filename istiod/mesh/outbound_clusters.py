@@ -57,7 +57,7 @@ def _all(
             model.declared.leaves.get(host),
             modes[service.namespace],
         )
-        make = partial(_of_service, model, key, namespace, service)
+        make = partial(_of_service, model, key, namespace, service, recall)
         yield from ((cluster.name, cluster) for cluster in recall.of(name, inputs, make))
 
 
@@ -66,8 +66,8 @@ def _always(model: Model, key: ScopeKey) -> Mapping[str, Cluster]:
     return {name: _spoken(one, key.families) for name, one in found.items()}
 
 
-def _of_service(model: Model, key: ScopeKey, namespace: str, service: Service) -> tuple[Cluster, ...]:
-    found = clusters.service_clusters(model, namespace, service, key.type)
+def _of_service(model: Model, key: ScopeKey, namespace: str, service: Service, recall: Recall) -> tuple[Cluster, ...]:
+    found = clusters.service_clusters(model, namespace, service, key.type, recall)
     return tuple(_spoken(one, key.families) for one in found)
 
 
