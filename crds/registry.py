@@ -20,6 +20,7 @@ from crds import (
     envoy_filter,
     gateway,
     peer_authentication,
+    request_authentication,
     service_entry,
     sidecar,
 )
@@ -60,6 +61,7 @@ _READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
     (NETWORKING, ALL_VERSIONS, "sidecars", sidecar.Sidecar),
     (NETWORKING, ("v1alpha3",), "envoyfilters", envoy_filter.EnvoyFilter),
     (SECURITY, ("v1", "v1beta1"), "peerauthentications", peer_authentication.PeerAuthentication),
+    (SECURITY, ("v1", "v1beta1"), "requestauthentications", request_authentication.RequestAuthentication),
     ("", ("v1",), "services", core.Service),
     ("", ("v1",), "pods", core.Pod),
     ("", ("v1",), "secrets", core.Secret),
@@ -81,7 +83,6 @@ _NOT_YET: Final = (
     (NETWORKING, ALL_VERSIONS, "workloadgroups", "WorkloadGroup"),
     (NETWORKING, ("v1beta1",), "proxyconfigs", "ProxyConfig"),
     (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", "AuthorizationPolicy"),
-    (SECURITY, ("v1", "v1beta1"), "requestauthentications", "RequestAuthentication"),
     ("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry"),
     ("extensions.istio.io", ("v1alpha1",), "wasmplugins", "WasmPlugin"),
     ("extensions.istio.io", ("v1alpha1",), "trafficextensions", "TrafficExtension"),

@@ -6,9 +6,11 @@ such as CLUSTER_ID, are read by istiod.__main__; charts/istiod/files/environment
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Final
 
 from crds import duration
@@ -16,6 +18,19 @@ from wire import names
 
 _WHOLE: Final = 100.0
 _LONGEST: Final = timedelta(days=1)
+_SHORTEST: Final = timedelta(seconds=1)
+
+
+class KeyFetch(Enum):
+    """Who fetches the keys of token issuers: istiod, Envoy through its clusters, or Envoy where it has one."""
+
+    ISTIOD = "istiod"
+    HYBRID = "hybrid"
+    ENVOY = "envoy"
+
+
+Networks = tuple[str, ...]
+"""CIDRs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +57,14 @@ class Features:
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
     dns_domain: str = names.DEFAULT_DNS_DOMAIN
     """The flag ``--domain``: what names of Services end with after ``svc.``."""
+    key_fetch: KeyFetch = KeyFetch.ISTIOD
+    """PILOT_JWT_ENABLE_REMOTE_JWKS: who fetches what ``jwksUri`` names."""
+    key_refresh: timedelta = timedelta(minutes=20)
+    """PILOT_JWT_PUB_KEY_REFRESH_INTERVAL: time between two fetches of a key set."""
+    keys_blocked: Networks = ()
+    """BLOCKED_CIDRS_IN_JWKS_URIS: where istiod fetches no keys from, beside all that is private, local or reserved."""
+    keys_allowed: Networks = ()
+    """ALLOWED_CIDRS_IN_JWKS_URIS: where it does all the same. It is not Istio's, which blocks nothing itself."""
 
 
 DEFAULTS: Final = Features()
@@ -96,9 +119,28 @@ def _time(text: str) -> timedelta:
     return value
 
 
+def _key_fetch(text: str) -> KeyFetch:
+    known = {"false": "istiod", "true": "hybrid"}
+    return KeyFetch(known.get(text.lower(), text.lower()))
+
+
+def _interval(text: str) -> timedelta:
+    if (value := _time(text)) < _SHORTEST:
+        raise ValueError("shorter than 1s")
+    return value
+
+
+def _networks(text: str) -> Networks:
+    return tuple(str(ipaddress.ip_network(one.strip(), strict=False)) for one in text.split(","))
+
+
 _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "ENABLE_NATIVE_SIDECARS": ("native_sidecars", _native),
     "PLATFORM": ("openshift", _openshift),
+    "ALLOWED_CIDRS_IN_JWKS_URIS": ("keys_allowed", _networks),
+    "BLOCKED_CIDRS_IN_JWKS_URIS": ("keys_blocked", _networks),
+    "PILOT_JWT_ENABLE_REMOTE_JWKS": ("key_fetch", _key_fetch),
+    "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL": ("key_refresh", _interval),
     "PILOT_HTTP10": ("http10", _switch),
     "ENABLE_DEBUG_ENDPOINT_AUTH": ("debug_auth", _switch),
     "ENABLE_LEADER_ELECTION": ("leader_election", _switch),

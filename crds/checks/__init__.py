@@ -13,6 +13,7 @@ from crds import destination_rule as dr
 from crds import envoy_filter as ef
 from crds import gateway as gw
 from crds import peer_authentication as pa
+from crds import request_authentication as ra
 from crds import service_entry as se
 from crds import sidecar as sc
 from crds import virtual_service as vs
@@ -21,6 +22,7 @@ from crds.checks import (
     gateway,
     kubernetes,
     peer_authentication,
+    request_authentication,
     service_entry,
     sidecar,
     traffic_policy,
@@ -38,6 +40,7 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     sc.Sidecar: sidecar.check,
     ef.EnvoyFilter: envoy_filter.check,
     pa.PeerAuthentication: peer_authentication.check,
+    ra.RequestAuthentication: request_authentication.check,
     core.Service: kubernetes.service,
     core.Pod: kubernetes.pod,
     discovery.EndpointSlice: kubernetes.endpoint_slice,

@@ -7,11 +7,13 @@ remember what it already said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from crds.key import ConfigKey
 from crds.meta import Object
+from istiod.config import key_sets
+from istiod.config.key_sets import KeySets, KeySource
 from istiod.features import DEFAULTS, Features
 from wire import names
 
@@ -31,6 +33,8 @@ class ConfigSnapshot:
     """Where the mesh's settings are: each revision has its own."""
     selected: bool = False
     """Whether the source leaves out the namespaces that ``discoverySelectors`` do not choose."""
+    key_sets: KeySets = field(default_factory=dict)
+    """Keys of token issuers as they were last fetched."""
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -66,6 +70,7 @@ class ConfigStore:
         self._features = features or DEFAULTS
         self._mesh_config = mesh_config
         self._selected = selected
+        self._key_sets: KeySets = MappingProxyType({})
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
@@ -112,7 +117,18 @@ class ConfigStore:
         """The objects as they are now; later changes do not reach it."""
         for kind in self._kinds:
             self.of(*kind)
-        return ConfigSnapshot(MappingProxyType(dict(self._frozen)), self._features, self._mesh_config, self._selected)
+        kinds = MappingProxyType(dict(self._frozen))
+        return ConfigSnapshot(kinds, self._features, self._mesh_config, self._selected, self._key_sets)
+
+    def put_key_set(self, source: KeySource, keys: str | None) -> bool:
+        """Take a fetched key set, None where there is none any more; False when the store had an equal one."""
+        if self._key_sets.get(source) == keys:
+            return False
+        others = {known: text for known, text in self._key_sets.items() if known != source}
+        self._key_sets = MappingProxyType(others if keys is None else {**others, source: keys})
+        if self._listener is not None:
+            self._listener(key_sets.CHANGED)
+        return True
 
     def _changed(self, key: ConfigKey) -> None:
         self._frozen.pop((key.group, key.kind), None)

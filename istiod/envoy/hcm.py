@@ -15,7 +15,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.v3 import percent_pb2
 
 from istiod.envoy import access_log, client_limits, dynamic_dns, route, wellknown
-from istiod.envoy.filters import alpn, cors, fault, grpc_stats, grpc_web, router
+from istiod.envoy.filters import alpn, cors, fault, grpc_stats, grpc_web, jwt_authn, router
 from istiod.mesh import node_settings
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Direction, Http
@@ -75,10 +75,10 @@ def network_filter(
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
     found.MergeFrom(_COMMON)
     found.MergeFrom(_DIRECTIONS[direction])
-    if http.grpc_web or http.caches:
+    if http.grpc_web or http.caches or http.tokens:
         *first, last = found.http_filters
         found.ClearField("http_filters")
-        found.http_filters.extend(_filters(http, first, last))
+        found.http_filters.extend(_filters(http, direction, first, last))
     if own.idle_timeout is not None:
         found.common_http_protocol_options.idle_timeout.CopyFrom(wellknown.duration(own.idle_timeout))
     if own.http10 or settings.features.http10:
@@ -103,7 +103,11 @@ def network_filter(
     )
 
 
-def _filters(http: Http, first: Iterable[hcm_pb2.HttpFilter], last: hcm_pb2.HttpFilter) -> Iterator[hcm_pb2.HttpFilter]:
+def _filters(
+    http: Http, direction: Direction, first: Iterable[hcm_pb2.HttpFilter], last: hcm_pb2.HttpFilter
+) -> Iterator[hcm_pb2.HttpFilter]:
+    """All filters of a chain, in Istio's order: who may come in is asked before anything else."""
+    yield from jwt_authn.http_filters(http.tokens, clear_route_cache=direction is Direction.GATEWAY)
     if http.grpc_web:
         yield grpc_web.FILTER
     yield from first

@@ -7,7 +7,7 @@ gateways. Compiling scopes is istiod.envoy's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 from crds.diagnostic import Diagnostic
@@ -22,6 +22,7 @@ from istiod.mesh import (
     destination_rules,
     endpoints,
     envoy_filters,
+    failover,
     findings,
     gateway_servers,
     gateways,
@@ -31,6 +32,7 @@ from istiod.mesh import (
     outbound,
     peer_authentication,
     places,
+    request_authentication,
     sidecars,
     sources,
     virtual_service_checks,
@@ -49,8 +51,8 @@ from istiod.mesh.inbound import Place
 from istiod.mesh.memo import Memo
 from istiod.mesh.model import Model, Summary
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
+from istiod.mesh.request_authentication import RequestAuthenticationIndex
 from istiod.mesh.scope import Scope, ScopeKey
-from istiod.mesh.service import Labels
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.sources import Sources
@@ -124,6 +126,7 @@ def build(
             declared=found.declared,
             sidecars=step.sidecars(),
             credentials=step.credentials(servers, policies),
+            tokens=step.tokens(found),
         ),
     )
     pairs = ((model, before.model), (routes, before.virtual_services), (servers, before.gateways))
@@ -132,7 +135,7 @@ def build(
     if not same:
         checks = virtual_service_checks.findings(model, routes, servers)
         of_secrets = credential_checks.findings(model, servers)
-        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings())
+        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *model.tokens.findings)
     everything = Findings(
         settings=of_settings,
         sources=found.diagnostics,
@@ -142,7 +145,7 @@ def build(
         sidecars=_of_sidecars(before, model.sidecars, seen, touched_pods),
         pods=findings.of_pods(before.findings.pods, seen.pods, touched_pods),
     )
-    failover = _failover_labels(model)
+    names = failover.labels(model)
     return MeshContext(
         model=model,
         virtual_services=routes,
@@ -153,8 +156,8 @@ def build(
         findings=everything,
         sources=found,
         backends=seen,
-        node_local=LABEL_HOSTNAME in failover or any(one.node_local for one in found.registry.services),
-        failover_labels=failover,
+        node_local=LABEL_HOSTNAME in names or any(one.node_local for one in found.registry.services),
+        failover_labels=names,
         memo=before.memo.without(touched_pods) if same else before.memo.next(),
     )
 
@@ -181,16 +184,8 @@ def _of_sidecars(
 
 def _model(before: Model, now: Model) -> Model:
     """The model before where all parts are the same objects."""
-    parts = ("settings", "registry", "policies", "peers", "summaries", "declared", "sidecars", "credentials")
+    parts = (field.name for field in fields(Model))
     return before if all(getattr(before, part) is getattr(now, part) for part in parts) else now
-
-
-def _failover_labels(model: Model) -> frozenset[str]:
-    """Label keys that some failover priority names (``key`` or ``key=value``)."""
-    settings = [model.settings.locality_lb]
-    for policy in model.policies.all():
-        settings += [p.load_balancer.locality for _, p in policy.policies]
-    return frozenset(name.partition("=")[0] for one in settings if one for name in one.failover_priority)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +220,13 @@ class _Step:
             return self.before.model.peers, self.before.findings.peers
         index, found = peer_authentication.build(self.snapshot, self.settings.root_namespace)
         return (self.before.model.peers if index == self.before.model.peers else index), found
+
+    def tokens(self, found: Sources) -> RequestAuthenticationIndex:
+        """RequestAuthentications with the keys that were fetched for them, and the services that have keys."""
+        before = self.before.model.tokens
+        if not self.touches(*request_authentication.KINDS) and found.registry is self.before.model.registry:
+            return before
+        return request_authentication.build(self.snapshot, self.settings, found.registry, before)
 
     def sidecars(self) -> SidecarIndex:
         """Sidecars."""
@@ -357,6 +359,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
         families=place.families,
         own=place.own,
         credentials=_trusted(proxy, pod),
+        tokens=context.model.tokens.matched(node.namespace, place.labels),
     )
 
 
@@ -381,9 +384,5 @@ def view(context: MeshContext, proxy: Proxy) -> View:
         network=node.network or (pod.network if pod else ""),
         locality=locality,
         node=(pod.node if pod else node.node_name) if context.node_local else "",
-        labels=_looked_at(pod.all_labels if pod else frozenset(node.labels.items()), context.failover_labels),
+        labels=failover.looked_at(pod.all_labels if pod else frozenset(node.labels.items()), context.failover_labels),
     )
-
-
-def _looked_at(labels: Labels, keys: frozenset[str]) -> Labels:
-    return frozenset(pair for pair in labels if pair[0] in keys) if keys else frozenset()

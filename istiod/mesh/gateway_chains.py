@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from istiod.mesh import clusters, gateway_routes, hosts
+from istiod.mesh import clusters, gateway_routes, hosts, jwt
 from istiod.mesh.conditions import Client
 from istiod.mesh.families import Families
 from istiod.mesh.gateway_servers import Server
@@ -65,6 +65,7 @@ class Builder:
     resolver: Resolver
     by_name: tuple[Cluster, ...] = ()
     wildcard: str = Families.IPV4.wildcards[0]
+    tokens: jwt.Providers = ()
 
     def chains(self, place: Place, servers: Iterable[Server]) -> tuple[Chain, ...]:
         """The chains of the servers that share a listener."""
@@ -86,7 +87,11 @@ class Builder:
         context = server.tls.context if server.tls else None
         names = server.names if server.tls else ()
         if server.http:
-            http = Http(stat_prefix=f"outbound_{place[0] or self.wildcard}_{place[1]};", rds=table_name(server, place))
+            http = Http(
+                stat_prefix=f"outbound_{place[0] or self.wildcard}_{place[1]};",
+                rds=table_name(server, place),
+                tokens=self.tokens,
+            )
             yield Chain(name="", match=ChainMatch(server_names=names), tls=context, http=http)
             return
         for route in self._routes(server, names):
@@ -118,6 +123,7 @@ def used(chains: Iterable[Chain], tables: Iterable[RouteTable]) -> frozenset[str
     found = {clusters.BLACKHOLE}
     for chain in chains:
         found.update(one.cluster for one in (chain.tcp.clusters if chain.tcp else ()))
+        found.update(one.remote.cluster for one in (chain.http.tokens if chain.http else ()) if one.remote)
     for table in tables:
         for route in (route for host in table.virtual_hosts for route in host.routes):
             found.update(destination.cluster for destination in route.leads)

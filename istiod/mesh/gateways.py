@@ -63,6 +63,7 @@ def scope(
         resolver=resolver,
         by_name=tuple(by_name.values()),
         wildcard=key.families.wildcards[0],
+        tokens=model.tokens.named(key.tokens),
     )
     listeners: dict[str, Listener] = {}
     routes: dict[str, RouteTable] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from istiod.config.origin import Origin
-from istiod.mesh import clusters, families, inbound_chains, node_settings
+from istiod.mesh import clusters, families, inbound_chains, inbound_routes, jwt, node_settings
 from istiod.mesh.clusters import INBOUND_PASSTHROUGH, cluster_name
 from istiod.mesh.endpoint import Endpoint, Health, Workload
 from istiod.mesh.families import Families
@@ -14,7 +14,7 @@ from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
 from istiod.mesh.model import Model
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
-from istiod.mesh.route import ANY, Destination, Retry, Route, RouteTable, VirtualHost, WeightedDestination
+from istiod.mesh.route import Retry
 from istiod.mesh.scope import (
     Chain,
     ChainMatch,
@@ -76,6 +76,7 @@ class Shape:
     mtls: MutualTls = MutualTls.PERMISSIVE
     port_mtls: tuple[tuple[int, MutualTls], ...] = ()
     origin: Origin | None = None
+    tokens: jwt.Providers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,16 @@ class Place:
 def inputs(model: Model, namespace: str) -> tuple[object, ...]:
     """What of the mesh the shapes of a namespace's workloads depend on (for Recall)."""
     home = model.registry.in_namespace(namespace)
-    return (home, model.settings, model.summaries, model.declared, model.policies, model.sidecars, model.peers)
+    return (
+        home,
+        model.settings,
+        model.summaries,
+        model.declared,
+        model.policies,
+        model.sidecars,
+        model.peers,
+        model.tokens,
+    )
 
 
 def shape(model: Model, place: Place) -> Shape:
@@ -123,6 +133,7 @@ def shape(model: Model, place: Place) -> Shape:
         mtls=verdict.mode,
         port_mtls=verdict.ports,
         origin=verdict.origin,
+        tokens=model.tokens.of_workload(place.namespace, place.labels),
     )
 
 
@@ -349,8 +360,9 @@ def _rest(found: Shape, port: int) -> Target:
         tcp_name=LISTENER,
         http_stats=INBOUND_PASSTHROUGH,
         cluster=INBOUND_PASSTHROUGH,
-        routes=_routes(INBOUND_PASSTHROUGH, "", 0, found.retry),
+        routes=inbound_routes.table(INBOUND_PASSTHROUGH, "", 0, found.retry),
         origin=found.origin,
+        tokens=found.tokens,
     )
 
 
@@ -367,30 +379,12 @@ def _target(found: Shape, port: InboundPort) -> Target:
         tcp_name=name,
         http_stats=f"{_INBOUND}_{name}",
         cluster=cluster,
-        routes=_routes(
+        routes=inbound_routes.table(
             cluster,
             port.service.host,
             port.service_port,
-            _NO_RETRY if port.protocol in _GRPC else found.retry,
+            inbound_routes.retry(port.protocol, found.retry),
         ),
         origin=port.origin or found.origin,
+        tokens=found.tokens,
     )
-
-
-_NO_RETRY = Retry(attempts=0, retry_on="")
-"""gRPC clients retry by themselves (as recorded from istiod)."""
-_GRPC = (Protocol.GRPC, Protocol.GRPC_WEB)
-
-
-def _routes(cluster: str, host: str, port: int, retry: Retry | None) -> RouteTable:
-    route = Route(
-        name="default",
-        match=ANY,
-        origin=None,
-        destinations=(WeightedDestination(destination=Destination(cluster=cluster, host=host, port=port), weight=100),),
-        operation=f"{host}:{port}/*",
-        retry=retry,
-        inbound=True,
-    )
-    only = VirtualHost(name=f"{_INBOUND}|http|{port}", domains=("*",), routes=(route,), include_attempt_count=False)
-    return RouteTable(name=cluster, virtual_hosts=(only,))

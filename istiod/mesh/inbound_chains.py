@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 from istiod.config.origin import Origin
+from istiod.mesh import jwt
 from istiod.mesh.policy import MutualTls
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, DownstreamTls, Http, Tcp, WeightedCluster
@@ -90,6 +91,7 @@ class Target:
     cluster: str
     routes: RouteTable
     origin: Origin | None
+    tokens: jwt.Providers = ()
 
 
 def chains(target: Target, protocol: Protocol, mode: MutualTls) -> tuple[Chain, ...]:
@@ -112,6 +114,7 @@ def _chain(target: Target, way: _Way, protocol: Protocol) -> Chain:
         inline=target.routes,
         mesh_tls=way.tls is not None,
         grpc_web=protocol is Protocol.GRPC_WEB,
+        tokens=target.tokens,
     )
     tcp = Tcp(
         stat_prefix=target.cluster,

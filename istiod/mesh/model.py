@@ -15,6 +15,7 @@ from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.recall import Recall
 from istiod.mesh.registry import Registry
+from istiod.mesh.request_authentication import RequestAuthenticationIndex
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
 
@@ -53,6 +54,7 @@ class Model:
     declared: EndpointTable = field(default_factory=EndpointTable)
     sidecars: SidecarIndex = field(default_factory=SidecarIndex)
     credentials: CredentialIndex = field(default_factory=CredentialIndex)
+    tokens: RequestAuthenticationIndex = field(default_factory=RequestAuthenticationIndex)
 
     def of_clients(self, namespace: str, selectors: tuple[str, ...], recall: Recall) -> Model:
         """The mesh as workloads see it for whom these selectors hold; itself where no DestinationRule selects them."""

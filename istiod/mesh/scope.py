@@ -14,7 +14,7 @@ from enum import Enum
 
 from crds.key import ConfigKey
 from istiod.config.origin import Origin
-from istiod.mesh import node_settings
+from istiod.mesh import jwt, node_settings
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.families import Families
@@ -51,6 +51,8 @@ class ScopeKey:
     """The IP versions of allocated addresses that the proxy answers DNS queries with."""
     credentials: bool = False
     """Whether it may have the Secrets of its namespace: routers, and sidecars that a DestinationRule selects."""
+    tokens: tuple[str, ...] = ()
+    """RequestAuthentications that hold for a router, as ``namespace/name``; sidecars have theirs on the way in."""
 
 
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
@@ -238,6 +240,8 @@ class Http:
     """The port declares gRPC-Web: bridge it to gRPC."""
     caches: tuple[DnsCache, ...] = ()
     """Where the hosts of requests are looked up that go to clusters with such a cache."""
+    tokens: jwt.Providers = ()
+    """Whose tokens are looked at; of others, and of none, nothing is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
