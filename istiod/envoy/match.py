@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from envoy.config.route.v3 import route_components_pb2
-from envoy.type.matcher.v3 import regex_pb2, string_pb2
+from envoy.type.matcher.v3 import metadata_pb2, regex_pb2, string_pb2, value_pb2
 
-from istiod.mesh.route import HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
+from istiod.envoy.filters import jwt_authn
+from istiod.mesh import jwt
+from istiod.mesh.route import ClaimMatch, HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
 
 
 def string(match: StringMatch) -> string_pb2.StringMatcher:
@@ -22,6 +24,7 @@ def route(match: RouteMatch) -> route_components_pb2.RouteMatch:
     found = route_components_pb2.RouteMatch(
         headers=[_header(header) for header in match.headers],
         query_parameters=[_query(parameter) for parameter in match.query],
+        dynamic_metadata=[_claim(claim) for claim in match.claims],
     )
     path = match.path
     if path is None:
@@ -35,6 +38,22 @@ def route(match: RouteMatch) -> route_components_pb2.RouteMatch:
     else:
         found.path = path.value
     return found
+
+
+def _claim(claim: ClaimMatch) -> metadata_pb2.MetadataMatcher:
+    """What the jwt_authn filter left of a good token; a claim may be a list of values."""
+    present = claim.match.kind is MatchKind.PRESENT
+    value = value_pb2.ValueMatcher(present_match=True) if present else value_pb2.ValueMatcher()
+    if not present:
+        value.string_match.CopyFrom(string(claim.match))
+    listed = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=value))
+    segment = metadata_pb2.MetadataMatcher.PathSegment
+    return metadata_pb2.MetadataMatcher(
+        filter=jwt_authn.NAME,
+        path=[segment(key=key) for key in (jwt.PAYLOAD, *claim.path)],
+        value=value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=[listed, value])),
+        invert=claim.invert,
+    )
 
 
 def _header(header: HeaderMatch) -> route_components_pb2.HeaderMatcher:

@@ -6,17 +6,16 @@ is decided here, once per scope, so that tables hold only rules that can apply.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from crds import path, virtual_service
-from istiod.mesh import string_matches
-from istiod.mesh.route import ANY, HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
+from istiod.mesh import string_matches, token_claims
+from istiod.mesh.route import ANY, ClaimMatch, HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
 
 MESH: Final = "mesh"
 """The name that stands for all sidecars where a list of gateways is asked for."""
-_CLAIMS: Final = "@request.auth.claims"
 
 
 def selector_id(labels: Mapping[str, str]) -> str:
@@ -85,13 +84,13 @@ class Condition:
         """Whether every request matches, so that no later rule is ever reached."""
         path = self.match.path
         everything = path is None or (path.kind is MatchKind.PREFIX and path.value == "/")
-        return everything and not self.match.headers and not self.match.query
+        return everything and not (self.match.headers or self.match.query or self.match.claims)
 
 
 def condition(said: virtual_service.HTTPMatchRequest, namespace: str) -> Condition:
     """The condition of one ``match`` entry of a VirtualService in ``namespace``."""
     return Condition(
-        match=RouteMatch(path=_path(said), headers=_headers(said), query=_query(said)),
+        match=RouteMatch(path=_path(said), headers=_headers(said), query=_query(said), claims=tuple(_claims(said))),
         source=Source(
             gateways=tuple(resolve_gateway(name, namespace) for name in said.gateways),
             selector=selector_id(said.source_labels),
@@ -102,19 +101,20 @@ def condition(said: virtual_service.HTTPMatchRequest, namespace: str) -> Conditi
     )
 
 
-def on_claims(said: virtual_service.HTTPMatchRequest) -> tuple[str, ...]:
-    """Paths below a match of what it asks of JWT claims, which are no headers although they stand among them."""
+def malformed_claims(said: virtual_service.HTTPMatchRequest) -> tuple[str, ...]:
+    """Paths below a match of conditions on claims that name none: no token can have them."""
     fields = (("headers", said.headers), ("withoutHeaders", said.without_headers))
-    return tuple(path.child(field, name) for field, names in fields for name in names if _is_claim(name))
+    return tuple(
+        path.child(field, name)
+        for field, names in fields
+        for name in names
+        if token_claims.is_claim(name) and not token_claims.path(name)
+    )
 
 
 def can_hold(said: virtual_service.HTTPMatchRequest) -> bool:
-    """Whether any request can match. Nobody verifies tokens yet, so that all requests are as those without one."""
-    return not any(map(_is_claim, said.headers))
-
-
-def _is_claim(name: str) -> bool:
-    return name.lower().startswith(_CLAIMS)
+    """Whether any request can match: none does that has to have a claim without a name."""
+    return not any(token_claims.is_claim(name) and not token_claims.path(name) for name in said.headers)
 
 
 def _path(said: virtual_service.HTTPMatchRequest) -> StringMatch | None:
@@ -126,11 +126,19 @@ def _headers(said: virtual_service.HTTPMatchRequest) -> tuple[HeaderMatch, ...]:
     pseudo = ((":authority", said.authority), (":method", said.method), (":scheme", said.scheme))
     wanted = [(name, value, False) for name, value in pseudo if value is not None]
     wanted += [(name, value, False) for name, value in sorted(said.headers.items())]
-    wanted += [(name, value, True) for name, value in sorted(said.without_headers.items()) if not _is_claim(name)]
+    wanted += [(name, value, True) for name, value in sorted(said.without_headers.items())]
     return tuple(
         HeaderMatch(name=name, match=string_matches.convert_value(value), invert=invert)
         for name, value, invert in wanted
+        if not token_claims.is_claim(name)
     )
+
+
+def _claims(said: virtual_service.HTTPMatchRequest) -> Iterator[ClaimMatch]:
+    for names, invert in ((said.headers, False), (said.without_headers, True)):
+        for name, value in sorted(names.items()):
+            if token_claims.is_claim(name) and (found := token_claims.path(name)):
+                yield ClaimMatch(path=found, match=string_matches.convert_value(value), invert=invert)
 
 
 def _query(said: virtual_service.HTTPMatchRequest) -> tuple[QueryMatch, ...]:

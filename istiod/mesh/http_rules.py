@@ -172,11 +172,11 @@ def _problem(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Dia
 
 
 def _on_claims(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Diagnostic]:
-    """Conditions on the claims of a token: a header of that name anybody could send."""
-    message = "RequestAuthentication has no effect yet, so that every request counts as one without a token"
+    """Conditions on claims that name none."""
+    message = "names no claim (@request.auth.claims.NAME or @request.auth.claims[NAME]), and no request has it"
     for index, match in enumerate(rule.match):
-        for field in conditions.on_claims(match):
-            yield error(Code.NOT_SUPPORTED, key, f"{place}.match[{index}].{field}", message)
+        for field in conditions.malformed_claims(match):
+            yield error(Code.BAD_VALUE, key, f"{place}.match[{index}].{field}", message)
 
 
 def _unsupported(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Diagnostic]:

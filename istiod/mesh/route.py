@@ -49,12 +49,25 @@ class QueryMatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimMatch:
+    """A claim of the request's verified token, by the names that lead to it, and its comparison.
+
+    A claim that is a list holds where one of its values does. Without a token there is no claim: only ``invert`` holds.
+    """
+
+    path: tuple[str, ...]
+    match: StringMatch
+    invert: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteMatch:
     """What a request must be like. ``path`` None is any path (prefix "/"). A PREFIX path is a plain string prefix."""
 
     path: StringMatch | None = None
     headers: tuple[HeaderMatch, ...] = ()
     query: tuple[QueryMatch, ...] = ()
+    claims: tuple[ClaimMatch, ...] = ()
 
 
 ANY = RouteMatch()

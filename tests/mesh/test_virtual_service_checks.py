@@ -82,7 +82,7 @@ def test_a_condition_on_a_claim_is_never_read_as_one_on_a_header_that_anybody_ca
       gateways: [gw]
       http:
       - {{name: members, match: [{{headers: {{"@request.auth.claims.group": {{exact: admin}}}}}}], {to}}}
-      - {{name: either, match: [{{headers: {{"@Request.auth.claims[a]": {{}}}}}}, {{uri: {{prefix: /open}}}}], {to}}}
+      - {{name: either, match: [{{headers: {{"@Request.auth.claims[a][b]": {{}}}}}}, {{uri: {{prefix: /open}}}}], {to}}}
       - {{name: guests, match: [{{withoutHeaders: {{"@request.auth.claims.sub": {{regex: ".*"}}, x: {{}}}}}}], {to}}}
       - {{name: rest, {to}}}
     """
@@ -90,16 +90,43 @@ def test_a_condition_on_a_claim_is_never_read_as_one_on_a_header_that_anybody_ca
     mesh = world.build(world.service("web"), gateway, world.rules("r", textwrap.dedent(text)))
     (host,) = mesh.router().routes["http.8080"].virtual_hosts
     assert [(one.name, [h.name for h in one.match.headers]) for one in host.routes] == [
+        ("members", []),
+        ("either", []),
         ("either", []),
         ("guests", ["x"]),
         ("rest", []),
     ]
-    found = [one for one in mesh.findings() if one.code is Code.NOT_SUPPORTED]
-    assert {one.severity for one in found} == {Severity.ERROR}
-    assert [one.field for one in found] == [
-        'spec.http[0].match[0].headers["@request.auth.claims.group"]',
-        'spec.http[1].match[0].headers["@Request.auth.claims[a]"]',
-        'spec.http[2].match[0].withoutHeaders["@request.auth.claims.sub"]',
+    assert [[(c.path, c.match.kind.name, c.invert) for c in one.match.claims] for one in host.routes] == [
+        [(("group",), "EXACT", False)],
+        [(("a", "b"), "PRESENT", False)],
+        [],
+        [(("sub",), "REGEX", True)],
+        [],
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "X", ".", ".a.", "..a", "[", "[]", "[a", "[a]b", "[a][]", "[a].b", "a.b"])
+def test_a_condition_on_a_claim_that_has_no_name_holds_for_no_request(name: str) -> None:
+    text = f"""
+      hosts: ["*"]
+      gateways: [gw]
+      http:
+      - match:
+        - headers: {{"@request.auth.claims{name}": {{exact: admin}}}}
+        - {{withoutHeaders: {{"@request.auth.claims{name}": {{exact: admin}}}}, uri: {{prefix: /open}}}}
+        route: [{{destination: {{host: web.default.svc.cluster.local}}}}]
+    """
+    gateway = world.gateway("gw", "{selector: {}, servers: [{port: {number: 80, protocol: HTTP}, hosts: ['*']}]}")
+    mesh = world.build(world.service("web"), gateway, world.rules("r", textwrap.dedent(text)))
+    (host,) = mesh.router().routes["http.8080"].virtual_hosts
+    assert [(r.match.path.value, r.match.headers, r.match.claims) for r in host.routes if r.match.path] == [
+        ("/open", (), ())
+    ]
+    assert len(host.routes) == 1
+    found = [one for one in mesh.findings() if one.code is Code.BAD_VALUE]
+    assert [(one.severity, one.field[:26]) for one in found] == [
+        (Severity.ERROR, "spec.http[0].match[0].head"),
+        (Severity.ERROR, "spec.http[0].match[1].with"),
     ]
 
 
