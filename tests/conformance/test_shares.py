@@ -22,10 +22,10 @@ LEAST: Final[Mapping[str, float]] = {
     "inject_required": 1.0,
     "validation": 1.0,
     "envoyfilter": 1.0,
+    "authn": 1.0,
 }
 NOT_YET: Final[Mapping[str, str]] = {
     "authz-http": "AuthorizationPolicy",
-    "jwt-routing": "RequestAuthentication",
 }
 SAMPLE: Final = 8
 SEED: Final = 7
