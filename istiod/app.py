@@ -34,7 +34,11 @@ from istiod.envoy import blame
 from istiod.folders import Folders
 from istiod.grpcserver import tls
 from istiod.grpcserver.server import Server, bound
-from istiod.mesh import mesh_config
+from istiod.jwks.fetch import Fetcher
+from istiod.jwks.guard import Guard
+from istiod.jwks.refresh import Refresher
+from istiod.jwks.services import addresses as service_addresses
+from istiod.mesh import mesh_config, request_authentication
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
@@ -45,6 +49,8 @@ from webhook.values import Surroundings
 
 REJECTIONS_PERIOD: Final = 1.0
 """Seconds between two looks at what proxies refuse, while they refuse something."""
+KEYS_PATIENCE: Final = 6.0
+"""Seconds for which the start waits for the keys of token issuers: a little more than one fetch may take by default."""
 GENERATIONS: Final = (50_000, 20, 20)
 """When the garbage collector looks: Python's 700, 10, 10 are for programs that make garbage with cycles. Ours makes
 hardly any, and spent about a tenth of the CPU of a first configuration on looking for it."""
@@ -87,6 +93,8 @@ class ControlPlane:
             clock=time.monotonic,
             pods_known=self._source.pods_known,
         )
+        self._listed = asyncio.Event()
+        self._keys = self._refresher()
         self._store.listen(self._counts.observing(self._pipeline.change, self._store.has))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -112,6 +120,8 @@ class ControlPlane:
         try:
             await self._open_pages(stack)
             running.supervise("watch", self._watch)
+            running.supervise("key sets", self._keys.run)
+            running.start(self._begin_pipeline(), "begin")
             running.supervise("pipeline", self._pipeline.run)
             running.supervise("rejections", self._report_rejections)
             await self._open_streams(stack, running)
@@ -121,6 +131,8 @@ class ControlPlane:
     def _report(self, found: tuple[Diagnostic, ...]) -> None:
         """What the mesh found at a change; the injector looks at its settings then, also while no pod is made."""
         self._findings.replace("mesh", found)
+        if (context := self._pipeline.context) is not None:
+            self._keys.want(context.model.tokens.wishes)
         self._findings.replace("trust domain", tuple(self._of_trust_domain()))
         if self._settings.https_address:
             self._injection.config()
@@ -150,7 +162,24 @@ class ControlPlane:
 
     async def _watch(self) -> None:
         report = partial(self._findings.replace, "source")
-        await self._source.follow(self._store, report, self._pipeline.open)
+        await self._source.follow(self._store, report, self._listed.set)
+
+    async def _begin_pipeline(self) -> None:
+        """Build once all has been read and the keys of token issuers have been asked for.
+
+        Else a restart of istiod would have good tokens refused until they came.
+        """
+        await self._listed.wait()
+        self._keys.want(request_authentication.first_wishes(self._store.snapshot()))
+        await self._keys.settled(KEYS_PATIENCE)
+        self._pipeline.open()
+
+    def _refresher(self) -> Refresher:
+        features = self._settings.features
+        guard = Guard(blocked=features.keys_blocked, allowed=features.keys_allowed)
+        fetcher = Fetcher(guard, lambda host: service_addresses(self._store, host, features.dns_domain))
+        report = partial(self._findings.replace, "key sets")
+        return Refresher(fetcher.fetch, self._store.put_key_set, report, time.monotonic, features.key_refresh)
 
     async def _report_rejections(self) -> None:
         """Keep the findings about what proxies refuse; looks only while there are any."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from envoy.config.route.v3 import route_components_pb2
 from envoy.type.matcher.v3 import metadata_pb2, regex_pb2, string_pb2, value_pb2
 
-from istiod.envoy.filters import jwt_authn
+from istiod.envoy import wellknown
 from istiod.mesh import jwt
 from istiod.mesh.route import ClaimMatch, HeaderMatch, MatchKind, QueryMatch, RouteMatch, StringMatch
 
@@ -49,7 +49,7 @@ def _claim(claim: ClaimMatch) -> metadata_pb2.MetadataMatcher:
     listed = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=value))
     segment = metadata_pb2.MetadataMatcher.PathSegment
     return metadata_pb2.MetadataMatcher(
-        filter=jwt_authn.NAME,
+        filter=wellknown.JWT_AUTHN,
         path=[segment(key=key) for key in (jwt.PAYLOAD, *claim.path)],
         value=value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=[listed, value])),
         invert=claim.invert,

@@ -21,6 +21,9 @@ from wire import names
 ISTIO = "istio"
 """Namespace of Istio's own metadata in ``filter_metadata``."""
 
+JWT_AUTHN = "envoy.filters.http.jwt_authn"
+"""The filter that verifies tokens, and the namespace of dynamic metadata where it leaves their claims."""
+
 _MILLION = 10_000  # parts of a million in one percent
 
 

@@ -107,6 +107,12 @@ def build(
     return previous if index == previous else index
 
 
+def first_wishes(snapshot: ConfigSnapshot) -> Mapping[KeySource, Wish]:
+    """The key sets that the mesh will want, as far as objects alone say it: what is worth waiting for at the start."""
+    settings = MeshSettings(features=snapshot.features)
+    return build(snapshot, settings, Registry(), RequestAuthenticationIndex()).wishes
+
+
 def _age(item: api.RequestAuthentication) -> creation.Age:
     meta = item.metadata
     return creation.age(meta.creation_timestamp, meta.name, meta.namespace)

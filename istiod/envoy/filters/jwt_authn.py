@@ -18,7 +18,7 @@ from istiod.envoy import wellknown
 from istiod.mesh import jwt
 from istiod.mesh.jwt import Provider, Providers
 
-NAME = "envoy.filters.http.jwt_authn"
+NAME = wellknown.JWT_AUTHN
 _CACHED = wellknown.duration(timedelta(minutes=5))
 _Requirement = config_pb2.JwtRequirement
 

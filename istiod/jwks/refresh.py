@@ -1,0 +1,148 @@
+"""Keeps the key sets that the mesh wants: when each is fetched, and what is said while one cannot be (row N13, FT59).
+
+A set that cannot be fetched again stays in use for a week; one that never came is not there, and tokens are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Final
+
+from crds.diagnostic import Code, Diagnostic, error, warning
+from istiod.config.key_sets import KeySource, Wish
+from istiod.jwks.fetch import FetchError
+
+KEPT: Final = timedelta(days=7).total_seconds()
+"""Seconds for which a key set serves that could not be fetched again."""
+AT_ONCE: Final = 16
+"""Fetches at the same time."""
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
+
+Fetch = Callable[[KeySource, timedelta], Awaitable[str]]
+Put = Callable[[KeySource, str | None], object]
+Report = Callable[[tuple[Diagnostic, ...]], None]
+
+
+@dataclasses.dataclass(slots=True)
+class _State:
+    """One source. ``good`` is when its keys last came; None: they never did."""
+
+    due: float
+    good: float | None = None
+    failures: int = 0
+    problem: str = ""
+    tried: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+class Refresher:
+    """Fetches what is wanted, when it is due. ``put`` takes what came, ``report`` all that is wrong at each change."""
+
+    def __init__(self, fetch: Fetch, put: Put, report: Report, clock: Callable[[], float], interval: timedelta) -> None:
+        self._fetch = fetch
+        self._put = put
+        self._report = report
+        self._clock = clock
+        self._interval = interval.total_seconds()
+        self._wishes: Mapping[KeySource, Wish] = {}
+        self._states: dict[KeySource, _State] = {}
+        self._changed = asyncio.Event()
+        self._tried = asyncio.Condition()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    def want(self, wishes: Mapping[KeySource, Wish]) -> None:
+        """Keep these sources from now on, and forget all others. The same mapping again costs nothing."""
+        if wishes is self._wishes:
+            return
+        self._wishes = wishes
+        for source in self._states.keys() - wishes.keys():
+            state = self._states.pop(source)
+            if state.task is not None:
+                state.task.cancel()
+            self._put(source, None)
+        for source in wishes.keys() - self._states.keys():
+            self._states[source] = _State(due=self._clock())
+        self._tell()
+        self._changed.set()
+
+    async def settled(self, patience: float) -> None:
+        """Wait until each source has been tried once, or so many seconds."""
+        try:
+            async with asyncio.timeout(patience), self._tried:
+                await self._tried.wait_for(lambda: all(state.tried for state in self._states.values()))
+        except TimeoutError:
+            return  # whatever is missing is refused meanwhile
+
+    async def run(self) -> None:
+        """Fetch until cancelled."""
+        try:
+            while True:
+                self._changed.clear()
+                pause = self._begin()
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            for state in self._states.values():
+                if state.task is not None:
+                    state.task.cancel()
+
+    def _begin(self) -> float | None:
+        """Start what is due; seconds until the next is, None where nothing waits."""
+        now = self._clock()
+        pauses: list[float] = []
+        for source, state in self._states.items():
+            if state.task is None and state.due <= now:
+                state.due = now + _LONGEST_PAUSE  # also where a bug ends the task
+                state.task = asyncio.create_task(self._one(source, state))
+            elif state.task is None:
+                pauses.append(state.due - now)
+        return min(pauses, default=None)
+
+    async def _one(self, source: KeySource, state: _State) -> None:
+        try:
+            async with self._slots:
+                keys = await self._fetch(source, self._wishes[source].timeout)
+        except FetchError as problem:
+            self._failed(source, state, str(problem))
+        else:
+            now = self._clock()
+            state.good, state.failures, state.problem = now, 0, ""
+            state.due = now + self._interval
+            self._put(source, keys)
+        finally:
+            state.task = None
+            self._changed.set()
+        state.tried = True
+        self._tell()
+        async with self._tried:
+            self._tried.notify_all()
+
+    def _failed(self, source: KeySource, state: _State, problem: str) -> None:
+        now = self._clock()
+        state.failures += 1
+        state.problem = problem
+        pause = min(_FIRST_PAUSE * 2.0 ** min(state.failures - 1, 10), _LONGEST_PAUSE, self._interval)
+        state.due = now + pause * (0.5 + random.random() / 2)  # noqa: S311 (many istiods must not ask together)
+        if state.good is not None and now - state.good > KEPT:
+            state.good = None
+            self._put(source, None)
+
+    def _tell(self) -> None:
+        self._report(tuple(self._findings()))
+
+    def _findings(self) -> Iterator[Diagnostic]:
+        for source, state in self._states.items():
+            if state.problem:
+                kept = state.good is not None
+                make, then = (warning, "the last keys serve") if kept else (error, "tokens of this issuer are refused")
+                for key, place in self._wishes[source].places:
+                    message = f"no keys from {source}: {state.problem}; {then}"
+                    yield make(Code.KEYS_UNFETCHED, key, f"{place}.{'jwksUri' if source.uri else 'issuer'}", message)
