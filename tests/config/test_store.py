@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from crds.key import ConfigKey
 from crds.meta import Object
+from istiod.config import key_sets
+from istiod.config.key_sets import KeySource
 from istiod.config.store import ConfigStore
 
 
@@ -34,6 +36,25 @@ def test_a_snapshot_does_not_see_later_changes() -> None:
     assert [item.metadata.name for item in before] == ["x"]
     assert before.get(thing("x").key) == thing("x")
     assert list(store.keys()) == [thing("y").key]
+
+
+def test_a_key_set_that_is_the_same_says_nothing_and_later_ones_do_not_reach_a_snapshot() -> None:
+    heard: list[ConfigKey] = []
+    store = ConfigStore(heard.append)
+    one, other = KeySource(uri="https://a.example"), KeySource(uri="", issuer="https://b.example")
+    assert store.put_key_set(one, "keys")
+    assert not store.put_key_set(one, "keys")
+    before = store.snapshot()
+    assert store.put_key_set(other, "more")
+    assert store.put_key_set(one, None)
+    assert not store.put_key_set(one, None)
+    assert dict(before.key_sets) == {one: "keys"}
+    assert dict(store.snapshot().key_sets) == {other: "more"}
+    assert heard == [key_sets.CHANGED] * 3
+    silent = ConfigStore()
+    assert silent.put_key_set(one, "keys")
+    assert str(one) == "https://a.example"
+    assert str(other) == "https://b.example/.well-known/openid-configuration"
 
 
 def test_kinds_without_change_are_shared_between_snapshots() -> None:

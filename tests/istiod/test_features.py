@@ -6,7 +6,7 @@ import pytest
 
 from istiod import features
 from istiod.config.store import ConfigStore
-from istiod.features import Features
+from istiod.features import Features, KeyFetch
 from istiod.mesh import mesh_config
 
 
@@ -35,6 +35,30 @@ def test_variables_have_istios_names_and_defaults() -> None:
         leader_election=False,
         openshift=True,
     )
+    found, problems = features.read(
+        {
+            "PILOT_JWT_ENABLE_REMOTE_JWKS": "True",
+            "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL": "1m",
+            "BLOCKED_CIDRS_IN_JWKS_URIS": "10.0.0.0/8, 169.254.169.254",
+            "ALLOWED_CIDRS_IN_JWKS_URIS": "10.1.2.3/16",
+        }
+    )
+    assert problems == ()
+    assert found == Features(
+        key_fetch=KeyFetch.HYBRID,
+        key_refresh=timedelta(minutes=1),
+        keys_blocked=("10.0.0.0/8", "169.254.169.254/32"),
+        keys_allowed=("10.1.0.0/16",),
+    )
+    for text, mode in (("false", KeyFetch.ISTIOD), ("Istiod", KeyFetch.ISTIOD), ("envoy", KeyFetch.ENVOY)):
+        assert features.read({"PILOT_JWT_ENABLE_REMOTE_JWKS": text})[0].key_fetch is mode
+    for name, text in (
+        ("PILOT_JWT_ENABLE_REMOTE_JWKS", "maybe"),
+        ("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", "0s"),
+        ("BLOCKED_CIDRS_IN_JWKS_URIS", "10.0.0.0/8,x"),
+    ):
+        assert features.read({name: text})[0] == Features()
+        assert len(features.read({name: text})[1]) == 1
     assert features.read({"ENABLE_NATIVE_SIDECARS": "auto"})[0].native_sidecars == "auto"
 
 

@@ -7,8 +7,10 @@ import yaml
 from crds import parse
 from crds.key import ConfigKey
 from crds.meta import Object
+from istiod.config.key_sets import KeySource
 from istiod.config.proxy import Peer, Proxy
 from istiod.config.store import ConfigStore
+from istiod.features import Features
 from istiod.mesh import context
 from istiod.mesh.context import MeshContext
 from istiod.mesh.scope import Scope
@@ -67,7 +69,8 @@ def kube_service(name: str, namespace: str = "default", *, ports: object = None,
 
 def istio(kind: str, name: str, spec: object, namespace: str = "default", **more: object) -> str:
     """An object of Istio's groups."""
-    group = "security.istio.io" if kind == "PeerAuthentication" else "networking.istio.io"
+    security = ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy")
+    group = "security.istio.io" if kind in security else "networking.istio.io"
     return dump(f"{group}/v1", kind, name, namespace, spec=spec, **more)
 
 
@@ -98,9 +101,9 @@ def proxy(
 class Mesh:
     """A store and the context that follows it."""
 
-    def __init__(self, *texts: str) -> None:
+    def __init__(self, *texts: str, features: Features | None = None) -> None:
         self._changed: set[ConfigKey] = set()
-        self._store = ConfigStore(self._changed.add)
+        self._store = ConfigStore(self._changed.add, features)
         self.context: MeshContext
         self._apply(texts)
         self.context = context.build(self._store.snapshot())
@@ -119,6 +122,11 @@ class Mesh:
         """Objects go; gives the new context."""
         for text in texts:
             self._store.remove(parsed(text).key)
+        return self.follow()
+
+    def put_keys(self, uri: str, keys: str | None, issuer: str = "") -> MeshContext:
+        """Keys of an issuer were fetched, or are there no more; gives the new context."""
+        self._store.put_key_set(KeySource(uri=uri, issuer=issuer), keys)
         return self.follow()
 
     def store_only(self, text: str, *, there: bool) -> None:
