@@ -15,6 +15,7 @@ from crds import parse
 from crds.mesh_config import MeshConfig
 from istiod import __main__ as program
 from istiod import features
+from istiod.jwks import fetch
 from tests.charts import helm
 from webhook import decision, values
 from webhook.settings import InjectionConfig, Policy
@@ -50,6 +51,19 @@ def test_defaults_are_two_replicas_that_stand_apart_and_survive_a_drain() -> Non
         "kubernetes.io/hostname",
         "topology.kubernetes.io/zone",
     ]
+
+
+def test_more_roots_for_servers_of_keys_are_where_istiod_looks_for_them() -> None:
+    made = helm.render("istiod", {"pilot": {"jwksResolverExtraRootCA": "-----BEGIN\nX\n", "revision": "canary"}})
+    (roots,) = [each for each in made if each["metadata"]["name"].startswith("pilot-jwks-extra-cacerts")]
+    pod = helm.one(made, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "extracacerts"]
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "extracacerts"]
+
+    assert roots["data"] == {fetch.EXTRA_ROOTS.name: "-----BEGIN\nX\n"}
+    assert volume["configMap"]["name"] == roots["metadata"]["name"]
+    assert mount["mountPath"] == str(fetch.EXTRA_ROOTS.parent)
+    assert "extracacerts" not in str(helm.one(helm.render("istiod"), "Deployment"))
 
 
 def test_without_autoscaling_the_number_of_replicas_is_the_users() -> None:
