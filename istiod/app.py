@@ -21,6 +21,7 @@ from istiod import addresses, admission
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
+from istiod.ads.quota import StreamLimits
 from istiod.ads.server import AdsService
 from istiod.ca import authority
 from istiod.ca import server as ca_server
@@ -215,7 +216,10 @@ class ControlPlane:
             time.monotonic,
             authenticator=Authenticator(frozenset((self._source.trust_domain,))),
             settings=AdsSettings(
-                on_refusal=self._refuse, on_sent=self._counts.sent, on_converged=self._counts.convergence.observe
+                streams=StreamLimits(per_identity=settings.features.streams_per_identity),
+                on_refusal=self._refuse,
+                on_sent=self._counts.sent,
+                on_converged=self._counts.convergence.observe,
             ),
         )
         if ca is not None:

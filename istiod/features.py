@@ -55,6 +55,9 @@ class Features:
     """ENABLE_LEADER_ELECTION: only one of several replicas writes to the cluster; false where there is one for sure."""
     gateway_handshake: timedelta = timedelta(seconds=15)
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
+    streams_per_identity: int = 16
+    """PILOT_MAX_STREAMS_PER_IDENTITY (not Istio's): streams of one service account besides those of pods that the
+    mesh knows, which have a limit each; 0: no limit."""
     dns_domain: str = names.DEFAULT_DNS_DOMAIN
     """The flag ``--domain``: what names of Services end with after ``svc.``."""
     key_fetch: KeyFetch = KeyFetch.ISTIOD
@@ -147,6 +150,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_TRACE_SAMPLING": ("trace_sampling", _percent),
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),
+    "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
     "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": ("gateway_handshake", _time),
 }
 NAMES: Final = frozenset(_VARIABLES)

@@ -150,6 +150,10 @@ class Pipeline:
         if changed:
             member.on_target(after, changed)
 
+    def knows(self, proxy: Proxy) -> bool:
+        """See istiod.config.protocols.Configuration."""
+        return self._context is not None and claims.pod(self._context, proxy) is not None
+
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> Subscription:
         """See istiod.config.protocols.Configuration.
 

@@ -7,10 +7,11 @@ import collections
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from istiod.ads import request
+from istiod.ads.quota import StreamLimits
 from istiod.ads.request import Decoded, Request
 from istiod.ads.send import Send
 from istiod.ads.session import AdsSession, Shared
@@ -50,6 +51,7 @@ class Settings:
     """
 
     first: float = 20.0
+    streams: StreamLimits = field(default_factory=StreamLimits)
     on_refusal: Callable[[], None] | None = None
     on_sent: Callable[[str, int, float], None] | None = None
     on_converged: Callable[[float], None] | None = None

@@ -6,6 +6,7 @@ Bytes in, bytes out (DESIGN section 4): istiod.grpcserver carries them. No decis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import REFUSALS, Connection, Decode, Settings, Wiring
 from istiod.ads.quarantine import Rejection
+from istiod.ads.quota import Quota, TooManyStreamsError
 from istiod.ads.request import MalformedRequestError, claims, decode_delta, decode_sotw
 from istiod.ads.session import Shared
 from istiod.ads.status import TypeStatus
@@ -24,7 +26,7 @@ from istiod.config.proxy import Peer, Proxy
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Method
 from istiod.grpcserver.status import Code, RpcError
-from istiod.grpcserver.stream import Receiver, Stream
+from istiod.grpcserver.stream import Client, Receiver, Stream
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
@@ -33,6 +35,7 @@ _REFUSALS: Final = REFUSALS | {
     auth.UnauthenticatedError: Code.UNAUTHENTICATED,
     auth.ClaimError: Code.PERMISSION_DENIED,
     RefusedError: Code.PERMISSION_DENIED,
+    TooManyStreamsError: Code.RESOURCE_EXHAUSTED,
 }
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class AdsService:
         self._authenticator = authenticator or Authenticator()
         self._wiring = Wiring(settings=settings or Settings(), clock=clock, shared=shared or Shared())
         self._connections: dict[int, Connection] = {}
+        self._quota = Quota(self._wiring.settings.streams)
 
     def methods(self, verifier: TokenVerifier | None = None) -> Mapping[str, Method]:
         """For a grpcserver.Server. ``verifier`` recognises clients without a certificate; None: there are none."""
@@ -97,6 +101,11 @@ class AdsService:
             for c in self._connections.values()
         )
 
+    @property
+    def places(self) -> int:
+        """How many places of the limits on streams are held: none, when no stream is left."""
+        return self._quota.taken
+
     def converged(self) -> bool:
         """Whether every connected proxy has ACKed all of its newest target."""
         return all(connection.session.settled() for connection in self._connections.values())
@@ -116,14 +125,32 @@ class AdsService:
         by_token = client.secure and client.certificate is None
         try:
             peer = None if by_token else self._authenticator.peer(client)
-        except auth.UnauthenticatedError as refusal:
+            left = self._quota.enter(client.address, peer)
+        except (auth.UnauthenticatedError, TooManyStreamsError) as refusal:
             raise _told(stream, refusal) from refusal
         newcomer = _Newcomer(stream, partial(self._admit, stream, delta=delta), self._wiring.settings.first)
+        newcomer.holds.callback(left)
         if peer is None:
-            newcomer.identify(partial(self._authenticator.by_token, client, request, verifier))
+            newcomer.identify(partial(self._proven, client, request, verifier, newcomer.holds))
         else:
             newcomer.known(peer)
         return newcomer
+
+    async def _proven(
+        self, client: Client, request: Request, verifier: TokenVerifier | None, holds: contextlib.ExitStack
+    ) -> Peer:
+        """Whose token it is; its stream counts among those of that identity from then on.
+
+        Raises:
+            UnauthenticatedError: see Authenticator.by_token.
+            TooManyStreamsError: see Quota.enter.
+            RpcError: nobody can say.
+        """
+        peer = await self._authenticator.by_token(client, request, verifier)
+        left = self._quota.enter(client.address, peer)
+        holds.close()
+        holds.callback(left)
+        return peer
 
     def _admit(self, stream: Stream, peer: Peer, raw: bytes, *, delta: bool) -> None:
         """Serve a client that has said its first request.
@@ -138,7 +165,11 @@ class AdsService:
                 raise MalformedRequestError("the first request has no node")
             proxy = auth.admit(peer, claims(decoded.node))
             connection = Connection(stream, proxy, self._wiring, decode, delta=delta)
-            connection.subscribe(self._configuration)
+            with contextlib.ExitStack() as failed:
+                failed.callback(connection.lost)
+                connection.holds.callback(self._quota.admit(proxy, known=self._configuration.knows(proxy)))
+                connection.subscribe(self._configuration)
+                failed.pop_all()
             stream.receiver = connection
             self._connections[id(connection)] = connection
             connection.holds.callback(self._connections.pop, id(connection))
@@ -152,9 +183,13 @@ class AdsService:
 
 
 class _Newcomer:
-    """A stream whose client is not known yet, or has said nothing: what it says waits, in its first small window."""
+    """A stream whose client is not known yet, or has said nothing: what it says waits, in its first small window.
+
+    ``holds`` is what has to be given back when it is known, or over.
+    """
 
     def __init__(self, stream: Stream, admit: Callable[[Peer, bytes], None], patience: float) -> None:
+        self.holds = contextlib.ExitStack()
         self._stream = stream
         self._admit = admit
         self._peer: Peer | None = None
@@ -181,7 +216,7 @@ class _Newcomer:
         if self._peer is None:
             self._said.append(raw)
             return
-        self._timer.cancel()
+        self._over()
         self._admit(self._peer, raw)
 
     def done(self) -> None:
@@ -193,7 +228,7 @@ class _Newcomer:
         """Nothing is sent yet."""
 
     def lost(self) -> None:
-        self._timer.cancel()
+        self._over()
         if self._task is not None:
             self._task.cancel()
 
@@ -209,11 +244,15 @@ class _Newcomer:
     async def _proven(self, ask: Callable[[], Awaitable[Peer]]) -> Peer:
         try:
             return await ask()
-        except (auth.UnauthenticatedError, RpcError) as refusal:
+        except (auth.UnauthenticatedError, TooManyStreamsError, RpcError) as refusal:
             raise _told(self._stream, refusal) from refusal
 
-    def _refuse(self, refusal: RpcError) -> None:
+    def _over(self) -> None:
         self._timer.cancel()
+        self.holds.close()
+
+    def _refuse(self, refusal: RpcError) -> None:
+        self._over()
         receiver = self._stream.receiver
         self._stream.finish(refusal.code, refusal.details)
         if receiver is not self:  # what was said first let it in, what came after did not
@@ -222,6 +261,7 @@ class _Newcomer:
     def _too_late(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        self._over()
         self._stream.finish(Code.DEADLINE_EXCEEDED, "no first request")
 
 

@@ -41,6 +41,10 @@ class Configuration(Protocol):
         """Whether every watched kind has been listed once; until then no stream may be answered."""
         ...
 
+    def knows(self, proxy: Proxy) -> bool:
+        """Whether the proxy says that it is a pod of the mesh. That it may say so, ``subscribe`` judges."""
+        ...
+
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> Subscription:
         """Give the proxy its target, now (before returning) and at each change, in the event loop's thread.
 

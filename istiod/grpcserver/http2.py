@@ -57,7 +57,6 @@ class Http2Connection:
         "failure",
         "initial",
         "outbox",
-        "served",
         "settled",
         "started",
         "streams",
@@ -70,7 +69,6 @@ class Http2Connection:
         self.initial = DEFAULT_WINDOW
         self.closed = self.draining = self.started = self.settled = False
         self.failure = ""
-        self.served = 0
         self._open = opener
         self._wake = wake
         self._now = now
@@ -297,7 +295,6 @@ class Http2Connection:
         try:
             stream.request = read(headers)
             stream.receiver = self._open(stream, stream.request)
-            self.served += 1
         except MalformedHeadersError:
             self.outbox.answer(frames.reset(number, ErrorCode.PROTOCOL_ERROR))
             self._drop(stream)

@@ -1,7 +1,7 @@
 """Listening sockets, the connections that came of them, and the methods that can be called.
 
-Limits before anybody is known: connections in all, and of one address those that have made no call yet (hostile-input
-SEC24). Above them a connection is closed at once, which costs less than to leave it in the kernel's queue.
+Limits before anybody is known: connections in all, and of one address those without a call (hostile-input SEC24). Above
+them a connection is closed at once, which costs less than to leave it in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ MAX_CONNECTIONS: Final = 20_000
 RESERVED_FILES: Final = 256
 """File descriptors that are for other things."""
 MAX_UNKNOWN: Final = 512
-"""Connections of one address that have made no call."""
+"""Connections of one address that have no call: not yet, or no more."""
+RECOUNT: Final = 0.1
+"""Seconds between two looks at how many these are, once they seem too many: a gateway or a NAT may stand before a
+thousand proxies that all come at once."""
 AT_ONCE: Final = 32
 """Connections that are accepted before others have their turn."""
 TICK: Final = 1.0
@@ -52,6 +55,7 @@ class Server:
         self._tick: asyncio.TimerHandle | None = None
         self._stopping = False
         self._unknown: collections.Counter[str] = collections.Counter()
+        self._counted = 0.0
 
     def listen(self, address: str, context: Callable[[], ssl.SSLContext] | None = None) -> int:
         """Serve on HOST:PORT from now on; gives the port, which matters for port 0.
@@ -110,7 +114,20 @@ class Server:
         now = loop.time()
         for connection in list(self._connections):
             connection.tick(now)
-        self._unknown = collections.Counter(c.host for c in self._connections if not c.http.served)
+        self._count(now)
+
+    def _count(self, now: float) -> None:
+        self._counted = now
+        self._unknown = collections.Counter(c.host for c in self._connections if not c.http.streams)
+
+    def _crowded(self, host: str) -> bool:
+        """Whether so many connections of an address have no call, however many have come since the last look."""
+        if self._unknown[host] < MAX_UNKNOWN:
+            return False
+        now = asyncio.get_running_loop().time()
+        if now >= self._counted + RECOUNT:
+            self._count(now)
+        return self._unknown[host] >= MAX_UNKNOWN
 
     def _accept(self, listener: socket.socket, context: Callable[[], ssl.SSLContext] | None) -> None:
         for _ in range(AT_ONCE):
@@ -141,7 +158,7 @@ class Server:
         self, plain: socket.socket, address: tuple[str, int], context: Callable[[], ssl.SSLContext] | None
     ) -> None:
         host, _ = address
-        if len(self._connections) >= self._most or self._unknown[host] >= MAX_UNKNOWN:
+        if len(self._connections) >= self._most or self._crowded(host):
             plain.close()
             return
         self._unknown[host] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from istiod.config.proxy import Proxy
 from istiod.mesh.context import MeshContext
+from istiod.mesh.workloads import PodWorkload
 from wire import spiffe
 
 
@@ -15,14 +16,21 @@ def refusal(context: MeshContext, proxy: Proxy, *, pods_known: bool = False) -> 
     """Why the proxy may not be served, naming both sides; "" if it may, and always without a proved identity."""
     proved = proxy.peer.identity
     name = (proxy.node.namespace, proxy.node.name)
-    pod = context.backends.pods.get(name)
+    found = pod(context, proxy)
     if proved is None:
         return ""
-    if pod is None:
+    if found is None:
         return f"there is no pod {'/'.join(name)} that {proved} could be" if pods_known else ""
-    account = spiffe.parse(pod.identity).service_account
+    account = spiffe.parse(found.identity).service_account
     if account != proved.service_account:
         return f"pod {'/'.join(name)} runs as service account {account}, the certificate is of {proved}"
-    if pods_known and pod.addresses and not set(proxy.node.addresses) & set(pod.addresses):
-        return f"pod {'/'.join(name)} has {', '.join(pod.addresses)}, the node claims {', '.join(proxy.node.addresses)}"
+    if pods_known and found.addresses and not set(proxy.node.addresses) & set(found.addresses):
+        return (
+            f"pod {'/'.join(name)} has {', '.join(found.addresses)}, the node claims {', '.join(proxy.node.addresses)}"
+        )
     return ""
+
+
+def pod(context: MeshContext, proxy: Proxy) -> PodWorkload | None:
+    """The pod that the proxy says it is, if the mesh knows that one."""
+    return context.backends.pods.get((proxy.node.namespace, proxy.node.name))

@@ -50,6 +50,10 @@ class Fixed:
         self.proxies: list[Proxy] = []
         self.closed = 0
         self.refuses = ""
+        self.pods: set[str] = set()
+
+    def knows(self, proxy: Proxy) -> bool:
+        return proxy.node.name in self.pods
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> _Place:
         if self.refuses:

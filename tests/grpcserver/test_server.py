@@ -269,14 +269,6 @@ async def test_a_connection_of_age_is_drained_and_then_closed() -> None:
         assert await channel.unary_unary(ONE)(b"anew"), "the client connects anew by itself"
 
 
-async def test_one_address_has_a_limit_until_it_calls(monkeypatch: pytest.MonkeyPatch, opened: Open) -> None:
-    monkeypatch.setattr(server, "MAX_UNKNOWN", 3)
-    async with served() as (made, port):
-        several = [await opened(port) for _ in range(5)]
-        await until(lambda: made.server.connections == 3, "three stay")
-        assert [(await reader.read(1)) == b"" for reader, _ in several].count(True) == 2
-
-
 async def test_clients_that_reset_before_they_are_accepted_leave_nothing() -> None:
     async with served() as (made, port):
         for _ in range(5):

@@ -22,6 +22,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
             "ENABLE_NATIVE_SIDECARS": "TRUE",
             "ENABLE_LEADER_ELECTION": "false",
             "PLATFORM": "openshift",
+            "PILOT_MAX_STREAMS_PER_IDENTITY": "0",
         }
     )
     assert problems == ()
@@ -34,6 +35,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
         native_sidecars="true",
         leader_election=False,
         openshift=True,
+        streams_per_identity=0,
     )
     found, problems = features.read(
         {
@@ -76,6 +78,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
         ("PILOT_DNS_CARES_UDP_MAX_QUERIES", "-1"),
         ("PILOT_DNS_CARES_UDP_MAX_QUERIES", "4294967296"),
         ("PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT", "300h"),
+        ("PILOT_MAX_STREAMS_PER_IDENTITY", "many"),
     ],
 )
 def test_a_variable_that_cannot_be_read_keeps_its_default_and_is_told(name: str, text: str) -> None:
