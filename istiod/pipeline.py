@@ -2,12 +2,14 @@
 
 Leading-edge debounce: an idle pipeline pushes a few milliseconds after the first change; what comes while a push runs
 is gathered into the next; between pushes the pipeline rests half as long as the last one took, so that a storm of
-changes leaves time to send (DESIGN section 4). What is sent when is istiod.ads'.
+changes leaves time to send (DESIGN section 4), and so long that proxies are told at most ten times a second of what
+changes without end (fault FT23). What is sent when is istiod.ads'.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +29,10 @@ from istiod.mesh.context import MeshContext
 GATHER = 0.005
 """Seconds from the first change of a quiet time to its push."""
 LONGEST_REST = 0.1
+INTERVAL = 0.1
+"""Seconds between pushes in the long run: endpoints may flap a hundred times a second for hours (fault FT23)."""
+BURST = 3
+"""Pushes that may follow each other sooner: what a person or a rollout changes goes out at once."""
 
 
 _Differences: TypeAlias = dict[tuple[int, int], Changed]
@@ -43,6 +49,18 @@ class _Member:
     on_target: OnTarget
     target: ResourceSet
     close: Callable[[], None]
+
+
+class _Pace:
+    """When the next push may be: ``BURST`` at once, then one in each ``INTERVAL`` (GCRA, ITU-T I.371). In seconds."""
+
+    def __init__(self) -> None:
+        self._earned = -math.inf
+
+    def rest(self, started: float, now: float) -> float:
+        """How long to rest after a push."""
+        self._earned = max(self._earned, started) + INTERVAL
+        return max(0.0, min((now - started) / 2, LONGEST_REST), self._earned - (BURST - 1) * INTERVAL - now)
 
 
 class Pipeline:
@@ -106,6 +124,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Push whenever something changed, until cancelled."""
+        pace = _Pace()
         while True:
             await self._wake.wait()
             await asyncio.sleep(GATHER)
@@ -114,7 +133,7 @@ class Pipeline:
                 self.push()
             else:
                 self._wake.clear()
-            await asyncio.sleep(min((self._clock() - started) / 2, LONGEST_REST))
+            await asyncio.sleep(pace.rest(started, self._clock()))
 
     def push(self) -> None:
         """Build from the store as it is now and tell every proxy whose target changed.

@@ -11,11 +11,12 @@ import yaml
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
 from crds.parse import parse
+from istiod import pipeline
 from istiod.config.protocols import Changed
 from istiod.config.proxy import Peer, Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.pipeline import Pipeline
+from istiod.pipeline import BURST, INTERVAL, LONGEST_REST, Pipeline
 from wire import names, node
 
 SHOP = """
@@ -238,3 +239,41 @@ async def test_what_is_wrong_with_objects_is_reported(world: World) -> None:
     put(world.store, RULE.replace("host: web", "host: nobody"))
     world.open()
     assert [found.code.value for found in world.found] == ["M0103"]
+
+
+async def test_what_changes_a_hundred_times_a_second_is_told_ten_times_and_its_end_too(world: World) -> None:
+    put(world.store, SHOP)
+    world.open()
+    told = Told()
+    world.pipeline.subscribe(proxy("a"), told)
+    started = time.monotonic()
+    for turn in range(150):
+        put(world.store, MORE.replace("10.244.0.10", f"10.244.1.{turn}"))
+        await asyncio.sleep(max(0.0, started + turn / 100 - time.monotonic()))  # their rate
+    await asyncio.sleep(2 * INTERVAL)
+    assert not world.pipeline.pending
+    assert set().union(*(changed for changed in told.changes if changed is not None)) == {names.ENDPOINT}
+    count, seconds = len(told.targets) - 1, time.monotonic() - started
+    assert BURST < count <= seconds / INTERVAL + BURST
+    assert (last := told.targets[-1].get(names.ENDPOINT, WEB)) is not None
+    assert b"10.244.1.149" in last.any_frame
+
+
+async def test_a_few_changes_in_a_row_are_told_at_once(world: World) -> None:
+    put(world.store, SHOP)
+    world.open()
+    told = Told()
+    world.pipeline.subscribe(proxy("a"), told)
+    for turn in range(BURST):
+        put(world.store, MORE.replace("10.244.0.10", f"10.244.1.{turn}"))
+        await until(told, turn + 2)
+    assert len(told.targets) == 1 + BURST, "none was merged"
+
+
+def test_rests_between_pushes() -> None:
+    rest = pipeline._Pace()
+    assert [rest.rest(0.01 * turn, 0.01 * turn + 0.002) for turn in range(BURST + 1)] == pytest.approx(
+        [0.001, 0.001, INTERVAL - 0.022, 2 * INTERVAL - 0.032]
+    )
+    assert rest.rest(100.0, 100.0) == 0.0, "after a quiet time all is as it was"
+    assert rest.rest(100.0, 101.0) == LONGEST_REST, "a long push is followed by a rest"
