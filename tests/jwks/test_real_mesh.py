@@ -127,7 +127,7 @@ class Front:
 @contextlib.asynccontextmanager
 async def gateway(folder: Path, port: int, ads: int, monitoring: int) -> AsyncIterator[Front]:
     node = {"id": NODE, "cluster": "gw", "metadata": {"LABELS": {"app": "gw"}, "NAMESPACE": "istio-system"}}
-    async with real_envoy.envoy(folder, ads, delta=True, node=node), aiohttp.ClientSession() as http:
+    async with real_envoy.envoy(folder, ads, delta=True, more={"node": node}), aiohttp.ClientSession() as http:
         yield Front(port, monitoring, http)
 
 
