@@ -11,7 +11,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from istiod.ads.connection import Settings as AdsSettings
 from istiod.ads.quota import StreamLimits
 from istiod.ads.server import AdsService
 from istiod.ca import authority
+from istiod.ca import counts as ca_counts
 from istiod.ca import server as ca_server
 from istiod.ca.serving import ServingCertificate
 from istiod.config.protocols import TokenVerifier
@@ -45,8 +46,10 @@ from istiod.pipeline import Pipeline
 from istiod.settings import Settings
 from istiod.source import Source, View
 from istiod.supervision import Lines, Running, SettingsError, now, say
+from webhook import counts as webhook_counts
 from webhook import server as webhooks
 from webhook.values import Surroundings
+from wire.exposition import Family
 
 REJECTIONS_PERIOD: Final = 1.0
 """Seconds between two looks at what proxies refuse, while they refuse something."""
@@ -85,6 +88,8 @@ class ControlPlane:
         self._built = False
         self._refused = asyncio.Event()
         self._counts = Counts()
+        self._issued = ca_counts.Counts()
+        self._admitted = webhook_counts.Counts()
         self._root_expires: float | None = None
         self._verifier: TokenVerifier | None = None
         self._ads: AdsService | None = None
@@ -244,7 +249,7 @@ class ControlPlane:
         if not (settings.ca_address or settings.mtls_address):
             return
         self._verifier = self._source.verifier()
-        service = ca_server.CertificateService(ca, self._verifier, now)
+        service = ca_server.CertificateService(ca, self._verifier, now, self._issued)
         server = Server({**ads.methods(self._verifier), **service.methods()})
         stack.push_async_callback(server.stop)
         for address in filter(None, (settings.ca_address, settings.mtls_address)):  # two names of one server
@@ -261,6 +266,7 @@ class ControlPlane:
             config=self._injection.config,
             annotations=self._injection.annotations,
             findings=admission.judge,
+            counts=self._admitted,
         )
         running = await webhooks.serve(self._settings.https_address, context, sources)
         stack.push_async_callback(running.close)
@@ -286,6 +292,9 @@ class ControlPlane:
         self._counts.refusals += 1
         self._refused.set()
 
+    def _counted(self) -> Iterable[Family]:
+        return (*self._admitted.families(), *self._issued.families(), *self._source.counted())
+
     def _pages(self) -> debug_server.Sources:
         guarded = self._settings.kubernetes and self._settings.features.debug_auth
         pages = Pages(
@@ -297,6 +306,7 @@ class ControlPlane:
             ads=lambda: self._ads,
             root_expires=lambda: self._root_expires,
             watches=self._source.watches,
+            counted=self._counted,
             verifier=(lambda: self._verifier) if guarded else None,
             root_namespace=self._settings.cluster.namespace,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -35,6 +35,7 @@ from istiod.supervision import Part, SettingsError, now, say
 from istiod.watch import kinds
 from istiod.watch.kubernetes import ClusterWatch
 from istiod.watch.objects import ObjectSet, Place
+from wire.exposition import Family
 
 OWN_CA: Final = "istio-ca-secret"
 PLUGGED_IN: Final = "cacerts"
@@ -84,6 +85,7 @@ class Cluster:
         self.objects = ObjectSet(place)
         self._watch: ClusterWatch | None = None
         self._trust: webhooks.Trust | None = None
+        self._bundles: webhooks.WebhookBundles | None = None
         self._identity = f"{self._own.pod_name}-{uuid.uuid4()}"
         self._everywhere = self._leader("istio-leader")
         self._of_revision = self._leader(f"istio-leader-{self._own.revision}")
@@ -131,6 +133,10 @@ class Cluster:
         """See Source."""
         return self._watch.status() if self._watch is not None else ()
 
+    def counted(self) -> Iterable[Family]:
+        """See Source."""
+        return self._bundles.families() if self._bundles is not None else ()
+
     def untrusted(self) -> Sequence[str]:
         """See Source: the API server trusts what the webhook configurations say."""
         if not self._validates:
@@ -149,7 +155,7 @@ class Cluster:
         served = view.ready if self._validates else lambda: False
         wishes = webhooks.Wishes(roots=lambda: self._roots, strict=served)
         bundles = webhooks.WebhookBundles(self._client, self._of_revision, self._webhooks(), wishes)
-        self._trust = webhooks.Trust(bundles.untrusted)
+        self._trust, self._bundles = webhooks.Trust(bundles.untrusted), bundles
         wished = root_certificates.Wishes(
             namespaces=lambda: self.objects.namespaces,
             roots=lambda: self._roots,

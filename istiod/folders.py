@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +21,7 @@ from istiod.source import Report, View
 from istiod.supervision import Part, SettingsError, now
 from istiod.watch import directory
 from istiod.watch.files import FileSet
+from wire.exposition import Family
 
 
 class Folders:
@@ -70,6 +71,10 @@ class Folders:
         return ("not yet listed",)
 
     def watches(self) -> Sequence[Mapping[str, Any]]:
+        """See Source."""
+        return ()
+
+    def counted(self) -> Iterable[Family]:
         """See Source."""
         return ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -20,6 +20,7 @@ from istiod.debug import dumps, metrics, registryz, server
 from istiod.debug.counts import Counts
 from istiod.pipeline import Pipeline
 from wire import names
+from wire.exposition import Family
 
 _SECRET: Final[Mapping[str, Any]] = {"data": True, "string_data": True, "metadata": {"annotations"}}
 """What of a Secret is secret: kubectl keeps a copy of all of it in an annotation."""
@@ -82,6 +83,8 @@ class Pages:
     ads: Callable[[], AdsService | None]
     root_expires: Callable[[], float | None] = lambda: None
     watches: Callable[[], Sequence[Json]] = tuple
+    counted: Callable[[], Iterable[Family]] = tuple
+    """What parts count that are not named here."""
     verifier: Callable[[], TokenVerifier | None] | None = None
     """None: the pages are open to all."""
     root_namespace: str = names.ROOT_NAMESPACE
@@ -144,7 +147,7 @@ class Pages:
             findings=self.findings(),
             root_expires=self.root_expires(),
         )
-        return metrics.text(facts, self.counts)
+        return metrics.text(facts, self.counts, self.counted())
 
 
 def _client(status: ProxyStatus) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from istiod.ca.authority import Authority
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.supervision import Part
+from wire.exposition import Family
 
 Report = Callable[[tuple[Diagnostic, ...]], None]
 
@@ -69,6 +70,10 @@ class Source(Protocol):
 
     def watches(self) -> Sequence[Mapping[str, Any]]:
         """How each kind is watched, for a debug page; nothing where no API is."""
+        ...
+
+    def counted(self) -> Iterable[Family]:
+        """What it counts, for /metrics."""
         ...
 
     def untrusted(self) -> Sequence[str]:

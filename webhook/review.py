@@ -27,7 +27,7 @@ class MalformedError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """What an API server asks. ``item`` is what shall be stored; empty for a deletion."""
+    """What an API server asks. ``item``, of version ``item_version``, is what shall be stored; empty for a deletion."""
 
     version: str
     uid: str
@@ -36,17 +36,22 @@ class Review:
     kind: str
     namespace: str
     name: str
+    item_version: str
     item: Mapping[str, object]
     old: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What it is told. ``reason`` and ``code`` (an HTTP status) are read where ``allowed`` is False."""
+    """What it is told. ``reason`` and ``code`` (an HTTP status) are read where ``allowed`` is False.
+
+    ``cause`` is what it counts as where something was wrong: one word of few.
+    """
 
     allowed: bool = True
     reason: str = ""
     code: int = 403
+    cause: str = ""
     warnings: tuple[str, ...] = ()
     patch: tuple[Operation, ...] = field(default=())
 
@@ -77,6 +82,7 @@ def read(body: bytes) -> Review:
         kind=str(kind.get("kind") or ""),
         namespace=str(request.get("namespace") or ""),
         name=str(request.get("name") or ""),
+        item_version=str(kind.get("version") or ""),
         item=part(request, "object"),
         old=part(request, "oldObject"),
     )

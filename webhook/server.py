@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import web
 
 from webhook import mutation, validation
 from webhook.answers import mutate, namespace_of, validate, without_config
+from webhook.counts import Counts, Injection
 from webhook.review import MalformedError
 from webhook.settings import InjectionConfig
 from webhook.worker import BusyError, Worker
@@ -29,6 +31,7 @@ BODY_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 120.0
 """Longer than an API server keeps an idle connection (90 s): it, not we, must be the one to close it."""
 _BAD_REQUEST: Final = 400
+_BUG: Final = 500
 _NAME: Final = "webhook"
 _SMALL_POD: Final = 128 * 1024
 _SMALL_OBJECT: Final = 16 * 1024
@@ -41,13 +44,17 @@ class Sources:
 
     ``config`` is None while there is none; then pods are refused rather than started outside of the mesh.
     ``annotations`` are those of a namespace. ``findings`` may be called in another process, so it is a function of a
-    module.
+    module. ``counts`` takes what happens here.
     """
 
     ready: Callable[[], bool]
     config: Callable[[], InjectionConfig | None]
     annotations: Callable[[str], Mapping[str, str]] = lambda _: {}
     findings: validation.Check = validation.check
+    counts: Counts = field(default_factory=Counts)
+
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class RefusedError(Exception):
@@ -63,6 +70,7 @@ class Server:
 
     def __init__(self, sources: Sources, worker: Worker | None = None, body_seconds: float = BODY_SECONDS) -> None:
         self._sources = sources
+        self._counts = sources.counts
         self._worker = worker or Worker()
         self._body_seconds = body_seconds
         self._held = 0
@@ -71,9 +79,10 @@ class Server:
         """The pages."""
         app = web.Application(client_max_size=LARGEST_BODY)
         app.on_response_prepare.append(_anonymous)
-        app.router.add_post("/inject", self._answering(self._inject))
-        app.router.add_post("/inject/{path:.*}", self._answering(self._inject))
-        app.router.add_post("/validate", self._answering(self._validate))
+        inject = self._timed(self._answering(self._inject, self._not_injected))
+        app.router.add_post("/inject", inject)
+        app.router.add_post("/inject/{path:.*}", inject)
+        app.router.add_post("/validate", self._answering(self._validate, self._not_judged))
         app.router.add_get("/ready", self._ready)
         return app
 
@@ -84,9 +93,29 @@ class Server:
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(text="ok") if self._sources.ready() else web.Response(status=503, text="not ready")
 
+    def _timed(self, handle: Handler) -> Handler:
+        async def timed(request: web.Request) -> web.Response:
+            self._counts.requests += 1
+            began = time.perf_counter()
+            try:
+                return await handle(request)
+            finally:
+                self._counts.seconds.observe(time.perf_counter() - began)
+
+        return timed
+
+    def _not_injected(self, status: int) -> None:
+        del status
+        self._counts.injections[Injection.FAILURE] += 1
+
+    def _not_judged(self, status: int) -> None:
+        self._counts.errors[status] += 1
+
     def _answering(
-        self, answer: Callable[[web.Request, bytes], Awaitable[bytes]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        self, answer: Callable[[web.Request, bytes], Awaitable[bytes]], failed: Callable[[int], None]
+    ) -> Handler:
+        """``failed`` is told each status but 200."""
+
         async def handle(request: web.Request) -> web.Response:
             try:
                 body = await self._body(request)
@@ -99,6 +128,10 @@ class Server:
                 response = web.Response(status=400, text="the body is nested too deep\n")
             except BusyError:
                 response = web.Response(status=503, text="busy\n")
+            except Exception:  # a bug, which aiohttp logs
+                failed(_BUG)
+                raise
+            failed(response.status)
             response.force_close()  # what is left of the body is of no interest
             return response
 
@@ -137,6 +170,11 @@ class Server:
         return b"".join(chunks)
 
     async def _inject(self, request: web.Request, body: bytes) -> bytes:
+        answer, outcome = await self._injected(request, body)
+        self._counts.injections[outcome] += 1
+        return answer
+
+    async def _injected(self, request: web.Request, body: bytes) -> tuple[bytes, Injection]:
         config = self._sources.config()
         large = len(body) > _SMALL_POD
         if config is None:
@@ -153,8 +191,12 @@ class Server:
     async def _validate(self, _: web.Request, body: bytes) -> bytes:
         findings = self._sources.findings
         if len(body) > _SMALL_OBJECT:
-            return await self._worker.run(validate, body, findings)
-        return validate(body, findings)
+            answer, judged = await self._worker.run(validate, body, findings)
+        else:
+            answer, judged = validate(body, findings)
+        if judged is not None:
+            self._counts.judged[judged] += 1
+        return answer
 
 
 async def _anonymous(_: web.Request, response: web.StreamResponse) -> None:

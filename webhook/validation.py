@@ -11,13 +11,17 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from crds import parse
-from crds.diagnostic import Diagnostic, Severity
+from crds.diagnostic import Code, Diagnostic, Severity
 from webhook.decision import part
 from webhook.mutation import reasons, warnings
 from webhook.review import Answer, Review
 
 GROUPS: Final = ("networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io")
 _UNPROCESSABLE: Final = 422
+_UNSUPPORTED: Final = "unsupported_operation"
+_INVALID: Final = "invalid_resource"
+_UNDECODABLE: Final = "yaml_decode_error"
+"""Istio's words for why an object is refused."""
 
 Check = Callable[[Mapping[str, object]], tuple[Diagnostic, ...]]
 """Findings about one object, given as JSON."""
@@ -37,16 +41,20 @@ def named(document: Mapping[str, object]) -> parse.Parsed:
 
 def answer(review: Review, findings: Check = check) -> Answer:
     """Whether an object may be stored, and what its writer should know."""
-    if review.operation not in {"CREATE", "UPDATE"} or review.group not in GROUPS:
+    if review.group not in GROUPS:
         return Answer()
+    if review.operation not in {"CREATE", "UPDATE"}:
+        return Answer(cause=_UNSUPPORTED)  # counted as on Istio
     found = findings(review.item)
-    if not any(each.severity is Severity.ERROR for each in found):
+    errors = [each.code for each in found if each.severity is Severity.ERROR]
+    if not errors:
         return Answer(warnings=warnings(found))
     if _is_leaving(review):
         return Answer(warnings=(f"the object has no effect: {reasons(found)}", *warnings(found)))
     name = review.name or str(part(review.item, "metadata").get("name") or "")
     reason = f"{review.kind} {review.namespace}/{name}: {reasons(found)}"
-    return Answer(allowed=False, code=_UNPROCESSABLE, reason=reason, warnings=warnings(found))
+    cause = _UNDECODABLE if Code.NOT_AN_OBJECT in errors else _INVALID
+    return Answer(allowed=False, code=_UNPROCESSABLE, reason=reason, cause=cause, warnings=warnings(found))
 
 
 def _is_leaving(review: Review) -> bool:

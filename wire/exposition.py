@@ -7,7 +7,8 @@ library would bring a process-wide registry and its own threads for what is one 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,6 +33,33 @@ class Family:
     kind: str
     help: str
     samples: tuple[Sample, ...]
+
+
+class Histogram:
+    """Observations in buckets."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Ascending upper bounds; one without end is added."""
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def samples(self, **labels: str) -> Iterator[Sample]:
+        """Cumulative buckets, sum and count, with these labels."""
+        seen = 0
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            seen += count
+            text = "+Inf" if bound == float("inf") else f"{bound:g}"
+            yield Sample(suffix="_bucket", labels={**labels, "le": text}, value=seen)
+        yield Sample(suffix="_sum", labels=labels, value=self._sum)
+        yield Sample(suffix="_count", labels=labels, value=seen)
 
 
 def of(name: str, kind: str, text: str, value: float) -> Family:

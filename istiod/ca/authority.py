@@ -53,7 +53,28 @@ class AuthorityError(Exception):
 
 
 class CsrRefusedError(Exception):
-    """A certificate request that is not signed; the message is the reason, fit for the client to read."""
+    """A certificate request that is not signed; the message is the reason, fit for the client to read.
+
+    ``kind`` is Istio's word for it (security/pkg/pki/error).
+    """
+
+    kind = "CSR_ERROR"
+
+
+class UnreadableCsrError(CsrRefusedError):
+    """It is no certificate request."""
+
+
+class TtlRefusedError(CsrRefusedError):
+    """The life asked for is too long."""
+
+    kind = "TTL_ERROR"
+
+
+class CaExpiredError(CsrRefusedError):
+    """Whatever the CA signed now, nobody would accept."""
+
+    kind = "CERT_GEN_ERROR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +179,10 @@ class Authority:
 
     def _life(self, ttl: dt.timedelta, now: dt.datetime) -> dt.timedelta:
         if ttl > MAX_TTL:
-            raise CsrRefusedError(f"requested life of {ttl} is longer than the longest allowed, {MAX_TTL}")
+            raise TtlRefusedError(f"requested life of {ttl} is longer than the longest allowed, {MAX_TTL}")
         left = self._certificate.not_valid_after_utc - now
         if left <= dt.timedelta():
-            raise CsrRefusedError("the CA's own certificate has expired")
+            raise CaExpiredError("the CA's own certificate has expired")
         return min(ttl if ttl > dt.timedelta() else DEFAULT_TTL, left)
 
     def _leaf(self, public: PublicKey, san: x509.SubjectAlternativeName, life: dt.timedelta, now: dt.datetime) -> str:
@@ -201,12 +222,12 @@ def _builder(subject: x509.Name, public: PublicKey, now: dt.datetime, life: dt.t
 
 def _proven_key(csr_pem: str) -> PublicKey:
     if len(csr_pem) > MAX_CSR_CHARS:
-        raise CsrRefusedError(f"the CSR is longer than {MAX_CSR_CHARS} characters")
+        raise UnreadableCsrError(f"the CSR is longer than {MAX_CSR_CHARS} characters")
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         public = csr.public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise CsrRefusedError(f"the CSR cannot be read: {error}") from error
+        raise UnreadableCsrError(f"the CSR cannot be read: {error}") from error
     key = _fit(public)  # before the signature: verifying with an oversized key is a way to burn our CPU
     try:
         proven = csr.is_signature_valid

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from istiod import bearer
 from istiod.ca import authority
+from istiod.ca.counts import Counts
 from istiod.config import protocols
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Method
@@ -29,9 +30,17 @@ class CertificateService:
     """Answers CreateCertificate."""
 
     def __init__(
-        self, ca: authority.Authority, verifier: protocols.TokenVerifier, now: Callable[[], dt.datetime]
+        self,
+        ca: authority.Authority,
+        verifier: protocols.TokenVerifier,
+        now: Callable[[], dt.datetime],
+        counts: Counts | None = None,
     ) -> None:
-        """Sign with ``ca`` for whom ``verifier`` recognises; ``now`` gives aware times."""
+        """Sign with ``ca`` for whom ``verifier`` recognises.
+
+        ``now`` gives aware times, ``counts`` takes what happens.
+        """
+        self._counts = counts if counts is not None else Counts()
         self._ca = ca
         self._verifier = verifier
         self._now = now
@@ -46,14 +55,24 @@ class CertificateService:
         Raises:
             RpcError: UNAUTHENTICATED, UNAVAILABLE or INVALID_ARGUMENT with the reason.
         """
-        identity = await bearer.proven(request, self._verifier)
+        counts = self._counts
+        counts.requests += 1
+        try:
+            identity = await bearer.proven(request, self._verifier)
+        except RpcError:
+            counts.unauthenticated += 1
+            raise
         try:
             asked = ca_pb2.IstioCertificateRequest.FromString(raw)
             chain = self._ca.sign(asked.csr, identity, _ttl(asked.validity_duration), self._now())
         except DecodeError as error:
+            counts.unreadable += 1
             raise RpcError(Code.INVALID_ARGUMENT, "the message is no certificate request") from error
         except authority.CsrRefusedError as refusal:
+            counts.unreadable += isinstance(refusal, authority.UnreadableCsrError)
+            counts.refused[refusal.kind] += 1
             raise RpcError(Code.INVALID_ARGUMENT, str(refusal)) from refusal
+        counts.issued += 1
         return ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString()
 
 

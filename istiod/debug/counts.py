@@ -6,14 +6,13 @@ loop's thread, on the way of every response, so a count is a few dictionary oper
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from crds.key import ConfigKey
-from wire.exposition import Family, Sample, family
+from wire.exposition import Family, Histogram, Sample, family
 
 _SECONDS: Final = (0.01, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 _DELAYS: Final = (0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
@@ -35,33 +34,6 @@ def short(type_url: str) -> str:
     """The label ``type`` of an xDS type: cds, eds, lds, rds, sds, else the message's name."""
     name = type_url.rpartition(".")[2]
     return _TYPES.get(name, name)
-
-
-class Histogram:
-    """Observations in buckets."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """Ascending upper bounds; one without end is added."""
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(self._bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def samples(self, **labels: str) -> Iterator[Sample]:
-        """Cumulative buckets, sum and count, with these labels."""
-        seen = 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
-            seen += count
-            text = "+Inf" if bound == float("inf") else f"{bound:g}"
-            yield Sample(suffix="_bucket", labels={**labels, "le": text}, value=seen)
-        yield Sample(suffix="_sum", labels=labels, value=self._sum)
-        yield Sample(suffix="_count", labels=labels, value=seen)
 
 
 @dataclass(slots=True)

@@ -47,9 +47,9 @@ class Facts:
     root_expires: float | None = None
 
 
-def text(facts: Facts, counts: Counts) -> str:
-    """Everything in Prometheus' text format."""
-    return exposition.render((*_mesh(facts), *counts.families(), *_process()))
+def text(facts: Facts, counts: Counts, others: Iterable[Family] = ()) -> str:
+    """Everything in Prometheus' text format; ``others`` are what other parts count."""
+    return exposition.render((*_mesh(facts), *counts.families(), *others, *_process()))
 
 
 def _mesh(facts: Facts) -> Iterator[Family]:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import base64
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from istiod.config.kubernetes import Raw, Resource
+from istiod.config.kubernetes import ApiError, Raw, Resource
 from istiod.kube.client import JSON_PATCH, KubernetesClient
 from istiod.kube.collection import Collection
 from istiod.kube.lease import Leader
 from istiod.kube.writer import Write, Writer
+from wire.exposition import Family, Sample, family, of
 from wire.names import LABEL_REVISION
 
 GROUP: Final = "admissionregistration.k8s.io"
@@ -124,6 +126,8 @@ class WebhookBundles:
         self._ours = ours
         self._wishes = wishes
         self.writer = Writer(leader, self._step)
+        self._updates = 0
+        self._errors: Counter[str] = Counter()
         self.followers: list[Callable[[], None]] = [self.writer.wake]
         self.collections = tuple(Collection(client, resource, keep, self._changed) for resource in KINDS)
 
@@ -155,10 +159,25 @@ class WebhookBundles:
             return None
         return {"apiVersion": f"{GROUP}/v1", "kind": KINDS[0].kind, "name": name, "uid": item["uid"]}
 
+    def families(self) -> Iterator[Family]:
+        """What was written of the configurations that validate, under Istio's names (features row D20)."""
+        yield of("galley_validation_config_updates", "counter", "Updates of our validation webhooks.", self._updates)
+        errors = (Sample(value=count, labels={"reason": reason}) for reason, count in sorted(self._errors.items()))
+        yield family("galley_validation_config_update_error", "counter", "Updates that failed.", *errors)
+
+    async def _write(self, resource: Resource, name: str, body: list[dict[str, Any]]) -> None:
+        validates = resource.kind == VALIDATING
+        try:
+            await self._client.request("patch", f"{_PATH}/{resource.plural}/{name}", body, kind=JSON_PATCH)
+        except ApiError as error:
+            if validates:
+                self._errors[error.reason or "unknown"] += 1
+            raise
+        self._updates += validates
+
     def _step(self) -> Iterator[Write]:
         for resource, collection in zip(KINDS, self.collections, strict=True):
             strict = resource.kind == VALIDATING and self._wishes.strict()
             for (_, name), item in collection.items.items():
                 if body := patch(name, item, self._ours, self._wishes.roots(), strict=strict):
-                    path = f"{_PATH}/{resource.plural}/{name}"
-                    yield partial(self._client.request, "patch", path, body, kind=JSON_PATCH)
+                    yield partial(self._write, resource, name, body)

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from istiod.ca import authority, server, serving, tokens
+from istiod.ca.counts import Counts
 from istiod.grpcserver.server import Server
 from protos import ca_pb2
 from tests.waiting import until
+from wire import exposition
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SLEEP = tokens.Account(namespace="default", service_account="sleep", pod="sleep-1")
@@ -31,8 +33,11 @@ def ca() -> authority.Authority:
 
 
 @contextlib.asynccontextmanager
-async def stub(ca: authority.Authority, certificate: serving.ServingCertificate) -> AsyncIterator[object]:
-    service = server.CertificateService(ca, tokens.LocalTokenVerifier(KEY.public_key(), "cluster.local", now), now)
+async def stub(
+    ca: authority.Authority, certificate: serving.ServingCertificate, counts: Counts | None = None
+) -> AsyncIterator[object]:
+    verifier = tokens.LocalTokenVerifier(KEY.public_key(), "cluster.local", now)
+    service = server.CertificateService(ca, verifier, now, counts)
     running = Server(service.methods())
     port = running.listen("127.0.0.1:0", certificate.context)
     channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(ca.roots.encode()))
@@ -94,3 +99,33 @@ async def test_the_serving_certificate_renews_while_serving(ca: authority.Author
         await renewing
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         assert (await create(request(), metadata=bearer(tokens.mint(KEY, SLEEP, now())))).cert_chain
+
+
+async def test_what_becomes_of_requests_is_counted_under_istios_names(ca: authority.Authority) -> None:
+    token = bearer(tokens.mint(KEY, SLEEP, now()))
+    small = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    weak = small.sign(ec.generate_private_key(ec.SECP224R1()), hashes.SHA256())
+    unfit = ca_pb2.IstioCertificateRequest(csr=weak.public_bytes(serialization.Encoding.PEM).decode())
+    refused = [
+        (request(), ()),
+        (request(), bearer("forged")),
+        (ca_pb2.IstioCertificateRequest(csr="x"), token),
+        (unfit, token),
+        (request(2**62), token),
+    ]
+    counts = Counts()
+    async with stub(ca, serving.ServingCertificate(ca, now), counts) as create:
+        await create(request(), metadata=token)
+        for message, metadata in refused:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await create(message, metadata=metadata)
+    lines = [line for line in exposition.render(counts.families()).splitlines() if not line.startswith("#")]
+    assert lines == [
+        "citadel_server_csr_count 6",
+        "citadel_server_authentication_failure_count 2",
+        "citadel_server_csr_parsing_err_count 1",
+        "citadel_server_id_extraction_err_count 0",
+        "citadel_server_success_cert_issuance_count 1",
+        'citadel_server_csr_sign_err_count{error="CSR_ERROR"} 2',
+        'citadel_server_csr_sign_err_count{error="TTL_ERROR"} 1',
+    ]

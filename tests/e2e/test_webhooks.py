@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,15 @@ def rendered(cluster: Cluster, url: str) -> Iterator[Mapping[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def istiod(apiserver: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def monitoring() -> int:
+    """The port of istiod's /metrics."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="module")
+def istiod(apiserver: Cluster, tmp_path_factory: pytest.TempPathFactory, monitoring: int) -> Iterator[Program]:
     home = tmp_path_factory.mktemp("istiod")
-    https, pages, secure, mtls, more = free_ports(5)
+    https, pages, secure, mtls = free_ports(4)
     apiserver.kubectl("apply", "-f", str(ROOT / "crds"))
     apiserver.kubectl("wait", "--for=condition=Established", "crd", "-l", "app=istio-pilot", "--timeout=60s")
     apiserver.kubectl("create", "namespace", SPACE)
@@ -65,7 +72,7 @@ def istiod(apiserver: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         f"--secureGRPCAddr=127.0.0.1:{secure}",
         f"--mtlsAddr=127.0.0.1:{mtls}",
     ]
-    command += [f"--httpAddr=127.0.0.1:{pages}", f"--monitoringAddr=127.0.0.1:{more}"]
+    command += [f"--httpAddr=127.0.0.1:{pages}", f"--monitoringAddr=127.0.0.1:{monitoring}"]
     environment = {"POD_NAMESPACE": SPACE, "POD_NAME": "istiod-0"}
     with running("istiod", command, home / "istiod.log", environment) as program:
         names = [f"{name}webhookconfigurations" for name in ("mutating", "validating")]
@@ -183,3 +190,38 @@ def test_an_object_stored_while_validation_was_off_can_be_labelled_and_deleted(
 
 def test_the_settings_that_the_chart_writes_are_all_understood(istiod: Program) -> None:
     assert "istio-sidecar-injector" not in istiod.log.read_text()
+
+
+def metrics(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def test_what_is_admitted_is_counted(apiserver: Cluster, space: str, monitoring: int) -> None:
+    """D20."""
+    rules = 'group="networking.istio.io",version="v1",resource="virtualservices"'
+    wanted = {
+        "sidecar_injection_requests_total": 3,
+        "sidecar_injection_success_total": 1,
+        "sidecar_injection_failure_total": 1,
+        "sidecar_injection_skip_total": 1,
+        "sidecar_injection_time_seconds_count": 3,
+        f"galley_validation_passed{{{rules}}}": 1,
+        f'galley_validation_failed{{{rules},reason="invalid_resource"}}': 1,
+    }
+    before = metrics(monitoring)
+    wants = {"sidecar.istio.io/inject": "true"}
+    apiserver.apply(pod("good", **wants), space)
+    host = json.loads(pod("host", **wants))
+    host["spec"]["hostNetwork"] = True
+    apiserver.apply(json.dumps(host), space)
+    bad = pod("bad", {"sidecar.istio.io/proxyCPU": "much"}, **wants)
+    apiserver.apply(RULE.format(name="good", weight=0), space)
+    for refused in (bad, RULE.format(name="bad", weight=-7)):
+        assert apiserver.call("kubectl", "create", "-n", space, "-f", "-", stdin=refused).returncode == 1
+
+    after = metrics(monitoring)
+    assert {name: after[name] - before.get(name, 0) for name in wanted} == wanted
+    assert after["galley_validation_config_updates"] >= 1
+    apiserver.kubectl("delete", "virtualservice", "good", "-n", space)
