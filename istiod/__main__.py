@@ -82,6 +82,7 @@ def cluster_settings(kubeconfig: str | None, environment: Mapping[str, str]) -> 
         injection_webhook=said("INJECTION_WEBHOOK_CONFIG_NAME", ""),
         validation_webhook=said("VALIDATION_WEBHOOK_CONFIG_NAME", ""),
         custom_host=said("ISTIOD_CUSTOM_HOST", ""),
+        shared=said("SHARED_MESH_CONFIG", ""),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from crds import core
+from crds import core, shared_mesh
 from crds.diagnostic import Code, Diagnostic
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
@@ -46,6 +46,7 @@ def judge(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
 class Injection:
     """The injector's settings as the ConfigMaps of the root namespace have them now (feature S19).
 
+    ``shared`` is the name of a ConfigMap with settings that lie below the mesh's own; "" is none.
     ``report`` is told what is wrong with them, once per change. Settings that cannot be read leave the last good ones.
     """
 
@@ -55,11 +56,13 @@ class Injection:
         report: Callable[[tuple[Diagnostic, ...]], None],
         around: values.Surroundings,
         namespace: str = names.ROOT_NAMESPACE,
+        shared: str = "",
     ) -> None:
         self._store = store
         self._report = report
         self._around = around
         self._namespace = namespace
+        self._shared = shared
         self._seen: tuple[object, ...] | None = None
         self._config: InjectionConfig | None = None
         self._nodes: Mapping[ConfigKey, Object] | None = None
@@ -69,11 +72,13 @@ class Injection:
         """The present settings; None where there is no ConfigMap of the injector, or none was ever readable."""
         injector = self._map(values.injector_name(self._around.revision))
         mesh = self._map(values.mesh_name(self._around.revision))
+        shared = self._map(self._shared)
         kubelets = self._kubelets()
-        seen = (injector, mesh, kubelets)
+        seen = (injector, mesh, shared, kubelets)
         if seen != self._seen:
             self._seen = seen
-            self._read(injector, mesh, kubelets)
+            whole = shared_mesh.merged((mesh or {}).get(_MESH, ""), (shared or {}).get(_MESH, ""))
+            self._read(injector, whole, kubelets)
         return self._config
 
     def annotations(self, namespace: str) -> Mapping[str, str]:
@@ -81,16 +86,12 @@ class Injection:
         found = self._store.get(ConfigKey("", "Namespace", "", namespace))
         return found.metadata.annotations if found is not None else {}
 
-    def _read(
-        self, injector: Mapping[str, str] | None, mesh: Mapping[str, str] | None, kubelets: frozenset[str]
-    ) -> None:
+    def _read(self, injector: Mapping[str, str] | None, mesh: str, kubelets: frozenset[str]) -> None:
         if injector is None:
             self._config = None
             self._report(())
             return
-        texts = values.Texts(
-            values=injector.get(_VALUES, ""), config=injector.get(_CONFIG, ""), mesh=(mesh or {}).get(_MESH, "")
-        )
+        texts = values.Texts(values=injector.get(_VALUES, ""), config=injector.get(_CONFIG, ""), mesh=mesh)
         found = values.from_values(texts, replace(self._around, kubelets=tuple(sorted(kubelets))), self._namespace)
         self._config = found.config or self._config
         self._report(found.diagnostics)

@@ -72,7 +72,10 @@ class ControlPlane:
         self._settings = settings
         self._source = make_source(settings)
         self._store = ConfigStore(
-            features=settings.features, mesh_config=settings.cluster.mesh_config, selected=settings.kubernetes
+            features=settings.features,
+            mesh_config=settings.cluster.mesh_config,
+            selected=settings.kubernetes,
+            shared_mesh_config=settings.cluster.shared_mesh_config,
         )
         self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
         self._injection = admission.Injection(
@@ -84,6 +87,7 @@ class ControlPlane:
                 openshift=settings.features.openshift,
             ),
             settings.cluster.namespace,
+            settings.cluster.shared,
         )
         self._built = False
         self._refused = asyncio.Event()

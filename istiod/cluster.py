@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from crds import diagnostic
 from crds.diagnostic import Code, Position
 from crds.key import ConfigKey
+from crds.meta import Object
 from crds.parse import parse
 from istiod.ca import keystore
 from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
@@ -80,7 +81,8 @@ class Cluster:
             root_namespace=self._own.namespace,
             revision=self._own.revision,
             mesh_config=mesh,
-            config_maps=frozenset((mesh, injector)),
+            shared=self._own.shared,
+            config_maps=frozenset(filter(None, (mesh, injector, self._own.shared))),
         )
         self.objects = ObjectSet(place)
         self._watch: ClusterWatch | None = None
@@ -231,18 +233,24 @@ class Cluster:
         )
 
     async def _mesh_trust_domain(self) -> str:
-        """The trust domain of the mesh's ConfigMap: the CA has to issue identities of it."""
-        key = self._own.mesh_config
+        """The trust domain of the mesh's ConfigMaps: the CA has to issue identities of it."""
+        own, shared = self._own.mesh_config, self._own.shared_mesh_config
+        items = [await self._config_map(key) for key in (own, shared) if key is not None]
+        held = {("", "ConfigMap"): {item.key: item for item in items if item is not None}}
+        if not held["", "ConfigMap"]:
+            return self.trust_domain
+        said = ConfigSnapshot(held, mesh_config=own, shared_mesh_config=shared)
+        return mesh_config.read(said, None)[0].trust_domain
+
+    async def _config_map(self, key: ConfigKey) -> Object | None:
         path = f"/api/v1/namespaces/{key.namespace}/configmaps/{key.name}"
         try:
             raw: Any = await self._client.request("get", path)
         except ApiError as error:
             if error.status == NOT_FOUND:
-                return self.trust_domain
+                return None
             raise
-        item = parse({"apiVersion": "v1", "kind": "ConfigMap", **raw}).object
-        held = {("", "ConfigMap"): {} if item is None else {key: item}}
-        return mesh_config.read(ConfigSnapshot(held, mesh_config=key), None)[0].trust_domain
+        return parse({"apiVersion": "v1", "kind": "ConfigMap", **raw}).object
 
     async def _material(self) -> Material:
         """The user's own CA, or ours, which the first replica makes."""

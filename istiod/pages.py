@@ -18,6 +18,7 @@ from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.debug import dumps, metrics, registryz, server
 from istiod.debug.counts import Counts
+from istiod.mesh import mesh_config
 from istiod.pipeline import Pipeline
 from wire import names
 from wire.exposition import Family
@@ -130,10 +131,8 @@ class Pages:
         return registryz.shown(context.model.registry.services) if context is not None else []
 
     def _mesh(self) -> Json:
-        snapshot = self.store.snapshot()
-        held = snapshot.get(snapshot.mesh_config)
         try:
-            found = text.load(str(getattr(held, "data", {}).get("mesh", ""))) if held else {}
+            found = text.load(mesh_config.text(self.store.snapshot()))
         except text.UnreadableError:
             return {}  # said in the findings
         return found if isinstance(found, Mapping) else {}

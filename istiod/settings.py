@@ -26,11 +26,19 @@ class ClusterSettings:
     validation_webhook: str = ""
     custom_host: str = ""
     """More names for the serving certificate, separated by commas (ISTIOD_CUSTOM_HOST)."""
+    shared: str = ""
+    """Name of a ConfigMap with settings that lie below the mesh's own (SHARED_MESH_CONFIG)."""
 
     @property
     def mesh_config(self) -> ConfigKey:
         """The ConfigMap with the mesh's settings."""
         return ConfigKey("", "ConfigMap", self.namespace, self.named("istio"))
+
+    @property
+    def shared_mesh_config(self) -> ConfigKey | None:
+        """The ConfigMap with the shared settings; None where there is none."""
+        own = self.mesh_config
+        return own._replace(name=self.shared) if self.shared not in ("", own.name) else None
 
     def named(self, name: str) -> str:
         """An object's name for this revision: ``istio``, or ``istio-<rev>``."""

@@ -35,6 +35,8 @@ class ConfigSnapshot:
     """Whether the source leaves out the namespaces that ``discoverySelectors`` do not choose."""
     key_sets: KeySets = field(default_factory=dict)
     """Keys of token issuers as they were last fetched."""
+    shared_mesh_config: ConfigKey | None = None
+    """Where settings are that hold where the mesh's own say nothing."""
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -52,8 +54,7 @@ class ConfigSnapshot:
 class ConfigStore:
     """Objects by key. ``listener`` is told each key that changed, once per change, in the caller's thread.
 
-    ``features`` are what the operator switched on for the whole process; ``mesh_config`` and ``selected`` are as in a
-    snapshot.
+    ``features`` are what the operator switched on for the whole process; the rest is as in a snapshot.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ConfigStore:
         mesh_config: ConfigKey = MESH_CONFIG,
         *,
         selected: bool = False,
+        shared_mesh_config: ConfigKey | None = None,
     ) -> None:
         self._kinds: dict[Kind, dict[ConfigKey, Object]] = {}
         self._frozen: dict[Kind, Mapping[ConfigKey, Object]] = {}
@@ -71,6 +73,7 @@ class ConfigStore:
         self._mesh_config = mesh_config
         self._selected = selected
         self._key_sets: KeySets = MappingProxyType({})
+        self._shared = shared_mesh_config
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
@@ -118,7 +121,7 @@ class ConfigStore:
         for kind in self._kinds:
             self.of(*kind)
         kinds = MappingProxyType(dict(self._frozen))
-        return ConfigSnapshot(kinds, self._features, self._mesh_config, self._selected, self._key_sets)
+        return ConfigSnapshot(kinds, self._features, self._mesh_config, self._selected, self._key_sets, self._shared)
 
     def put_key_set(self, source: KeySource, keys: str | None) -> bool:
         """Take a fetched key set, None where there is none any more; False when the store had an equal one."""

@@ -1,7 +1,8 @@
 """ConfigMap ``istio`` (or ``istio-<rev>``) of the root namespace, key ``mesh`` -> MeshSettings (rows R1-R4, R7).
 
-It is an object like any other, so a change is live. Text that cannot be read keeps the settings that served before,
-and is reported. Annotation ``proxy.istio.io/config`` is crds.proxy_annotation's; ProxyConfig objects are not looked at.
+It is an object like any other, so a change is live; so is a shared one below it (SHARED_MESH_CONFIG). Text that cannot
+be read keeps the settings that served before, and is reported. Annotation ``proxy.istio.io/config`` is
+crds.proxy_annotation's; ProxyConfig objects are not looked at.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from crds import core, mesh_config, parse, proxy_annotation
+from crds import core, mesh_config, parse, proxy_annotation, shared_mesh
 from crds.diagnostic import Code, Diagnostic, Severity, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
@@ -64,18 +65,41 @@ def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshS
     return replace(found, features=features, dns_domain=features.dns_domain, root_namespace=root), diagnostics
 
 
+def text(snapshot: ConfigSnapshot) -> str:
+    """What is said of the mesh: its own ConfigMap's text, with a shared one below it."""
+    return shared_mesh.merged(_text(snapshot, snapshot.mesh_config), _text(snapshot, snapshot.shared_mesh_config))
+
+
 def _read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
-    key = snapshot.mesh_config
-    item = snapshot.get(key)
-    if not isinstance(item, core.ConfigMap) or not item.data.get("mesh", "").strip():
-        return _DEFAULT, ()
-    config, placed = parse.part_of_text(mesh_config.MeshConfig, item.data["mesh"], key, FIELD)
+    key, shared = snapshot.mesh_config, snapshot.shared_mesh_config
+    config, placed = parse.part_of_text(mesh_config.MeshConfig, text(snapshot), key, FIELD)
+    theirs = tuple(_left_out(each) for each in _found(snapshot, shared)) if shared is not None else ()
     if config is None:
-        return previous or _DEFAULT, tuple(_refused(each) for each in placed)
+        return previous or _DEFAULT, (*(_refused(each) for each in placed), *theirs)
+    return settings(config), (*_found(snapshot, key), *theirs)
+
+
+def _text(snapshot: ConfigSnapshot, key: ConfigKey | None) -> str:
+    item = None if key is None else snapshot.get(key)
+    return item.data.get("mesh", "") if isinstance(item, core.ConfigMap) else ""
+
+
+def _found(snapshot: ConfigSnapshot, key: ConfigKey) -> Iterator[Diagnostic]:
+    """What is wrong with one of the ConfigMaps by itself."""
+    config, placed = parse.part_of_text(mesh_config.MeshConfig, _text(snapshot, key), key, FIELD)
+    yield from placed
+    if config is None:
+        return
     if config.discovery_selectors and not snapshot.selected:
         message = "chooses nothing among the objects of files: all of them are read"
-        placed += (warning(Code.NOT_SUPPORTED, key, f"{FIELD}.discoverySelectors", message),)
-    return settings(config), (*placed, *_unsupported(config, key))
+        yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.discoverySelectors", message)
+    yield from _unsupported(config, key)
+
+
+def _left_out(finding: Diagnostic) -> Diagnostic:
+    if finding.severity is not Severity.ERROR:
+        return finding
+    return replace(finding, message=f"{finding.message}; the shared settings are left out")
 
 
 def _refused(finding: Diagnostic) -> Diagnostic:

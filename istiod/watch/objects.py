@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from crds import shared_mesh
 from crds.diagnostic import Diagnostic, Severity
 from crds.key import SECURITY, ConfigKey
 from crds.meta import Object
@@ -40,6 +41,8 @@ class Place:
     revision: str
     mesh_config: str
     config_maps: frozenset[str]
+    shared: str = ""
+    """The ConfigMap with a mesh configuration that lies below the mesh's own; "" is none."""
 
 
 class ObjectSet:
@@ -57,6 +60,7 @@ class ObjectSet:
         self._lingering: dict[str, set[ConfigKey]] = {}
         self._pods: Counter[str] = Counter()
         self._selectors: selection.Selectors = ()
+        self._mesh: dict[str, str] = {}
         self._named: dict[ConfigKey, frozenset[str]] = {}
         self.credentials: frozenset[str] = frozenset()
         """Names of the Secrets that objects name, in whichever namespace."""
@@ -153,8 +157,8 @@ class ObjectSet:
                 self._namespaces[key.name] = labels
                 self.changes += bool(self._selectors)  # other objects are looked at now
                 return self._all(key.name) if self._selectors else ()
-        elif kind == kinds.CONFIG_MAP and key.name == self._place.mesh_config:
-            return self._select(raw)
+        elif kind == kinds.CONFIG_MAP and key.name in (self._place.mesh_config, self._place.shared):
+            return self._select(key.name, raw)
         elif kind in _NAMERS:
             self._name(key, frozenset(_named(raw.get("spec"))))
         return ()
@@ -169,8 +173,11 @@ class ObjectSet:
             bare = {name.removesuffix(credentials.CA_SUFFIX) for name in short}
             self.credentials = frozenset(short | bare | {name + credentials.CA_SUFFIX for name in short})
 
-    def _select(self, config_map: Raw | None) -> Iterable[ConfigKey]:
-        before, self._selectors = self._selectors, selection.selectors(config_map, self._selectors)
+    def _select(self, name: str, config_map: Raw | None) -> Iterable[ConfigKey]:
+        self._mesh[name] = selection.text_of(config_map)
+        own, shared = (self._mesh.get(one, "") for one in (self._place.mesh_config, self._place.shared))
+        said = shared_mesh.merged(own, shared)
+        before, self._selectors = self._selectors, selection.selectors(said, self._selectors)
         if before == self._selectors:
             return ()
         self.changes += 1
@@ -226,10 +233,9 @@ class ObjectSet:
         return Change(applied=tuple(applied), removed=tuple(removed))
 
     def _deselected(self, removed: Iterable[ConfigKey]) -> Change:
-        """The mesh's ConfigMap is gone, and its selectors with it."""
-        if any(key.name == self._place.mesh_config for key in removed):
-            return self._settle(self._select(None))
-        return _NOTHING
+        """A ConfigMap of the mesh is gone, and its selectors with it."""
+        mesh = [key.name for key in removed if key.name in (self._place.mesh_config, self._place.shared)]
+        return self._settle([key for name in mesh for key in self._select(name, None)])
 
     def _forget(self, key: ConfigKey) -> None:
         self._good.pop(key, None)

@@ -15,11 +15,16 @@ from wire.names import LABEL_REVISION
 Selectors = tuple[LabelSelector, ...]
 
 
-def selectors(config_map: Raw | None, before: Selectors) -> Selectors:
-    """``discoverySelectors`` of the mesh's ConfigMap; ``before`` where its text is unreadable (the mesh reports it)."""
+def text_of(config_map: Raw | None) -> str:
+    """The mesh configuration in a ConfigMap."""
     said = ((config_map or {}).get("data") or {}).get("mesh", "")
+    return said if isinstance(said, str) else ""
+
+
+def selectors(said: str, before: Selectors) -> Selectors:
+    """``discoverySelectors`` of a mesh configuration; ``before`` where it is unreadable (the mesh reports it)."""
     try:
-        document = text.load(said) if isinstance(said, str) and said.strip() else {}
+        document = text.load(said) if said.strip() else {}
     except text.UnreadableError:
         return before
     if not isinstance(document, Mapping):

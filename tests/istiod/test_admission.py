@@ -72,6 +72,22 @@ def test_the_injector_follows_its_config_map_and_the_nodes_where_they_decide(
     assert len(told) == (3 if said == "auto" else 2)
 
 
+def test_the_injector_reads_shared_settings_below_the_meshs_own() -> None:
+    store = ConfigStore()
+    injection = admission.Injection(store, lambda _: None, Surroundings(), "istio-system", "shared")
+    store.apply(placed("ConfigMap", "istio-sidecar-injector", data={"values": ""}))
+
+    def after(name: str, mesh: str) -> tuple[str, dict[str, Any]]:
+        store.apply(placed("ConfigMap", name, data={"mesh": mesh}))
+        config = injection.config()
+        assert config is not None
+        return config.trust_domain, dict(config.proxy_config)
+
+    assert after("shared", "{trustDomain: a, defaultConfig: {concurrency: 4}}") == ("a", {"concurrency": 4})
+    assert after("istio", "{trustDomain: b}") == ("b", {"concurrency": 4})
+    assert after("shared", "{defaultConfig: {concurrency: 5}}") == ("b", {"concurrency": 5})
+
+
 def test_values_that_are_not_envoys_are_refused() -> None:
     patch = {"applyTo": "CLUSTER", "patch": {"operation": "ADD", "value": {"name": 3}}}
     given = {"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": META}

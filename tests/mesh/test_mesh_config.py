@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from crds.key import ConfigKey
+from istiod.config.store import ConfigStore
 from istiod.mesh import locality, mesh_config
 from istiod.mesh.policy import Keepalive, LocalityLb
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
@@ -238,3 +240,39 @@ def test_values_that_envoy_cannot_take_leave_the_settings_as_they_were(text: str
 
 def _inner(text: str) -> str:
     return "." + text.partition("{")[2].partition(":")[0] if "{" in text else ""
+
+
+SHARED = ConfigKey("", "ConfigMap", "istio-system", "shared")
+
+
+def with_shared(own: str, shared: str) -> tuple[MeshSettings, list[tuple[str, str]]]:
+    """Settings, and for each finding the ConfigMap and the message."""
+    text = fleet.dump("v1", "ConfigMap", SHARED.name, SHARED.namespace, data={"mesh": shared})
+    store = ConfigStore(shared_mesh_config=SHARED)
+    for item in world.objects(*([fleet.mesh_config(own)] if own else []), text):
+        store.apply(item)
+    settings, found = mesh_config.read(store.snapshot(), None)
+    return settings, [(str(each.key and each.key.name), each.message) for each in found]
+
+
+def test_what_the_mesh_does_not_say_a_shared_configuration_may() -> None:
+    shared = "{trustDomain: shared.org, accessLogFile: /dev/stdout, defaultConfig: {drainDuration: 7s}}"
+    assert with_shared("{trustDomain: my.org, defaultConfig: {concurrency: 2}}", shared) == (
+        replace(DEFAULT, trust_domain="my.org", access_log_file="/dev/stdout", drain_duration=timedelta(seconds=7)),
+        [],
+    )
+    assert with_shared("", "{trustDomain: shared.org}") == (replace(DEFAULT, trust_domain="shared.org"), [])
+
+
+def test_findings_name_the_config_map_that_they_are_about() -> None:
+    found, told = with_shared("{ingressClass: a}", "{ingressSelector: b, noSuchField: 1, trustDomain: shared.org}")
+    assert found == replace(DEFAULT, trust_domain="shared.org")
+    assert sorted(name for name, _ in told) == ["istio", "shared", "shared"]
+    found, told = with_shared("{trustDomain: my.org}", "{trustDomain: [1], accessLogFile: x}")
+    assert found == replace(DEFAULT, trust_domain="my.org")
+    ((name, message),) = told
+    assert name == "shared"
+    assert message.endswith("; the shared settings are left out")
+    found, told = with_shared("{trustDomain: [1]}", "{trustDomain: shared.org}")
+    assert found == DEFAULT
+    assert [name for name, _ in told] == ["istio"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from istiod.config.kubernetes import Verb
-from tests.watch.cluster import KINDS, ROOT, Played, made
+from tests.watch.cluster import KINDS, PLACE, ROOT, Played, made
 
 
 def mesh(text: str) -> dict[str, object]:
@@ -214,6 +215,22 @@ def test_another_config_map_that_goes_leaves_the_selectors() -> None:
     played.put(SELECTIVE, injector, rule("out", "out"))
     played.delete(injector)
     assert played.names() == {"istio"}
+
+
+def test_selectors_may_be_those_of_a_shared_configuration() -> None:
+    place = replace(PLACE, config_maps=PLACE.config_maps | {"shared"}, shared="shared")
+    played = Played(place)
+    shared = made("ConfigMap", "shared", ROOT, data=SELECTIVE["data"])
+    played.put(rule("out", "out"), mesh("trustDomain: a"), shared)
+    assert played.names() == {"istio", "shared"}
+    played.put(mesh("discoverySelectors: []"))
+    assert played.names() == {"istio", "shared", "out"}
+    played.put(mesh(""))
+    assert played.names() == {"istio", "shared"}
+    played.delete(mesh(""))
+    assert played.names() == {"shared"}
+    played.delete(shared)
+    assert played.names() == {"out"}
 
 
 def test_a_kind_that_is_gone_takes_its_objects_along() -> None:

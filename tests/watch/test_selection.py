@@ -7,7 +7,7 @@ from tests.watch.cluster import KINDS
 
 
 def chosen(text: str) -> selection.Selectors:
-    return selection.selectors({"data": {"mesh": text}}, ())
+    return selection.selectors(text, ())
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,14 @@ def test_one_of_several_selectors_is_enough_and_none_selects_all() -> None:
 @pytest.mark.parametrize("text", ["{", "- a", "discoverySelectors: 3"])
 def test_what_cannot_be_read_leaves_the_selectors_of_before(text: str) -> None:
     before = chosen("discoverySelectors: [{matchLabels: {a: b}}]")
-    assert selection.selectors({"data": {"mesh": text}}, before) == before
+    assert selection.selectors(text, before) == before
 
 
 @pytest.mark.parametrize("config_map", [None, {}, {"data": None}, {"data": {"mesh": "rootNamespace: a"}}])
 def test_without_selectors_there_are_none(config_map: dict[str, object] | None) -> None:
-    assert selection.selectors(config_map, chosen("discoverySelectors: [{matchLabels: {a: b}}]")) == ()
+    assert (
+        selection.selectors(selection.text_of(config_map), chosen("discoverySelectors: [{matchLabels: {a: b}}]")) == ()
+    )
 
 
 def test_policies_and_what_the_mesh_is_made_of_are_never_optional() -> None:
