@@ -162,6 +162,8 @@ class Global(Model):
 class SidecarInjectorWebhook(Model):
     """``sidecarInjectorWebhook``. ``templates`` is name -> text, or names alone."""
 
+    allowed_proxy_images: tuple[str, ...] = ()
+    """Not Istio's: which images pods may ask for."""
     always_inject_selector: tuple[Tree, ...] = ()
     never_inject_selector: tuple[Tree, ...] = ()
     default_templates: tuple[str, ...] = ()

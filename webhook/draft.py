@@ -14,7 +14,8 @@ from wire import names
 
 PROXY = "istio-proxy"
 INIT = "istio-init"
-_KINDS = ("distroless", "debug")
+KINDS = ("distroless", "debug")
+"""Kinds of the proxy's image that its tag may end with."""
 _BUILT_IN: Mapping[str, object] = {
     "binaryPath": "/usr/local/bin/envoy",
     "configPath": "./etc/istio/proxy",
@@ -113,7 +114,7 @@ class Draft:
         asked = self.annotations.get(f"{notes.SIDECAR}proxyImage", "")
         kind = str(part(self.proxy_config, "image").get("imageType") or "")
         kind = self.annotations.get(f"{notes.SIDECAR}proxyImageType", kind)
-        return asked if "/" in asked else _variant(self.config.image, kind)
+        return asked if "/" in asked else variant(self.config.image, kind)
 
     @property
     def init_image(self) -> str:
@@ -122,11 +123,11 @@ class Draft:
         return asked if "/" in asked else self.config.init_image or self.image
 
 
-def _variant(image: str, kind: str) -> str:
+def variant(image: str, kind: str) -> str:
     """The image of a kind: its tag ends with it, in place of the kind that it may end with now."""
     if not kind:
         return image
-    for known in _KINDS:
+    for known in KINDS:
         image = image.removesuffix(f"-{known}")
     return image if kind == "default" else f"{image}-{kind}"
 

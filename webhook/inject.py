@@ -15,7 +15,7 @@ from crds import proxy_annotation
 from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from webhook import annotations as notes
-from webhook import builtin, capture, decision, metrics, patch, probes, strategic, workload
+from webhook import builtin, capture, decision, images, metrics, patch, probes, strategic, workload
 from webhook.decision import Decision, items, part
 from webhook.draft import INIT, PROXY, Draft, draft
 from webhook.settings import InjectionConfig, Json
@@ -23,8 +23,6 @@ from webhook.workload import Owner
 from wire import names, variables
 
 _ASKED_FOR: Final = Decision(inject=True, reason="asked for")
-_AUTO: Final = "auto"
-"""The image that says: this is no container of mine, complete it."""
 _LISTS: Final = ("initContainers", "containers")
 
 
@@ -88,6 +86,8 @@ def render(
     if any(each.severity is Severity.ERROR for each in problems):
         return Injection(pod=pod, patch=(), decision=answer, diagnostics=problems)
     plan = draft(pod, config, namespace, owner, of_namespace)
+    if refused := tuple(images.check(plan, key)):
+        return Injection(pod=pod, patch=(), decision=answer, diagnostics=(*problems, *refused))
     result = _assemble(plan)
     return Injection(
         pod=result,
@@ -160,7 +160,7 @@ def _overridden(spec: Mapping[str, object], place: str, overrides: list[Json]) -
 
 def _written(container: Mapping[str, object]) -> Json:
     """What the user really wrote: without the placeholder image."""
-    return {key: value for key, value in container.items() if not (key == "image" and value == _AUTO)}
+    return {key: value for key, value in container.items() if not (key == "image" and value == images.AUTO)}
 
 
 def _with_agent(plan: Draft, pod: Json) -> Json:

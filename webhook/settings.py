@@ -51,6 +51,8 @@ class InjectionConfig:
     image: str = "proxyv2"
     init_image: str = ""
     """Image of istio-init; "" is the proxy's."""
+    allowed_images: tuple[str, ...] = ()
+    """Images of the proxy that pods may ask for beside these two, some with ``*`` at their end; empty: any."""
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()
     revision: str = "default"

@@ -160,6 +160,7 @@ def _config(values: chart.Values, mesh: Mapping[str, Any]) -> InjectionConfig:
     return InjectionConfig(
         image=_image(whole, proxy.image),
         init_image=_init_image(whole),
+        allowed_images=values.sidecar_injector_webhook.allowed_proxy_images,
         image_pull_policy=whole.image_pull_policy,
         image_pull_secrets=whole.image_pull_secrets,
         capture=_capture(proxy),

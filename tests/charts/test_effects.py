@@ -39,6 +39,7 @@ OTHERS: Mapping[str, Any] = {
     "platform": "openshift",
     "sidecarInjectorWebhook.neverInjectSelector": [{"matchLabels": {"a": "b"}}],
     "sidecarInjectorWebhook.alwaysInjectSelector": [{"matchLabels": {"a": "b"}}],
+    "sidecarInjectorWebhook.allowedProxyImages": ["registry.example.org/*"],
     "sidecarInjectorWebhook.defaultTemplates": ["gateway"],
     "sidecarInjectorWebhook.templates": {"mine": "spec: {}"},
 }
