@@ -19,6 +19,8 @@ import aiohttp
 import kopf
 import yaml
 
+from istiod.kube import fence
+
 SERVICE_ACCOUNT: Final = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_LIFE: Final = 30.0
 """Seconds for which a token that was read is used."""
@@ -80,8 +82,10 @@ def session(info: kopf.ConnectionInfo, clock: Callable[[], float] = time.monoton
     if info.ca_path and pathlib.Path(str(info.ca_path)).parent == SERVICE_ACCOUNT:
         del headers["Authorization"]
         token = _Token(SERVICE_ACCOUNT / "token", clock)
-        return aiohttp.ClientSession(connector=connector, headers=headers, middlewares=(token,))
-    return aiohttp.ClientSession(connector=connector, headers=headers)
+        return aiohttp.ClientSession(
+            connector=connector, headers=headers, request_class=fence.Request, middlewares=(token,)
+        )
+    return aiohttp.ClientSession(connector=connector, headers=headers, request_class=fence.Request)
 
 
 class _Token:

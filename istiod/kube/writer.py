@@ -1,7 +1,7 @@
 """The loop that all writers share: wait for a change, see that we lead, write what differs.
 
 Level-triggered: each step compares all wishes with all that is there, so a lost event or a failed write is made good by
-the next step. Between any two writes the Lease is asked again.
+the next step. The Lease is asked between any two writes, and once more before the first byte of each request.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from istiod.config.kubernetes import CONFLICT, NOT_FOUND, ApiError
+from istiod.kube import fence
 from istiod.kube.lease import Leader
 
 PERIOD: Final = 2.0
@@ -58,7 +59,10 @@ class Writer:
             if not self._leader.holds:
                 break
             try:
-                await write()
+                with fence.fenced(lambda: self._leader.holds):
+                    await write()
+            except fence.FencedError:
+                break  # what is left is the next leader's
             except ApiError as error:
                 if error.status in (CONFLICT, NOT_FOUND):  # the object is another one by now: its event will come
                     continue
