@@ -137,7 +137,8 @@ class Cluster:
 
     def counted(self) -> Iterable[Family]:
         """See Source."""
-        return self._bundles.families() if self._bundles is not None else ()
+        bundles = self._bundles.families() if self._bundles is not None else ()
+        return (*bundles, *(self._watch.audit.families() if self._watch is not None else ()))
 
     def untrusted(self) -> Sequence[str]:
         """See Source: the API server trusts what the webhook configurations say."""

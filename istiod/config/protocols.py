@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Protocol
 
-from istiod.config.kubernetes import Event, Resource
+from istiod.config.kubernetes import Event, Raw, Resource
 from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from wire.spiffe import Identity
@@ -90,6 +90,14 @@ class ObjectApi(Protocol):
 
         It ends quietly where the listing or the watch has to begin anew (a lost connection, 410), and when ``stop`` is
         set.
+
+        Raises:
+            ApiError: the API server refused or failed.
+        """
+        ...
+
+    def heads(self, resource: Resource) -> AsyncGenerator[Raw]:
+        """The objects of a resource as they are now, with nothing but their metadata.
 
         Raises:
             ApiError: the API server refused or failed.

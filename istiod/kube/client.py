@@ -37,6 +37,7 @@ WATCH_LIFE: Final = (270, 330)
 """Seconds after which the API server ends a watch, drawn anew for each pass, so that they do not end together."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
+_METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _RELOGIN: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before credentials that were refused are read again."""
 _ACCEPTED: Final = 60.0
@@ -99,6 +100,26 @@ class KubernetesClient:
         Raises:
             ApiError: refused, failed, or not answered in time.
         """
+        return await self._call(method, path, body, {"Content-Type": kind} if kind else {}, deadline)
+
+    async def heads(self, resource: Resource) -> AsyncGenerator[Raw]:
+        """See istiod.config.protocols.ObjectApi.
+
+        Raises:
+            ApiError: the API server refused or failed.
+        """
+        asked = {"limit": str(PAGE), **({"fieldSelector": resource.fields} if resource.fields else {})}
+        while True:
+            namespace = cast("references.Namespace", resource.namespace or None)
+            path = _reference(resource).get_url(namespace=namespace, params=asked)
+            page = await self._call("get", path, None, {"Accept": _METADATA}, LIST_TIMEOUT)
+            for item in page["items"]:
+                yield cast("Raw", item)
+            if not (following := page["metadata"].get("continue", "")):
+                return
+            asked["continue"] = following
+
+    async def _call(self, method: str, path: str, body: object, headers: Mapping[str, str], deadline: float) -> Any:
         auth.vault_var.set(self._vault)
         try:
             async with asyncio.timeout(deadline):
@@ -107,7 +128,7 @@ class KubernetesClient:
                     path,
                     settings=self._settings,
                     payload=body,
-                    headers={"Content-Type": kind} if kind else None,
+                    headers=dict(headers) or None,
                     timeout=aiohttp.ClientTimeout(total=deadline, sock_connect=CONNECT_TIMEOUT),
                     logger=_SILENT,
                 )

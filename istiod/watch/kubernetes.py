@@ -23,6 +23,7 @@ from istiod.config.kubernetes import FORBIDDEN, NOT_FOUND, ApiError, Event, Verb
 from istiod.config.protocols import ObjectApi
 from istiod.config.store import ConfigStore
 from istiod.watch import kinds
+from istiod.watch.audit import GRACE, PERIOD, Audit, Pass
 from istiod.watch.files import Change
 from istiod.watch.kinds import WatchedKind
 from istiod.watch.objects import ObjectSet
@@ -66,6 +67,7 @@ class ClusterWatch:
         report: Callable[[tuple[Diagnostic, ...]], None],
     ) -> None:
         """Follow ``watched`` through ``api``; ``report`` is given all findings when they changed."""
+        self.audit = Audit(api, objects, self, PERIOD, GRACE)
         self._api = api
         self._objects = objects
         self._store = store
@@ -85,6 +87,18 @@ class ClusterWatch:
             for state in self._states.values():
                 await state.listed.wait()
             ready()
+            tasks.create_task(self.audit.run(self._states), name="audit of the watch")
+
+    def listed(self, kind: WatchedKind) -> Pass | None:
+        """See istiod.watch.audit.Watch."""
+        state = self._states[kind]
+        return Pass(resource=kind.resource(state.attempts), number=state.passes) if state.complete else None
+
+    def again(self, kind: WatchedKind) -> None:
+        """See istiod.watch.audit.Watch."""
+        state = self._states[kind]
+        if state.stop is not None and not state.stop.done():
+            state.stop.set_result(None)
 
     def waiting(self) -> tuple[str, ...]:
         """What the start still waits for, each with the reason where there is one."""
@@ -95,7 +109,10 @@ class ClusterWatch:
         )
 
     def status(self) -> list[Mapping[str, Any]]:
-        """Each kind's watch, for a debug page: passes so far, seconds since the last sign of life, the last problem."""
+        """Each kind's watch, for a debug page.
+
+        Passes so far, seconds since the last sign of life, the last problem, objects of which an event was lost.
+        """
         now = time.monotonic()
         return [
             {
@@ -104,6 +121,7 @@ class ClusterWatch:
                 "passes": state.passes,
                 "silent": round(now - state.heard, 1) if state.heard else None,
                 "problem": str(state.problem) if state.problem else None,
+                "lost": self.audit.lost[kind.info.kind],
             }
             for kind, state in self._states.items()
         ]
@@ -176,9 +194,9 @@ class ClusterWatch:
         if wanted <= before:
             return
         self._credentials.set()
-        for kind, state in self._states.items():
-            if kind.kind == kinds.SECRET and state.stop is not None and not state.stop.done():
-                state.stop.set_result(None)
+        for kind in self._states:
+            if kind.kind == kinds.SECRET:
+                self.again(kind)
 
     def _try_other_version(self, kind: WatchedKind, state: _State, error: ApiError) -> bool:
         """Whether a kind that was not found may be served under another of its versions."""

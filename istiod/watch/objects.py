@@ -51,6 +51,7 @@ class ObjectSet:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._uids: dict[Kind, dict[ConfigKey, str]] = {}
+        self._versions: dict[Kind, dict[ConfigKey, str]] = {}
         self._seen: dict[Kind, set[ConfigKey]] = {}
         self._good: dict[ConfigKey, Object] = {}
         self._serving: set[ConfigKey] = set()
@@ -93,6 +94,15 @@ class ObjectSet:
         """The kind itself is gone, and all its objects with it."""
         return self._drop(kind.kind, tuple(self._uids.get(kind.kind, ())))
 
+    def versions(self, kind: WatchedKind) -> Mapping[ConfigKey, str]:
+        """The resourceVersion of each object of a kind that is there, as it was last heard."""
+        return dict(self._versions.get(kind.kind, {}))
+
+    def concerning(self, kind: WatchedKind, raw: Raw) -> ConfigKey | None:
+        """The key of an object, of which metadata are enough; None where it is none of ours."""
+        key = _key(kind, raw)
+        return key if self._concerns_us(kind, key, raw) else None
+
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """All findings about single objects that are looked at."""
@@ -123,6 +133,7 @@ class ObjectSet:
     def _put(self, kind: WatchedKind, key: ConfigKey, raw: Raw) -> Change:
         uids = self._uids.setdefault(kind.kind, {})
         before, uids[key] = uids.get(key), _uid(raw)
+        self._versions.setdefault(kind.kind, {})[key] = str(raw["metadata"].get("resourceVersion", ""))
         if before is None and kind.kind == kinds.POD:
             self._pods[key.namespace] += 1
         elif before is not None and before != uids[key]:
@@ -192,6 +203,7 @@ class ObjectSet:
         for key in keys:
             if self._uids.get(kind, {}).pop(key, None) is None:
                 continue
+            del self._versions[kind][key]
             if key.group == SECURITY and key.namespace in self._ending and self._pods[key.namespace] > 0:
                 self._lingering.setdefault(key.namespace, set()).add(key)
                 continue

@@ -47,6 +47,8 @@ class FaultProxy:
         self.watching.set()
         self.delay: dict[str, asyncio.Event] = {}
         self.refuse: Refuse = lambda _: None
+        self.swallow: Callable[[bytes], bool] = lambda _: False
+        """Which events of watches never arrive."""
         self.lists: Counter[str] = Counter()
         self.watches: Counter[str] = Counter()
         self._forged: dict[str, asyncio.Queue[dict[str, Any]]] = {}
@@ -120,7 +122,7 @@ class FaultProxy:
                     return response
                 held = asyncio.ensure_future(self.watching.wait())
                 await asyncio.wait((held, error), return_when=asyncio.FIRST_COMPLETED)
-                if held.done():
+                if held.done() and not self.swallow(line.result()):
                     await response.write(line.result())
                 held.cancel()
         finally:

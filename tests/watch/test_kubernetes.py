@@ -38,6 +38,11 @@ class Api:
         while not stop.done():
             yield await queue.get()
 
+    async def heads(self, resource: Resource) -> AsyncGenerator[Raw]:
+        """See ObjectApi."""
+        for item in self.objects.get(resource.kind, {}).values():
+            yield {"metadata": item["metadata"]}
+
     def put(self, item: Raw) -> None:
         """Make or change an object."""
         self.objects.setdefault(item["kind"], {})[item["metadata"]["name"]] = item
