@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import json
 import pathlib
 import ssl
 import sys
@@ -68,8 +69,29 @@ def review(item: Mapping[str, Any], number: int) -> Mapping[str, Any]:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
 
-async def measure(url: str, roots: pathlib.Path, rate: int, seconds: int) -> dict[str, list[float]]:
-    """Delays in milliseconds: of each third request one validates, the others inject."""
+def large() -> Mapping[str, Any]:
+    """A VirtualService of 0.5 MB, which takes seconds to judge (fault FT42)."""
+    routes = [
+        {"match": [{"uri": {"exact": f"/{i:06}"}}], "route": [{"destination": {"host": "web"}}]} for i in range(5000)
+    ]
+    return {**rule(0), "spec": {"hosts": ["large"], "http": routes}}
+
+
+async def occupy(client: aiohttp.ClientSession, url: str) -> None:
+    """Have the validator judge a large object, again and again."""
+    body = json.dumps(review(large(), 0)).encode()
+    while True:
+        async with client.post(f"{url}/validate", data=body, headers={"Content-Type": "application/json"}) as answer:
+            await answer.read()
+
+
+async def measure(
+    url: str, roots: pathlib.Path, rate: int, seconds: int, *, slow: bool = False
+) -> dict[str, list[float]]:
+    """Delays in milliseconds: of each third request one validates, the others inject.
+
+    ``slow``: beside them the validator has a large object to judge all the time.
+    """
     delays: dict[str, list[float]] = {"inject": [], "validate": []}
     trust = ssl.create_default_context(cafile=str(roots))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust, limit=50)) as client:
@@ -86,8 +108,12 @@ async def measure(url: str, roots: pathlib.Path, rate: int, seconds: int) -> dic
         await asyncio.gather(*(ask(n, time.perf_counter()) for n in range(20)))  # connections, and code read once
         for each in delays.values():
             each.clear()
+        beside = [asyncio.create_task(occupy(client, url))] if slow else []
         start = time.perf_counter() + 0.5
         await asyncio.gather(*(ask(n, start + n / rate) for n in range(rate * seconds)))
+        for each in beside:
+            each.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
     return delays
 
 
@@ -107,6 +133,7 @@ def main() -> int:
     top = argparse.ArgumentParser(prog="bench.admissions", description=__doc__)
     top.add_argument("--rate", type=int, default=100, help="admissions per second")
     top.add_argument("--seconds", type=int, default=20)
+    top.add_argument("--slow", action="store_true", help="have the validator judge large objects beside them")
     asked = top.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = pathlib.Path(folder)
@@ -122,7 +149,9 @@ def main() -> int:
             processes.until("the CA is there", (home / "ca" / "root-cert.pem").exists)
             url = f"https://localhost:{https.rpartition(':')[2]}"
             before, since = processes.cpu(istiod.pid), dt.datetime.now(dt.UTC)
-            delays = asyncio.run(measure(url, home / "ca" / "root-cert.pem", asked.rate, asked.seconds))
+            delays = asyncio.run(
+                measure(url, home / "ca" / "root-cert.pem", asked.rate, asked.seconds, slow=asked.slow)
+            )
             cost = processes.cpu(istiod.pid) - before
             print(f"{asked.rate}/s for {asked.seconds} s, {since:%Y-%m-%d}")
             print(*lines(delays, cost, calibration.calibrate().factor), sep="\n")

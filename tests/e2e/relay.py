@@ -17,6 +17,7 @@ class Relay:
     def __init__(self, port: int) -> None:
         self.delay = 0.0
         self._target = port
+        self._open: set[socket.socket] = set()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
 
@@ -32,6 +33,12 @@ class Relay:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
+    def cut(self) -> None:
+        """End all connections: whoever comes again begins with a handshake."""
+        for one in tuple(self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
     @contextmanager
     def late(self, seconds: float) -> Iterator[None]:
         """Hold up what is said in the meantime."""
@@ -42,6 +49,13 @@ class Relay:
             self.delay = 0.0
 
     def _connect(self, client: socket.socket) -> None:
+        self._open.add(client)
+        try:
+            self._pass_on(client)
+        finally:
+            self._open.discard(client)
+
+    def _pass_on(self, client: socket.socket) -> None:
         with client:
             try:
                 server = socket.create_connection(("127.0.0.1", self._target))

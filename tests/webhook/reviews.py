@@ -8,17 +8,20 @@ import copy
 import datetime as dt
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
 
+from crds.diagnostic import Diagnostic
 from istiod.ca import authority
 from istiod.grpcserver import tls
 from webhook import server
 from webhook.settings import InjectionConfig
 from webhook.worker import Worker
 
+SLOW = 4.0
 CONFIG = InjectionConfig(image="registry.local/istio/proxyv2:1")
 
 
@@ -78,6 +81,13 @@ def apply(document: Any, operations: list[Any]) -> Any:
 def patched(given: Mapping[str, Any], answer: Mapping[str, Any]) -> Any:
     """The object with the patch of an answer."""
     return apply(given, json.loads(base64.b64decode(answer["response"]["patch"])))
+
+
+def slow(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
+    """A check of objects that takes seconds where they are large; the worker of a webhook calls it."""
+    if len(json.dumps(document)) > 100_000:
+        time.sleep(SLOW)
+    return ()
 
 
 def certificates() -> tuple[authority.Authority, authority.Material]:

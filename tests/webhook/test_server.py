@@ -15,7 +15,7 @@ import pytest
 
 from istiod.grpcserver import tls
 from tests.waiting import until
-from tests.webhook.reviews import CONFIG, certificates, patched, pod, review, running
+from tests.webhook.reviews import CONFIG, SLOW, certificates, patched, pod, review, running, slow
 from webhook import server
 from webhook.settings import InjectionConfig
 from webhook.worker import BusyError, Worker
@@ -137,6 +137,22 @@ async def test_a_large_object_is_judged_beside_the_loop_and_a_large_pod_injected
         assert "patch" in (await ask(client, f"{url}/inject", review(pod({"note": "x" * 200_000}))))["response"]
         lags.cancel()
         assert await lags < 0.5  # the loop itself; a shared machine adds to it
+
+
+async def test_while_one_object_takes_seconds_all_others_are_answered() -> None:
+    """FT42: an object that is slow to judge has a process of its own."""
+    large = {**RULE, "metadata": {**RULE["metadata"], "annotations": {"note": "x" * 200_000}}}
+    sources = server.Sources(ready=lambda: True, config=lambda: CONFIG, findings=slow)
+    async with running(sources) as (client, url, _):
+        held = asyncio.create_task(ask(client, f"{url}/validate", review(large)))
+        began = time.monotonic()
+        asked = [ask(client, f"{url}/{path}", review(item)) for path, item in (("inject", pod()), ("validate", RULE))]
+        answers = await asyncio.gather(*asked)
+        more = [ask(client, f"{url}/inject", review(pod())) for _ in range(98)]
+        answers += await asyncio.gather(*more)
+        assert not held.done()
+        assert all(each["response"]["allowed"] for each in (*answers, await held))
+        assert time.monotonic() - began >= SLOW
 
 
 async def longest_lag() -> float:
