@@ -32,9 +32,10 @@ node-packages: ## the same, and those of a Kubernetes node (containerd, runc, CN
 	@tools/packages.sh cluster
 
 OUT ?= .
-generate: .venv/.installed build/.stubs ## write protos/ca_pb2, the stubs and the CustomResourceDefinitions anew
+generate: .venv/.installed build/.stubs ## write protos/ca_pb2, the stubs, the CustomResourceDefinitions and docs/fields.md anew
 	@$(PY) -m grpc_tools.protoc -I. --python_out=$(OUT) --pyi_out=$(OUT) protos/ca.proto
 	@$(PY) -m tools.crds $(OUT)
+	@$(PY) -m tools.fields $(OUT)
 
 lock: .venv/.installed ## resolve requirements*.in into the hashed locks
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements.in -o requirements.lock
@@ -44,8 +45,9 @@ check: .venv/.installed build/.stubs ## formatting, lint, types, import contract
 	@rm -rf build/generated && mkdir -p build/generated/protos && $(MAKE) -s generate OUT=build/generated
 	@diff -rq -x '*.proto' -x __init__.py -x __pycache__ build/generated/protos protos && \
 		diff -rq -x '*.py' -x checks -x schema -x __pycache__ build/generated/crds crds && \
-		diff -rq build/generated/charts/base/files/crds charts/base/files/crds || \
-		{ echo "protos/, crds/*.yaml or charts/base/files/crds is not what make generate writes"; exit 1; }
+		diff -rq build/generated/charts/base/files/crds charts/base/files/crds && \
+		diff -q build/generated/docs/fields.md docs/fields.md || \
+		{ echo "protos/, crds/*.yaml, charts/base/files/crds or docs/fields.md is not what make generate writes"; exit 1; }
 	$(RUFF) format --check .
 	$(RUFF) check .
 	.venv/bin/mypy

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from crds import parse
+from crds import parse, unhonoured
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from crds.meta import Model
@@ -20,49 +20,18 @@ NAME = "proxy.istio.io/config"
 FIELD = f"metadata.annotations[{NAME}]"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 IN_VAIN = "is read and has no effect yet"
-_WITHOUT_EFFECT = (
-    "availability_zone",
-    "ca_certificates_pem",
-    "custom_config_file",
-    "discovery_refresh_delay",
-    "envoy_access_log_service",
-    "envoy_metrics_service_address",
-    "file_flush_min_size_kb",
-    "mesh_id",
-    "parent_shutdown_duration",
-    "private_key_provider",
-    "proxy_bootstrap_template_path",
-    "proxy_headers",
-    "readiness_probe",
-    "sds",
-    "stat_name_length",
-    "stats_eviction_interval",
-    "zipkin_address",
-)
-_COLLECTORS = ("zipkin", "datadog", "tls_settings")
-"""What of ``tracing`` the agent puts into the bootstrap."""
 _CONNECTIONS = "global_downstream_connection_limit"
 """What of ``connectionSettings`` the agent puts there."""
 
 
 def without_effect(config: ProxyConfig) -> Iterator[str]:
     """Paths of the fields that are said and change nothing yet, wherever the configuration stands."""
-    for name in _WITHOUT_EFFECT:
-        if name in config.model_fields_set:
-            yield _spelling(config, name)
+    yield from (path for path, _ in unhonoured.said("ProxyConfig", config))
     if config.control_plane_auth_policy != "MUTUAL_TLS" and "control_plane_auth_policy" in config.model_fields_set:
         yield "controlPlaneAuthPolicy"
-    if (tracing := config.tracing) is not None:
-        said = sorted(tracing.model_fields_set - set(_COLLECTORS))
-        yield from (f"tracing.{_spelling(tracing, name)}" for name in said)
     if (connections := config.connection_settings) is not None:
         said = sorted(connections.model_fields_set - {_CONNECTIONS})
         yield from (f"connectionSettings.{_spelling(connections, name)}" for name in said)
-    topology = config.gateway_topology
-    if topology is not None and topology.forward_client_cert_details != "UNDEFINED":
-        yield "gatewayTopology.forwardClientCertDetails"
-    if topology is not None and topology.proxy_protocol is not None:
-        yield "gatewayTopology.proxyProtocol"
     yield from (f"proxyMetadata.{name}" for name in variables.in_vain(config.proxy_metadata))
 
 

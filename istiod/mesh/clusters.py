@@ -151,6 +151,9 @@ class _Maker:
         said = self.rule.policy(port.number, subset.name) if self.rule else _DEFAULT
         policy = self._policy(said)
         discovery = self._discovery(policy)
+        endpoints = self._inline(port, subset) if discovery in _DNS.values() else ()
+        if discovery is Discovery.LOGICAL_DNS and len(endpoints) != 1:  # several entries, or none with these labels
+            discovery = Discovery.STRICT_DNS
         name = cluster_name(OUTBOUND, subset.name, self.service.host, port.number)
         direct = said.connection_pool
         return Cluster(
@@ -166,7 +169,7 @@ class _Maker:
             policy=policy,
             tls=self._tls(said, port, subset, discovery),
             query=self._query(name, port, subset, policy) if discovery is Discovery.EDS else None,
-            endpoints=self._inline(port, subset) if discovery in _DNS.values() else (),
+            endpoints=endpoints,
             port_override=self._target(port) if discovery is Discovery.DYNAMIC_DNS else 0,
             cache=DnsCache(name=f"{self.service.host}_dfp_dns_cache") if discovery is Discovery.DYNAMIC_DNS else None,
             origin=self.rule.origin if self.rule else None,

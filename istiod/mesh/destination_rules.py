@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from crds import destination_rule as api
+from crds import unhonoured
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING
 from istiod.config.origin import Origin
@@ -290,3 +291,4 @@ def _unsupported(rule: api.DestinationRule) -> Iterator[Diagnostic]:
         selects = rule.spec.workload_selector is not None
         for field_path, reason in traffic_policy.without_effect(policy, selects=selects) if policy else ():
             yield warning(Code.NOT_SUPPORTED, rule.key, f"{path}.{field_path}", reason)
+    yield from unhonoured.findings(rule)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import re2
 
 from crds import envoy_filter as api
+from crds import unhonoured
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
@@ -202,9 +203,7 @@ def _works(said: api.ConfigPatch) -> bool:
 
 
 def _unsupported(item: api.EnvoyFilter) -> Iterator[Diagnostic]:
-    if item.spec.target_refs:
-        message = "resources of the Gateway API have no proxies here: no proxy is patched"
-        yield warning(Code.NOT_SUPPORTED, item.key, "spec.targetRefs", message)
+    yield from unhonoured.findings(item)
     for i, said in enumerate(item.spec.config_patches):
         if said.apply_to in _UNSUPPORTED:
             path = f"spec.configPatches[{i}].applyTo"
@@ -212,20 +211,6 @@ def _unsupported(item: api.EnvoyFilter) -> Iterator[Diagnostic]:
         elif not _works(said):
             path = f"spec.configPatches[{i}].match.context"
             yield warning(Code.NOT_SUPPORTED, item.key, path, "there are no waypoints here")
-        for path in _unused(said):
-            message = "has no effect, as on Istio"
-            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.configPatches[{i}].{path}", message)
-
-
-def _unused(said: api.ConfigPatch) -> Iterator[str]:
-    """Field paths, below a patch, of what Istio's API has and nobody looks at."""
-    listener = said.match.listener if said.match else None
-    if listener is not None and listener.port_name:
-        yield "match.listener.portName"
-    if listener is not None and listener.filter_chain is not None and listener.filter_chain.transport_socket:
-        yield "match.listener.filterChain.transportSocket"
-    if said.patch is not None and said.patch.filter_class != "UNSPECIFIED":
-        yield "patch.filterClass"
 
 
 def _patch(key: ConfigKey, path: str, said: api.ConfigPatch) -> Patch:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from crds import gateway
+from crds import gateway, unhonoured
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
@@ -128,7 +128,7 @@ def _read(item: gateway.Gateway) -> Gateway:
         created=item.metadata.creation_timestamp,
         selector=frozenset(item.spec.selector.items()),
         servers=tuple(servers),
-        diagnostics=tuple(findings),
+        diagnostics=(*findings, *unhonoured.findings(item)),
     )
 
 
@@ -169,8 +169,6 @@ def _problem(key: ConfigKey, place: str, said: gateway.Server) -> Diagnostic | N
 
 
 def _unsupported(key: ConfigKey, place: str, said: gateway.Server) -> Iterator[Diagnostic]:
-    if said.default_endpoint:
-        yield warning(Code.NOT_SUPPORTED, key, f"{place}.defaultEndpoint", "has no effect")
     plaintext = said.port is not None and protocol.parse(said.port.protocol).is_http
     for name, reason in gateway_tls.without_effect(said.tls, plaintext=plaintext) if said.tls else ():
         yield warning(Code.NOT_SUPPORTED, key, f"{place}.tls.{name}", reason)

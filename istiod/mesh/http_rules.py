@@ -96,7 +96,7 @@ class Reader:
         ended = ""
         for index, rule in enumerate(said):
             place = f"spec.http[{index}]"
-            findings += (*_unsupported(self.key, place, rule), *_on_claims(self.key, place, rule))
+            findings += (*_beside_answer(self.key, place, rule), *_on_claims(self.key, place, rule))
             if (problem := _problem(self.key, place, rule)) is not None:
                 findings.append(problem)
                 continue
@@ -179,31 +179,16 @@ def _on_claims(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> I
             yield error(Code.BAD_VALUE, key, f"{place}.match[{index}].{field}", message)
 
 
-def _unsupported(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Diagnostic]:
-    """Fields that are read and have no effect."""
-    abort = rule.fault.abort if rule.fault else None
-    delay = rule.fault.delay if rule.fault else None
+def _beside_answer(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Diagnostic]:
+    """What is about an upstream, where the proxy answers itself and it is said all the same."""
+    if rule.redirect is None and rule.direct_response is None:
+        return
     wanted = {
-        "websocketUpgrade": rule.websocket_upgrade is not None,
-        "appendHeaders": bool(rule.append_headers),
-        "removeResponseHeaders": bool(rule.remove_response_headers),
-        "fault.delay.exponentialDelay": delay is not None and delay.exponential_delay is not None,
-        "fault.abort.http2Error": abort is not None and abort.http2_error is not None,
-        **_beside_answer(rule),
-        **{f"match[{i}].statPrefix": bool(match.stat_prefix) for i, match in enumerate(rule.match)},
-    }
-    for name, said in wanted.items():
-        if said:
-            yield warning(Code.NOT_SUPPORTED, key, f"{place}.{name}", "has no effect")
-
-
-def _beside_answer(rule: virtual_service.HTTPRoute) -> dict[str, bool]:
-    """What is about an upstream, where the proxy answers itself: whether it is said all the same."""
-    answers = rule.redirect is not None or rule.direct_response is not None
-    said = {
         "timeout": bool(rule.timeout),
         "retries": rule.retries is not None,
         "mirror": rule.mirror is not None,
         "mirrors": bool(rule.mirrors),
     }
-    return said if answers else {}
+    for name in (name for name, said in wanted.items() if said):
+        message = "has no effect where the proxy itself answers"
+        yield warning(Code.NOT_SUPPORTED, key, f"{place}.{name}", message)

@@ -5,12 +5,10 @@ Who is asked for is decided per scope, in l4_routes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crds import virtual_service
-from crds.diagnostic import Code, Diagnostic, warning
-from crds.key import ConfigKey
 from istiod.config.origin import Origin
 from istiod.mesh import conditions
 from istiod.mesh.conditions import EVERYBODY, Source
@@ -59,15 +57,6 @@ def tcp(reader: Reader, said: Iterable[virtual_service.TCPRoute]) -> tuple[L4Rul
         for index, rule in enumerate(said)
     )
     return tuple(rule for rule in found if rule.shares)
-
-
-def without_effect(key: ConfigKey, spec: virtual_service.VirtualServiceSpec) -> Iterator[Diagnostic]:
-    """Conditions on the client's address: as on Istio there are none, so the rule is for more than it says."""
-    places = {f"tls[{i}].match[{k}]": m.source_subnet for i, r in enumerate(spec.tls) for k, m in enumerate(r.match)}
-    places |= {f"tcp[{i}].match[{k}]": m.source_subnet for i, r in enumerate(spec.tcp) for k, m in enumerate(r.match)}
-    for place in (one for one, subnet in places.items() if subnet):
-        message = "has no effect: the rule is for every address"
-        yield warning(Code.NOT_SUPPORTED, key, f"spec.{place}.sourceSubnet", message)
 
 
 def _match(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from crds import core, mesh_config, parse, proxy_annotation, shared_mesh
+from crds import core, mesh_config, parse, proxy_annotation, shared_mesh, unhonoured
 from crds.diagnostic import Code, Diagnostic, Severity, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
@@ -22,35 +22,6 @@ from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, 
 FIELD = "data.mesh"
 _DEFAULT = MeshSettings(root_namespace="")
 """Without a root namespace: it is where the settings are, unless they say otherwise."""
-_UNSUPPORTED = (
-    "ingress_class",
-    "ingress_service",
-    "ingress_selector",
-    "enable_envoy_access_log_service",
-    "config_sources",
-    "ca_certificates",
-    "zone_aware_lb_setting",
-    "inbound_cluster_stat_name",
-    "outbound_cluster_stat_name",
-    "certificates",
-    "service_settings",
-    "ca",
-    "extension_providers",
-    "default_providers",
-    "tls_defaults",
-    "service_scope_configs",
-    "default_traffic_policy",
-    "proxy_stat_name_length",
-    "service_entry_visibility",
-    "hbone_idle_timeout",
-    "disable_mixer_http_reports",
-    "mixer_check_server",
-    "mixer_report_server",
-    "thrift_config",
-    "enable_client_side_policy_check",
-    "sds_uds_path",
-)
-"""Fields that change nothing yet; the others that are not read here have no meaning without what we leave out."""
 _FOR_ALL = "connectionSettings."
 """Of defaultConfig it has an effect, of a pod's annotation it has none."""
 _INGRESS = ("DEFAULT", "STRICT")
@@ -187,25 +158,19 @@ def _path_normalization(said: mesh_config.PathNormalization | None) -> str:
 
 
 def _unsupported(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Diagnostic]:
-    for name in _UNSUPPORTED:
-        if name in config.model_fields_set and getattr(config, name):
-            alias = mesh_config.MeshConfig.model_fields[name].alias or name
-            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{alias}", proxy_annotation.IN_VAIN)
-    for name, said in _parts(config).items():
+    for path, why in unhonoured.said("MeshConfig", config, FIELD):
+        yield warning(Code.NOT_SUPPORTED, key, path, why)
+    for name, said in _values(config).items():
         if said:
             yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", proxy_annotation.IN_VAIN)
 
 
-def _parts(config: mesh_config.MeshConfig) -> dict[str, bool]:
-    """Parts of fields that have an effect else, and values of theirs, that have none yet: whether they are said."""
-    outbound, tls, proxy = config.outbound_traffic_policy, config.mesh_mtls, config.default_config
+def _values(config: mesh_config.MeshConfig) -> dict[str, bool]:
+    """Values that have no effect yet, of fields that have one else: whether they are said."""
+    proxy = config.default_config
     return {
-        "outboundTrafficPolicy.egressProxy": outbound is not None and outbound.egress_proxy is not None,
-        "meshMTLS.cipherSuites": tls is not None and bool(tls.cipher_suites),
-        "meshMTLS.ecdhCurves": tls is not None and bool(tls.ecdh_curves),
         "verifyCertificateAtClient": config.verify_certificate_at_client is False,
         "ingressControllerMode": config.ingress_controller_mode in _INGRESS,
-        "disableEnvoyListenerLog": config.disable_envoy_listener_log,
         **{
             f"defaultConfig.{name}": not name.startswith(_FOR_ALL)
             for name in (proxy_annotation.without_effect(proxy) if proxy else ())

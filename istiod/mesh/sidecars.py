@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from crds import sidecar as api
+from crds import unhonoured
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
@@ -146,9 +147,7 @@ def _unsupported(item: api.Sidecar) -> Iterator[Diagnostic]:
             yield warning(Code.NOT_SUPPORTED, item.key, f"spec.egress[{i}].bind", message)
     for path, reason in _of_ingress(spec):
         yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
-    if spec.outbound_traffic_policy and spec.outbound_traffic_policy.egress_proxy:
-        message = "is read and has no effect yet"
-        yield warning(Code.NOT_SUPPORTED, item.key, "spec.outboundTrafficPolicy.egressProxy", message)
+    yield from unhonoured.findings(item)
 
 
 def _of_ingress(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
@@ -162,8 +161,6 @@ def _of_ingress(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
     for path, pool in pools:
         if pool and pool.http and pool.http.h2_upgrade_policy != "DEFAULT":
             yield f"{path}.http.h2UpgradePolicy", "has no effect: the app is sent what its port declares"
-        if pool and pool.tcp and pool.tcp.idle_timeout is not None:
-            yield f"{path}.tcp.idleTimeout", "has no effect on connections from clients"
 
 
 def _default(home: Iterable[Sidecar]) -> Sidecar | None:

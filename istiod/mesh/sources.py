@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from crds import core, service_entry
+from crds import core, service_entry, unhonoured
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
@@ -123,6 +123,4 @@ def _of_entry(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
         if endpoint.address.startswith("unix://"):
             message = "Unix domain sockets are not supported yet; this endpoint is left out"
             yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].address", message)
-        if endpoint.network:
-            message = "other networks are not supported yet: the endpoint is reached as if it were in the proxy's own"
-            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].network", message)
+    yield from unhonoured.findings(item)

@@ -161,7 +161,6 @@ def tunnel(said: api.TunnelSettings) -> Tunnel:
     return Tunnel(target=f"{host}:{said.target_port}", post=said.protocol == "POST")
 
 
-_IN_VAIN = "is read and has no effect yet"
 _FILES = ("client_certificate", "private_key", "ca_certificates", "ca_crl")
 _OF_CERTIFICATES = (*_FILES, "credential_name", "insecure_skip_verify")
 _UNUSED_TLS = {
@@ -179,19 +178,13 @@ def without_effect(
     if isinstance(said, api.TrafficPolicy):
         for i, port in enumerate(said.port_level_settings):
             yield from ((f"portLevelSettings[{i}].{path}", why) for path, why in without_effect(port, selects=selects))
-        if said.retry_budget and said.retry_budget.budget_interval:
-            yield "retryBudget.budgetInterval", _IN_VAIN
     if said.load_balancer:
         yield from _of_balancer(said.load_balancer)
-    if said.outlier_detection and said.outlier_detection.consecutive_errors:
-        yield "outlierDetection.consecutiveErrors", _IN_VAIN
     if said.tls:
         yield from _of_tls(said.tls, selects=selects)
 
 
 def _of_balancer(said: api.LoadBalancerSettings) -> Iterator[tuple[str, str]]:
-    if said.zone_aware_lb_setting:
-        yield "loadBalancer.zoneAwareLbSetting", _IN_VAIN
     choice = "consistentHash" if said.consistent_hash else said.simple
     if _warmup(said) and (said.consistent_hash or said.simple in _UNWARMED):
         field = "warmup" if said.warmup else "warmupDurationSecs"

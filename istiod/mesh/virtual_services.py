@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from crds import virtual_service
+from crds import unhonoured, virtual_service
 from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
@@ -176,5 +176,5 @@ def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> Virtu
         tls=tls,
         tcp=tcp,
         targets=tuple(dict.fromkeys(one.target for one in leads)),
-        diagnostics=(*findings, *l4_rules.without_effect(reader.key, spec)),
+        diagnostics=(*findings, *unhonoured.findings(item)),
     )

@@ -156,6 +156,15 @@ def test_external_hosts_are_found_as_they_say_and_without_mesh_mtls(resolution: 
     assert [e.address for e in found.endpoints] == (["a.com"] if dns else [])
 
 
+def test_a_host_of_one_address_at_a_time_has_many_or_none_where_entries_or_labels_say_so() -> None:
+    """Envoy refuses LOGICAL_DNS with any other number of names than one, and with it the whole cluster."""
+    rule = fleet.istio("DestinationRule", "a", {"host": "a.com", "subsets": [{"name": "s", "labels": {"v": "1"}}]})
+    again = entry("DNS_ROUND_ROBIN").replace("name: a\n", "name: b\n", 1)
+    alone, both = build(entry("DNS_ROUND_ROBIN"), rule), build(entry("DNS_ROUND_ROBIN"), again)
+    for found, count in ((alone["outbound|80|s|a.com"], 0), (both["outbound|80||a.com"], 2)):
+        assert (found.discovery, len(found.endpoints)) == (Discovery.STRICT_DNS, count)
+
+
 def test_subsets_of_dns_hosts_hold_their_own_endpoints() -> None:
     endpoints = [{"address": "x.com", "labels": {"v": "1"}}, {"address": "y.com"}]
     found = build(
