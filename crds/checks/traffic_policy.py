@@ -64,6 +64,9 @@ def _policy(found: Findings, field: str, policy: TrafficPolicy | None) -> None:
         _common(found, place, port_policy)
     if policy.tunnel is not None:
         found.check(f"{field}.tunnel.targetPort", values.port(policy.tunnel.target_port))
+        host = policy.tunnel.target_host
+        if host and not values.is_address(host):
+            found.check(f"{field}.tunnel.targetHost", values.domain(host))
         if policy.tunnel.protocol not in {"", "CONNECT", "POST"}:
             found.error(f"{field}.tunnel.protocol", f"{policy.tunnel.protocol!r} is neither CONNECT nor POST")
     if policy.retry_budget is not None and policy.retry_budget.percent is not None:

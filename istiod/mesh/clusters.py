@@ -188,12 +188,12 @@ class _Maker:
 
     def _discovery(self, policy: TrafficPolicy) -> Discovery:
         """Where endpoints come from. To a router headless services are like others (Istio: convertResolution)."""
-        if (dns := _DNS.get(self.service.resolution)) is not None:
-            return dns
         if self.service.resolution is Resolution.DYNAMIC_DNS:
             return Discovery.DYNAMIC_DNS
         if policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH:
             return Discovery.ORIGINAL_DST
+        if (dns := _DNS.get(self.service.resolution)) is not None:
+            return dns
         passes = self.service.resolution is Resolution.PASSTHROUGH and self.proxy is NodeType.SIDECAR
         return Discovery.ORIGINAL_DST if passes else Discovery.EDS
 

@@ -80,8 +80,13 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
             ["trafficPolicy.portLevelSettings[0].port", "trafficPolicy.portLevelSettings[1].port.number"],
         ),
         (
-            "host: b, trafficPolicy: {tunnel: {protocol: X, targetPort: 0}, retryBudget: {percent: 120}}",
-            ["trafficPolicy.tunnel.targetPort", "trafficPolicy.tunnel.protocol", "trafficPolicy.retryBudget.percent"],
+            "host: b, trafficPolicy: {tunnel: {protocol: X, targetHost: '%A%', targetPort: 0}, retryBudget: {percent: 120}}",
+            [
+                "trafficPolicy.tunnel.targetPort",
+                "trafficPolicy.tunnel.targetHost",
+                "trafficPolicy.tunnel.protocol",
+                "trafficPolicy.retryBudget.percent",
+            ],
         ),
         ("host: b, trafficPolicy: {tunnel: {targetPort: 1}, retryBudget: {}}", []),
     ],

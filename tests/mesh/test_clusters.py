@@ -135,6 +135,9 @@ def test_load_balancer_passthrough_keeps_the_address() -> None:
         assert (found.discovery, found.query) == (Discovery.ORIGINAL_DST, None)
 
 
+PASSTHROUGH = {"loadBalancer": {"simple": "PASSTHROUGH"}}
+
+
 def entry(resolution: str, **more: object) -> str:
     spec = {"hosts": ["a.com"], "ports": [{"name": "http", "number": 80}], "resolution": resolution, **more}
     return fleet.istio("ServiceEntry", "a", spec)
@@ -163,6 +166,13 @@ def test_a_host_of_one_address_at_a_time_has_many_or_none_where_entries_or_label
     alone, both = build(entry("DNS_ROUND_ROBIN"), rule), build(entry("DNS_ROUND_ROBIN"), again)
     for found, count in ((alone["outbound|80|s|a.com"], 0), (both["outbound|80||a.com"], 2)):
         assert (found.discovery, len(found.endpoints)) == (Discovery.STRICT_DNS, count)
+
+
+def test_a_host_of_dns_that_a_rule_passes_through_is_not_resolved() -> None:
+    """As on Istio; Envoy refuses such a policy beside endpoints of DNS."""
+    rule = fleet.istio("DestinationRule", "a", {"host": "a.com", "trafficPolicy": PASSTHROUGH})
+    found = build(entry("DNS"), rule)["outbound|80||a.com"]
+    assert (found.discovery, found.endpoints) == (Discovery.ORIGINAL_DST, ())
 
 
 def test_subsets_of_dns_hosts_hold_their_own_endpoints() -> None:
