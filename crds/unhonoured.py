@@ -144,9 +144,7 @@ VirtualService | spec.http[].appendHeaders | |
 VirtualService | spec.http[].delegate | always | the rule is left out
 VirtualService | spec.http[].fault.abort.http2Error | |
 VirtualService | spec.http[].fault.delay.exponentialDelay | |
-VirtualService | spec.http[].match[].headers | on claims of a token | RequestAuthentication has no effect yet
 VirtualService | spec.http[].match[].statPrefix | |
-VirtualService | spec.http[].match[].withoutHeaders | on claims of a token | RequestAuthentication has no effect yet
 VirtualService | spec.http[].mirror | beside redirect and directResponse | nothing goes to an upstream
 VirtualService | spec.http[].mirrors | beside redirect and directResponse | nothing goes to an upstream
 VirtualService | spec.http[].removeResponseHeaders | |
