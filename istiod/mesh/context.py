@@ -51,7 +51,6 @@ from istiod.mesh.inbound import Place
 from istiod.mesh.memo import Memo
 from istiod.mesh.model import Model, Summary
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
-from istiod.mesh.request_authentication import RequestAuthenticationIndex
 from istiod.mesh.scope import Scope, ScopeKey
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
@@ -221,7 +220,7 @@ class _Step:
         index, found = peer_authentication.build(self.snapshot, self.settings.root_namespace)
         return (self.before.model.peers if index == self.before.model.peers else index), found
 
-    def tokens(self, found: Sources) -> RequestAuthenticationIndex:
+    def tokens(self, found: Sources) -> request_authentication.RequestAuthenticationIndex:
         """RequestAuthentications with the keys that were fetched for them, and the services that have keys."""
         before = self.before.model.tokens
         if not self.touches(*request_authentication.KINDS) and found.registry is self.before.model.registry:

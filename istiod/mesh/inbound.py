@@ -99,16 +99,8 @@ class Place:
 def inputs(model: Model, namespace: str) -> tuple[object, ...]:
     """What of the mesh the shapes of a namespace's workloads depend on (for Recall)."""
     home = model.registry.in_namespace(namespace)
-    return (
-        home,
-        model.settings,
-        model.summaries,
-        model.declared,
-        model.policies,
-        model.sidecars,
-        model.peers,
-        model.tokens,
-    )
+    known = (home, model.settings, model.summaries, model.declared, model.policies, model.sidecars, model.peers)
+    return (*known, model.tokens)
 
 
 def shape(model: Model, place: Place) -> Shape:
