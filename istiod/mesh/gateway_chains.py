@@ -45,7 +45,7 @@ class Taken:
     def add(self, chain: Chain) -> Chain | None:
         """The chain with what was still free; None where nothing was."""
         prefixes = chain.match.prefixes or ("",)
-        wanted = dict.fromkeys(chain.match.server_names or ("",))
+        wanted = dict.fromkeys(name.lower() for name in chain.match.server_names or ("",))  # Envoy knows no upper case
         names = tuple(name for name in wanted if all((prefix, name) not in self.pairs for prefix in prefixes))
         if not names:
             return None

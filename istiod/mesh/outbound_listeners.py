@@ -309,7 +309,10 @@ def _requested(parts: Iterable[Piece]) -> Iterator[Service]:
 
 @dataclass(slots=True)
 class _Matched:
-    """What the chains of one listener match already: Envoy refuses a listener where two match the same."""
+    """What the chains of one listener match already: Envoy refuses a listener where two match the same.
+
+    It knows no upper case in server names.
+    """
 
     taken: set[tuple[str, str]] = field(default_factory=set)
 
@@ -317,7 +320,8 @@ class _Matched:
         """Those chains that still match something, without what is taken."""
         for chain in chains:
             prefixes, names = chain.match.prefixes or ("",), chain.match.server_names or ("",)
-            names = tuple(n for n in dict.fromkeys(names) if not all((p, n) in self.taken for p in prefixes))
+            names = tuple(dict.fromkeys(name.lower() for name in names))
+            names = tuple(n for n in names if not all((p, n) in self.taken for p in prefixes))
             prefixes = tuple(p for p in dict.fromkeys(prefixes) if not any((p, n) in self.taken for n in names))
             if not names or not prefixes:
                 continue
@@ -336,7 +340,7 @@ def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]
     for piece in (piece for service in services for piece in _pieces(model, service, Egress(), Families.DUAL)):
         if piece.port.protocol.is_http or piece.prefixes:
             continue
-        name = piece.service.host if piece.port.protocol.is_tls and _by_name(piece) else ""
+        name = piece.service.host.lower() if piece.port.protocol.is_tls and _by_name(piece) else ""
         keys = [(bind, piece.port.number, name) for bind in (piece.bind, *piece.more)]
         owner = next((owners[key] for key in keys if key in owners), piece.service)
         owners.update((key, piece.service) for key in keys if key not in owners)

@@ -58,18 +58,21 @@ STILL_SENT_BY_ISTIO = {
 """Fields that Envoy calls deprecated and that the recordings of istiod hold."""
 
 
-def bootstrap(resources: ResourceSet) -> bootstrap_pb2.Bootstrap:
-    """A bootstrap that holds all clusters and listeners, and the route tables inside one more listener each."""
+def bootstrap(resources: ResourceSet, routed: str = "0.0.0.0_9080") -> bootstrap_pb2.Bootstrap:
+    """A bootstrap that holds all clusters and listeners, and the route tables inside one more listener each.
+
+    ``routed`` names a listener that asks for routes in its first chain.
+    """
     found = json_format.ParseDict(BOOTSTRAP, bootstrap_pb2.Bootstrap())
     for resource in resources.of(names.CLUSTER):
         found.static_resources.clusters.append(made.parsed(resource, cluster_pb2.Cluster))
     for resource in resources.of(names.LISTENER):
         found.static_resources.listeners.append(made.parsed(resource, listener_pb2.Listener))
-    with_rds = next(each for each in found.static_resources.listeners if each.name == "0.0.0.0_9080")
-    for resource in resources.of(names.ROUTE):
+    with_rds = next(each for each in found.static_resources.listeners if each.name == routed)
+    for at, resource in enumerate(resources.of(names.ROUTE)):
         holder = found.static_resources.listeners.add()
         holder.CopyFrom(with_rds)
-        holder.name, holder.address.socket_address.port_value = f"holds {resource.name}", 9999
+        holder.name, holder.address.socket_address.port_value = f"holds {resource.name}", 20_000 + at
         manager = made.manager(holder.filter_chains[0])
         manager.route_config.CopyFrom(made.parsed(resource, route_pb2.RouteConfiguration))
         holder.filter_chains[0].filters[0].typed_config.Pack(manager)

@@ -299,7 +299,7 @@ def conditions(match: ChainMatch) -> Iterator[tuple[object, ...]]:
     for prefix in match.prefixes or ("",):
         for name in match.server_names or ("",):
             for protocol in match.application_protocols or ("",):
-                yield match.destination_port, prefix, name, match.transport_protocol, protocol
+                yield match.destination_port, prefix, name.lower(), match.transport_protocol, protocol
 
 
 def place(listener: Listener) -> tuple[str, int]:
