@@ -35,7 +35,7 @@ ID = f"router~127.0.0.1~edge.{NAMESPACE}~{NAMESPACE}.svc.cluster.local"
 METADATA = {"NAMESPACE": NAMESPACE, "LABELS": {"app": "edge"}}
 WEB = f"outbound|80||web.{NAMESPACE}.svc.cluster.local"
 Dump = dict[str, dict[str, Any]]
-ACCEPT_WITHIN = 60.0
+ACCEPT_WITHIN = 110.0
 """Seconds that a replica may take to start on a busy machine."""
 
 
