@@ -30,8 +30,17 @@ def cpu(pid: int) -> float:
 
 def rss(pid: int) -> float:
     """Resident memory of a process in MB."""
+    return _status(pid, "VmRSS")
+
+
+def peak_rss(pid: int) -> float:
+    """The most that it ever was."""
+    return _status(pid, "VmHWM")
+
+
+def _status(pid: int, name: str) -> float:
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
     raise BenchError(f"process {pid} is gone")
 
@@ -99,10 +108,11 @@ class Istiod:
     def __init__(self, home: pathlib.Path, folder: pathlib.Path, wrap: Sequence[str] = ()) -> None:
         """Start it; ``wrap`` is put between the interpreter and the module, for a profiler."""
         self.address = f"127.0.0.1:{free_port()}"
-        self._pages = f"127.0.0.1:{free_port()}"
+        pages = f"127.0.0.1:{free_port()}"
+        self.ready_url = f"http://{pages}/ready"
         self._log = home / "istiod.log"
         program = [sys.executable, *(wrap or ("-m", "istiod")), "discovery", "--configDir", str(folder)]
-        program += ["--mtlsAddr", self.address, "--monitoringAddr", self._pages]
+        program += ["--mtlsAddr", self.address, "--monitoringAddr", pages]
         program += ["--caDir", str(home / "ca"), "--tokenKey", str(home / "token.pem")]
         self.process = start(program, self._log)
 
@@ -126,7 +136,7 @@ class Istiod:
     def _ready(self) -> bool:
         self.check()
         try:
-            with urllib.request.urlopen(f"http://{self._pages}/ready", timeout=5) as answer:
+            with urllib.request.urlopen(self.ready_url, timeout=5) as answer:  # noqa: S310 (our own URL on loopback)
                 return bool(answer.status == 200)
         except OSError:  # URLError, a refused connection, a time-out: it is busy
             return False

@@ -16,6 +16,7 @@ from istiod.grpcserver.deadlines import NOTHING, Deadlines, Do, Facts, Limits, V
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.http2 import Http2Connection, Open
 from istiod.grpcserver.stream import Client
+from istiod.grpcserver.turns import Turns
 
 CHUNK: Final = 64 * 1024
 """Bytes that are read or written at once."""
@@ -35,7 +36,7 @@ class Connection:
         channel: Channel,
         address: tuple[str, int],
         opener: Open,
-        limits: Limits,
+        timing: tuple[Limits, Turns],
         gone: Callable[[Connection], None],
     ) -> None:
         self.host, port = address
@@ -46,12 +47,13 @@ class Connection:
         now = self._loop.time()
         client = Client(address=self.address, secure=channel.secure)
         self.http = Http2Connection(client, opener, self._flush, now)
+        limits, self._turns = timing
         oldest = now + limits.age * (1 - _CHANCE.random() * limits.jitter)  # spreads reconnects
         self._deadlines = Deadlines(limits=limits, born=now, oldest=oldest)
         self._shaken = not channel.secure
         self._heard = now
         self._unsent = b""
-        self._watching = self._busy = self._closed = False
+        self._watching = self._busy = self._closed = self._queued = False
         self._leaving: float | None = None
         self._number = channel.fileno()
         self._loop.add_reader(self._number, self._readable)
@@ -62,6 +64,8 @@ class Connection:
         if self._leaving is not None:
             if now >= self._leaving + LINGER:
                 self._end("")
+            return
+        if self._queued:  # it has said something, and we have not come to it
             return
         waiting = [stream for stream in self.http.streams.values() if stream.parts]
         facts = Facts(
@@ -103,6 +107,22 @@ class Connection:
             self._flush()
 
     def _readable(self) -> None:
+        began = self._turns.begin()
+        if began is not None:
+            self._read()
+            self._turns.spend(began)
+        else:
+            self._queued = True
+            self._loop.remove_reader(self._number)
+            self._turns.wait(self._turn)
+
+    def _turn(self) -> None:
+        self._queued = False
+        if not self._closed:
+            self._loop.add_reader(self._number, self._readable)
+            self._read()
+
+    def _read(self) -> None:
         try:
             if not self._shaken and not self._shake():
                 return

@@ -14,6 +14,7 @@ import math
 import resource
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -23,6 +24,7 @@ from istiod.grpcserver.deadlines import Do, Limits, Verdict
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.stream import Receiver, Stream
+from istiod.grpcserver.turns import Turns
 
 Method = Callable[[Stream, Request], Receiver]
 """Starts a call of one method. May raise RpcError."""
@@ -56,6 +58,7 @@ class Server:
         self._stopping = False
         self._unknown: collections.Counter[str] = collections.Counter()
         self._counted = 0.0
+        self._turns = Turns(time.monotonic, lambda run: asyncio.get_running_loop().call_soon(run))
 
     def listen(self, address: str, context: Callable[[], ssl.SSLContext] | None = None) -> int:
         """Serve on HOST:PORT from now on; gives the port, which matters for port 0.
@@ -167,7 +170,9 @@ class Server:
         except OSError:  # it left already
             plain.close()
             return
-        self._connections.add(Connection(channel, address, self._open, self._limits, self._connections.discard))
+        self._connections.add(
+            Connection(channel, address, self._open, (self._limits, self._turns), self._connections.discard)
+        )
 
     def _open(self, stream: Stream, request: Request) -> Receiver:
         method = self._methods.get(request.path)
