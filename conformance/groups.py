@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conformance import authentication, bootstraps, captures, injection, patches, traffic, verdicts
+from conformance import (
+    authentication,
+    authorization,
+    bootstraps,
+    captures,
+    injection,
+    patches,
+    traffic,
+    verdicts,
+)
 from conformance.difference import Difference
 
 Judge = Callable[[Path], Iterator[Difference]]
@@ -60,6 +69,7 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(name="validation", patterns={"validation/cases/**/*.json": verdicts.verdict}, takes=verdicts.is_modelled),
     Group(name="envoyfilter", patterns={"endpoints_routing/envoyfilter/cases/*.json": patches.unit}),
+    Group(name="authz", patterns={"authz/cases/*.json": authorization.unit}),
     Group(name="authn", patterns={"authn/cases/*.json": authentication.policy}),
     Group(
         name="xds_services",

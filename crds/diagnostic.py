@@ -43,6 +43,7 @@ class Code(Enum):
     INEFFECTIVE = "M0110"  # the object is valid and selects nothing
     DUPLICATE_SUBSET = "M0111"
     UNKNOWN_CREDENTIAL = "M0112"
+    UNKNOWN_PROVIDER = "M0113"  # a CUSTOM policy's extension provider is not there, or cannot be asked
     KEYS_UNFETCHED = "M0114"  # a token issuer's keys cannot be fetched; the last ones serve, or tokens are refused
     REJECTED_BY_ENVOY = "M0201"
 

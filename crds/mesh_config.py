@@ -12,6 +12,7 @@ from pydantic import Field
 
 from crds.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive, TrafficPolicy, ZoneAwareLoadBalancerSetting
 from crds.duration import Duration, Timer
+from crds.extension_provider import ExtensionProvider
 from crds.gateway import TLSProtocol
 from crds.meta import Bool, LabelSelector, Model, Opaque, Port, Tree, UInt32
 from crds.proxy_config import ProxyConfig
@@ -72,27 +73,6 @@ class DefaultProviders(Model):
     tracing: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     access_logging: tuple[str, ...] = ()
-
-
-class ExtensionProvider(Model):
-    """One provider of tracing, metrics, logs or authorization, by name (R4)."""
-
-    name: str = ""
-    envoy_ext_authz_http: Tree | None = None
-    envoy_ext_authz_grpc: Tree | None = None
-    zipkin: Tree | None = None
-    lightstep: Tree | None = None
-    datadog: Tree | None = None
-    stackdriver: Tree | None = None
-    opencensus: Tree | None = None
-    skywalking: Tree | None = None
-    opentelemetry: Tree | None = None
-    prometheus: Tree | None = None
-    envoy_file_access_log: Tree | None = None
-    envoy_http_als: Tree | None = None
-    envoy_tcp_als: Tree | None = None
-    envoy_otel_als: Tree | None = None
-    sds: Tree | None = None
 
 
 class ServiceSettingsFlags(Model):

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from crds import checks, diagnostic, path, registry, text
+from crds.authorization_policy import AuthorizationPolicy, closed
 from crds.diagnostic import Code, Diagnostic, Severity
-from crds.key import SECURITY, ConfigKey
+from crds.key import ConfigKey
 from crds.meta import Model, Object
 
 DEFAULT_NAMESPACE: Final = "default"
@@ -38,11 +39,16 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """What one document gives. ``key`` is None where the document does not name an object of a kind that we read."""
+    """What one document gives. ``key`` is None where the document does not name an object of a kind that we read.
+
+    ``stand_in`` takes the place of an object that has an error, where no good version of it is known: a policy that
+    cannot be read refuses what it might have refused.
+    """
 
     key: ConfigKey | None = None
     object: Object | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
+    stand_in: Object | None = None
 
 
 def name_stem(document: Mapping[str, object]) -> str | None:
@@ -87,11 +93,17 @@ def parse(document: Mapping[str, object], name: str = "") -> Parsed:
     if key.namespace != named.namespace:
         metadata: Any = document["metadata"]
         document = {**document, "metadata": {**metadata, "namespace": key.namespace}}
-    item, findings = _model(info.model, document, key, by_name=False)
+    return _checked(info.model, document, key)
+
+
+def _checked(kind: type[Object], document: Document, key: ConfigKey) -> Parsed:
+    item, findings = _model(kind, document, key, by_name=False)
     if item is not None:
         findings += checks.check(item)
-    rejected = any(finding.severity is Severity.ERROR for finding in findings)
-    return Parsed(key=key, object=None if rejected else item, diagnostics=findings)
+    if all(finding.severity is not Severity.ERROR for finding in findings):
+        return Parsed(key=key, object=item, diagnostics=findings)
+    stand_in = closed(document, key) if kind is AuthorizationPolicy else None
+    return Parsed(key=key, diagnostics=findings, stand_in=stand_in)
 
 
 def part(
@@ -152,10 +164,6 @@ def _without_model(key: ConfigKey) -> Parsed:
         return Parsed()
     if effect is registry.Effect.NOT_YET:
         message = f"{key.kind} of {key.group} has no effect yet"
-        if key.group == SECURITY:  # whoever writes one counts on it: traffic that it should stop goes on
-            return Parsed(
-                diagnostics=(diagnostic.error(Code.NOT_SUPPORTED, key, "", f"{message}: nothing is refused"),)
-            )
         return Parsed(diagnostics=(diagnostic.warning(Code.NOT_SUPPORTED, key, "", message),))
     message = f"{key.kind} of group {key.group} is not known here"
     return Parsed(diagnostics=(diagnostic.warning(Code.UNKNOWN_KIND, key, "kind", message),))

@@ -14,6 +14,7 @@ from typing import Final
 
 from crds import (
     apps,
+    authorization_policy,
     core,
     destination_rule,
     discovery,
@@ -60,6 +61,7 @@ _READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
     (NETWORKING, ALL_VERSIONS, "serviceentries", service_entry.ServiceEntry),
     (NETWORKING, ALL_VERSIONS, "sidecars", sidecar.Sidecar),
     (NETWORKING, ("v1alpha3",), "envoyfilters", envoy_filter.EnvoyFilter),
+    (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", authorization_policy.AuthorizationPolicy),
     (SECURITY, ("v1", "v1beta1"), "peerauthentications", peer_authentication.PeerAuthentication),
     (SECURITY, ("v1", "v1beta1"), "requestauthentications", request_authentication.RequestAuthentication),
     ("", ("v1",), "services", core.Service),
@@ -82,7 +84,6 @@ _NOT_YET: Final = (
     (NETWORKING, ALL_VERSIONS, "workloadentries", "WorkloadEntry"),
     (NETWORKING, ALL_VERSIONS, "workloadgroups", "WorkloadGroup"),
     (NETWORKING, ("v1beta1",), "proxyconfigs", "ProxyConfig"),
-    (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", "AuthorizationPolicy"),
     ("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry"),
     ("extensions.istio.io", ("v1alpha1",), "wasmplugins", "WasmPlugin"),
     ("extensions.istio.io", ("v1alpha1",), "trafficextensions", "TrafficExtension"),

@@ -75,7 +75,7 @@ MeshConfig | disableMixerHttpReports | |
 MeshConfig | discoverySelectors | with --configDir | chooses nothing among the objects of files: all of them are read
 MeshConfig | enableClientSidePolicyCheck | |
 MeshConfig | enableEnvoyAccessLogService | |
-MeshConfig | extensionProviders | |
+MeshConfig | extensionProviders[] | of another kind than envoyExtAuthzHttp and envoyExtAuthzGrpc |
 MeshConfig | hboneIdleTimeout | |
 MeshConfig | inboundClusterStatName | |
 MeshConfig | ingressClass | |

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from crds import authorization_policy as ap
 from crds import core, discovery
 from crds import destination_rule as dr
 from crds import envoy_filter as ef
@@ -18,6 +19,7 @@ from crds import service_entry as se
 from crds import sidecar as sc
 from crds import virtual_service as vs
 from crds.checks import (
+    authorization_policy,
     envoy_filter,
     gateway,
     kubernetes,
@@ -39,6 +41,7 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     se.ServiceEntry: service_entry.check,
     sc.Sidecar: sidecar.check,
     ef.EnvoyFilter: envoy_filter.check,
+    ap.AuthorizationPolicy: authorization_policy.check,
     pa.PeerAuthentication: peer_authentication.check,
     ra.RequestAuthentication: request_authentication.check,
     core.Service: kubernetes.service,

@@ -15,7 +15,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.v3 import percent_pb2
 
 from istiod.envoy import access_log, client_limits, dynamic_dns, route, wellknown
-from istiod.envoy.filters import alpn, cors, fault, grpc_stats, grpc_web, jwt_authn, router
+from istiod.envoy.filters import alpn, authorization, cors, fault, grpc_stats, grpc_web, jwt_authn, router
 from istiod.mesh import node_settings
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Direction, Http
@@ -75,7 +75,7 @@ def network_filter(
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
     found.MergeFrom(_COMMON)
     found.MergeFrom(_DIRECTIONS[direction])
-    if http.grpc_web or http.caches or http.tokens:
+    if http.grpc_web or http.caches or http.tokens or http.authorization:
         *first, last = found.http_filters
         found.ClearField("http_filters")
         found.http_filters.extend(_filters(http, direction, first, last))
@@ -107,7 +107,9 @@ def _filters(
     http: Http, direction: Direction, first: Iterable[hcm_pb2.HttpFilter], last: hcm_pb2.HttpFilter
 ) -> Iterator[hcm_pb2.HttpFilter]:
     """All filters of a chain, in Istio's order: who may come in is asked before anything else."""
+    yield from authorization.asking(http.authorization)
     yield from jwt_authn.http_filters(http.tokens, clear_route_cache=direction is Direction.GATEWAY)
+    yield from authorization.deciding(http.authorization)
     if http.grpc_web:
         yield grpc_web.FILTER
     yield from first

@@ -18,6 +18,7 @@ from google.protobuf import any_pb2
 from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import access_log, dynamic_dns, hcm, route, tls, wellknown
+from istiod.envoy.filters import authorization
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
 from istiod.mesh.settings import MeshSettings
@@ -153,6 +154,7 @@ def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener
     if chain.http is not None:
         found.filters.append(hcm.network_filter(chain.http, listener.direction, settings, listener.own))
     if chain.tcp is not None:
+        found.filters.extend(authorization.network(chain.tcp.authorization))
         found.filters.extend(map(dynamic_dns.network_filter, chain.tcp.lookups))
         if chain.tcp.mongo:
             found.filters.append(_mongo(chain.tcp))

@@ -16,6 +16,7 @@ from istiod.config.proxy import Proxy
 from istiod.config.store import MESH_CONFIG, ConfigSnapshot, Kind
 from istiod.mesh import (
     allocation,
+    authorization,
     backends,
     credential_checks,
     credentials,
@@ -39,6 +40,7 @@ from istiod.mesh import (
     virtual_services,
     workloads,
 )
+from istiod.mesh.authorization import AuthorizationIndex
 from istiod.mesh.backends import Backends, PodName
 from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
@@ -63,6 +65,7 @@ from wire.node import NodeType
 _MESH_CONFIG: Kind = (MESH_CONFIG.group, MESH_CONFIG.kind)
 _RULES: Kind = (NETWORKING, "DestinationRule")
 _PEERS: Kind = (SECURITY, "PeerAuthentication")
+_AUTHORIZATIONS: Kind = (SECURITY, authorization.KIND)
 _ROUTES: Kind = (NETWORKING, "VirtualService")
 _GATEWAYS: Kind = (NETWORKING, "Gateway")
 _SIDECARS: Kind = (NETWORKING, "Sidecar")
@@ -125,6 +128,7 @@ def build(
             declared=found.declared,
             sidecars=step.sidecars(),
             credentials=step.credentials(servers, policies),
+            authorizations=step.authorizations(found),
             tokens=step.tokens(found),
         ),
     )
@@ -134,7 +138,8 @@ def build(
     if not same:
         checks = virtual_service_checks.findings(model, routes, servers)
         of_secrets = credential_checks.findings(model, servers)
-        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *model.tokens.findings)
+        of_access = (*model.tokens.findings, *authorization.findings(model.authorizations))
+        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_access)
     everything = Findings(
         settings=of_settings,
         sources=found.diagnostics,
@@ -219,6 +224,13 @@ class _Step:
             return self.before.model.peers, self.before.findings.peers
         index, found = peer_authentication.build(self.snapshot, self.settings.root_namespace)
         return (self.before.model.peers if index == self.before.model.peers else index), found
+
+    def authorizations(self, found: Sources) -> AuthorizationIndex:
+        """AuthorizationPolicies, and the services of their providers."""
+        before = self.before.model.authorizations
+        if not self.touches(_AUTHORIZATIONS) and found.registry is self.before.model.registry:
+            return before
+        return authorization.build(self.snapshot, self.settings, found.registry, before)
 
     def tokens(self, found: Sources) -> request_authentication.RequestAuthenticationIndex:
         """RequestAuthentications with the keys that were fetched for them, and the services that have keys."""
@@ -319,7 +331,7 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
         return memo.of_parts(model.settings, memo.of_key(key, router), None, patches)
     known = (node, pod, *inbound.inputs(model, node.namespace))
-    shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place))
+    shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place, memo.recall))
     return memo.of_parts(
         model.settings,
         memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall)),
@@ -358,6 +370,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
         families=place.families,
         own=place.own,
         credentials=_trusted(proxy, pod),
+        authorized_by=tuple(one.key for one in context.model.authorizations.of_workload(node.namespace, place.labels)),
         tokens=context.model.tokens.matched(node.namespace, place.labels),
     )
 

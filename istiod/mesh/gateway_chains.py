@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from istiod.mesh import clusters, gateway_routes, hosts, jwt
+from istiod.mesh.authorization import Authorization
 from istiod.mesh.conditions import Client
 from istiod.mesh.families import Families
 from istiod.mesh.gateway_servers import Server
@@ -57,7 +58,7 @@ class Taken:
 class Builder:
     """Makes chains and route tables for one class of routers. ``by_name`` are the clusters of AUTO_PASSTHROUGH.
 
-    ``wildcard`` is the first address of a listener for all addresses.
+    ``wildcard`` is the first address of a listener for all addresses, ``access`` which requests the routers take.
     """
 
     index: VirtualServiceIndex
@@ -65,12 +66,13 @@ class Builder:
     resolver: Resolver
     by_name: tuple[Cluster, ...] = ()
     wildcard: str = Families.IPV4.wildcards[0]
+    access: Authorization | None = None
     tokens: jwt.Providers = ()
 
     def chains(self, place: Place, servers: Iterable[Server]) -> tuple[Chain, ...]:
         """The chains of the servers that share a listener."""
         taken = Taken()
-        every = (chain for server in servers for chain in self._of(place, server))
+        every = (self._guarded(chain) for server in servers for chain in self._of(place, server))
         return tuple(chain for wanted in every if (chain := taken.add(wanted)) is not None)
 
     def tables(self, place: Place, servers: Iterable[Server], chains: Iterable[Chain]) -> Iterator[RouteTable]:
@@ -82,6 +84,14 @@ class Builder:
                 groups.setdefault(name, []).append(server)
         for name, group in groups.items():
             yield gateway_routes.table(name, group, self.index, self.client, self.resolver)
+
+    def _guarded(self, chain: Chain) -> Chain:
+        http, tcp = chain.http, chain.tcp
+        return replace(
+            chain,
+            http=replace(http, authorization=self.access) if http else None,
+            tcp=replace(tcp, authorization=self.access) if tcp else None,
+        )
 
     def _of(self, place: Place, server: Server) -> Iterator[Chain]:
         context = server.tls.context if server.tls else None
@@ -119,9 +129,14 @@ class Builder:
 
 
 def used(chains: Iterable[Chain], tables: Iterable[RouteTable]) -> frozenset[str]:
-    """Names of the clusters that chains and tables lead to, and the one that closes connections (row D18)."""
+    """Names of the clusters that chains and tables lead to, of those they ask, and the one that closes connections.
+
+    Row D18.
+    """
     found = {clusters.BLACKHOLE}
     for chain in chains:
+        guard = chain.http.authorization if chain.http else chain.tcp.authorization if chain.tcp else None
+        found.update(guard.clusters if guard else ())
         found.update(one.cluster for one in (chain.tcp.clusters if chain.tcp else ()))
         found.update(one.remote.cluster for one in (chain.http.tokens if chain.http else ()) if one.remote)
     for table in tables:

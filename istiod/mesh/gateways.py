@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh import clusters, dynamic_dns, egress, gateway_chains, leaves, outbound_clusters, perspective
+from istiod.mesh.authorization import Authorization
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
 from istiod.mesh.gateway_chains import Builder, Place
@@ -62,6 +63,7 @@ def scope(
         client=client,
         resolver=resolver,
         by_name=tuple(by_name.values()),
+        access=_access(model, key, recall),
         wildcard=key.families.wildcards[0],
         tokens=model.tokens.named(key.tokens),
     )
@@ -83,6 +85,12 @@ def scope(
     secrets = vault.needed(contexts)
     made = OutboundScope(key=key, clusters=needed, listeners=listeners, routes=routes, secrets=secrets)
     return leaves.reuse(made, previous, recall)
+
+
+def _access(model: Model, key: ScopeKey, recall: Recall) -> Authorization | None:
+    """Which requests routers of a key take."""
+    by_key = {one.key: one for one in model.authorizations.all()} if key.authorized_by else {}
+    return model.authorizations.together(tuple(by_key[one] for one in key.authorized_by), recall)
 
 
 def keeps_ports(service: Service) -> bool:

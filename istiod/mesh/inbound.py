@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from istiod.config.origin import Origin
 from istiod.mesh import clusters, families, inbound_chains, inbound_routes, jwt, node_settings
+from istiod.mesh.authorization import Authorization
 from istiod.mesh.clusters import INBOUND_PASSTHROUGH, cluster_name
 from istiod.mesh.endpoint import Endpoint, Health, Workload
 from istiod.mesh.families import Families
@@ -14,6 +15,7 @@ from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
 from istiod.mesh.model import Model
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import Retry
 from istiod.mesh.scope import (
     Chain,
@@ -65,7 +67,8 @@ class Shape:
 
     ``mtls`` is the mode of every port without one of its own, ``port_mtls`` those, sorted. ``origin`` is the
     PeerAuthentication behind them. ``captured``: iptables bring the traffic. ``own``: what the proxy itself says.
-    ``retry`` is the mesh's word on inbound retries; None: Istio's.
+    ``authorization`` is which requests it takes; None: all. ``retry`` is the mesh's word on inbound retries; None:
+    Istio's.
     """
 
     ports: tuple[InboundPort, ...] = ()
@@ -76,6 +79,7 @@ class Shape:
     mtls: MutualTls = MutualTls.PERMISSIVE
     port_mtls: tuple[tuple[int, MutualTls], ...] = ()
     origin: Origin | None = None
+    authorization: Authorization | None = None
     tokens: jwt.Providers = ()
 
 
@@ -100,13 +104,14 @@ def inputs(model: Model, namespace: str) -> tuple[object, ...]:
     """What of the mesh the shapes of a namespace's workloads depend on (for Recall)."""
     home = model.registry.in_namespace(namespace)
     known = (home, model.settings, model.summaries, model.declared, model.policies, model.sidecars, model.peers)
-    return (*known, model.tokens)
+    return (*known, model.tokens, *model.authorizations.inputs(namespace))
 
 
-def shape(model: Model, place: Place) -> Shape:
-    """The shape of a workload: its ports, and the mTLS modes that hold.
+def shape(model: Model, place: Place, recall: Recall | None = None) -> Shape:
+    """The shape of a workload: its ports, the mTLS modes that hold, and who may call it.
 
-    The ports are those that services of its namespace send to, unless its Sidecar names them.
+    The ports are those that services of its namespace send to, unless its Sidecar names them. ``recall`` remembers what
+    policies come to; None: it is made anew.
     """
     said = model.sidecars.choose(place.namespace, place.labels)
     served = _served(model, place)
@@ -125,6 +130,7 @@ def shape(model: Model, place: Place) -> Shape:
         mtls=verdict.mode,
         port_mtls=verdict.ports,
         origin=verdict.origin,
+        authorization=model.authorizations.choose(place.namespace, place.labels, recall or Recall()),
         tokens=model.tokens.of_workload(place.namespace, place.labels),
     )
 
@@ -354,6 +360,7 @@ def _rest(found: Shape, port: int) -> Target:
         cluster=INBOUND_PASSTHROUGH,
         routes=inbound_routes.table(INBOUND_PASSTHROUGH, "", 0, found.retry),
         origin=found.origin,
+        authorization=found.authorization,
         tokens=found.tokens,
     )
 
@@ -378,5 +385,6 @@ def _target(found: Shape, port: InboundPort) -> Target:
             inbound_routes.retry(port.protocol, found.retry),
         ),
         origin=port.origin or found.origin,
+        authorization=found.authorization,
         tokens=found.tokens,
     )

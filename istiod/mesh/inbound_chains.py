@@ -13,6 +13,7 @@ from typing import Final
 
 from istiod.config.origin import Origin
 from istiod.mesh import jwt
+from istiod.mesh.authorization import Authorization
 from istiod.mesh.policy import MutualTls
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, DownstreamTls, Http, Tcp, WeightedCluster
@@ -91,6 +92,7 @@ class Target:
     cluster: str
     routes: RouteTable
     origin: Origin | None
+    authorization: Authorization | None = None
     tokens: jwt.Providers = ()
 
 
@@ -114,12 +116,14 @@ def _chain(target: Target, way: _Way, protocol: Protocol) -> Chain:
         inline=target.routes,
         mesh_tls=way.tls is not None,
         grpc_web=protocol is Protocol.GRPC_WEB,
+        authorization=target.authorization,
         tokens=target.tokens,
     )
     tcp = Tcp(
         stat_prefix=target.cluster,
         clusters=(WeightedCluster(cluster=target.cluster),),
         mongo=protocol is Protocol.MONGO,
+        authorization=target.authorization,
     )
     return Chain(
         name=target.http_name if is_http else target.tcp_name,

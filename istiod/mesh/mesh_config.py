@@ -15,7 +15,7 @@ from crds.diagnostic import Code, Diagnostic, Severity, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import connection_settings, locality, retries, traffic_policy
+from istiod.mesh import connection_settings, ext_authz, locality, retries, traffic_policy
 from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 
@@ -143,6 +143,7 @@ def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshS
         inbound_retry=_inbound_retry(config.default_inbound_http_retry_policy),
         locality_lb=_DEFAULT.locality_lb if local is None else locality.setting(local),
         path_normalization=_path_normalization(paths),
+        ext_authz=ext_authz.read(config.extension_providers),
         min_tls_version=_DEFAULT.min_tls_version
         if tls is None or tls.min_protocol_version == "TLS_AUTO"
         else tls.min_protocol_version,
@@ -160,6 +161,9 @@ def _path_normalization(said: mesh_config.PathNormalization | None) -> str:
 def _unsupported(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Diagnostic]:
     for path, why in unhonoured.said("MeshConfig", config, FIELD):
         yield warning(Code.NOT_SUPPORTED, key, path, why)
+    for index, provider in enumerate(config.extension_providers):
+        if not provider.decides:
+            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.extensionProviders[{index}]", proxy_annotation.IN_VAIN)
     for name, said in _values(config).items():
         if said:
             yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", proxy_annotation.IN_VAIN)

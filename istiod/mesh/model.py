@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from istiod.mesh.authorization import AuthorizationIndex
 from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable
@@ -54,6 +55,7 @@ class Model:
     declared: EndpointTable = field(default_factory=EndpointTable)
     sidecars: SidecarIndex = field(default_factory=SidecarIndex)
     credentials: CredentialIndex = field(default_factory=CredentialIndex)
+    authorizations: AuthorizationIndex = field(default_factory=AuthorizationIndex)
     tokens: RequestAuthenticationIndex = field(default_factory=RequestAuthenticationIndex)
 
     def of_clients(self, namespace: str, selectors: tuple[str, ...], recall: Recall) -> Model:

@@ -15,6 +15,7 @@ from enum import Enum
 from crds.key import ConfigKey
 from istiod.config.origin import Origin
 from istiod.mesh import jwt, node_settings
+from istiod.mesh.authorization import Authorization
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.families import Families
@@ -51,6 +52,8 @@ class ScopeKey:
     """The IP versions of allocated addresses that the proxy answers DNS queries with."""
     credentials: bool = False
     """Whether it may have the Secrets of its namespace: routers, and sidecars that a DestinationRule selects."""
+    authorized_by: tuple[ConfigKey, ...] = ()
+    """The AuthorizationPolicies that hold for it, of routers: those of sidecars are in their inbound scope."""
     tokens: tuple[str, ...] = ()
     """RequestAuthentications that hold for a router, as ``namespace/name``; sidecars have theirs on the way in."""
 
@@ -240,6 +243,8 @@ class Http:
     """The port declares gRPC-Web: bridge it to gRPC."""
     caches: tuple[DnsCache, ...] = ()
     """Where the hosts of requests are looked up that go to clusters with such a cache."""
+    authorization: Authorization | None = None
+    """Which requests are let in; None: all."""
     tokens: jwt.Providers = ()
     """Whose tokens are looked at; of others, and of none, nothing is known."""
 
@@ -257,6 +262,8 @@ class Tcp:
     mongo: bool = False
     """The port declares MongoDB: its commands are counted."""
     tunnel: Tunnel | None = None
+    authorization: Authorization | None = None
+    """Which connections are let in; None: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from enum import Enum
 
 from istiod.features import DEFAULTS, Features
 from istiod.mesh.connection_settings import ConnectionSettings
+from istiod.mesh.ext_authz import ExtAuthz
 from istiod.mesh.policy import Keepalive, LocalityLb
 from istiod.mesh.route import Retry
 from wire import names
@@ -79,3 +80,4 @@ class MeshSettings:
     num_trusted_proxies: int = 0
     sidecar_connections: ConnectionSettings | None = None
     gateway_connections: ConnectionSettings | None = None
+    ext_authz: tuple[ExtAuthz, ...] = ()

@@ -23,6 +23,7 @@ from crds.text import Chunk, UnreadableError
 
 LARGEST: Final = 16 * 1024 * 1024  # bytes of one file
 _KEPT: Final = "; its last good version keeps serving"
+_CLOSED: Final = "; until it can be read, the workloads that it selects refuse what it might forbid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class Entry:
     object: Object | None
     chunk: Chunk | None
     place: str = ""
+    closed: bool = False
+    """The object only stands for one that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +120,10 @@ class _Reader:
         items = [(place, self._named(item)) for place, item in outcome]
         index = lines.find(chunk) if any(parsed.diagnostics for _, parsed in items) else {}
         for place, parsed in items:
-            kept = self._enter(chunk, place, parsed)
+            more = self._enter(chunk, place, parsed)
             for finding in parsed.diagnostics:
                 line = lines.nearest(index, place, finding.field)
-                told = replace(finding, message=finding.message + _KEPT) if kept and _is_error(finding) else finding
+                told = replace(finding, message=finding.message + more) if _is_error(finding) else finding
                 self._diagnostics.append(told.at(Position(file=self._path, line=line)))
 
     def _named(self, item: Parsed | _Nameless) -> Parsed:
@@ -144,16 +147,18 @@ class _Reader:
             outcomes=self._outcomes,
         )
 
-    def _enter(self, chunk: Chunk, place: str, parsed: Parsed) -> bool:
-        """Note an object; whether an earlier version of it stays in its place."""
+    def _enter(self, chunk: Chunk, place: str, parsed: Parsed) -> str:
+        """Note an object; what there is to say of an earlier version, or of another object, in its place."""
         if parsed.key is None:
-            return False
-        item, before = parsed.object, self._before.get(parsed.key)
-        kept = item is None and before is not None and before.object is not None
-        if item is None and before is not None:
-            item = before.object
-        self._entries.append(Entry(key=parsed.key, object=item, chunk=chunk, place=place))
-        return kept
+            return ""
+        before = self._before.get(parsed.key)
+        good = before.object if before is not None and not before.closed else None
+        item = parsed.object or good or parsed.stand_in
+        closed = item is not None and item is parsed.stand_in
+        self._entries.append(Entry(key=parsed.key, object=item, chunk=chunk, place=place, closed=closed))
+        if parsed.object is not None or item is None:
+            return ""
+        return _CLOSED if closed else _KEPT
 
 
 def _is_error(finding: Diagnostic) -> bool:

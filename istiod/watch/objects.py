@@ -28,6 +28,7 @@ from istiod.watch.kinds import WatchedKind
 from istiod.watch.strip import strip
 
 _KEPT: Final = "; its last good version keeps serving"
+_CLOSED: Final = "; until it can be read, the workloads that it selects refuse what it might forbid"
 _NAMERS: Final = frozenset((kinds.GATEWAY, kinds.DESTINATION_RULE))
 _NAMES: Final = ("credentialName", "caCertCredentialName", "credentialNames")
 _NOTHING: Final = Change()
@@ -54,6 +55,7 @@ class ObjectSet:
         self._versions: dict[Kind, dict[ConfigKey, str]] = {}
         self._seen: dict[Kind, set[ConfigKey]] = {}
         self._good: dict[ConfigKey, Object] = {}
+        self._closed: set[ConfigKey] = set()
         self._serving: set[ConfigKey] = set()
         self._findings: dict[ConfigKey, tuple[Diagnostic, ...]] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
@@ -138,6 +140,7 @@ class ObjectSet:
             self._pods[key.namespace] += 1
         elif before is not None and before != uids[key]:
             self._good.pop(key, None)  # another object of this name: the old one's last good version is not its own
+            self._closed.discard(key)
         self._lingering.get(key.namespace, set()).discard(key)
         if kind.ours:
             self.observed[key] = observe(raw, kind.resource())
@@ -150,8 +153,16 @@ class ObjectSet:
         findings = parsed.diagnostics
         if parsed.object is not None:
             self._good[key] = parsed.object
-        elif key in self._good:
-            findings = tuple(_with_kept(finding) for finding in findings)
+            self._closed.discard(key)
+        elif key in self._good and key not in self._closed:
+            findings = tuple(_told(finding, _KEPT) for finding in findings)
+        elif parsed.stand_in is not None:
+            self._good[key] = parsed.stand_in
+            self._closed.add(key)
+            findings = tuple(_told(finding, _CLOSED) for finding in findings)
+        elif key in self._closed:  # it stood for what refuses nothing any more
+            self._good.pop(key)
+            self._closed.discard(key)
         if findings != self._findings.get(key, ()):
             self.changes += 1
             self._findings.pop(key, None)
@@ -251,6 +262,7 @@ class ObjectSet:
 
     def _forget(self, key: ConfigKey) -> None:
         self._good.pop(key, None)
+        self._closed.discard(key)
         known = self._findings.pop(key, None), self.observed.pop(key, None)
         if known != (None, None):
             self.changes += 1
@@ -265,8 +277,8 @@ def _uid(raw: Raw) -> str:
     return str(raw["metadata"].get("uid", ""))
 
 
-def _with_kept(finding: Diagnostic) -> Diagnostic:
-    return replace(finding, message=finding.message + _KEPT) if finding.severity is Severity.ERROR else finding
+def _told(finding: Diagnostic, more: str) -> Diagnostic:
+    return replace(finding, message=finding.message + more) if finding.severity is Severity.ERROR else finding
 
 
 def _named(value: Any) -> Iterator[str]:

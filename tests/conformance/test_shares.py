@@ -23,10 +23,9 @@ LEAST: Final[Mapping[str, float]] = {
     "validation": 1.0,
     "envoyfilter": 1.0,
     "authn": 1.0,
+    "authz": 1.0,
 }
-NOT_YET: Final[Mapping[str, str]] = {
-    "authz-http": "AuthorizationPolicy",
-}
+NOT_YET: Final[Mapping[str, str]] = {}
 SAMPLE: Final = 8
 SEED: Final = 7
 

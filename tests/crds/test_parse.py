@@ -168,12 +168,6 @@ def test_kinds_without_effect_are_said_to_have_none(kind: str, version: str, cod
     assert all(d.severity is Severity.WARNING for d in parsed.diagnostics)
 
 
-def test_a_security_policy_without_effect_is_an_error() -> None:
-    parsed = parse.parse(document("AuthorizationPolicy", "security.istio.io/v1"))
-    assert [(d.code, d.severity) for d in parsed.diagnostics] == [(Code.NOT_SUPPORTED, Severity.ERROR)]
-    assert "nothing is refused" in parsed.diagnostics[0].message
-
-
 def test_every_kind_that_is_read_has_a_model_of_that_name() -> None:
     for (group, kind), info in registry.KINDS.items():
         assert (info.group, info.kind) == (group, kind)

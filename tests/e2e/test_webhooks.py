@@ -33,7 +33,7 @@ POLICY = """
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: deny-all}
-spec: {}
+spec: {action: DENY}
 """
 
 
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_refused_with_field_and_reason(apiserver: Cluster, spac
     assert "spec.http[0].route[0].weight: weight -7 is negative" in done.stderr
     done = apiserver.call("kubectl", "apply", "-n", space, "-f", "-", stdin=POLICY)
     assert done.returncode == 1
-    assert "AuthorizationPolicy of security.istio.io has no effect yet: nothing is refused" in done.stderr
+    assert "spec.rules: DENY without rules never does anything" in done.stderr
     apiserver.kubectl("delete", "virtualservice", "good", "-n", space)
 
 

@@ -24,8 +24,6 @@ NOT_YET = {
     "gateway-servers": "AUTO_PASSTHROUGH has clusters of its own",
     "sidecar-egress": "Sidecar",
     "se-tls-origination": "its Secret is not there",
-    "extauthz": "AuthorizationPolicy CUSTOM",
-    "extauthz-local": "AuthorizationPolicy CUSTOM",
 }
 
 pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="the recorded scenarios are not here")

@@ -178,3 +178,21 @@ def test_fields_have_positions(source: Source) -> None:
     assert source.files.position(key("one"), "spec") == Position(file="a.yaml", line=5)
     source.put("b.yaml", service("two", "x"))
     assert source.files.position(key("two"), "spec") == Position(file="b.yaml", line=5)
+
+
+def test_a_policy_that_cannot_be_read_refuses_until_it_can() -> None:
+    head = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: a\nspec:\n"
+    bad, worse, good = "  action: DENY\n", "  action: DENY\n  rules: 1\n", "  rules: [{}]\n"
+    first = files.read("a.yaml", (head + bad).encode(), None)
+    (entry,) = first.entries
+    assert entry.object is not None
+    assert [found.message.rpartition("; ")[2] for found in first.diagnostics] == [
+        "until it can be read, the workloads that it selects refuse what it might forbid"
+    ]
+    again = files.read("a.yaml", (head + worse).encode(), first)
+    assert again.entries[0].closed
+    mended = files.read("a.yaml", (head + good).encode(), again)
+    assert not mended.entries[0].closed
+    broken = files.read("a.yaml", (head + worse).encode(), mended)
+    assert broken.entries[0].object is mended.entries[0].object
+    assert broken.diagnostics[0].message.endswith("its last good version keeps serving")

@@ -69,9 +69,26 @@ def test_an_object_with_an_error_keeps_its_last_good_version_until_it_is_another
     assert (played.names(), played.objects.diagnostics) == ({"web"}, ())
 
 
+def test_a_policy_that_cannot_be_read_refuses_until_it_can() -> None:
+    played = Played()
+    bad = made("AuthorizationPolicy", "a", spec={"action": "DENY", "rules": 1})
+    played.put(bad)
+    assert played.names() == {"a"}
+    (finding,) = played.objects.diagnostics
+    assert finding.message.endswith("refuse what it might forbid")
+    played.put({**bad, "spec": {"action": "AUDIT", "rules": 1}})
+    assert played.names() == set()
+    played.put({**bad, "spec": {"action": "DENY", "rules": [{}]}})
+    played.put(bad)
+    (finding,) = played.objects.diagnostics
+    assert finding.message.endswith("last good version keeps serving")
+    played.delete(bad)
+    assert (played.names(), played.objects.diagnostics) == (set(), ())
+
+
 def test_a_finding_goes_with_its_object() -> None:
     played = Played()
-    policy = made("AuthorizationPolicy", "deny", spec={})
+    policy = made("Telemetry", "mesh", spec={})
     played.put(policy)
     assert [finding.code.name for finding in played.objects.diagnostics] == ["NOT_SUPPORTED"]
     before = played.objects.changes

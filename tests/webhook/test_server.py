@@ -30,7 +30,7 @@ POLICY = {
     "apiVersion": "security.istio.io/v1",
     "kind": "AuthorizationPolicy",
     "metadata": {"name": "deny", "namespace": "demo"},
-    "spec": {},
+    "spec": {"action": "DENY"},
 }
 
 
@@ -118,7 +118,7 @@ async def test_an_object_is_stored_or_refused_with_field_and_reason() -> None:
         assert "spec.http[0].route[0].destination.host" in response["status"]["message"]
         response = (await ask(client, f"{url}/validate", review(POLICY)))["response"]
         assert response["allowed"] is False
-        assert "nothing is refused" in response["status"]["message"]
+        assert "DENY without rules never does anything" in response["status"]["message"]
 
 
 async def test_a_large_object_is_judged_beside_the_loop_and_a_large_pod_injected() -> None:

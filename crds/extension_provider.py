@@ -1,0 +1,71 @@
+"""Extension providers of MeshConfig (features row R4): who decides for CUSTOM policies. Of others only the name counts.
+
+Source: istio.mesh.v1alpha1 config.proto, MeshConfig.ExtensionProvider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from crds.duration import Duration
+from crds.meta import Bool, Model, Tree, UInt32
+
+
+class RequestBody(Model):
+    """How much of a request's body the provider gets."""
+
+    max_request_bytes: UInt32 = 0
+    allow_partial_message: Bool = False
+    pack_as_bytes: Bool = False
+
+
+class EnvoyExternalAuthorization(Model):
+    """What providers of both protocols have; this is all of one that speaks gRPC."""
+
+    service: str = ""
+    port: UInt32 = 0
+    timeout: Duration | None = None
+    fail_open: Bool = False
+    clear_route_cache: Bool = False
+    status_on_error: str = ""
+    include_request_body_in_check: RequestBody | None = None
+
+
+class EnvoyExternalAuthorizationHttpProvider(EnvoyExternalAuthorization):
+    """A provider that speaks HTTP. ``include_headers_in_check`` is the deprecated spelling."""
+
+    path_prefix: str = ""
+    include_headers_in_check: tuple[str, ...] = ()
+    include_request_headers_in_check: tuple[str, ...] = ()
+    include_additional_headers_in_check: Mapping[str, str] = Field(default_factory=dict)
+    headers_to_upstream_on_allow: tuple[str, ...] = ()
+    headers_to_downstream_on_deny: tuple[str, ...] = ()
+    headers_to_downstream_on_allow: tuple[str, ...] = ()
+
+
+class ExtensionProvider(Model):
+    """One provider of tracing, metrics, logs or authorization, by name (R4)."""
+
+    name: str = ""
+    envoy_ext_authz_http: EnvoyExternalAuthorizationHttpProvider | None = None
+    envoy_ext_authz_grpc: EnvoyExternalAuthorization | None = None
+    zipkin: Tree | None = None
+    lightstep: Tree | None = None
+    datadog: Tree | None = None
+    stackdriver: Tree | None = None
+    opencensus: Tree | None = None
+    skywalking: Tree | None = None
+    opentelemetry: Tree | None = None
+    prometheus: Tree | None = None
+    envoy_file_access_log: Tree | None = None
+    envoy_http_als: Tree | None = None
+    envoy_tcp_als: Tree | None = None
+    envoy_otel_als: Tree | None = None
+    sds: Tree | None = None
+
+    @property
+    def decides(self) -> bool:
+        """Whether CUSTOM policies can ask it; nobody asks the others yet."""
+        return self.envoy_ext_authz_http is not None or self.envoy_ext_authz_grpc is not None
