@@ -28,6 +28,8 @@ from crds.meta import Model
 
 _BOOLEANS: Final = frozenset({"1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"})
 _HIGHEST_PORT: Final = 65535
+_LONGEST: Final = 8192
+"""Bytes of one value: proxies make a program of some of them, for which they have a limit."""
 _BY_ACCOUNT: Final = frozenset({"service_accounts", "not_service_accounts"})
 _BY_IDENTITY: Final = frozenset({"principals", "not_principals", "namespaces", "not_namespaces"})
 _NOT_WITH_CUSTOM: Final = (
@@ -176,7 +178,7 @@ def _said(part: Model, field: str, found: Findings, names: Iterable[str] = ()) -
         listed: tuple[str, ...] = getattr(part, name)
         if listed:
             said[name] = listed
-        _each(listed, _alias(type(part), field, name), lambda text: None if text else "must not be empty", found)
+        _each(listed, _alias(type(part), field, name), _text, found)
     return said
 
 
@@ -187,6 +189,12 @@ def _alias(kind: type[Model], field: str, name: str) -> str:
 def _each(listed: Iterable[str], field: str, problem_of: _Check, found: Findings) -> None:
     for index, text in enumerate(listed):
         found.check(f"{field}[{index}]", problem_of(text))
+
+
+def _text(text: str) -> str | None:
+    if not text:
+        return "must not be empty"
+    return None if len(text.encode()) <= _LONGEST else f"is longer than {_LONGEST} bytes"
 
 
 def _block(text: str) -> str | None:

@@ -62,6 +62,7 @@ FROM, TO, WHEN = "from[0].source", "to[0].operation", "when[0]"
             "{rules: [{from: [{source: {principals: ['', 'spiffe://a/b']}}]}]}",
             [f"{FROM}.principals[0]", f"{FROM}.principals[1]"],
         ),
+        (f"{{rules: [{{to: [{{operation: {{hosts: [{'a' * 8192}, {'a' * 8193}]}}}}]}}]}}", [f"{TO}.hosts[1]"]),
         (
             "{rules: [{from: [{source: {ipBlocks: [1.2.3.4, 1.2.0.0/16, '::1', 'fe80::1%a', x]}}]}]}",
             [f"{FROM}.ipBlocks[3]", f"{FROM}.ipBlocks[4]"],

@@ -112,6 +112,8 @@ def bootstrap(
     guards: Iterable[Guard], certificates: Certificates, settings: MeshSettings, upstreams: Upstreams
 ) -> bytes:
     found = bootstrap_pb2.Bootstrap()
+    runtime = found.layered_runtime.layers.add(name="static").static_layer
+    runtime["re2.max_program_size.error_level"] = 32768  # as every proxy has it (agent.bootstrap)
     found.admin.address.pipe.path = str(_admin(certificates))
     chain, key = certificates.of("cluster.local/ns/foo/sa/web")
     context = tls_pb2.DownstreamTlsContext(require_client_certificate=wellknown.boolean(value=True))

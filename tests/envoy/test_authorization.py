@@ -187,6 +187,11 @@ def test_a_provider_of_http_needs_little() -> None:
     assert list(filters.asking(None)) == list(filters.deciding(None)) == list(filters.network(None)) == []
 
 
+def test_a_path_that_is_no_template_is_compared_as_it_is() -> None:
+    (found,) = terms(rule(to=[{"operation": {"paths": ["/a*"]}}]), "permissions")
+    assert found == {"orRules": {"rules": [{"urlPath": {"path": {"prefix": "/a"}}}]}}
+
+
 def test_hosts_are_compared_without_regard_to_case_and_paths_by_template() -> None:
     operation = {"hosts": ["A.b"], "methods": ["G*"], "paths": ["/a/{*}"], "notPorts": ["80"]}
     host, method, path, port = terms(rule(to=[{"operation": operation}]), "permissions")

@@ -126,3 +126,35 @@ async def test_a_trial_is_counted_and_refuses_nothing(tmp_path: Path) -> None:
         counts = await guarded.statistics(certificates, "istio_dry_run_deny_.shadow_")
     assert answers == [200, 200, 200]
     assert {name.rpartition("_")[2]: count for name, count in counts.items()} == {"denied": 2, "allowed": 1}
+
+
+NASTY = ("*[", "a(b*", "\\", "**", "*.*", "a{2,1}", "é", "[x]", "x" * 300, "*" + "y" * 8191, " ", "%2e", "a\tb")
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_no_value_of_a_policy_makes_envoy_refuse_it(tmp_path: Path, *, tcp: bool) -> None:
+    """A listener that Envoy refused would go on without the policy."""
+    fields = ("principals", "notNamespaces", "trustDomains", "requestPrincipals")
+    keys = ("request.headers[x|~a]", "request.auth.claims[a b][*]", "request.experimental.inline.headers[:path]")
+    keys += ("source.principal", "connection.sni", "experimental.envoy.filters.a[b c]", "request.auth.audiences")
+    rule = {
+        "from": [{"source": {name: list(NASTY) for name in fields}}, {"source": {"serviceAccounts": ["a(", "[/b"]}}],
+        "to": [
+            {"operation": {name: list(NASTY) for name in ("hosts", "methods", "notPaths")}},
+            {
+                "operation": {
+                    "paths": ["/{*}", "/{**}", "/a/{*}/b/{**}", "/~!$&'()+,;:@=%20/{*}/"],
+                    "ports": ["0", "65535"],
+                }
+            },
+        ],
+        "when": [{"key": key, "values": list(NASTY), "notValues": list(NASTY)} for key in keys],
+    }
+    (port,) = guarded.ports(1)
+    found = said(policy("allow", rules=[rule]), policy("deny", action="DENY", rules=[rule]))
+    certificates = Certificates(tmp_path)
+    async with guarded.running([Guard(port=port, said=found, tcp=tcp)], certificates, made.QUIET):
+        client = Client(certificates)
+        assert await client.ask(Request(port=port, host="a", tcp=tcp)) == 403
+        await client.close()
