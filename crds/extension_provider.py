@@ -64,8 +64,3 @@ class ExtensionProvider(Model):
     envoy_tcp_als: Tree | None = None
     envoy_otel_als: Tree | None = None
     sds: Tree | None = None
-
-    @property
-    def decides(self) -> bool:
-        """Whether CUSTOM policies can ask it; nobody asks the others yet."""
-        return self.envoy_ext_authz_http is not None or self.envoy_ext_authz_grpc is not None

@@ -75,7 +75,19 @@ MeshConfig | disableMixerHttpReports | |
 MeshConfig | discoverySelectors | with --configDir | chooses nothing among the objects of files: all of them are read
 MeshConfig | enableClientSidePolicyCheck | |
 MeshConfig | enableEnvoyAccessLogService | |
-MeshConfig | extensionProviders[] | of another kind than envoyExtAuthzHttp and envoyExtAuthzGrpc |
+MeshConfig | extensionProviders[].datadog | |
+MeshConfig | extensionProviders[].envoyFileAccessLog | |
+MeshConfig | extensionProviders[].envoyHttpAls | |
+MeshConfig | extensionProviders[].envoyOtelAls | |
+MeshConfig | extensionProviders[].envoyTcpAls | |
+MeshConfig | extensionProviders[].lightstep | |
+MeshConfig | extensionProviders[].opencensus | |
+MeshConfig | extensionProviders[].opentelemetry | |
+MeshConfig | extensionProviders[].prometheus | |
+MeshConfig | extensionProviders[].sds | |
+MeshConfig | extensionProviders[].skywalking | |
+MeshConfig | extensionProviders[].stackdriver | |
+MeshConfig | extensionProviders[].zipkin | |
 MeshConfig | hboneIdleTimeout | |
 MeshConfig | inboundClusterStatName | |
 MeshConfig | ingressClass | |

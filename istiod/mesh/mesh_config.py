@@ -161,9 +161,6 @@ def _path_normalization(said: mesh_config.PathNormalization | None) -> str:
 def _unsupported(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Diagnostic]:
     for path, why in unhonoured.said("MeshConfig", config, FIELD):
         yield warning(Code.NOT_SUPPORTED, key, path, why)
-    for index, provider in enumerate(config.extension_providers):
-        if not provider.decides:
-            yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.extensionProviders[{index}]", proxy_annotation.IN_VAIN)
     for name, said in _values(config).items():
         if said:
             yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", proxy_annotation.IN_VAIN)

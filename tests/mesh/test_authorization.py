@@ -210,7 +210,7 @@ def test_a_host_of_several_namespaces_needs_its_namespace() -> None:
     (asked,) = chosen(provider, *texts, custom("c", "a")).asked
     assert asked.provider.problem == "a.example is in namespaces one, two; write NAMESPACE/a.example"
     logs = mesh_config.read(world.snapshot(settings(**PROVIDERS)), None)[1]
-    assert [one.field for one in logs] == ["data.mesh.extensionProviders[2]"]
+    assert [one.field for one in logs] == ["data.mesh.extensionProviders[2].envoyFileAccessLog"]
 
 
 DOMAINS = ("new", "old-td")

@@ -123,6 +123,7 @@ def test_what_has_no_effect_is_said() -> None:
         ("NOT_SUPPORTED", "ext", "spec.configPatches[0].applyTo"),
         ("NOT_SUPPORTED", "refs", "spec.targetRefs"),
         ("NOT_SUPPORTED", "way", "spec.configPatches[0].match.context"),
+        ("NOT_SUPPORTED", "way", "spec.configPatches[0].match.waypoint"),
     ]
 
 
