@@ -13,6 +13,7 @@ from conformance import (
     authorization,
     bootstraps,
     captures,
+    entries,
     injection,
     patches,
     traffic,
@@ -71,6 +72,8 @@ GROUPS: tuple[Group, ...] = (
     Group(name="envoyfilter", patterns={"endpoints_routing/envoyfilter/cases/*.json": patches.unit}),
     Group(name="authz", patterns={"authz/cases/*.json": authorization.unit}),
     Group(name="authn", patterns={"authn/cases/*.json": authentication.policy}),
+    Group(name="se_services", patterns={"endpoints_routing/serviceentry/se_services/*.json": entries.services}),
+    Group(name="se_instances", patterns={"endpoints_routing/serviceentry/se_instances/*.json": entries.instances}),
     Group(
         name="xds_services",
         patterns={"xds/*/*.json": traffic.recording},

@@ -59,6 +59,8 @@ _READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
     (NETWORKING, ALL_VERSIONS, "destinationrules", destination_rule.DestinationRule),
     (NETWORKING, ALL_VERSIONS, "gateways", gateway.Gateway),
     (NETWORKING, ALL_VERSIONS, "serviceentries", service_entry.ServiceEntry),
+    (NETWORKING, ALL_VERSIONS, "workloadentries", service_entry.WorkloadEntry),
+    (NETWORKING, ALL_VERSIONS, "workloadgroups", service_entry.WorkloadGroup),
     (NETWORKING, ALL_VERSIONS, "sidecars", sidecar.Sidecar),
     (NETWORKING, ("v1alpha3",), "envoyfilters", envoy_filter.EnvoyFilter),
     (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", authorization_policy.AuthorizationPolicy),
@@ -81,8 +83,6 @@ _READ_CLUSTER: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]]
     ("", ("v1",), "namespaces", core.Namespace),
 )
 _NOT_YET: Final = (
-    (NETWORKING, ALL_VERSIONS, "workloadentries", "WorkloadEntry"),
-    (NETWORKING, ALL_VERSIONS, "workloadgroups", "WorkloadGroup"),
     (NETWORKING, ("v1beta1",), "proxyconfigs", "ProxyConfig"),
     ("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry"),
     ("extensions.istio.io", ("v1alpha1",), "wasmplugins", "WasmPlugin"),

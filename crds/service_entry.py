@@ -1,6 +1,6 @@
-"""ServiceEntry and WorkloadEntry: hosts and endpoints that the platform's registry does not know (features row H).
+"""ServiceEntry, WorkloadEntry and WorkloadGroup: what the platform's registry does not know (features row H).
 
-Source: istio.networking service_entry.proto and workload_entry.proto, all versions.
+Source: istio.networking service_entry.proto, workload_entry.proto and workload_group.proto, all versions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from crds.meta import Ignored, Model, Object, Tree, UInt32
+from crds.meta import Ignored, Model, Object, UInt32
+from crds.pod_spec import Probe
 
 
 class ServicePort(Model):
@@ -77,8 +78,51 @@ class ServiceEntry(Object):
     status: ServiceEntryStatus | None = None
 
 
+class WorkloadCondition(Model):
+    """What somebody found out about a workload; only its type and value count."""
+
+    type: str = ""
+    status: str = ""
+    reason: Ignored = None
+    message: Ignored = None
+    last_probe_time: Ignored = None
+    last_transition_time: Ignored = None
+    observed_generation: Ignored = None
+
+
+class WorkloadEntryStatus(Model):
+    """What is known of a workload: condition ``Healthy`` is its agent's or the user's word, the rest is for people."""
+
+    conditions: tuple[WorkloadCondition, ...] = ()
+    addresses: Ignored = None
+    validation_messages: Ignored = None
+    observed_generation: Ignored = None
+
+
 class WorkloadEntry(Object):
     """networking.istio.io WorkloadEntry."""
 
     spec: WorkloadEntrySpec = WorkloadEntrySpec()
-    status: Tree | None = None
+    status: WorkloadEntryStatus | None = None
+
+
+class WorkloadGroupMetadata(Model):
+    """What the entries of a group get (H11)."""
+
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    annotations: Mapping[str, str] = Field(default_factory=dict)
+
+
+class WorkloadGroupSpec(Model):
+    """Workloads of one sort outside of the cluster (H11): their entries, and how their agents probe them."""
+
+    metadata: WorkloadGroupMetadata = WorkloadGroupMetadata()
+    template: WorkloadEntrySpec | None = None
+    probe: Probe | None = None
+
+
+class WorkloadGroup(Object):
+    """networking.istio.io WorkloadGroup."""
+
+    spec: WorkloadGroupSpec = WorkloadGroupSpec()
+    status: Ignored = None

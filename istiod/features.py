@@ -58,6 +58,11 @@ class Features:
     streams_per_identity: int = 16
     """PILOT_MAX_STREAMS_PER_IDENTITY (not Istio's): streams of one service account besides those of pods that the
     mesh knows, which have a limit each; 0: no limit."""
+    select_entries: bool = True
+    """PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES: the selectors of Services of Kubernetes find WorkloadEntries too."""
+    allocate_addresses: bool = True
+    """PILOT_ENABLE_IP_AUTOALLOCATE: addresses of hosts without any stand in the status of ServiceEntries; false: they
+    are computed from the hosts' names, as istiod did before."""
     dns_domain: str = names.DEFAULT_DNS_DOMAIN
     """The flag ``--domain``: what names of Services end with after ``svc.``."""
     key_fetch: KeyFetch = KeyFetch.ISTIOD
@@ -151,6 +156,8 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),
     "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
+    "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES": ("select_entries", _switch),
+    "PILOT_ENABLE_IP_AUTOALLOCATE": ("allocate_addresses", _switch),
     "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": ("gateway_handshake", _time),
 }
 NAMES: Final = frozenset(_VARIABLES)

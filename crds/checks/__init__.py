@@ -29,6 +29,7 @@ from crds.checks import (
     sidecar,
     traffic_policy,
     virtual_service,
+    workload,
 )
 from crds.checks.findings import Findings
 from crds.diagnostic import Diagnostic
@@ -39,6 +40,8 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     dr.DestinationRule: traffic_policy.check,
     gw.Gateway: gateway.check,
     se.ServiceEntry: service_entry.check,
+    se.WorkloadEntry: workload.entry,
+    se.WorkloadGroup: workload.group,
     sc.Sidecar: sidecar.check,
     ef.EnvoyFilter: envoy_filter.check,
     ap.AuthorizationPolicy: authorization_policy.check,

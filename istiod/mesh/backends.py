@@ -1,4 +1,4 @@
-"""EndpointSlices and Pods, indexed by what an event of theirs touches; updated, not rebuilt, from event to event.
+"""EndpointSlices, Pods and WorkloadEntries, indexed by what an event touches; updated, not rebuilt, at each event.
 
 What endpoints they make is endpoints.py's.
 """
@@ -6,13 +6,14 @@ What endpoints they make is endpoints.py's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from crds import core, discovery
-from crds.key import ConfigKey
+from crds import core, discovery, service_entry
+from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import workloads
+from istiod.mesh import workload_entries, workloads
 from istiod.mesh.settings import MeshSettings
+from istiod.mesh.workload_entries import EntryWorkload
 from istiod.mesh.workloads import PodWorkload
 from wire import names
 from wire.node import Locality
@@ -20,6 +21,7 @@ from wire.node import Locality
 SLICES = ("discovery.k8s.io", "EndpointSlice")
 PODS = ("", "Pod")
 NODES = ("", "Node")
+ENTRIES = (NETWORKING, "WorkloadEntry")
 
 ServiceName = tuple[str, str]
 """Namespace and name of a Kubernetes Service."""
@@ -32,7 +34,7 @@ class Backends:
 
     ``slices`` are ordered by name. ``owners`` is the Service of each slice. ``users`` are the Services whose slices
     name a pod (by name, or by an address without a target reference). ``by_address`` holds all pods of an address, by
-    name: those on the host's network share it.
+    name: those on the host's network share it. ``entries`` are WorkloadEntries by namespace, ordered by name.
     """
 
     localities: Mapping[str, Locality] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Backends:
     pods: Mapping[PodName, PodWorkload] = field(default_factory=dict)
     by_address: Mapping[str, tuple[PodWorkload, ...]] = field(default_factory=dict)
     users: Mapping[PodName | str, frozenset[ServiceName]] = field(default_factory=dict)
+    entries: Mapping[str, tuple[EntryWorkload, ...]] = field(default_factory=dict)
 
     def at(self, address: str) -> PodWorkload | None:
         """The pod at an address; of several the first by name, whatever came first."""
@@ -49,17 +52,18 @@ class Backends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """What some events of slices and pods may change: endpoints of Services, and pods that are new, other or gone."""
+    """What some events may change: endpoints of Services, pods that are new, other or gone, namespaces with entries."""
 
     services: frozenset[ServiceName] = frozenset()
     pods: frozenset[PodName] = frozenset()
+    entries: frozenset[str] = frozenset()
 
 
 def build(snapshot: ConfigSnapshot, settings: MeshSettings) -> Backends:
     """The index of a whole snapshot."""
     nodes = (n for n in snapshot.of(*NODES).values() if isinstance(n, core.Node))
     empty = Backends(localities={n.metadata.name: workloads.node_locality(n.metadata.labels) for n in nodes})
-    keys = (*snapshot.of(*SLICES), *snapshot.of(*PODS))
+    keys = (*snapshot.of(*SLICES), *snapshot.of(*PODS), *snapshot.of(*ENTRIES))
     return update(empty, snapshot, frozenset(keys), settings)[0]
 
 
@@ -69,16 +73,18 @@ def update(
     """The index after some events, and what they touch. Events of other kinds are not looked at."""
     slice_keys = [key for key in changed if (key.group, key.kind) == SLICES]
     pod_keys = [key for key in changed if (key.group, key.kind) == PODS]
-    after, services = _with_slices(before, snapshot, slice_keys) if slice_keys else (before, frozenset())
+    entry_keys = [key for key in changed if (key.group, key.kind) == ENTRIES]
+    with_entries, homes = _with_entries(before, snapshot, entry_keys, settings)
+    after, services = _with_slices(with_entries, snapshot, slice_keys) if slice_keys else (with_entries, frozenset())
     if not pod_keys:
-        return after, Touched(services=services)
+        return after, Touched(services=services, entries=homes)
     after, pods = _with_pods(after, snapshot, pod_keys, settings)
     named: set[PodName | str] = set(pods)
     for name in pods:
         for found in (before.pods.get(name), after.pods.get(name)):
             named.update(found.addresses if found else ())
     users = frozenset(user for name in named for user in after.users.get(name, ()))
-    return after, Touched(services=services | users, pods=pods)
+    return after, Touched(services=services | users, pods=pods, entries=homes)
 
 
 def _with_slices(
@@ -109,14 +115,7 @@ def _with_slices(
             slices.pop(owner, None)
         _join(users, owner, by_name.values())
         touched.add(owner)
-    after = Backends(
-        localities=before.localities,
-        slices=slices,
-        owners=owners,
-        pods=before.pods,
-        by_address=before.by_address,
-        users=users,
-    )
+    after = replace(before, slices=slices, owners=owners, users=users)
     return after, frozenset(touched)
 
 
@@ -172,15 +171,28 @@ def _with_pods(
     for pod in (pods[name] for name in touched & pods.keys()):
         for address in dict.fromkeys(pod.addresses):
             by_address[address] = tuple(sorted((*by_address.get(address, ()), pod), key=_name))
-    after = Backends(
-        localities=before.localities,
-        slices=before.slices,
-        owners=before.owners,
-        pods=pods,
-        by_address=by_address,
-        users=before.users,
-    )
+    after = replace(before, pods=pods, by_address=by_address)
     return after, frozenset(touched)
+
+
+def _with_entries(
+    before: Backends, snapshot: ConfigSnapshot, keys: Iterable[ConfigKey], settings: MeshSettings
+) -> tuple[Backends, frozenset[str]]:
+    """Namespaces whose WorkloadEntries differ are the touched ones."""
+    changes: dict[str, dict[str, EntryWorkload | None]] = {}
+    for key in keys:
+        item = snapshot.get(key)
+        made = workload_entries.workload(item, settings) if isinstance(item, service_entry.WorkloadEntry) else None
+        changes.setdefault(key.namespace, {})[key.name] = made
+    entries, touched = dict(before.entries), set()
+    for namespace, items in changes.items():
+        old = entries.get(namespace, ())
+        by_name = {one.name: one for one in old} | items
+        new = tuple(one for _, one in sorted(by_name.items()) if one is not None)
+        if new != old:
+            touched.add(namespace)
+            entries[namespace] = new
+    return (replace(before, entries=entries) if touched else before), frozenset(touched)
 
 
 def _name(pod: PodWorkload) -> PodName:

@@ -193,7 +193,7 @@ class _Maker:
         if policy.load_balancer.algorithm is LbAlgorithm.PASSTHROUGH:
             return Discovery.ORIGINAL_DST
         if (dns := _DNS.get(self.service.resolution)) is not None:
-            return dns
+            return Discovery.STRICT_DNS if self.service.selector else dns  # LOGICAL_DNS holds one endpoint, never more
         passes = self.service.resolution is Resolution.PASSTHROUGH and self.proxy is NodeType.SIDECAR
         return Discovery.ORIGINAL_DST if passes else Discovery.EDS
 

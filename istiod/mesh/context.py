@@ -34,6 +34,7 @@ from istiod.mesh import (
     peer_authentication,
     places,
     request_authentication,
+    selected,
     sidecars,
     sources,
     virtual_service_checks,
@@ -125,7 +126,7 @@ def build(
             policies=policies,
             peers=peers,
             summaries=summaries,
-            declared=found.declared,
+            declared=endpoints.named(found.declared, before.model.declared, table, found.registry),
             sidecars=step.sidecars(),
             credentials=step.credentials(servers, policies),
             authorizations=step.authorizations(found),
@@ -148,6 +149,9 @@ def build(
         cross=of_cross,
         sidecars=_of_sidecars(before, model.sidecars, seen, touched_pods),
         pods=findings.of_pods(before.findings.pods, seen.pods, touched_pods),
+        entries=before.findings.entries
+        if found.registry is before.model.registry and seen.entries is before.backends.entries
+        else tuple(selected.findings(found.registry, seen)),
     )
     names = failover.labels(model)
     return MeshContext(
@@ -294,19 +298,22 @@ class _Step:
             backends=seen,
             peers=peers if peers.disables else None,
             passing=passing,
+            select_entries=self.settings.features.select_entries,
         )
         table = endpoints.update(before.endpoints, inputs, names)
         summaries = endpoints.summarize(before.model.summaries, inputs, table, names)
         return table, summaries, seen, pods
 
     def _hosts(self, found: Sources, touched: backends.Touched) -> Iterator[HostName]:
-        """Hosts whose endpoints may differ: named by slices and pods, selecting a pod, or declared otherwise."""
+        """Hosts whose endpoints may differ: named by slices and pods, selecting a workload, or declared otherwise."""
         for namespace, name in touched.services:
             yield f"{name}.{namespace}.svc.{self.settings.dns_domain}", namespace
         for namespace in {namespace for namespace, _ in touched.pods}:
             for service in found.registry.in_namespace(namespace):
                 if service.selector and not service.kubernetes:
                     yield service.host, namespace
+        for namespace in touched.entries:
+            yield from ((s.host, namespace) for s in found.registry.in_namespace(namespace) if s.selector)
         before = self.before.sources
         if found.registry is not before.registry:
             yield from {(s.host, s.namespace) for s in set(found.registry.services) ^ set(before.registry.services)}

@@ -1,4 +1,4 @@
-"""Endpoints of every service: from EndpointSlices, from ServiceEntries and from pods that one selects (D12, H4, H5).
+"""Endpoints of every service: from EndpointSlices, from ServiceEntries and from workloads selected (D12, H4, H5).
 
 Leaves are by host and namespace; one is built again only when a slice or pod of it changed, and stays the same object
 while its content does. Which endpoints a proxy is sent (subset, locality) is decided when they are compiled.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from crds import discovery
-from istiod.mesh import backends, hosts, workloads
+from istiod.mesh import backends, hosts, selected, workloads
 from istiod.mesh.backends import Backends, PodName
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable, Health
 from istiod.mesh.model import EMPTY_SUMMARY, Summary
@@ -18,14 +18,12 @@ from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.policy import MutualTls
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Resolution, Service
-from istiod.mesh.workloads import PodWorkload
 from wire import names
 
 HostName = tuple[str, str]
 """Host and namespace of a service."""
 
 _RANK = {Health.HEALTHY: 0, Health.DRAINING: 1, Health.UNHEALTHY: 2}
-_RESOLVED_HERE = frozenset({Resolution.CLIENT_SIDE, Resolution.PASSTHROUGH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,6 +38,8 @@ class Inputs:
     backends: Backends
     peers: PeerAuthenticationIndex | None
     passing: frozenset[str]
+    select_entries: bool = True
+    """Whether Services of Kubernetes select WorkloadEntries."""
 
 
 def update(before: EndpointTable, inputs: Inputs, touched: Iterable[HostName]) -> EndpointTable:
@@ -75,6 +75,27 @@ def summarize(
     return before if after is None else after
 
 
+def named(declared: EndpointTable, before: EndpointTable, table: EndpointTable, registry: Registry) -> EndpointTable:
+    """The endpoints that stand inside of DNS clusters: declared ones, and the workloads that DNS hosts select.
+
+    Args:
+        declared: what ServiceEntries name themselves.
+        before: the answer for the model before, which stays where nothing of it differs.
+        table: all endpoints.
+        registry: all services.
+    """
+    picking = [s for s in registry.services if s.selector and s.resolution in selected.NAMED]
+    if not picking:
+        return declared
+    leaves = dict(declared.leaves)
+    for name in ((service.host, service.namespace) for service in picking):
+        leaf = table.leaves.get(name)
+        if leaf is not None:
+            leaves[name] = leaf
+    same = leaves.keys() == before.leaves.keys() and all(before.leaves[name] is leaf for name, leaf in leaves.items())
+    return before if same else EndpointTable(leaves=leaves)
+
+
 def _summary(service: Service, leaf: EndpointLeaf, passing: Iterable[str]) -> Summary:
     everyone = [endpoint for endpoints in leaf.ports.values() for endpoint in endpoints]
     by_address = service.headless or (service.kubernetes and not service.selector)
@@ -101,12 +122,13 @@ def _leaf(service: Service, inputs: Inputs) -> EndpointLeaf | None:
     """The leaf of a service; None where nothing at all stands behind it."""
     if service.kubernetes:
         ports = _from_slices(service, inputs.backends)
+        more = selected.of_service(service, inputs.backends) if inputs.select_entries else ()
     else:
         own = inputs.declared.leaves.get((service.host, service.namespace))
         ports = {port: list(endpoints) for port, endpoints in (own.ports if own else {}).items()}
-        if service.selector and service.resolution in _RESOLVED_HERE:
-            for port, endpoint in _selected(service, inputs.backends):
-                ports.setdefault(port, []).append(endpoint)
+        more = selected.of_entry(service, inputs.backends)
+    for port, endpoint in more:
+        ports.setdefault(port, []).append(endpoint)
     if not ports:
         return None
     peers = inputs.peers
@@ -199,7 +221,7 @@ def _backend(item: discovery.EndpointSlice, backend: discovery.Endpoint, found: 
     address, named = backend.addresses[0], backends.target(item, backend)
     pod = found.pods.get(named) if named else found.at(address)
     if pod is not None:
-        return _of_pod(pod, address, health)
+        return selected.of_pod(pod, address, health)
     if named:
         return None
     locality = found.localities.get(backend.node_name, workloads.NOWHERE)
@@ -222,35 +244,6 @@ def _health(conditions: discovery.Conditions) -> Health:
     if conditions.ready is None or conditions.ready:
         return Health.HEALTHY
     return Health.DRAINING if conditions.serving and conditions.terminating else Health.UNHEALTHY
-
-
-def _of_pod(pod: PodWorkload, address: str, health: Health, port: int = 0) -> Endpoint:
-    return Endpoint(
-        address=address,
-        port=port,
-        labels=pod.all_labels,
-        tls=pod.tls,
-        health=health,
-        weight=1,
-        locality=pod.locality,
-        network=pod.network,
-        identity=pod.identity,
-        node=pod.node,
-        workload=pod.workload,
-    )
-
-
-def _selected(service: Service, found: Backends) -> Iterable[tuple[int, Endpoint]]:
-    """Endpoints of the pods of its namespace that a ServiceEntry selects, with the service port of each."""
-    for name in sorted(n for n in found.pods if n[0] == service.namespace):
-        pod = found.pods[name]
-        if pod.addresses and pod.ready and service.selector <= pod.labels:
-            for port in service.ports:
-                number = port.target if isinstance(port.target, int) and port.target else port.number
-                yield (
-                    port.number,
-                    replace(_of_pod(pod, pod.addresses[0], Health.HEALTHY, number), additional=pod.addresses[1:]),
-                )
 
 
 def _settled(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

@@ -30,10 +30,20 @@ class Findings:
     cross: tuple[Diagnostic, ...] = ()
     sidecars: tuple[Diagnostic, ...] = ()
     pods: tuple[Diagnostic, ...] = ()
+    entries: tuple[Diagnostic, ...] = ()
 
     def all(self) -> tuple[Diagnostic, ...]:
         """Everything once, in an order that no order of events changes."""
-        parts = (self.settings, self.sources, self.policies, self.peers, self.cross, self.sidecars, self.pods)
+        parts = (
+            self.settings,
+            self.sources,
+            self.policies,
+            self.peers,
+            self.cross,
+            self.sidecars,
+            self.pods,
+            self.entries,
+        )
         unique = {diagnostic: None for part in parts for diagnostic in part}
         return tuple(sorted(unique, key=lambda d: (d.key or _NO_KEY, d.field, d.code.value, d.message)))
 

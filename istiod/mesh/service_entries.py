@@ -11,13 +11,11 @@ from ipaddress import ip_network
 
 from crds.service_entry import ServiceEntry, WorkloadEntrySpec
 from istiod.config.origin import Origin
-from istiod.mesh import protocol, workloads
-from istiod.mesh.endpoint import Endpoint, Health
+from istiod.mesh import protocol, workload_entries
+from istiod.mesh.endpoint import Endpoint
 from istiod.mesh.registry import audience
 from istiod.mesh.service import Port, Resolution, Service
 from istiod.mesh.settings import MeshSettings
-from wire import names
-from wire.spiffe import Identity
 
 _RESOLUTION = {
     "NONE": Resolution.PASSTHROUGH,
@@ -65,26 +63,24 @@ def services(entry: ServiceEntry, settings: MeshSettings) -> tuple[Service, ...]
 def endpoints(entry: ServiceEntry, service: Service, settings: MeshSettings) -> dict[int, tuple[Endpoint, ...]]:
     """The endpoints that the entry itself names for one of its hosts, by service port number.
 
-    A DNS host without endpoints resolves its own name. Order is the entry's.
+    A DNS host without endpoints and without a selector resolves its own name. Order is the entry's.
     """
-    named = tuple(enumerate(entry.spec.endpoints))
-    if not named and service.resolution in _DNS:
-        own = _endpoint(
-            WorkloadEntrySpec(address=service.host), entry.metadata.name, entry.metadata.namespace, settings
-        )
-        return {port.number: (_at(own, port, {}),) for port in service.ports}
-    found = [
-        (_endpoint(spec, f"{entry.metadata.name}-{i}", entry.metadata.namespace, settings), spec.ports)
-        for i, spec in named
-        if not spec.address.startswith("unix://")
-    ]
+    meta, named = entry.metadata, tuple(enumerate(entry.spec.endpoints))
+    if not named and service.resolution in _DNS and entry.spec.workload_selector is None:
+        own = WorkloadEntrySpec(address=service.host)
+        found = [(workload_entries.endpoint(own, {}, meta.name, meta.namespace, settings), own.ports)]
+    else:
+        found = [
+            (workload_entries.endpoint(spec, spec.labels, f"{meta.name}-{i}", meta.namespace, settings), spec.ports)
+            for i, spec in named
+        ]
     return {port.number: tuple(_at(one, port, ports) for one, ports in found) for port in service.ports if found}
 
 
 def _at(endpoint: Endpoint, port: Port, ports: Mapping[str, int]) -> Endpoint:
-    """The endpoint of one service port: its own number for the port's name, else targetPort, else the same number."""
-    number = ports.get(port.name) or (port.target if isinstance(port.target, int) else 0) or port.number
-    return replace(endpoint, port=number)
+    """The endpoint of one service port; a Unix domain socket has no number."""
+    socket = endpoint.address[:1] in ("/", "@")
+    return endpoint if socket else replace(endpoint, port=workload_entries.number(ports, port))
 
 
 def _address(address: str) -> str:
@@ -94,21 +90,3 @@ def _address(address: str) -> str:
         return address
     network = ip_network(address, strict=False)
     return host if network.num_addresses == 1 else str(network)
-
-
-def _endpoint(spec: WorkloadEntrySpec, name: str, namespace: str, settings: MeshSettings) -> Endpoint:
-    locality = workloads.parse_locality(spec.locality)
-    account = spec.service_account
-    return Endpoint(
-        address=spec.address,
-        port=0,
-        labels=workloads.placed(spec.labels, locality, spec.network, ""),
-        tls=spec.labels.get(names.LABEL_TLS_MODE) == "istio",
-        health=Health.HEALTHY,
-        weight=spec.weight or 1,
-        locality=locality,
-        network=spec.network,
-        identity=str(Identity(settings.trust_domain, namespace, account)) if account else "",
-        node="",
-        workload=workloads.workload(name, namespace, spec.labels),
-    )

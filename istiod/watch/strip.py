@@ -65,6 +65,14 @@ def _service_entry(raw: Raw) -> Raw:
     return kept
 
 
+def _workload_entry(raw: Raw) -> Raw:
+    kept = _with(raw, "spec")
+    conditions = (raw.get("status") or {}).get("conditions") or ()
+    if health := [_some(one, ("type", "status")) for one in conditions if one.get("type") == "Healthy"]:
+        kept["status"] = {"conditions": health}
+    return kept
+
+
 def _pod(raw: Raw) -> Raw:
     kept = _with(raw)
     spec, status, metadata = raw.get("spec") or {}, raw.get("status") or {}, raw.get("metadata") or {}
@@ -137,4 +145,5 @@ _BY_KIND: Final[Mapping[str, Callable[[Raw], Raw]]] = {
     "Secret": _secret,
     "ConfigMap": _config_map,
     "ServiceEntry": _service_entry,
+    "WorkloadEntry": _workload_entry,
 }

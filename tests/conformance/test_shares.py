@@ -24,6 +24,8 @@ LEAST: Final[Mapping[str, float]] = {
     "envoyfilter": 1.0,
     "authn": 1.0,
     "authz": 1.0,
+    "se_services": 1.0,
+    "se_instances": 1.0,
 }
 NOT_YET: Final[Mapping[str, str]] = {}
 SAMPLE: Final = 8

@@ -248,10 +248,9 @@ def test_what_an_entry_says_in_vain_is_told() -> None:
         ("NOT_SUPPORTED", "web", "metadata.annotations[alpha.istio.io/kubernetes-serviceaccounts]"),
         ("NOT_SUPPORTED", "web", "metadata.annotations[networking.istio.io/traffic-distribution]"),
         ("NOT_SUPPORTED", "twice", "metadata.annotations[networking.istio.io/traffic-distribution]"),
-        ("NOT_SUPPORTED", "uds", "spec.endpoints[0].address"),
         ("NOT_SUPPORTED", "far", "spec.endpoints[0].network"),
     ]
-    assert found.declared.of("b.com", "default", 80) == ()
+    assert [(e.address, e.port) for e in found.declared.of("b.com", "default", 80)] == [("/x", 0)]
 
 
 @pytest.mark.parametrize(
