@@ -89,7 +89,7 @@ def _as_istio(service: Service) -> Iterator[dict[str, Any]]:
             "registry": "External",
             "resolution": _RESOLUTIONS[service.resolution],
             "service_accounts": list(service.subject_alt_names),
-            "export_to": {} if service.export_to == {"*"} else dict.fromkeys(service.export_to, {}),
+            "export_to": {} if service.export_to == {"*"} else {name: {} for name in service.export_to},
             **allocated,
         }
         yield {name: value for name, value in said.items() if value or name == "mesh_external"}
