@@ -364,7 +364,7 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
             captured=place.captured,
             http_proxy=http_proxy.port(node, context.model.settings.http_proxy_port),
             own=place.own,
-            allocated=allocation.wanted(node),
+            allocated=allocation.wanted(node, always=context.model.settings.features.allocate_addresses),
             credentials=bool(selecting) and _trusted(proxy, pod),
         )
     found = inbound.targets(context.model, place)

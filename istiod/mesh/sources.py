@@ -6,7 +6,7 @@ Each object is converted once and remembered; equal results stay the same object
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from crds import core, service_entry, unhonoured
@@ -14,7 +14,7 @@ from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
 from istiod.config.store import ConfigSnapshot, Kind
-from istiod.mesh import protocol, registry, service_entries, services, workload_entries
+from istiod.mesh import allocation, protocol, registry, service_entries, services, workload_entries
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Service
@@ -53,7 +53,7 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
     for key, item in (*snapshot.of(*SERVICES).items(), *snapshot.of(*ENTRIES).items()):
         before = known.get(key)
         read[key] = before if before is not None and before.item is item else _convert(item, settings)
-    found, findings = registry.build((s for one in read.values() for s in one.services), previous.registry)
+    found, findings = registry.build(_addressed(read, settings), previous.registry)
     if len(found.services) == len(previous.registry.services) and all(
         new is old for new, old in zip(found.services, previous.registry.services, strict=True)
     ):
@@ -65,6 +65,28 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
         read=read,
         settings=settings,
     )
+
+
+def _addressed(read: Mapping[ConfigKey, Converted], settings: MeshSettings) -> Iterator[Service]:
+    """All services; those of ServiceEntries with the addresses that the mesh gives them."""
+    by_status = settings.features.allocate_addresses
+    asking: list[Service] = []
+    for one in read.values():
+        entry = one.item
+        if not isinstance(entry, service_entry.ServiceEntry):
+            yield from one.services
+            continue
+        for service in one.services:
+            if allocation.wants(entry, service.host, by_status=by_status):
+                asking.append(service)
+            else:
+                yield replace(service, allocated=()) if service.allocated else service
+    asking.sort(key=registry.age)
+    order = [(service.host, service.namespace) for service in asking]
+    held = {(s.host, s.namespace): s.allocated for s in reversed(asking) if s.allocated} if by_status else {}
+    given = allocation.allocate(dict.fromkeys(order) if by_status else order, held)
+    for service, name in zip(asking, order, strict=True):
+        yield replace(service, allocated=given.get(name, ()))
 
 
 def _convert(item: Object, settings: MeshSettings) -> Converted:
