@@ -20,7 +20,7 @@ help: ## this list
 	@tools/venv.sh
 	@touch $@
 
-build/.stubs: .venv/.installed tools/stubs.py protos/ca.proto
+build/.stubs: .venv/.installed tools/stubs.py protos/ca.proto protos/nds.proto
 	@echo "== generating type stubs of Envoy's messages into build/stubs"
 	@$(PY) -W ignore tools/stubs.py build/stubs
 	@touch $@
@@ -32,8 +32,8 @@ node-packages: ## the same, and those of a Kubernetes node (containerd, runc, CN
 	@tools/packages.sh cluster
 
 OUT ?= .
-generate: .venv/.installed build/.stubs ## write protos/ca_pb2, the stubs, the CustomResourceDefinitions and docs/fields.md anew
-	@$(PY) -m grpc_tools.protoc -I. --python_out=$(OUT) --pyi_out=$(OUT) protos/ca.proto
+generate: .venv/.installed build/.stubs ## write protos/*_pb2, the stubs, the CustomResourceDefinitions and docs/fields.md anew
+	@$(PY) -m grpc_tools.protoc -I. --python_out=$(OUT) --pyi_out=$(OUT) protos/ca.proto protos/nds.proto
 	@$(PY) -m tools.crds $(OUT)
 	@$(PY) -m tools.fields $(OUT)
 

@@ -10,14 +10,27 @@ import pathlib
 import signal
 import tempfile
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from agent import bootstrap, envoy_admin, httpwire, metrics, notices, probes, proxy, scrape, settings, status
+from agent.bootstrap.inputs import InputError
+from agent.dns import settings as dns_settings
 from agent.sds import identity, secrets, server
 from wire import names
 
 _LOG: Final = logging.getLogger("agent")
 _POLL_SECONDS: Final = 1.0
+
+
+class _DnsProxy(Protocol):
+    """agent.dns.proxy.DnsProxy, which is imported only where it is needed."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 class Agent:
@@ -40,6 +53,7 @@ class Agent:
         self._rotation = identity.Rotation(self._ca(), options.identity, self._secrets, self._metrics)
         self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
         self._status = self._status_server(options.inputs.environment)
+        self._dns = self._dns_proxy()
         self._ending = asyncio.Event()
         self._draining_since: float | None = None
 
@@ -58,6 +72,8 @@ class Agent:
         self._write_bootstrap()
         await self._sds.start()
         await self._status.start()
+        if self._dns is not None:
+            await self._dns.start()
         rotation = asyncio.create_task(self._rotation.run())
         envoy = asyncio.create_task(self._proxy.run())
         ending = asyncio.create_task(self._ending.wait())
@@ -70,8 +86,22 @@ class Agent:
         finally:
             await self._proxy.stop()  # also where this task is cancelled: a cancelled wait ends no process
             await _cancel(rotation, envoy, ending)
+            if self._dns is not None:
+                await self._dns.stop()
             await self._status.stop()
             await self._sds.stop()
+
+    def _dns_proxy(self) -> _DnsProxy | None:
+        """Only where it is asked for: most agents need neither its memory nor a stream of their own."""
+        inputs = self._options.inputs
+        if not dns_settings.wanted(inputs.environment):
+            return None
+        from agent.dns.proxy import DnsProxy  # noqa: PLC0415 (2 MB that the other agents do not need)
+
+        try:
+            return DnsProxy(inputs.environment, inputs.domain, self._bootstrap["node"], self._ca())
+        except dns_settings.DnsAddressError as error:
+            raise InputError(str(error)) from error
 
     def _status_server(self, environment: Mapping[str, str]) -> status.StatusServer:
         options = self._options
@@ -98,6 +128,8 @@ class Agent:
         if self._ending.is_set():
             return "the proxy is terminating"
         reason = await self._admin.unready()
+        if not reason and self._dns is not None and not self._dns.ready:
+            return "the DNS proxy knows no names yet"
         if not reason:
             self._metrics.ready()
         return reason

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator
 
 from agent.bootstrap import telemetry
 from agent.bootstrap.inputs import Inputs
 from wire import variables
-
-_MEANING: Final[Mapping[str, str]] = {variables.DNS_CAPTURE: ": the app asks its own name servers"}
 
 
 def of(inputs: Inputs) -> Iterator[str]:
@@ -17,4 +14,4 @@ def of(inputs: Inputs) -> Iterator[str]:
     for field in telemetry.unsupported(inputs.config):
         yield f"ProxyConfig {field}: not supported by this Envoy, ignored"
     for name in variables.in_vain(inputs.environment):
-        yield f"{name} is set and has no effect{_MEANING.get(name, '')}"
+        yield f"{name} is set and has no effect"

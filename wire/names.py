@@ -13,6 +13,7 @@ CLUSTER: Final = TYPE_PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINT: Final = TYPE_PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = TYPE_PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE: Final = TYPE_PREFIX + "envoy.config.route.v3.RouteConfiguration"
+NAME_TABLE: Final = TYPE_PREFIX + "istio.networking.nds.v1.NameTable"
 SECRET: Final = TYPE_PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 
 PROXY_OUTBOUND_PORT: Final = 15001

@@ -9,24 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-DNS_CAPTURE: Final = "ISTIO_META_DNS_CAPTURE"
-"""Port 53 is redirected to the agent, which answers for hosts that no name server knows."""
-METADATA_OF_DNS: Final = ("DNS_CAPTURE", "DNS_AUTO_ALLOCATE")
-"""Node metadata by which a proxy asks for listeners on addresses that only a DNS proxy tells the app."""
-
 _OFF: Final = frozenset({"false", "0", "f"})
 _ON: Final = frozenset({"true", "1", "t"})
 _NOTHING: Final = frozenset[str]()
 _WITHOUT_EFFECT: Final[Mapping[str, frozenset[str]]] = {
-    DNS_CAPTURE: _OFF,
-    "ISTIO_META_DNS_AUTO_ALLOCATE": _OFF,
     "BOOTSTRAP_XDS_AGENT": _OFF,
     "CA_PROVIDER": frozenset({"citadel"}),
     "CREDENTIAL_FETCHER_TYPE": frozenset({"jwt"}),
     "CREDENTIAL_IDENTITY_PROVIDER": frozenset({"googlecomputeengine"}),
     "DISABLE_ENVOY": _OFF,
-    "DNS_FORWARD_PARALLEL": _OFF,
-    "DNS_PROXY_ADDR": _NOTHING,
     "ECC_CURVE": frozenset({"p256"}),
     "ECC_SIGNATURE_ALGORITHM": frozenset({"ecdsa"}),
     "FILE_DEBOUNCE_DURATION": _NOTHING,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.bootstrap.inputs import InputError, Inputs
-from wire import names, variables
+from wire import names
 
 _META: Final = "ISTIO_META_"
 _META_JSON: Final = "ISTIO_METAJSON_"
@@ -56,8 +56,7 @@ def metadata(inputs: Inputs) -> dict[str, Any]:
         "ANNOTATIONS": {**objects.get("ANNOTATIONS", {}), **inputs.annotations},
     }
     facts |= {key: inputs.environment.get(variable, "") for variable, key in _NAMES.items()}
-    wanted = sorted(facts.keys() - set(variables.METADATA_OF_DNS))  # without a DNS proxy nothing answers with them
-    return {key: facts[key] for key in wanted if facts[key] not in ("", {}, None)}
+    return {key: facts[key] for key in sorted(facts) if facts[key] not in ("", {}, None)}
 
 
 def annotation(facts: Mapping[str, Any], name: str) -> str:

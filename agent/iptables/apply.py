@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from agent.iptables import capture, flags, probe, rules, state, tools
@@ -32,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
         with tools.namespace(options.network_namespace):
             for line in flags.in_vain(values):
                 _say(f"warning: {line}")
-            settings = flags.capture(values, tools.look(os.environ, dns=False))
-            return _run(replace(settings, redirect_dns=False), options)
+            dns = values.on("redirect-dns") and not values.on("capture-all-dns")
+            return _run(flags.capture(values, tools.look(os.environ, dns=dns)), options)
     except (flags.FlagError, tools.ToolError) as error:
         _say(f"error: {error}")
         return 1

@@ -347,9 +347,6 @@ def capture(values: Values, machine: Machine) -> Capture:
 def in_vain(values: Values) -> tuple[str, ...]:
     """What is asked for and not done, a line each."""
     asked = {
-        "port 53 is not redirected: the agent has no DNS proxy, so that no name would be found": values.on(
-            "redirect-dns"
-        ),
         "--log_output_level has no effect: there are no levels": values.text("log_output_level")
         not in ("", "info", "default:info"),
         "--log_as_json has no effect: lines are plain text": values.on("log_as_json"),

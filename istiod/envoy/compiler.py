@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary, ref
 
 from istiod.config.protocols import Changed
 from istiod.config.resource import Resource, ResourceSet
-from istiod.envoy import cluster, listener, patched, route, secret
+from istiod.envoy import cluster, listener, name_table, patched, route, secret
 from istiod.envoy.assignments import Assignments, Book, Cell
 from istiod.envoy.patched_resources import Side
 from istiod.mesh.endpoint import EndpointTable, View
@@ -122,6 +122,7 @@ class Compiler:
         self._sets: WeakValueDictionary[Hashable, ResourceSet] = WeakValueDictionary()
         self._assignments: WeakValueDictionary[Hashable, Assignments] = WeakValueDictionary()
         self._book = Book(self.compiled)
+        self._tables = name_table.Tables()
         self._alike = listener.Alike()
 
     def compile(self, scope: Scope, endpoints: EndpointTable, view: View) -> ResourceSet:
@@ -134,12 +135,16 @@ class Compiler:
         if fixed is None or fixed.scope is not scope:
             fixed = self._scopes[id(scope)] = self._fix(scope)
         assigned = self._assigned(fixed.cells, endpoints, view)
-        key = (id(fixed), id(assigned))
+        hosts = scope.outbound.names
+        named = None if hosts is None else self._tables.of(hosts, endpoints)
+        key = (id(fixed), id(assigned), id(named))
         found = self._sets.get(key)
         if found is None:
             layers = _Layers(fixed)
             layers[names.ENDPOINT] = (assigned,)
             layers.fixed, layers.assigned = fixed, assigned
+            if named is not None:
+                layers[names.NAME_TABLE] = (named,)
             found = self._sets[key] = ResourceSet(layers=layers)
         return found
 
@@ -178,6 +183,8 @@ class Compiler:
                     found[type_url] = moved
         if moved := self._book.changed(were, are):
             found[names.ENDPOINT] = moved
+        if moved := _moved_names(before, after):
+            found[names.NAME_TABLE] = moved
         return found
 
     def _assigned(self, cells: Mapping[str, Cell], endpoints: EndpointTable, view: View) -> Assignments:
@@ -315,6 +322,13 @@ def _moved(before: tuple[_Layer, ...], after: tuple[_Layer, ...]) -> frozenset[s
     """Names whose resource differs between layers that stand at the same place."""
     pairs = [(old, new) for old, new in zip_longest(before, after, fillvalue=_Layer()) if old is not new]
     return frozenset[str]().union(*(new.moved_since(old) for old, new in pairs))
+
+
+def _moved_names(before: ResourceSet, after: ResourceSet) -> frozenset[str]:
+    """The name of the name table, where it is another one than before."""
+    was, now = (one.get(names.NAME_TABLE, name_table.NAME) for one in (before, after))
+    known = (None if was is None else was.version, None if now is None else now.version)
+    return frozenset() if known[0] == known[1] else frozenset((name_table.NAME,))
 
 
 def _same(old: Resource | None, new: Resource) -> bool:

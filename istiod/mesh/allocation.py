@@ -78,7 +78,7 @@ def allocate(
         slot = _free(name, taken)
         taken[slot] = name
         found[name] = min(slot, found.get(name, slot))
-    return {name: _addresses(slot + 1) for name, slot in found.items()} | held
+    return {**{name: _addresses(slot + 1) for name, slot in found.items()}, **held}
 
 
 def _free(name: HostName, taken: Mapping[int, object]) -> int:

@@ -49,6 +49,8 @@ class Endpoint:
     identity: str
     node: str
     workload: Workload
+    hostname: str = ""
+    """The name of its own that a pod has in a headless service (StatefulSets)."""
     additional: tuple[str, ...] = ()
     """Its other addresses, of a pod with both IP versions: tried where ``address`` does not answer."""
 

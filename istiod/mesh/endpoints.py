@@ -179,7 +179,8 @@ def _placed(
             if (base := _backend(item, backend, found)) is None:
                 continue
             for number, port in served:
-                yield backends.target(item, backend), number, replace(base, port=port)
+                own = backend.hostname if service.headless else ""
+                yield backends.target(item, backend), number, replace(base, port=port, hostname=own)
 
 
 def _served(service: Service, item: discovery.EndpointSlice) -> list[tuple[int, int]]:

@@ -28,6 +28,7 @@ def reuse(now: OutboundScope, before: OutboundScope | None, recall: Recall) -> O
             {name: _table(one, before.routes.get(name)) for name, one in now.routes.items()}, before.routes, recall
         ),
         secrets=_equal(now.secrets, before.secrets, recall),
+        names=before.names if now.names == before.names else now.names,
     )
 
 

@@ -158,6 +158,7 @@ class Memo:
             listeners=self._all(made.listeners, known.listeners),
             routes=self._all(made.routes, known.routes),
             secrets=self._all(made.secrets, known.secrets),
+            names=made.names,
         )
 
     def _all(self, leaves: Mapping[str, T], known: Mapping[str, T]) -> Mapping[str, T]:
@@ -203,6 +204,7 @@ def _same_scope(one: OutboundScope, other: OutboundScope) -> bool:
         and _same(one.listeners, other.listeners)
         and _same(one.routes, other.routes)
         and _same(one.secrets, other.secrets)
+        and one.names is other.names
     )
 
 

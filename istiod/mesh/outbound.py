@@ -16,6 +16,7 @@ from istiod.mesh import (
     egress,
     http_proxy,
     leaves,
+    name_table,
     outbound_clusters,
     outbound_listeners,
     perspective,
@@ -69,7 +70,18 @@ def scope(
         key=key,
     )
     listeners, routes = maker.views(sight)
-    made = OutboundScope(key=key, clusters=upstream, listeners=listeners, routes=routes, secrets=secrets)
+    made = OutboundScope(
+        key=key,
+        clusters=upstream,
+        listeners=listeners,
+        routes=routes,
+        secrets=secrets,
+        names=recall.of_many(
+            "names", (sight.services, key.families), lambda: name_table.of(sight.services, key.families)
+        )
+        if key.allocated
+        else None,
+    )
     return leaves.reuse(made, previous, recall)
 
 

@@ -19,6 +19,7 @@ from istiod.mesh.authorization import Authorization
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.families import Families
+from istiod.mesh.name_table import Name
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import TlsMode, TrafficPolicy, Tunnel
 from istiod.mesh.route import RouteTable
@@ -320,6 +321,8 @@ class OutboundScope:
     listeners: Mapping[str, Listener]
     routes: Mapping[str, RouteTable]
     secrets: Mapping[str, Credential] = field(default_factory=dict)
+    names: tuple[Name, ...] | None = None
+    """What its agent answers DNS queries with; None where it answers none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
