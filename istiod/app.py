@@ -290,6 +290,7 @@ class ControlPlane:
             version=lambda: self._findings.version,
             serving=self._store.has,
             report=partial(self._findings.replace, "cluster"),
+            addresses=self._pipeline.addresses,
         )
 
     def _refuse(self) -> None:

@@ -220,6 +220,7 @@ class Cluster:
             ),
             findings=view.findings,
             serving=view.serving,
+            addresses=view.addresses,
         )
 
     def _webhooks(self) -> Ours:

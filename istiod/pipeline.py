@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.envoy import patch_values
 from istiod.envoy.compiler import Compiler
-from istiod.mesh import claims
+from istiod.mesh import claims, sources
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
 
@@ -195,6 +195,10 @@ class Pipeline:
             RuntimeError: called before ``ready``.
         """
         return self._target(proxy)
+
+    def addresses(self, key: ConfigKey) -> Sequence[tuple[str, str]] | None:
+        """Hosts of an object and the addresses that the mesh gave them; None where it is not in the mesh yet."""
+        return None if self._context is None else sources.given(self._context.sources, key)
 
     def _leave(self, member: _Member) -> None:
         self._members.pop(id(member), None)

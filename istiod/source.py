@@ -30,6 +30,8 @@ class View:
     version: Callable[[], int]
     serving: Callable[[ConfigKey], bool]
     report: Report
+    addresses: Callable[[ConfigKey], Sequence[tuple[str, str]] | None] = lambda _: ()
+    """Hosts and addresses that the mesh gave to an object's hosts; None while it does not know the object."""
 
 
 class Source(Protocol):

@@ -155,7 +155,10 @@ def addresses() -> tuple[str, ...]:
 
 
 def _name_servers() -> tuple[str, ...]:
-    lines = RESOLV_CONF.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = RESOLV_CONF.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise ToolError(f"cannot read {RESOLV_CONF}: {error.strerror}") from error
     words = [line.split() for line in lines]
     return tuple(line[1] for line in words if len(line) > 1 and line[0] == "nameserver" and "%" not in line[1])
 

@@ -19,6 +19,7 @@ from istiod.kube.client import MERGE_PATCH, KubernetesClient
 from istiod.kube.lease import Leader
 from istiod.kube.writer import Write, Writer
 from istiod.status import conditions
+from istiod.status.conditions import Addresses
 from istiod.status.observed import Json, Observed
 
 GATHER: Final = 0.5
@@ -34,6 +35,8 @@ class Sources:
     observed: Callable[[], Iterable[tuple[ConfigKey, Observed]]]
     findings: Callable[[], Sequence[Diagnostic]]
     serving: Callable[[ConfigKey], bool]
+    addresses: Callable[[ConfigKey], Addresses | None]
+    """What the mesh gave to the hosts of an object; None while it does not know the object."""
 
 
 class StatusWriter:
@@ -62,7 +65,9 @@ class StatusWriter:
         now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         for key, observed in tuple(self._sources.observed()):
             serving = self._sources.serving(key)
-            status = conditions.wanted(observed, found.get(key, ()), now, serving=serving)
+            addresses = self._sources.addresses(key)
+            self._failed |= addresses is None and serving  # to be looked at again
+            status = conditions.wanted(observed, found.get(key, ()), now, serving=serving, addresses=addresses or ())
             if status is not None:
                 yield partial(self._write, key, observed, status)
         if not self._failed:

@@ -22,7 +22,7 @@ from wire.node import Node
 
 _DNS_CAPTURE = "DNS_CAPTURE"  # node metadata: the agent answers the app's DNS queries
 _DNS_AUTO_ALLOCATE = "DNS_AUTO_ALLOCATE"
-_LABEL: Final = "networking.istio.io/enable-autoallocate-ip"
+LABEL: Final = "networking.istio.io/enable-autoallocate-ip"
 _FIRST: Final = int(IPv4Address("240.240.0.0"))
 _SLOTS: Final = 65_024  # 240.240.0.1 to 240.240.254.253, as Istio counts
 _PRIME: Final = 65_011
@@ -42,9 +42,12 @@ def wanted(node: Node, *, always: bool = True) -> Versions:
 
     Unless ``always``, it has to ask for them too (Istio without PILOT_ENABLE_IP_AUTOALLOCATE).
     """
-    asked = always or node.metadata.get(_DNS_AUTO_ALLOCATE) == "true"
-    captures = node.metadata.get(_DNS_CAPTURE) == "true"
-    return families.versions(node.addresses) if captures and asked else ()
+    asked = always or _on(node, _DNS_AUTO_ALLOCATE)
+    return families.versions(node.addresses) if asked and _on(node, _DNS_CAPTURE) else ()
+
+
+def _on(node: Node, name: str) -> bool:
+    return str(node.metadata.get(name, "")).lower() in ("true", "t", "1")
 
 
 def wants(entry: ServiceEntry, host: str, *, by_status: bool) -> bool:
@@ -56,7 +59,7 @@ def wants(entry: ServiceEntry, host: str, *, by_status: bool) -> bool:
     spec = entry.spec
     if spec.addresses or spec.resolution == "NONE":
         return False
-    if by_status and entry.metadata.labels.get(_LABEL, "").lower() == "false":
+    if by_status and entry.metadata.labels.get(LABEL, "").lower() == "false":
         return False
     return not hosts.is_wildcard(host) or (by_status and spec.resolution == "DYNAMIC_DNS")
 

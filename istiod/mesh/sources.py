@@ -89,6 +89,21 @@ def _addressed(read: Mapping[ConfigKey, Converted], settings: MeshSettings) -> I
         yield replace(service, allocated=given.get(name, ()))
 
 
+def given(found: Sources, key: ConfigKey) -> tuple[tuple[str, str], ...] | None:
+    """What the status of an object should say of addresses: hosts and theirs, () where the mesh gives none.
+
+    None is said of a ServiceEntry that these sources do not hold.
+    """
+    if (key.group, key.kind) != ENTRIES or found.settings is None or not found.settings.features.allocate_addresses:
+        return ()
+    known = found.read.get(key)
+    if known is None:
+        return None
+    services = (found.registry.get(one.host, one.namespace) for one in known.services)
+    asking = (one for one in services if one is not None and one.origin.key == key)
+    return tuple((one.host, address) for one in asking for address in one.allocated)
+
+
 def _convert(item: Object, settings: MeshSettings) -> Converted:
     if isinstance(item, service_entry.ServiceEntry):
         made = service_entries.services(item, settings)

@@ -19,6 +19,8 @@ IN_USE: Final = "InUse"
 CONFLICTS: Final = "Conflicts"
 REJECTED: Final = "RejectedByEnvoy"
 TYPES: Final = (ACCEPTED, IN_USE, CONFLICTS, REJECTED)
+Addresses = Sequence[tuple[str, str]]
+"""Hosts and their addresses, in a fixed order."""
 NOT_ENFORCED: Final = "NotEnforced"
 """Reason of a kind that has no effect here yet."""
 _CONFLICTS: Final = frozenset(
@@ -75,7 +77,9 @@ def messages(found: Sequence[Diagnostic]) -> list[dict[str, Any]]:
     ][:_MOST_MESSAGES]
 
 
-def wanted(observed: Observed, found: Sequence[Diagnostic], now: str, *, serving: bool) -> Json | None:
+def wanted(
+    observed: Observed, found: Sequence[Diagnostic], now: str, *, serving: bool, addresses: Addresses = ()
+) -> Json | None:
     """What to write into the status, as a merge patch; None where it says all of it already.
 
     Args:
@@ -83,6 +87,7 @@ def wanted(observed: Observed, found: Sequence[Diagnostic], now: str, *, serving
         found: all findings about it.
         now: the present time as the API writes it, for conditions that change.
         serving: whether a version of it is in the mesh.
+        addresses: those that the mesh gave to its hosts; () leaves what is there.
     """
     status = observed.status
     there = [c for c in status.get("conditions") or () if isinstance(c, Mapping)]
@@ -93,6 +98,8 @@ def wanted(observed: Observed, found: Sequence[Diagnostic], now: str, *, serving
         "validationMessages": messages(found),
         "observedGeneration": observed.generation,
     }
+    if addresses:
+        after["addresses"] = [{"host": host, "value": value} for host, value in addresses]
     same = all(status.get(name, []) == value or _number(status.get(name)) == value for name, value in after.items())
     return None if same else after
 

@@ -142,11 +142,10 @@ def test_the_cluster_name_is_istios(config: dict[str, Any], facts: dict[str, Any
     assert metadata.cluster(config, facts) == name
 
 
-def test_listeners_for_a_dns_proxy_are_not_asked_for() -> None:
+def test_a_proxy_says_that_its_agent_answers_dns_queries() -> None:
     environment = {"ISTIO_META_DNS_CAPTURE": "true", "ISTIO_META_DNS_AUTO_ALLOCATE": "true", "ISTIO_META_OTHER": "a"}
     found = metadata.metadata(made(environment=environment))
-    assert found["OTHER"] == "a"
-    assert found.keys().isdisjoint({"DNS_CAPTURE", "DNS_AUTO_ALLOCATE"})
+    assert (found["OTHER"], found["DNS_CAPTURE"], found["DNS_AUTO_ALLOCATE"]) == ("a", "true", "true")
 
 
 def test_a_locality_label_becomes_a_locality() -> None:

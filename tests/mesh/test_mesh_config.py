@@ -163,7 +163,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
           controlPlaneAuthPolicy: NONE
           discoveryRefreshDelay: 1s
           meshId: a
-          proxyMetadata: {ISTIO_META_DNS_CAPTURE: "true", CA_PROVIDER: "", EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"}
+          proxyMetadata: {PROV_CERT: /certs, CA_PROVIDER: "", EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"}
           image: {imageType: debug}
           gatewayTopology: {numTrustedProxies: 1, forwardClientCertDetails: SANITIZE, proxyProtocol: {}}
         """
@@ -176,7 +176,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "defaultConfig.gatewayTopology.proxyProtocol",
         "defaultConfig.meshId",
         "defaultConfig.proxyHeaders",
-        "defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
+        "defaultConfig.proxyMetadata.PROV_CERT",
         "defaultConfig.tracing.sampling",
         "defaultConfig.zipkinAddress",
         "disableEnvoyListenerLog",

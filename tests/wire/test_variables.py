@@ -9,9 +9,9 @@ def test_variables_that_change_nothing_are_named() -> None:
         "ECC_SIGNATURE_ALGORITHM": "ECDSA",
         "FILE_MOUNTED_CERTS": "true",
         "ISTIO_META_DNS_CAPTURE": "true",
-        "ISTIO_META_DNS_AUTO_ALLOCATE": "False",
+        "PROXY_XDS_DEBUG_VIA_AGENT": "False",
         "OUTPUT_CERTS": "",
         "PILOT_CERT_PROVIDER": "istiod",
         "POD_NAME": "web-1",
     }
-    assert variables.in_vain(said) == ("CA_PROVIDER", "FILE_MOUNTED_CERTS", "ISTIO_META_DNS_CAPTURE")
+    assert variables.in_vain(said) == ("CA_PROVIDER", "FILE_MOUNTED_CERTS")
