@@ -35,7 +35,7 @@ class Sources:
     observed: Callable[[], Iterable[tuple[ConfigKey, Observed]]]
     findings: Callable[[], Sequence[Diagnostic]]
     serving: Callable[[ConfigKey], bool]
-    addresses: Callable[[ConfigKey], Addresses | None]
+    addresses: Callable[[ConfigKey], Addresses | None] = lambda _: ()
     """What the mesh gave to the hosts of an object; None while it does not know the object."""
 
 

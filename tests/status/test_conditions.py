@@ -129,3 +129,12 @@ def test_thousands_of_conflicts_in_one_object_are_little_work() -> None:
     began = time.process_time()
     assert said(*many)["Conflicts"] == ("True", "ShadowedRoute")
     assert time.process_time() - began < 5
+
+
+def test_addresses_are_written_once_and_others_words_stay() -> None:
+    given = [("a.example", "240.240.0.1"), ("a.example", "2001:2::f0f0:1")]
+    status = conditions.wanted(seen(), [], NOW, serving=True, addresses=given)
+    assert status is not None
+    assert status["addresses"] == [{"host": host, "value": value} for host, value in given]
+    assert conditions.wanted(seen(status), [], NOW, serving=True, addresses=given) is None
+    assert conditions.wanted(seen(status), [], NOW, serving=True) is None
