@@ -77,3 +77,10 @@ def test_what_is_malformed_is_left_for_the_parser() -> None:
     raw = made("Pod", "a", spec={"containers": "none"})
     assert strip("Pod", raw) is raw
     assert parse(raw).diagnostics
+
+
+def test_of_a_workload_entrys_status_its_health_is_kept() -> None:
+    conditions = [{"type": "Healthy", "status": "True", "message": "well"}, {"type": "Accepted", "status": "True"}]
+    kept = strip("WorkloadEntry", made("WorkloadEntry", "a", spec={}, status={"conditions": conditions}))
+    assert kept["status"] == {"conditions": [{"type": "Healthy", "status": "True"}]}
+    assert "status" not in strip("WorkloadEntry", made("WorkloadEntry", "a", spec={}, status={}))
