@@ -141,7 +141,6 @@ ProxyConfig | tracing.stackdriver | |
 ProxyConfig | zipkinAddress | |
 Service | metadata.annotations | Istio's but exportTo; traffic-distribution of other values | are not read
 Service | spec.sessionAffinity | ClientIP | consistentHash in a DestinationRule keeps an endpoint
-ServiceEntry | spec.endpoints[].address | unix:// paths | the endpoint is left out
 ServiceEntry | spec.endpoints[].network | | it is reached as if it were in the proxy's own network
 ServiceEntry | spec.ports[].targetPort | HTTP with DYNAMIC_DNS | requests go to the port that they name
 Sidecar | spec..connectionPool.http.h2UpgradePolicy | other than DEFAULT | the app is sent what its port declares
