@@ -18,5 +18,9 @@ class Origin:
     key: ConfigKey
     field: str = ""
 
+    def child(self, field: str) -> Origin:
+        """A field below this one."""
+        return Origin(key=self.key, field=f"{self.field}.{field}")
+
     def __str__(self) -> str:
         return f"{self.key}#{self.field}" if self.field else str(self.key)

@@ -1,7 +1,8 @@
 """HTTP rules of VirtualServices, read once per object (features rows F2-F16).
 
-What does not depend on who asks is done here: names, conditions, header operations, faults, retries. Which hosts,
-ports and clusters are meant depends on the client, and is left to http_routes.
+Rules of delegates come merged already (delegation.py). What does not depend on who asks is done here: names,
+conditions, header operations, faults, retries. Which hosts, ports and clusters are meant depends on the client, and is
+left to http_routes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from crds.key import ConfigKey
 from istiod.config.origin import Origin
 from istiod.mesh import answers, conditions, cors, fault, header_operations, hosts, retries
 from istiod.mesh.conditions import Condition
+from istiod.mesh.delegation import Written
 from istiod.mesh.header_operations import Operations
 from istiod.mesh.route import Cors, DirectResponse, Fault, Redirect, Retry
 
@@ -31,21 +33,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A target, its weight, what it alone changes, and the path of its destination in the object."""
+    """A target, its weight, what it alone changes, and where its destination stands."""
 
     target: Target
     weight: int
-    field: str
+    origin: Origin
     operations: Operations = header_operations.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """Where ``percent`` of the requests are mirrored to, and the path of that destination in the object."""
+    """Where ``percent`` of the requests are mirrored to, and where that destination stands."""
 
     target: Target
     percent: float
-    field: str
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,31 +91,40 @@ class Reader:
             port=said.port.number if said.port else 0,
         )
 
-    def rules(self, said: Iterable[virtual_service.HTTPRoute]) -> tuple[tuple[HttpRule, ...], tuple[Diagnostic, ...]]:
-        """The rules that have effect, and what is wrong with the object's http rules."""
+    def rules(
+        self, said: Iterable[virtual_service.HTTPRoute], written: Iterable[Written]
+    ) -> tuple[tuple[HttpRule, ...], tuple[Diagnostic, ...]]:
+        """The rules that have effect, and what is wrong with the object's http rules.
+
+        ``written`` are those that it ``said``, and its delegates' in the places of those that delegate. What is wrong
+        with a delegate's own words is told when the delegate is read.
+        """
         rules: list[HttpRule] = []
         findings: list[Diagnostic] = []
-        ended = ""
         for index, rule in enumerate(said):
             place = f"spec.http[{index}]"
             findings += (*_beside_answer(self.key, place, rule), *_on_claims(self.key, place, rule))
-            if (problem := _problem(self.key, place, rule)) is not None:
-                findings.append(problem)
+        ended = ""
+        for one in written:
+            if (problem := _problem(one)) is not None:
+                findings += (problem,) if one.key == self.key else ()
                 continue
-            found = self._rule(place, rule)
-            if ended:
-                findings.append(_shadowed(self.key, place, ended))
+            found = replace(self, key=one.key).rule(one)
+            if ended and ended != one.root:
+                findings.append(_shadowed(self.key, one.root, ended))
             rules.append(found)
-            ended = ended or (place if any(_always(c) for c in found.conditions) else "")
-        return tuple(rules), tuple(findings)
+            ended = ended or (one.root if any(_always(c) for c in found.conditions) else "")
+        return tuple(rules), tuple(dict.fromkeys(findings))
 
-    def _rule(self, place: str, rule: virtual_service.HTTPRoute) -> HttpRule:
+    def rule(self, one: Written) -> HttpRule:
+        """One rule of the object that this reads."""
+        rule = one.rule
         said = [conditions.condition(match, self.key.namespace) for match in rule.match if conditions.can_hold(match)]
         return HttpRule(
             name=rule.name,
-            origin=Origin(key=self.key, field=place),
+            origin=Origin(key=self.key, field=one.place),
             conditions=tuple(said) if rule.match else (Condition(),),
-            shares=self._shares(place, rule.route),
+            shares=self._shares(one.place, rule.route),
             redirect=answers.redirect(rule.redirect) if rule.redirect else None,
             direct_response=answers.direct_response(rule.direct_response) if rule.direct_response else None,
             rewrite=rule.rewrite,
@@ -121,7 +132,7 @@ class Reader:
             retry=retries.convert(rule.retries, self.default_retry),
             hashed_retry=retries.convert(rule.retries, replace(self.default_retry, ignore_previous_hosts=False)),
             fault=fault.convert(rule.fault),
-            mirrors=tuple(self._mirrors(place, rule)),
+            mirrors=tuple(self._mirrors(one)),
             cors=cors.convert(rule.cors_policy),
             operations=header_operations.convert(rule.headers),
         )
@@ -132,24 +143,26 @@ class Reader:
             Share(
                 target=self.target(one.destination),
                 weight=one.weight if len(said) > 1 else 1,
-                field=f"{place}.route[{index}].destination",
+                origin=Origin(key=self.key, field=f"{place}.route[{index}].destination"),
                 operations=header_operations.convert(one.headers),
             )
             for index, one in enumerate(said)
             if one.weight > 0 or len(said) == 1
         )
 
-    def _mirrors(self, place: str, rule: virtual_service.HTTPRoute) -> Iterator[Copy]:
+    def _mirrors(self, one: Written) -> Iterator[Copy]:
+        rule = one.rule
         if rule.mirror is not None:
             old = 100.0 if rule.mirror_percent is None else float(rule.mirror_percent)
             percent = rule.mirror_percentage.value if rule.mirror_percentage else old
             if percent > 0:
-                yield Copy(target=self.target(rule.mirror), percent=percent, field=f"{place}.mirror")
+                origin = one.mirror.child("mirror")
+                yield Copy(target=self.target(rule.mirror), percent=percent, origin=origin)
         for index, said in enumerate(rule.mirrors):
             percent = said.percentage.value if said.percentage else 100.0
             if percent > 0:
-                place_of_one = f"{place}.mirrors[{index}].destination"
-                yield Copy(target=self.target(said.destination), percent=percent, field=place_of_one)
+                origin = one.mirrors.child(f"mirrors[{index}].destination")
+                yield Copy(target=self.target(said.destination), percent=percent, origin=origin)
 
 
 def _always(condition: Condition) -> bool:
@@ -160,14 +173,13 @@ def _shadowed(key: ConfigKey, place: str, by: str) -> Diagnostic:
     return warning(Code.SHADOWED_ROUTE, key, place, f"is never reached: {by} matches every request")
 
 
-def _problem(key: ConfigKey, place: str, rule: virtual_service.HTTPRoute) -> Diagnostic | None:
+def _problem(one: Written) -> Diagnostic | None:
     """Why a rule has no effect; None when it has."""
-    if rule.delegate is not None:
-        return error(Code.NOT_SUPPORTED, key, f"{place}.delegate", "delegation has no effect yet; the rule is left out")
+    rule = one.rule
     if not (rule.route or rule.redirect or rule.direct_response):
-        return error(Code.MISSING_FIELD, key, place, "has neither route, redirect nor directResponse")
-    if len(rule.route) > 1 and all(one.weight <= 0 for one in rule.route):
-        return error(Code.WEIGHT_SUM, key, f"{place}.route", "all weights are 0; the rule is left out")
+        return error(Code.MISSING_FIELD, one.key, one.place, "has neither route, redirect nor directResponse")
+    if len(rule.route) > 1 and all(to.weight <= 0 for to in rule.route):
+        return error(Code.WEIGHT_SUM, one.key, f"{one.place}.route", "all weights are 0; the rule is left out")
     return None
 
 

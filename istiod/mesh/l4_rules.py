@@ -87,7 +87,7 @@ def _shares(reader: Reader, place: str, said: tuple[virtual_service.RouteDestina
         Share(
             target=reader.target(one.destination),
             weight=one.weight if len(said) > 1 else 1,
-            field=f"{place}.route[{index}].destination",
+            origin=Origin(key=reader.key, field=f"{place}.route[{index}].destination"),
         )
         for index, one in enumerate(said)
         if one.weight > 0 or len(said) == 1

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crds.diagnostic import Code, Diagnostic, error, warning
-from istiod.mesh import conditions, gateway_routes, gateways, hosts, outbound_listeners
+from crds.key import ConfigKey
+from istiod.mesh import conditions, delegation, gateway_routes, gateways, hosts, outbound_listeners
 from istiod.mesh.gateway_servers import GatewayIndex, Server
-from istiod.mesh.http_rules import Copy, Share
+from istiod.mesh.http_rules import Copy, Share, Target
 from istiod.mesh.model import Model
 from istiod.mesh.service import Resolution, Service
 from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
@@ -30,35 +31,34 @@ def findings(model: Model, index: VirtualServiceIndex, known: GatewayIndex) -> I
         yield from _gateways(one, servers)
         yield from _unserved(model, one)
     yield from _duplicates(index)
+    yield from delegation.unused(index.objects)
 
 
 def _destinations(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
+    """What is wrong with destinations, but for those of delegates, which are told of the delegate itself."""
     shares: list[Share | Copy] = []
     for rule in rules.http:
         shares += (*rule.shares, *rule.mirrors)
     for l4 in (*rules.tls, *rules.tcp):
         shares += l4.shares
-    for share in shares:
-        problem = _problem(model, rules, share)
-        if problem is not None:
-            yield problem
+    for share in dict.fromkeys(one for one in shares if one.origin.key == rules.key):
+        if (problem := _problem(model, rules.key, share.target)) is not None:
+            code, field, reason = problem
+            yield error(code, rules.key, f"{share.origin.field}.{field}", f"{reason}: requests get 503")
 
 
-def _problem(model: Model, rules: VirtualService, share: Share | Copy) -> Diagnostic | None:
-    """What keeps a destination from being reached; None when nothing does."""
-    namespace, target = rules.key.namespace, share.target
+def _problem(model: Model, key: ConfigKey, target: Target) -> tuple[Code, str, str] | None:
+    """What keeps a destination that an object names from being reached: code, field and reason; None: nothing."""
+    namespace = key.namespace
     service = model.registry.find(target.host, namespace)
     if service is not None and service.resolution is Resolution.ALIAS:
         service = model.registry.find(service.external_name, namespace)
     if service is None:
-        message = f"no service has the host {target.host!r}: requests get 503"
-        return error(Code.UNKNOWN_HOST, rules.key, f"{share.field}.host", message)
+        return Code.UNKNOWN_HOST, "host", f"no service has the host {target.host!r}"
     if target.port and service.port(target.port) is None:
-        message = f"{service.host} has no port {target.port}: requests get 503"
-        return error(Code.UNKNOWN_HOST, rules.key, f"{share.field}.port.number", message)
+        return Code.UNKNOWN_HOST, "port.number", f"{service.host} has no port {target.port}"
     if target.subset and not _has_subset(model, service, namespace, target.subset):
-        message = f"no DestinationRule gives {service.host} a subset {target.subset!r}: requests get 503"
-        return error(Code.UNKNOWN_SUBSET, rules.key, f"{share.field}.subset", message)
+        return Code.UNKNOWN_SUBSET, "subset", f"no DestinationRule gives {service.host} a subset {target.subset!r}"
     return None
 
 

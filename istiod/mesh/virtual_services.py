@@ -6,6 +6,7 @@ oldest serves; hosts of gateways are merged by gateway_routes.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,10 +15,13 @@ from crds import unhonoured, virtual_service
 from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import conditions, creation, hosts, http_rules, l4_rules, registry
+from istiod.mesh import conditions, creation, delegation, hosts, http_rules, l4_rules, registry
+from istiod.mesh.delegation import Delegation
 from istiod.mesh.http_rules import Copy, HttpRule, Share, Target
 from istiod.mesh.l4_rules import L4Rule
 from istiod.mesh.settings import MeshSettings
+
+_Sources = tuple[virtual_service.VirtualService | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +68,9 @@ class VirtualService:
 class VirtualServiceIndex:
     """All VirtualServices, oldest first, by key, by mesh host and by gateway.
 
-    ``wildcards`` are the patterns among the mesh hosts, most specific first. ``read`` remembers the object that
-    each was read from, so that the next index reads only what changed. ``imports`` says what of the mesh a class of
-    sidecars knows at all; None is everything.
+    ``wildcards`` are the patterns among the mesh hosts, most specific first. ``objects`` are all of them as written;
+    ``read`` remembers what each was read from, the objects that it delegates to among it, so that the next index reads
+    only what changed. ``imports`` says what of the mesh a class of sidecars knows at all; None is everything.
     """
 
     by_key: Mapping[ConfigKey, VirtualService] = field(default_factory=dict)
@@ -74,7 +78,8 @@ class VirtualServiceIndex:
     wildcards: tuple[str, ...] = ()
     by_gateway: Mapping[str, tuple[VirtualService, ...]] = field(default_factory=dict)
     selectors: frozenset[str] = frozenset()
-    read: Mapping[ConfigKey, virtual_service.VirtualService] = field(default_factory=dict)
+    objects: Mapping[ConfigKey, virtual_service.VirtualService] = field(default_factory=dict)
+    read: Mapping[ConfigKey, _Sources] = field(default_factory=dict)
     settings: MeshSettings = field(default_factory=MeshSettings)
     imports: Callable[[VirtualService], bool] | None = None
 
@@ -130,8 +135,15 @@ def build(
         if isinstance(item, virtual_service.VirtualService)
     }
     known = previous if previous is not None and previous.settings == settings else VirtualServiceIndex()
+    sources = {key: (item, *map(objects.get, delegation.named(item))) for key, item in objects.items()}
+    others = Delegation(
+        find=objects.get, export_to=tuple(settings.virtual_service_export_to), dns_domain=settings.dns_domain
+    )
     found = sorted(
-        (known.by_key[key] if known.read.get(key) is item else _read(item, settings) for key, item in objects.items()),
+        (
+            known.by_key[key] if _same(known.read.get(key, ()), sources[key]) else _read(item, settings, others)
+            for key, item in objects.items()
+        ),
         key=lambda one: one.age,
     )
     by_host = _grouped((host, one) for one in found if conditions.MESH in one.gateways for host in one.hosts)
@@ -141,7 +153,8 @@ def build(
         wildcards=tuple(sorted(filter(hosts.is_wildcard, by_host), key=hosts.specificity, reverse=True)),
         by_gateway=_grouped((name, one) for one in found for name in one.gateways if name != conditions.MESH),
         selectors=frozenset(selector for one in found for selector in one.selectors()),
-        read=objects,
+        objects=objects,
+        read=sources,
         settings=settings,
     )
 
@@ -153,10 +166,15 @@ def _grouped(pairs: Iterable[tuple[str, VirtualService]]) -> Mapping[str, tuple[
     return {name: tuple(group) for name, group in groups.items()}
 
 
-def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> VirtualService:
+def _same(before: _Sources, now: _Sources) -> bool:
+    return len(before) == len(now) and all(map(operator.is_, before, now))
+
+
+def _read(item: virtual_service.VirtualService, settings: MeshSettings, others: Delegation) -> VirtualService:
     key, spec = item.key, item.spec
     reader = http_rules.Reader(key=key, dns_domain=settings.dns_domain, default_retry=settings.default_retry)
-    http, findings = reader.rules(spec.http)
+    written, of_delegates = others.expand(item)
+    http, findings = reader.rules(spec.http, written)
     tls, tcp = l4_rules.tls(reader, spec.tls), l4_rules.tcp(reader, spec.tcp)
     leads: list[Share | Copy] = []
     for rule in http:
@@ -176,5 +194,5 @@ def _read(item: virtual_service.VirtualService, settings: MeshSettings) -> Virtu
         tls=tls,
         tcp=tcp,
         targets=tuple(dict.fromkeys(one.target for one in leads)),
-        diagnostics=(*findings, *unhonoured.findings(item)),
+        diagnostics=(*of_delegates, *findings, *unhonoured.findings(item)),
     )

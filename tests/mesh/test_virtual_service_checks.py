@@ -52,7 +52,7 @@ def test_good_rules_have_no_findings() -> None:
             "UNKNOWN_SUBSET",
             "spec.http[0].mirrors[0].destination.subset",
         ),
-        ("{delegate: {name: x}}", "NOT_SUPPORTED", "spec.http[0].delegate"),
+        ("{delegate: {name: x}}", "UNKNOWN_DELEGATE", "spec.http[0].delegate"),
         ("{timeout: 1s}", "MISSING_FIELD", "spec.http[0]"),
         ("{route: [{destination: {host: reviews}}, {destination: {host: x}}]}", "WEIGHT_SUM", "spec.http[0].route"),
     ],
