@@ -9,7 +9,8 @@ from crds.checks import server_tls, traffic_policy, values
 from crds.checks.findings import Findings
 from crds.checks.patterns import repeated
 from crds.gateway import ServerTLSSettings
-from crds.sidecar import IstioEgressListener, IstioIngressListener, Sidecar, SidecarPort
+from crds.sidecar import IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy, Sidecar, SidecarPort
+from crds.virtual_service import Destination
 
 _LOCAL: Final = frozenset({"127.0.0.1", "0.0.0.0", "[::1]", "[::]"})  # noqa: S104 (what users may write)
 _UNIX: Final = "unix://"
@@ -34,10 +35,19 @@ def check(item: Sidecar, found: Findings) -> None:
         _egress(found, field, outbound)
     _unique(found, "spec.egress", spec.egress)
     if spec.outbound_traffic_policy is not None and spec.outbound_traffic_policy.egress_proxy is not None:
-        found.check(
-            "spec.outboundTrafficPolicy.egressProxy.host",
-            values.domain(spec.outbound_traffic_policy.egress_proxy.host),
-        )
+        _egress_proxy(found, spec.outbound_traffic_policy, spec.outbound_traffic_policy.egress_proxy)
+
+
+def _egress_proxy(found: Findings, policy: OutboundTrafficPolicy, proxy: Destination) -> None:
+    """Only where unknown hosts may be reached at all; a full name and a port."""
+    field = "spec.outboundTrafficPolicy.egressProxy"
+    if policy.mode != "ALLOW_ANY":
+        found.error(field, "is for mode ALLOW_ANY only")
+    found.check(f"{field}.host", values.domain(proxy.host))
+    if proxy.port is None:
+        found.missing(f"{field}.port")
+    else:
+        found.check(f"{field}.port.number", values.port(proxy.port.number))
 
 
 def _unique(found: Findings, field: str, listeners: Sequence[IstioIngressListener | IstioEgressListener]) -> None:

@@ -26,6 +26,8 @@ from wire import names
 
 _ACCEPTED_AT_ONCE = 1  # connections per socket event: spreads them over workers, as in Istio
 _FIRST_READ = 512
+_UNIX = "unix://"
+_FOR_ALL = 0o666
 
 _ORIGINAL_DST = listener_components_pb2.ListenerFilter(
     name="envoy.filters.listener.original_dst", typed_config=wellknown.packed(original_dst_pb2.OriginalDst())
@@ -112,6 +114,9 @@ def message(listener: Listener, settings: MeshSettings, alike: Alike | None = No
 
 
 def _address(address: str, port: int) -> address_pb2.Address:
+    """An address, or a Unix domain socket that the app may use whoever it runs as: it is inside of its pod."""
+    if address.startswith(_UNIX):
+        return address_pb2.Address(pipe=address_pb2.Pipe(path=address.removeprefix(_UNIX), mode=_FOR_ALL))
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
 
 

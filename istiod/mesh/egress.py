@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from istiod.mesh import hosts, registry, sidecars
+from istiod.mesh import clusters, hosts, registry, sidecars
 from istiod.mesh.model import Model
 from istiod.mesh.recall import Recall
 from istiod.mesh.registry import Registry
 from istiod.mesh.scope import ScopeKey
 from istiod.mesh.service import Protocol, Service
-from istiod.mesh.settings import MeshSettings
+from istiod.mesh.settings import MeshSettings, OutboundMode
 from istiod.mesh.sidecars import Egress, Patterns, Sidecar
 from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
@@ -35,8 +35,11 @@ class View:
 
     @property
     def is_proxy(self) -> bool:
-        """Apps name it as their HTTP proxy: every HTTP service is behind its one port."""
-        return self.listener.port is not None and self.listener.port.protocol is Protocol.HTTP_PROXY
+        """Every HTTP service is behind its one port or socket: apps name it as their HTTP proxy."""
+        port = self.listener.port
+        if port is None:
+            return False
+        return port.protocol is Protocol.HTTP_PROXY or (not port.number and port.protocol.may_be_http)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,8 @@ def sight(model: Model, index: VirtualServiceIndex, key: ScopeKey, recall: Recal
             found.add(service)
         for service in _led_to(model.registry, view, key.namespace, recall):
             found.add(service)
+    if said.egress_proxy and (proxy := model.registry.find(said.egress_proxy.host, key.namespace)):
+        found.add(proxy)
     return Sight(
         views=views,
         services=tuple(sorted(found.services.values(), key=registry.age)),
@@ -80,10 +85,13 @@ def visible(known: Registry, namespace: str, recall: Recall) -> tuple[Service, .
 
 def _settings(settings: MeshSettings, said: Sidecar, recall: Recall) -> MeshSettings:
     """The mesh's settings with the Sidecar's word on unknown hosts."""
-    mode = said.outbound
-    if mode is None or mode is settings.outbound:
+    mode, proxy = said.outbound, said.egress_proxy
+    if mode is None or (mode is settings.outbound and proxy is None):
         return settings
-    return recall.of(("settings", mode), (settings,), lambda: replace(settings, outbound=mode))
+    if proxy is None or mode is not OutboundMode.ALLOW_ANY:
+        return recall.of(("settings", mode), (settings,), lambda: replace(settings, outbound=mode))
+    name = clusters.cluster_name(clusters.OUTBOUND, proxy.subset, proxy.host, proxy.port)
+    return recall.of(("settings", name), (settings,), lambda: replace(settings, outbound=mode, egress_proxy=name))
 
 
 def _view(known: Registry, index: VirtualServiceIndex, namespace: str, listener: Egress, recall: Recall) -> View:
@@ -148,7 +156,7 @@ def _meet(host: str, pattern: str) -> bool:
 
 def _with_port(service: Service, listener: Egress, recall: Recall) -> Service | None:
     """The service with the listener's port only; None without it. HTTP proxies and listeners without port have all."""
-    if listener.port is None or listener.port.protocol is Protocol.HTTP_PROXY:
+    if listener.port is None or not listener.port.number or listener.port.protocol is Protocol.HTTP_PROXY:
         return service
     return _trimmed(service, frozenset({listener.port.number}), recall)
 

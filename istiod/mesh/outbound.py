@@ -32,6 +32,7 @@ from istiod.mesh.recall import Recall
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Credential, Listener, OutboundScope, ScopeKey
 from istiod.mesh.service import Service
+from istiod.mesh.settings import MeshSettings, OutboundMode
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
 
@@ -61,6 +62,8 @@ def scope(
         vault = Vault(index=model.credentials if key.credentials else CredentialIndex(), namespace=key.namespace)
         upstream = recall.of_many("usable", (upstream, vault.index), lambda: vault.usable(upstream))
         secrets = vault.needed(one.tls for one in upstream.values())
+    if sight.settings.egress_proxy and sight.settings.egress_proxy not in upstream:
+        sight = replace(sight, settings=_refusing(sight.settings, recall))
     known = recall.of_many("by host", (sight.services,), lambda: {one.host: one for one in sight.services})
     maker = _Maker(
         model=model,
@@ -83,6 +86,13 @@ def scope(
         else None,
     )
     return leaves.reuse(made, previous, recall)
+
+
+def _refusing(settings: MeshSettings, recall: Recall) -> MeshSettings:
+    """Traffic for unknown hosts goes nowhere: the egress proxy that it has to go through is not there."""
+    return recall.of(
+        "no egress proxy", (settings,), lambda: replace(settings, outbound=OutboundMode.REGISTRY_ONLY, egress_proxy="")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

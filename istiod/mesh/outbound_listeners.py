@@ -58,6 +58,8 @@ class Piece:
     more: tuple[str, ...] = ()
     binds: bool = False
     """Apps connect to the listener's own address: nothing is captured."""
+    leads_to: int = 0
+    """The service's port where the listener's own is none (0): behind a Unix domain socket."""
 
     @property
     def key(self) -> Place:
@@ -81,7 +83,9 @@ class Piece:
 
     @property
     def rds(self) -> str:
-        """The route table of its HTTP requests: the port's, or its own where the address is its own."""
+        """The route table of its HTTP requests: the port's (a socket's), or its own where the address is its own."""
+        if not self.port.number:
+            return self.bind
         own = self.sniffed and (not self.everywhere or self.prefixes)
         return f"{self.service.host}:{self.port.number}" if own else str(self.port.number)
 
@@ -99,11 +103,20 @@ def _pieces(model: Model, service: Service, listener: Egress, spoken: Families) 
     for port in ports if service.resolution is not Resolution.ALIAS else ():
         if port.protocol is Protocol.UDP:
             continue
-        if said or port.protocol.is_http:
+        if not port.number and not port.protocol.may_be_http:
+            yield from _at_socket(service, port, listener.bind)
+        elif said or port.protocol.is_http:
             bind, *more = said or spoken.wildcards
             yield Piece(bind=bind, more=tuple(more), service=service, port=port, binds=bool(listener.binds))
         else:
             yield from _by_address(model, service, port, spoken)
+
+
+def _at_socket(service: Service, port: Port, bind: str) -> Iterator[Piece]:
+    """Opaque bytes of a Unix domain socket go to the first port of the service that takes such."""
+    opaque = (one for one in service.ports if not one.protocol.is_http and one.protocol is not Protocol.UDP)
+    for one in list(opaque)[:1]:
+        yield Piece(bind=bind, service=service, port=port, binds=True, leads_to=one.number)
 
 
 def _by_address(model: Model, service: Service, port: Port, spoken: Families) -> Iterator[Piece]:
@@ -157,7 +170,8 @@ def virtual_outbound(settings: MeshSettings, spoken: Families) -> Listener:
 
 
 def _rest(settings: MeshSettings) -> Tcp:
-    return _to(clusters.BLACKHOLE if settings.outbound is OutboundMode.REGISTRY_ONLY else clusters.PASSTHROUGH)
+    refused = settings.outbound is OutboundMode.REGISTRY_ONLY
+    return _to(clusters.BLACKHOLE if refused else settings.egress_proxy or clusters.PASSTHROUGH)
 
 
 def _to(cluster: str) -> Tcp:
@@ -272,7 +286,7 @@ def _by_name(piece: Piece) -> bool:
 
 
 def _cluster(piece: Piece) -> str:
-    return clusters.cluster_name(clusters.OUTBOUND, "", piece.service.host, piece.port.number)
+    return clusters.cluster_name(clusters.OUTBOUND, "", piece.service.host, piece.leads_to or piece.port.number)
 
 
 def _whole(piece: Piece, resolver: Resolver, *, by_name: bool) -> L4Route:

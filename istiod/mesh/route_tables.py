@@ -156,13 +156,14 @@ class Builder:
     def proxy_table(self, name: str, resolvers: Iterable[Resolver]) -> RouteTable:
         """The table of an HTTP proxy: the services of all ports (one resolver each), told apart by the port asked for.
 
-        Without a port a name means port 80.
+        Without a port a name means port 80. The port counts, so Envoy may not ignore it; on Istio it does, and no name
+        with a port is ever found.
         """
         hosts: list[VirtualHost] = []
         for resolver in resolvers:
             finder = self._finder(resolver)
             hosts += self._hosts(finder, self._candidates(finder), _qualified, self.namespace)
-        return self._table(name, [*hosts, *_rest(hosts, self.settings)])
+        return replace(self._table(name, [*hosts, *_rest(hosts, self.settings)]), ignore_port=False)
 
     def _of_port(self, finder: Finder, namespace: str) -> list[VirtualHost]:
         """All HTTP and undeclared services of a port, hosts of rules, and what happens to all others."""
@@ -244,8 +245,19 @@ def _homes(hosts: Iterable[str], dns_domain: str) -> Mapping[str, list[tuple[str
 
 def _rest(hosts: Iterable[VirtualHost], settings: MeshSettings) -> Iterator[VirtualHost]:
     """What happens to requests for hosts that nobody declared; nothing where a host is every host."""
-    if not any(EVERY_DOMAIN in host.domains for host in hosts):
+    if any(EVERY_DOMAIN in host.domains for host in hosts):
+        return
+    if settings.outbound is OutboundMode.ALLOW_ANY and settings.egress_proxy:
+        yield _by_way_of(settings.egress_proxy)
+    else:
         yield _REST[settings.outbound]
+
+
+def _by_way_of(cluster: str) -> VirtualHost:
+    """Any host, through the egress proxy that a Sidecar names."""
+    destination = Destination(cluster=cluster, host=cluster, port=0)
+    route = replace(_ALLOW_ANY.routes[0], destinations=(WeightedDestination(destination=destination, weight=1),))
+    return replace(_ALLOW_ANY, routes=(route,))
 
 
 def _plain(given: domains.Names, _port: int) -> domains.Names:

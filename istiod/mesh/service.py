@@ -35,6 +35,11 @@ class Protocol(Enum):
         return self in _HTTP
 
     @property
+    def may_be_http(self) -> bool:
+        """HTTP in the clear, or not declared."""
+        return self.is_http or self is Protocol.UNSUPPORTED
+
+    @property
     def is_http2(self) -> bool:
         """HTTP/2 without negotiation."""
         return self in _HTTP2

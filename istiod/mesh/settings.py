@@ -55,6 +55,8 @@ class MeshSettings:
     dns_domain: str = names.DEFAULT_DNS_DOMAIN
     auto_mtls: bool = True
     outbound: OutboundMode = OutboundMode.ALLOW_ANY
+    egress_proxy: str = ""
+    """The cluster that traffic for unknown hosts goes to instead of where it wanted to; a Sidecar's word."""
     inbound: InboundMode = InboundMode.PASSTHROUGH
     outbound_port: int = names.PROXY_OUTBOUND_PORT
     inbound_port: int = names.PROXY_INBOUND_PORT

@@ -15,8 +15,10 @@ from crds import sidecar as api
 from crds import unhonoured
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
+from crds.virtual_service import Destination
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import creation, gateway_tls, protocol, traffic_policy
+from istiod.mesh.http_rules import Target
 from istiod.mesh.policy import ConnectionPool
 from istiod.mesh.scope import DownstreamTls
 from istiod.mesh.service import Labels, Port
@@ -25,7 +27,7 @@ from istiod.mesh.settings import OutboundMode
 ANY_NAMESPACE: Final = "*"
 _OWN_NAMESPACE = "."
 _NOTHING = "~"
-_UNIX = "unix://"
+UNIX: Final = "unix://"
 Patterns = Mapping[str, tuple[str, ...]]
 
 
@@ -34,7 +36,8 @@ class Egress:
     """One egress listener. ``hosts`` are (namespace, name or pattern); "." is the namespace of the proxy.
 
     ``~namespace`` leaves out what the others let in, ``~`` empties the listener (as recorded from istiod).
-    ``port`` is None for all ports of the services, ``bind`` is "" for their own addresses. ``binds``: the app
+    ``port`` is None for all ports of the services (its number is 0 for all of them behind one Unix domain socket),
+    ``bind`` is "" for their own addresses, or ``unix://`` and a path. ``binds``: the app
     connects to it by its address, nothing is captured (so it is for every listener where the proxy captures nothing).
     """
 
@@ -84,6 +87,8 @@ class Sidecar:
     egress: tuple[Egress, ...] = (Egress(),)
     ingress: tuple[Ingress, ...] = ()
     outbound: OutboundMode | None = None
+    egress_proxy: Target | None = None
+    """Where traffic for unknown hosts goes, with mode ALLOW_ANY."""
     pool: ConnectionPool | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
 
@@ -141,10 +146,6 @@ def findings(index: SidecarIndex, workloads: Iterable[tuple[str, Labels]]) -> It
 
 def _unsupported(item: api.Sidecar) -> Iterator[Diagnostic]:
     spec = item.spec
-    for i, listener in enumerate(spec.egress):
-        if listener.bind.startswith(_UNIX):
-            message = "Unix domain sockets are not supported here; there is no such listener"
-            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.egress[{i}].bind", message)
     for path, reason in _of_ingress(spec):
         yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
     yield from unhonoured.findings(item)
@@ -173,27 +174,32 @@ def _age(one: Sidecar) -> creation.Age:
 
 def _read(item: api.Sidecar) -> Sidecar:
     spec, policy = item.spec, item.spec.outbound_traffic_policy
-    egress = tuple(_egress(one) for one in spec.egress if not one.bind.startswith(_UNIX))
     return Sidecar(
         key=item.key,
         created=item.metadata.creation_timestamp,
         selector=frozenset(spec.workload_selector.labels.items()) if spec.workload_selector else frozenset(),
-        egress=egress if spec.egress else (Egress(),),
+        egress=tuple(map(_egress, spec.egress)) or (Egress(),),
         ingress=tuple(_ingress(one, one.port) for one in spec.ingress if one.port),
         outbound=OutboundMode[policy.mode] if policy else None,
+        egress_proxy=_target(policy.egress_proxy) if policy and policy.egress_proxy else None,
         pool=traffic_policy.connection_pool(spec.inbound_connection_pool) if spec.inbound_connection_pool else None,
         diagnostics=tuple(_unsupported(item)),
     )
 
 
 def _egress(said: api.IstioEgressListener) -> Egress:
-    split = (host.partition("/") for host in said.hosts)
+    split, socket = (host.partition("/") for host in said.hosts), said.bind.startswith(UNIX)
     return Egress(
         hosts=tuple((home, name.lower()) for home, slash, name in split if slash),
-        port=_port(said.port) if said.port and said.port.number else None,
+        port=_port(said.port) if said.port and (said.port.number or socket) else None,
         bind=said.bind,
-        binds=_binds(said.capture_mode),
+        binds=socket or _binds(said.capture_mode),
     )
+
+
+def _target(said: Destination) -> Target:
+    """A destination by its full name: no other is admitted."""
+    return Target(host=said.host.lower(), subset=said.subset, port=said.port.number if said.port else 0)
 
 
 def _ingress(said: api.IstioIngressListener, port: api.SidecarPort) -> Ingress:
@@ -211,8 +217,8 @@ def _ingress(said: api.IstioIngressListener, port: api.SidecarPort) -> Ingress:
 
 def _endpoint(said: str) -> tuple[str, int]:
     """Address and port of ``127.0.0.1:8080``, ``[::1]:8080``, ``0.0.0.0:8080`` (the pod's own address) or a socket."""
-    if said.startswith(_UNIX):
-        return said.removeprefix(_UNIX), 0
+    if said.startswith(UNIX):
+        return said.removeprefix(UNIX), 0
     address, _, port = said.rpartition(":")
     if not port.isdecimal():
         return "", 0

@@ -32,6 +32,7 @@ def findings(model: Model, index: VirtualServiceIndex, known: GatewayIndex) -> I
         yield from _unserved(model, one)
     yield from _duplicates(index)
     yield from delegation.unused(index.objects)
+    yield from _egress_proxies(model)
 
 
 def _destinations(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
@@ -45,6 +46,15 @@ def _destinations(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
         if (problem := _problem(model, rules.key, share.target)) is not None:
             code, field, reason = problem
             yield error(code, rules.key, f"{share.origin.field}.{field}", f"{reason}: requests get 503")
+
+
+def _egress_proxies(model: Model) -> Iterator[Diagnostic]:
+    """Proxies for unknown hosts that Sidecars name and that are not there."""
+    for one in model.sidecars.by_key.values():
+        if one.egress_proxy and (problem := _problem(model, one.key, one.egress_proxy)):
+            code, field, reason = problem
+            message = f"{reason}: traffic for unknown hosts goes nowhere"
+            yield error(code, one.key, f"spec.outboundTrafficPolicy.egressProxy.{field}", message)
 
 
 def _problem(model: Model, key: ConfigKey, target: Target) -> tuple[Code, str, str] | None:

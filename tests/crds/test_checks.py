@@ -161,7 +161,17 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         ("workloadSelector: {}, outboundTrafficPolicy: {mode: ALLOW_ANY}", ["?workloadSelector"]),
         (
             "inboundConnectionPool: {}, outboundTrafficPolicy: {egressProxy: {host: 'a*b'}}",
-            ["inboundConnectionPool", "outboundTrafficPolicy.egressProxy.host"],
+            [
+                "inboundConnectionPool",
+                "outboundTrafficPolicy.egressProxy",
+                "outboundTrafficPolicy.egressProxy.host",
+                "outboundTrafficPolicy.egressProxy.port",
+            ],
+        ),
+        ("outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a.b, port: {number: 80}}}", []),
+        (
+            "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a.b, port: {number: 0}}}",
+            ["outboundTrafficPolicy.egressProxy.port.number"],
         ),
         (
             "egress: [{hosts: [x, '~A B/*', './a*.b']}, {bind: x, port: {number: 0}}, {bind: 'unix:///x', port: {}, hosts: [./*, ./*]}]",

@@ -77,9 +77,7 @@ def test_what_has_no_effect_is_told() -> None:
         world.sidecar(WEB, name="selects-one", namespace="shop"),
         world.sidecar(
             """
-            egress: [{bind: 'unix:///a', port: {number: 0}, hosts: ['*/*']}]
-            ingress: [{port: {number: 443, protocol: HTTPS}, tls: {mode: SIMPLE}}, {port: {number: 80}}]
-            outboundTrafficPolicy: {egressProxy: {host: proxy}}
+            ingress: [{port: {number: 443, protocol: HTTPS}, tls: {mode: SIMPLE, insecureSkipVerify: true}}]
             """,
             name="much",
             namespace="third",
@@ -88,8 +86,7 @@ def test_what_has_no_effect_is_told() -> None:
     ) == [
         ("INEFFECTIVE", "second", "spec.workloadSelector"),
         ("INEFFECTIVE", "web", "spec.workloadSelector.labels"),
-        ("NOT_SUPPORTED", "much", "spec.egress[0].bind"),
-        ("NOT_SUPPORTED", "much", "spec.outboundTrafficPolicy.egressProxy"),
+        ("NOT_SUPPORTED", "much", "spec.ingress[0].tls.insecureSkipVerify"),
     ]
 
 
