@@ -23,6 +23,9 @@ IN_VAIN = "is read and has no effect yet"
 _CONNECTIONS = "global_downstream_connection_limit"
 """What of ``connectionSettings`` the agent puts there."""
 
+_OF_MESH = ("attempt_count", "preserve_http1_header_case")
+"""What of it is in resources that proxies share."""
+
 
 def without_effect(config: ProxyConfig) -> Iterator[str]:
     """Paths of the fields that are said and change nothing yet, wherever the configuration stands."""
@@ -57,7 +60,8 @@ def _of_environment(config: ProxyConfig, key: ConfigKey) -> Iterator[Diagnostic]
 
 
 def _in_vain(config: ProxyConfig) -> Iterator[str]:
-    """What has no effect in an annotation: who is trusted in front of a gateway is the mesh's to say so far."""
+    """What has no effect in an annotation: some of it is the mesh's to say so far."""
     yield from without_effect(config)
-    if config.gateway_topology is not None and config.gateway_topology.num_trusted_proxies:
-        yield "gatewayTopology.numTrustedProxies"
+    if (headers := config.proxy_headers) is not None:
+        said = sorted(headers.model_fields_set & set(_OF_MESH))
+        yield from (f"proxyHeaders.{_spelling(headers, name)}" for name in said)

@@ -30,13 +30,17 @@ class Tracing(Model):
     enable_istio_tags: Bool | None = None
 
 
+ForwardClientCert = Literal[
+    "UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"
+]
+"""What becomes of x-forwarded-client-cert."""
+
+
 class Topology(Model):
     """Proxies in front of a gateway (E13)."""
 
     num_trusted_proxies: UInt32 = 0
-    forward_client_cert_details: Literal[
-        "UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"
-    ] = "UNDEFINED"
+    forward_client_cert_details: ForwardClientCert = "UNDEFINED"
     proxy_protocol: Tree | None = None
 
 
@@ -61,11 +65,21 @@ class MetadataExchangeHeaders(Model):
     mode: Literal["UNDEFINED", "IN_MESH"] = "UNDEFINED"
 
 
+class CertDetails(Model):
+    """Parts of the client's certificate in x-forwarded-client-cert."""
+
+    subject: Bool | None = None
+    cert: Bool | None = None
+    chain: Bool | None = None
+    dns: Bool | None = None
+    uri: Bool | None = None
+
+
 class ProxyHeaders(Model):
     """Headers that a proxy adds."""
 
-    forwarded_client_cert: str = ""
-    set_current_client_cert_details: Tree | None = None
+    forwarded_client_cert: ForwardClientCert = "UNDEFINED"
+    set_current_client_cert_details: CertDetails | None = None
     request_id: HeaderSwitch | None = None
     server: HeaderSwitch | None = None
     attempt_count: HeaderSwitch | None = None
@@ -73,7 +87,7 @@ class ProxyHeaders(Model):
     metadata_exchange_headers: MetadataExchangeHeaders | None = None
     x_forwarded_host: HeaderSwitch | None = None
     x_forwarded_port: HeaderSwitch | None = None
-    preserve_http1_header_case: HeaderSwitch | None = Field(default=None, alias="preserveHttp1HeaderCase")
+    preserve_http1_header_case: Bool | None = Field(default=None, alias="preserveHttp1HeaderCase")
 
 
 class ProxyImage(Model):

@@ -118,14 +118,15 @@ ProxyConfig | discoveryRefreshDelay | |
 ProxyConfig | envoyAccessLogService | |
 ProxyConfig | envoyMetricsServiceAddress | |
 ProxyConfig | fileFlushMinSizeKb | |
-ProxyConfig | gatewayTopology.forwardClientCertDetails | |
-ProxyConfig | gatewayTopology.numTrustedProxies | in an annotation | is the mesh's to say
-ProxyConfig | gatewayTopology.proxyProtocol | |
 ProxyConfig | meshId | |
 ProxyConfig | parentShutdownDuration | |
 ProxyConfig | privateKeyProvider | |
 ProxyConfig | proxyBootstrapTemplatePath | |
-ProxyConfig | proxyHeaders | |
+ProxyConfig | proxyHeaders.attemptCount | in an annotation | is the mesh's to say
+ProxyConfig | proxyHeaders.metadataExchangeHeaders | |
+ProxyConfig | proxyHeaders.preserveHttp1HeaderCase | in an annotation | is the mesh's to say
+ProxyConfig | proxyHeaders.xForwardedHost | |
+ProxyConfig | proxyHeaders.xForwardedPort | |
 ProxyConfig | proxyMetadata | variables that limits.md names under Proxies | is read and has no effect yet
 ProxyConfig | readinessProbe | |
 ProxyConfig | sds | |
@@ -145,17 +146,13 @@ ServiceEntry | spec.endpoints[].network | | it is reached as if it were in the p
 ServiceEntry | spec.ports[].targetPort | HTTP with DYNAMIC_DNS | requests go to the port that they name
 Sidecar | spec..connectionPool.http.h2UpgradePolicy | other than DEFAULT | the app is sent what its port declares
 Sidecar | spec..connectionPool.tcp.idleTimeout | | has no effect on connections from clients
-Sidecar | spec.egress[].bind | unix:// paths | there is no such listener
 Sidecar | spec.egress[].port.targetPort | | has no effect, as on Istio
 Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | other than DEFAULT | the app is sent what its port declares
 Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connections from clients
 Sidecar | spec.ingress[].port.targetPort | | has no effect, as on Istio
-Sidecar | spec.outboundTrafficPolicy.egressProxy | |
 VirtualService | spec.http[].appendHeaders | |
-VirtualService | spec.http[].delegate | always | the rule is left out
 VirtualService | spec.http[].fault.abort.http2Error | |
 VirtualService | spec.http[].fault.delay.exponentialDelay | |
-VirtualService | spec.http[].match[].statPrefix | |
 VirtualService | spec.http[].mirror | beside redirect and directResponse | nothing goes to an upstream
 VirtualService | spec.http[].mirrors | beside redirect and directResponse | nothing goes to an upstream
 VirtualService | spec.http[].removeResponseHeaders | |

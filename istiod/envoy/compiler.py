@@ -298,7 +298,7 @@ class Compiler:
 
     def _virtual_host(self, leaf: VirtualHost, settings: MeshSettings) -> _Entry:
         self.compiled[VIRTUAL_HOST] += 1
-        return _Entry(leaf, settings, route.frame(leaf))
+        return _Entry(leaf, settings, route.frame(leaf, attempts=settings.headers.attempt_count is not False))
 
 
 def _layer_of(pins: dict[str, _Entry]) -> _Layer:

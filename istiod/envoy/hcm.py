@@ -6,6 +6,7 @@ Its filters stand in filters/, its routes in route.py. Differences from Istio ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 from envoy.config.core.v3 import config_source_pb2, protocol_pb2
@@ -14,9 +15,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.v3 import percent_pb2
 
-from istiod.envoy import access_log, client_limits, dynamic_dns, route, wellknown
+from istiod.envoy import access_log, client_limits, dynamic_dns, proxy_headers, route, wellknown
 from istiod.envoy.filters import alpn, authorization, cors, fault, grpc_stats, grpc_web, jwt_authn, router
 from istiod.mesh import node_settings
+from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Direction, Http
 from istiod.mesh.settings import MeshSettings
@@ -91,8 +93,8 @@ def network_filter(
     if settings.enable_tracing:
         found.tracing.CopyFrom(_TRACING)
         found.tracing.random_sampling.value = settings.features.trace_sampling
-    if direction is Direction.GATEWAY:
-        found.xff_num_trusted_hops = settings.num_trusted_proxies
+    said = headers.joined(settings.headers, own.headers)
+    proxy_headers.apply(found, replace(said, preserve_case=settings.headers.preserve_case), direction)
     if http.inline is not None:
         found.route_config.CopyFrom(route.inline(http.inline))
     else:

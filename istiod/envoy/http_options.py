@@ -9,7 +9,7 @@ from envoy.config.core.v3 import protocol_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2
 
-from istiod.envoy import wellknown
+from istiod.envoy import proxy_headers, wellknown
 from istiod.mesh.policy import ConnectionPool, TlsMode
 from istiod.mesh.scope import Cluster, Direction
 from istiod.mesh.service import Protocol
@@ -68,15 +68,21 @@ def of(cluster: Cluster, settings: MeshSettings) -> any_pb2.Any | None:
     pool = cluster.policy.connection_pool
     found = _Options(common_http_protocol_options=_common(pool), upstream_http_protocol_options=_upstream(cluster))
     if follows_client(cluster):
-        found.use_downstream_protocol_config.http_protocol_options.SetInParent()
+        _http1(found.use_downstream_protocol_config.http_protocol_options, settings)
         found.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_http2(pool))
     elif http2(cluster, settings):
         found.explicit_http_config.http2_protocol_options.CopyFrom(_http2(pool))
-    elif found == _Options():
+    elif found == _Options() and not settings.headers.preserve_case:
         return None
     else:
-        found.explicit_http_config.http_protocol_options.SetInParent()
+        _http1(found.explicit_http_config.http_protocol_options, settings)
     return wellknown.packed(found)
+
+
+def _http1(found: protocol_pb2.Http1ProtocolOptions, settings: MeshSettings) -> None:
+    found.SetInParent()
+    if settings.headers.preserve_case:
+        found.header_key_format.CopyFrom(proxy_headers.PRESERVE_CASE)
 
 
 def _common(pool: ConnectionPool) -> protocol_pb2.HttpProtocolOptions | None:

@@ -17,8 +17,9 @@ from google.protobuf import any_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import access_log, dynamic_dns, hcm, route, tls, wellknown
+from istiod.envoy import access_log, dynamic_dns, hcm, proxy_headers, route, tls, wellknown
 from istiod.envoy.filters import authorization
+from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
 from istiod.mesh.settings import MeshSettings
@@ -92,7 +93,7 @@ def message(listener: Listener, settings: MeshSettings, alike: Alike | None = No
         ],
         traffic_direction=base_pb2.INBOUND if inbound else base_pb2.OUTBOUND,
         filter_chains=[chain_of(chain, listener, settings) for chain in listener.chains],
-        listener_filters=_listener_filters(listener),
+        listener_filters=_listener_filters(listener, settings),
     )
     if listener.default_chain is not None:
         found.default_filter_chain.CopyFrom(chain_of(listener.default_chain, listener, settings))
@@ -120,7 +121,12 @@ def _address(address: str, port: int) -> address_pb2.Address:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
 
 
-def _listener_filters(listener: Listener) -> Iterable[listener_components_pb2.ListenerFilter]:
+def _listener_filters(listener: Listener, settings: MeshSettings) -> Iterable[listener_components_pb2.ListenerFilter]:
+    said = headers.joined(settings.headers, listener.own.headers)
+    if said.proxy_protocol and listener.direction is Direction.GATEWAY:  # before all that looks at the first bytes
+        yield listener_components_pb2.ListenerFilter(
+            name="envoy.filters.listener.proxy_protocol", typed_config=proxy_headers.PROXY_PROTOCOL
+        )
     if listener.use_original_dst and listener.direction is Direction.INBOUND:
         yield _ORIGINAL_DST
     if listener.inspect_tls:

@@ -69,9 +69,9 @@ class Side:
         refs = {**listener.refs(leaf), names.ROUTE: frozenset(patched_listeners.tables(message))}
         return self._framed(leaf.name, names.LISTENER, refs, wellknown.encode(message))
 
-    def table(self, leaf: RouteTable) -> Resource:
+    def table(self, leaf: RouteTable, settings: MeshSettings) -> Resource:
         """A route table, in one piece: patches may look at all of it."""
-        message = route.inline(leaf)
+        message = route.inline(leaf, attempts=settings.headers.attempt_count is not False)
         patched.table(message, self._patches, self._ports)
         leads = frozenset(name for host in leaf.virtual_hosts for name in route.clusters(host))
         return self._framed(leaf.name, names.ROUTE, {names.CLUSTER: leads}, wellknown.encode(message))
@@ -89,7 +89,7 @@ class Side:
         """The resource of a cluster, listener or route table; None where it is removed."""
         if isinstance(leaf, Cluster):
             return self.cluster(leaf, settings)
-        return self.listener(leaf, settings) if isinstance(leaf, Listener) else self.table(leaf)
+        return self.listener(leaf, settings) if isinstance(leaf, Listener) else self.table(leaf, settings)
 
     def _framed(self, name: str, type_url: str, refs: Mapping[str, frozenset[str]], body: bytes) -> Resource:
         """The patched body under the leaf's name; it waits for clusters that are new, too, if it names them."""

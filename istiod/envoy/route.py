@@ -32,9 +32,9 @@ class Frame:
     clusters: frozenset[str]
 
 
-def frame(host: VirtualHost) -> Frame:
-    """Compile one virtual host."""
-    body = wellknown.encode(virtual_host(host))
+def frame(host: VirtualHost, *, attempts: bool = True) -> Frame:
+    """Compile one virtual host. ``attempts``: upstreams are told how often a request was tried."""
+    body = wellknown.encode(virtual_host(host, attempts=attempts))
     return Frame(
         body=resource.delimited(_VIRTUAL_HOSTS, body),
         digest=hashlib.blake2b(body, digest_size=16).digest(),
@@ -56,10 +56,10 @@ def table(source: RouteTable, frames: Iterable[Frame]) -> Resource:
     )
 
 
-def inline(source: RouteTable) -> route_pb2.RouteConfiguration:
+def inline(source: RouteTable, *, attempts: bool = True) -> route_pb2.RouteConfiguration:
     """A route table that stands in a listener."""
     found = _head(source)
-    found.virtual_hosts.extend(virtual_host(host) for host in source.virtual_hosts)
+    found.virtual_hosts.extend(virtual_host(host, attempts=attempts) for host in source.virtual_hosts)
     return found
 
 
@@ -69,7 +69,7 @@ def clusters(host: VirtualHost) -> Iterable[str]:
         yield from (destination.cluster for destination in route.leads if destination.known)
 
 
-def virtual_host(host: VirtualHost) -> route_components_pb2.VirtualHost:
+def virtual_host(host: VirtualHost, *, attempts: bool = True) -> route_components_pb2.VirtualHost:
     """One virtual host as a message."""
     tls = route_components_pb2.VirtualHost.ALL if host.require_tls else route_components_pb2.VirtualHost.NONE
     return route_components_pb2.VirtualHost(
@@ -77,7 +77,7 @@ def virtual_host(host: VirtualHost) -> route_components_pb2.VirtualHost:
         domains=host.domains,
         routes=[_route(route) for route in host.routes],
         require_tls=tls,
-        include_request_attempt_count=host.include_attempt_count,
+        include_request_attempt_count=attempts and host.include_attempt_count,
     )
 
 

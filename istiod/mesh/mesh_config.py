@@ -15,7 +15,7 @@ from crds.diagnostic import Code, Diagnostic, Severity, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import connection_settings, ext_authz, locality, retries, traffic_policy
+from istiod.mesh import connection_settings, ext_authz, locality, proxy_headers, retries, traffic_policy
 from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 
@@ -115,7 +115,6 @@ def _identity(config: mesh_config.MeshConfig) -> MeshSettings:
 
 def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSettings:
     proxy = config.default_config
-    topology = proxy.gateway_topology if proxy else None
     connections = proxy.connection_settings if proxy else None
     return replace(
         found,
@@ -126,7 +125,7 @@ def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSetti
         if "enable_tracing" in config.model_fields_set
         else _DEFAULT.enable_tracing,
         drain_duration=(proxy.drain_duration if proxy else None) or _DEFAULT.drain_duration,
-        num_trusted_proxies=topology.num_trusted_proxies if topology else 0,
+        headers=proxy_headers.read(proxy) if proxy else proxy_headers.NOTHING,
         sidecar_connections=connection_settings.read(connections, gateway=False) if connections else None,
         gateway_connections=connection_settings.read(connections, gateway=True) if connections else None,
     )

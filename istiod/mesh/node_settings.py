@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from crds import duration
+from istiod.mesh import proxy_headers
+from istiod.mesh.proxy_headers import ProxyHeaders
 from wire.node import Node
 
 _HTTP10 = "HTTP10"
 _IDLE_TIMEOUT = "IDLE_TIMEOUT"
+_CONFIG = "PROXY_CONFIG"
 _ON = ("1", "true")
 
 
@@ -17,11 +20,12 @@ _ON = ("1", "true")
 class NodeSettings:
     """``http10``: HTTP/1.0 is taken. ``idle_timeout``: idle connections from clients end then, unless a rule says when.
 
-    None is Envoy's default: an hour.
+    None is Envoy's default: an hour. ``headers`` are its own word on them.
     """
 
     http10: bool = False
     idle_timeout: timedelta | None = None
+    headers: ProxyHeaders = proxy_headers.NOTHING
 
 
 NOTHING = NodeSettings()
@@ -30,7 +34,9 @@ NOTHING = NodeSettings()
 def read(node: Node) -> NodeSettings:
     """The settings of a proxy. What is no duration is as good as nothing (as on Istio)."""
     return NodeSettings(
-        http10=str(node.metadata.get(_HTTP10)) in _ON, idle_timeout=_duration(node.metadata.get(_IDLE_TIMEOUT))
+        http10=str(node.metadata.get(_HTTP10)) in _ON,
+        idle_timeout=_duration(node.metadata.get(_IDLE_TIMEOUT)),
+        headers=proxy_headers.of_metadata(node.metadata.get(_CONFIG)),
     )
 
 

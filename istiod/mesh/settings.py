@@ -7,9 +7,11 @@ from datetime import timedelta
 from enum import Enum
 
 from istiod.features import DEFAULTS, Features
+from istiod.mesh import proxy_headers
 from istiod.mesh.connection_settings import ConnectionSettings
 from istiod.mesh.ext_authz import ExtAuthz
 from istiod.mesh.policy import Keepalive, LocalityLb
+from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.route import Retry
 from wire import names
 
@@ -79,7 +81,7 @@ class MeshSettings:
     destination_rule_export_to: tuple[str, ...] = ("*",)
     path_normalization: str = "BASE"
     min_tls_version: str = "TLSV1_2"
-    num_trusted_proxies: int = 0
+    headers: ProxyHeaders = proxy_headers.NOTHING
     sidecar_connections: ConnectionSettings | None = None
     gateway_connections: ConnectionSettings | None = None
     ext_authz: tuple[ExtAuthz, ...] = ()

@@ -19,6 +19,7 @@ from istiod.mesh.policy import (
     TlsMode,
     TrafficPolicy,
 )
+from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.scope import Cluster, Direction, Discovery, UpstreamTls
 from istiod.mesh.service import Protocol
 from istiod.mesh.settings import MeshSettings
@@ -374,3 +375,11 @@ def test_opaque_clusters_of_sidecars_speak_what_a_draining_http_chain_speaks() -
     assert options(made.cluster(protocol=Protocol.TCP, tls=own)) == {}
     assert options(made.cluster(protocol=Protocol.TCP, direction=Direction.GATEWAY)) == {}
     assert options(made.cluster(protocol=Protocol.TCP, services=())) == {}
+
+
+def test_names_of_headers_keep_their_case_where_the_mesh_says_so() -> None:
+    settings = MeshSettings(headers=ProxyHeaders(preserve_case=True))
+    plain = options(made.cluster(protocol=Protocol.HTTP), settings)["explicit_http_config"]["http_protocol_options"]
+    followed = options(made.cluster(downstream_protocol=True), settings)["use_downstream_protocol_config"]
+    for found in (plain, followed["http_protocol_options"]):
+        assert found["header_key_format"]["stateful_formatter"]["name"] == "preserve_case"

@@ -18,6 +18,7 @@ from google.protobuf import json_format
 from istiod.config.resource import ResourceSet
 from istiod.envoy.compiler import Compiler
 from istiod.mesh.endpoint import EndpointTable
+from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
 from tests.envoy import made, rich
 from wire import names
@@ -97,7 +98,7 @@ def verdict(config: bootstrap_pb2.Bootstrap, folder: Path) -> tuple[int, str]:
                 access_log_file="/dev/null",
                 access_log_encoding=AccessLogEncoding.JSON,
                 path_normalization="DECODE_AND_MERGE_SLASHES",
-                num_trusted_proxies=1,
+                headers=ProxyHeaders(trusted_proxies=1),
             ),
             id="json log",
         ),

@@ -378,3 +378,13 @@ def test_a_table_refers_to_every_cluster_that_exists_and_its_version_follows_eve
     swapped = route.table(made.table(other, one), [route.frame(other), route.frame(one)])
     renamed = route.table(made.table(one, other, name="80"), [route.frame(one), route.frame(other)])
     assert len({both.version, swapped.version, renamed.version}) == 3
+
+
+def test_a_mesh_may_keep_to_itself_how_often_a_request_was_tried() -> None:
+    host = made.virtual_host("reviews")
+    silent = route.inline(made.table(host), attempts=False)
+    assert silent.virtual_hosts[0].include_request_attempt_count is False
+    assert (
+        made.parsed(route.table(made.table(host), [route.frame(host, attempts=False)]), route_pb2.RouteConfiguration)
+        == silent
+    )

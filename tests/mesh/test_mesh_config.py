@@ -9,6 +9,7 @@ from crds.key import ConfigKey
 from istiod.config.store import ConfigStore
 from istiod.mesh import locality, mesh_config
 from istiod.mesh.policy import Keepalive, LocalityLb
+from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 from tests.mesh import fleet, world
 
@@ -72,7 +73,7 @@ def test_every_setting_is_read() -> None:
         access_log_encoding=AccessLogEncoding.JSON,
         enable_tracing=False,
         drain_duration=timedelta(seconds=7),
-        num_trusted_proxies=2,
+        headers=ProxyHeaders(trusted_proxies=2),
         service_export_to=(".",),
         virtual_service_export_to=("a",),
         destination_rule_export_to=("b",),
@@ -157,7 +158,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         mixerCheckServer: a
         defaultConfig:
           zipkinAddress: zipkin:9411
-          proxyHeaders: {attemptCount: {disabled: true}}
+          proxyHeaders: {attemptCount: {disabled: true}, metadataExchangeHeaders: {mode: IN_MESH}, xForwardedPort: {}}
           connectionSettings: {profile: EDGE, globalDownstreamConnectionLimit: 9}
           tracing: {sampling: 50, zipkin: {address: "zipkin:9411"}}
           controlPlaneAuthPolicy: NONE
@@ -172,10 +173,9 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
     assert sorted(field.removeprefix("data.mesh.") for _, field in told) == [
         "defaultConfig.controlPlaneAuthPolicy",
         "defaultConfig.discoveryRefreshDelay",
-        "defaultConfig.gatewayTopology.forwardClientCertDetails",
-        "defaultConfig.gatewayTopology.proxyProtocol",
         "defaultConfig.meshId",
-        "defaultConfig.proxyHeaders",
+        "defaultConfig.proxyHeaders.metadataExchangeHeaders",
+        "defaultConfig.proxyHeaders.xForwardedPort",
         "defaultConfig.proxyMetadata.PROV_CERT",
         "defaultConfig.tracing.sampling",
         "defaultConfig.zipkinAddress",

@@ -6,7 +6,8 @@ from tests.mesh import fleet
 
 
 def test_what_a_pod_says_in_vain_of_its_proxy_is_told_as_long_as_it_is_there() -> None:
-    said = "proxyHeaders: {requestId: {disabled: true}}\ngatewayTopology: {numTrustedProxies: 2}\nconcurrency: 2\n"
+    headers = "{requestId: {disabled: true}, attemptCount: {disabled: true}, xForwardedHost: {}}"
+    said = f"proxyHeaders: {headers}\ngatewayTopology: {{numTrustedProxies: 2}}\nconcurrency: 2\n"
     pod = fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": said})
     other = fleet.pod("other-1", "10.1.0.2", annotations={"proxy.istio.io/config": "[]"})
     plain = fleet.pod("web-1", "10.1.0.1", annotations={"proxy.istio.io/config": "concurrency: 2"})
@@ -15,8 +16,8 @@ def test_what_a_pod_says_in_vain_of_its_proxy_is_told_as_long_as_it_is_there() -
     wrong = ("BAD_VALUE", "other-1", field)
     expected = [
         wrong,
-        ("NOT_SUPPORTED", "web-1", f"{field}.gatewayTopology.numTrustedProxies"),
-        ("NOT_SUPPORTED", "web-1", f"{field}.proxyHeaders"),
+        ("NOT_SUPPORTED", "web-1", f"{field}.proxyHeaders.attemptCount"),
+        ("NOT_SUPPORTED", "web-1", f"{field}.proxyHeaders.xForwardedHost"),
     ]
     assert mesh.told() == expected
     mesh.apply(fleet.pod("third-1", "10.1.0.4"))
