@@ -92,7 +92,10 @@ def _head(source: RouteTable) -> route_pb2.RouteConfiguration:
 
 def _route(route: Route) -> route_components_pb2.Route:
     found = route_components_pb2.Route(
-        name=route.name, match=match.route(route.match), metadata=wellknown.origin_metadata(route.origin)
+        name=route.name,
+        match=match.route(route.match),
+        metadata=wellknown.origin_metadata(route.origin),
+        stat_prefix=route.stat_prefix,
     )
     if route.operation:
         found.decorator.operation = route.operation

@@ -73,11 +73,12 @@ EVERYBODY: Final = Source()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One match of a rule: the request, and the clients it is for."""
+    """One match of a rule: the request, and the clients it is for. ``stat_prefix`` names statistics of its own."""
 
     match: RouteMatch = ANY
     source: Source = EVERYBODY
     name: str = ""
+    stat_prefix: str = ""
 
     @property
     def catches_all(self) -> bool:
@@ -98,6 +99,7 @@ def condition(said: virtual_service.HTTPMatchRequest, namespace: str) -> Conditi
             port=said.port,
         ),
         name=said.name,
+        stat_prefix=said.stat_prefix,
     )
 
 

@@ -138,6 +138,7 @@ def _route(rules: VirtualService, rule: HttpRule, condition: Condition, resolver
         operation=f"{rules.first_host}:{resolver.port}{path}",
         redirect=answers.redirect_at(rule.redirect, resolver.port, tls=tls) if rule.redirect else None,
         direct_response=rule.direct_response,
+        stat_prefix=condition.stat_prefix,
     )
     if rule.redirect or rule.direct_response:
         return base

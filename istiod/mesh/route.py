@@ -241,6 +241,8 @@ class Route:
     cors: Cors | None = None
     headers: Headers = field(default_factory=Headers)
     operation: str = ""
+    stat_prefix: str = ""
+    """Where statistics of its own stand: ``vhost.HOST.route.PREFIX``; "" for none."""
     inbound: bool = False
     """An inbound route: Istio's max_stream_duration; its reset-before-request retry where ``retry`` is None."""
 

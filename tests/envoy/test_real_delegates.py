@@ -29,7 +29,10 @@ async def test_a_gateway_answers_by_the_rules_of_delegates_within_those_of_the_r
     server = {"port": {"number": port, "name": "in", "protocol": "HTTP"}, "hosts": ["*"]}
     gateway = fleet.istio("Gateway", "own", {"selector": {"app": "client"}, "servers": [server]})
     rules = [
-        {"match": [{"uri": {"prefix": "/team"}}], "delegate": {"name": "part", "namespace": "team"}},
+        {
+            "match": [{"uri": {"prefix": "/team"}, "statPrefix": "of-team"}],
+            "delegate": {"name": "part", "namespace": "team"},
+        },
         {"match": [{"uri": {"prefix": "/lost"}}], "delegate": {"name": "lost"}},
         {"directResponse": {"status": 410}},
     ]
@@ -57,6 +60,7 @@ async def test_a_gateway_answers_by_the_rules_of_delegates_within_those_of_the_r
         assert await status(port, "/team/other") == 404
         assert await status(port, "/elsewhere") == 410
         assert await status(port, "/lost") == 410
+        assert ".route.of-team." in await world.envoy.admin("/stats?filter=route.of-team")
         # A change of the delegate alone reaches the proxy.
         await world.settle(part(451))
         await until(lambda: serves(451), "the delegate's changed rule")

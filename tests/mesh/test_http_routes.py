@@ -244,3 +244,8 @@ def test_a_mesh_cluster_that_speaks_as_its_client_asks_for_the_alpn_of_the_reque
     found = world.build(world.service("reviews", "undeclared:9080"), world.subsets("reviews", policy=policy))
     sniffed = found.sidecar().routes[f"{HOST}:9080"].virtual_hosts[0]
     assert sniffed.routes[0].destinations[0].destination.mesh_tls is mesh_tls
+
+
+def test_a_match_may_name_statistics_of_its_own() -> None:
+    found = routes(f"{{match: [{{uri: {{prefix: /a}}, statPrefix: one}}, {{uri: {{prefix: /b}}}}], {TO_V1}}}")
+    assert [one.stat_prefix for one in found] == ["one", ""]

@@ -147,14 +147,13 @@ def test_rules_after_one_that_matches_everything_are_shadowed() -> None:
 
 def test_fields_without_effect_are_reported() -> None:
     rule = """
-        {match: [{statPrefix: x}], route: [{destination: {host: reviews}}], websocketUpgrade: true,
+        {match: [{name: x}], route: [{destination: {host: reviews}}], websocketUpgrade: true,
          appendHeaders: {a: b}, removeResponseHeaders: {a: b},
          fault: {delay: {exponentialDelay: 1s}, abort: {http2Error: x}}}
         """
     assert {field for _, _, field in told(rule)} == {
         f"spec.http[0].{name}"
         for name in (
-            "match[0].statPrefix",
             "websocketUpgrade",
             "appendHeaders",
             "removeResponseHeaders",
