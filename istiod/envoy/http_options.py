@@ -72,7 +72,7 @@ def of(cluster: Cluster, settings: MeshSettings) -> any_pb2.Any | None:
         found.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_http2(pool))
     elif http2(cluster, settings):
         found.explicit_http_config.http2_protocol_options.CopyFrom(_http2(pool))
-    elif found == _Options() and not settings.headers.preserve_case:
+    elif found == _Options() and not (settings.headers.preserve_case and cluster.protocol.is_http):
         return None
     else:
         _http1(found.explicit_http_config.http_protocol_options, settings)

@@ -23,11 +23,11 @@ from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
 from istiod.mesh.settings import MeshSettings
+from istiod.mesh.sidecars import UNIX
 from wire import names
 
 _ACCEPTED_AT_ONCE = 1  # connections per socket event: spreads them over workers, as in Istio
 _FIRST_READ = 512
-_UNIX = "unix://"
 _FOR_ALL = 0o666
 
 _ORIGINAL_DST = listener_components_pb2.ListenerFilter(
@@ -116,8 +116,8 @@ def message(listener: Listener, settings: MeshSettings, alike: Alike | None = No
 
 def _address(address: str, port: int) -> address_pb2.Address:
     """An address, or a Unix domain socket that the app may use whoever it runs as: it is inside of its pod."""
-    if address.startswith(_UNIX):
-        return address_pb2.Address(pipe=address_pb2.Pipe(path=address.removeprefix(_UNIX), mode=_FOR_ALL))
+    if address.startswith(UNIX):
+        return address_pb2.Address(pipe=address_pb2.Pipe(path=address.removeprefix(UNIX), mode=_FOR_ALL))
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
 
 

@@ -28,6 +28,7 @@ ANY_NAMESPACE: Final = "*"
 _OWN_NAMESPACE = "."
 _NOTHING = "~"
 UNIX: Final = "unix://"
+"""What stands before the path of a Unix domain socket."""
 Patterns = Mapping[str, tuple[str, ...]]
 
 
