@@ -34,9 +34,9 @@ def shown(leaf: Listener, settings: MeshSettings = made.QUIET) -> dict[str, Any]
 
 
 def manager(
-    http: Http = HTTP, direction: Direction = Direction.OUTBOUND, settings: MeshSettings = made.QUIET, **more: Any
+    http: Http = HTTP, direction: Direction = Direction.OUTBOUND, settings: MeshSettings = made.QUIET
 ) -> dict[str, Any]:
-    message = listener.message(one(Chain(name="", http=http), direction=direction, **more), settings)
+    message = listener.message(one(Chain(name="", http=http), direction=direction), settings)
     return made.shown(made.manager(message.filter_chains[0]))
 
 
@@ -381,47 +381,3 @@ def test_a_tunnel_is_asked_for_by_its_target(*, post: bool) -> None:
     leaf = one(Chain(name="", tcp=replace(TCP, tunnel=Tunnel(target="a.com:1", post=post))))
     found = made.tcp_proxy(listener.message(leaf, made.SETTINGS).filter_chains[0]).tunneling_config
     assert (found.hostname, found.use_post) == ("a.com:1", post)
-
-
-def test_what_the_mesh_says_of_headers_stands_in_connection_managers() -> None:
-    details = frozenset({"subject", "chain"})
-    said = ProxyHeaders(server="", request_id=False, debug_headers=False, client_cert="SANITIZE", cert_details=details)
-    settings = MeshSettings(headers=replace(said, gateway_client_cert="FORWARD_ONLY", preserve_case=True))
-    inbound, edge = (manager(direction=one, settings=settings) for one in (Direction.INBOUND, Direction.GATEWAY))
-    assert "forward_client_cert_details" not in inbound  # SANITIZE is Envoy's default
-    assert edge["forward_client_cert_details"] == "FORWARD_ONLY"
-    assert inbound["set_current_client_cert_details"] == {"subject": True, "chain": True}
-    assert inbound["server_header_transformation"] == "PASS_THROUGH"
-    assert inbound["generate_request_id"] is False
-    assert "server_name" not in inbound
-    assert inbound["http_filters"][-1]["typed_config"]["suppress_envoy_headers"] is True
-    formatter = inbound["http_protocol_options"]["header_key_format"]["stateful_formatter"]
-    assert formatter["name"] == "preserve_case"
-    outbound = manager(settings=settings)
-    assert "forward_client_cert_details" not in outbound
-    own = NodeSettings(headers=ProxyHeaders(server="mine", trusted_proxies=4, preserve_case=False))
-    edge = manager(direction=Direction.GATEWAY, settings=settings, own=own)
-    assert (edge["server_name"], edge["xff_num_trusted_hops"]) == ("mine", 4)
-    assert "header_key_format" in edge["http_protocol_options"]
-
-
-def test_a_gateway_reads_the_proxy_protocol_before_anything_else() -> None:
-    own = NodeSettings(headers=ProxyHeaders(proxy_protocol=True))
-    chains = Chain(name="", http=HTTP)
-    kinds = {
-        each: [
-            filter_.name
-            for filter_ in listener.message(
-                one(chains, direction=each, own=own, inspect_tls=True), made.QUIET
-            ).listener_filters
-        ]
-        for each in Direction
-    }
-    inspector = "envoy.filters.listener.tls_inspector"
-    assert kinds[Direction.GATEWAY] == ["envoy.filters.listener.proxy_protocol", inspector]
-    assert kinds[Direction.OUTBOUND] == kinds[Direction.INBOUND] == [inspector]
-
-
-def test_a_socket_is_listened_at_by_its_path() -> None:
-    message = listener.message(one(Chain(name="", tcp=TCP), address="unix:///run/out.sock", port=0), made.QUIET)
-    assert made.shown(message)["address"] == {"pipe": {"path": "/run/out.sock", "mode": 0o666}}
