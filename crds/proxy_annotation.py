@@ -24,7 +24,7 @@ _CONNECTIONS = "global_downstream_connection_limit"
 """What of ``connectionSettings`` the agent puts there."""
 
 _OF_MESH = ("attempt_count", "preserve_http1_header_case")
-"""What of it is in resources that proxies share."""
+"""What of ``proxyHeaders`` is in resources that proxies share."""
 
 
 def without_effect(config: ProxyConfig) -> Iterator[str]:

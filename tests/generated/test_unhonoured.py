@@ -55,7 +55,6 @@ ELSEWHERE: Mapping[str, str] = {
     "MeshConfig discoverySelectors[].matchExpressions": "istiod.watch.selection",
     "MeshConfig discoverySelectors[].matchLabels": "istiod.watch.selection",
     "MeshConfig enablePrometheusMerge": "webhook.values",
-    "VirtualService spec.http[].delegate": "a rule with one is left out",
 }
 """Fields, with all below, that the mesh does not read and that have an effect all the same, or are told as a whole."""
 SHARED: Mapping[str, str] = {
@@ -139,7 +138,8 @@ spec:
 """
 """What the checks may refuse is here, too: it may be stored all the same."""
 PROXY = (
-    "{connectionSettings: {profile: EDGE}, gatewayTopology: {numTrustedProxies: 1}, proxyMetadata: {CA_PROVIDER: a}}"
+    "{connectionSettings: {profile: EDGE}, proxyMetadata: {CA_PROVIDER: a},"
+    " proxyHeaders: {attemptCount: {}, preserveHttp1HeaderCase: true}}"
 )
 OTHERS = (
     fleet.pod("told-1", "10.7.0.1", annotations={"proxy.istio.io/config": PROXY}),
