@@ -120,8 +120,11 @@ class Builder:
             yield from gateway_routes.tls(server, self.index, self.client, resolver)
 
     def _by_name(self, server: Server) -> Iterator[Chain]:
-        """A chain for each cluster whose host the server has; its SNI is the cluster's name."""
-        for cluster in self.by_name:
+        """A chain for each cluster whose host the server has; its SNI is the cluster's name.
+
+        No client names a host with ``*``, and Envoy refuses the whole listener of a chain that asks for it.
+        """
+        for cluster in (one for one in self.by_name if "*" not in one.name):
             if any(hosts.matches(name, service.host) for _, name in server.hosts for service in cluster.services):
                 match = ChainMatch(server_names=(cluster.name,), application_protocols=MESH_APPLICATION_PROTOCOLS)
                 to = Tcp(stat_prefix=cluster.name, clusters=(WeightedCluster(cluster=cluster.name),))

@@ -51,7 +51,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = {
     "grpc_status": ("UNAVAILABLE", "14", "NOT_FOUND"),
     "destination_subnets": ("10.0.0.0/8", "10.0.0.1", "::/0", "0.0.0.0/0"),
     "sni_hosts": ("e.example", "*.w.example", "x.example", "web.default.svc.cluster.local"),
-    "bind": ("", "0.0.0.0", "127.0.0.1", "10.0.0.1", "::"),
+    "bind": ("", "0.0.0.0", "127.0.0.1", "10.1.0.1", "::"),
     "addresses": ("10.9.0.1", "10.9.0.0/16", "10.9.0.2", "2001:db8::1"),
     "locality": ("r1/za/s1", "r1/zb", "r2", ""),
     "failover_priority": ("topology.kubernetes.io/region", "app", "version=v1"),

@@ -307,7 +307,12 @@ def test_mesh_tls_goes_through_by_the_names_of_clusters() -> None:
         "{hosts: [y.example], location: MESH_INTERNAL, resolution: STATIC,"
         " ports: [{number: 80, name: h, protocol: HTTP}]}",
     )
-    chains, scope = at_443(gateway("'*'", through), world.subsets("web", "v1"), foreign, elsewhere, other)
+    wild = world.entry(
+        "z",
+        "{hosts: ['*.z.local'], location: MESH_INTERNAL, resolution: STATIC,"
+        " ports: [{number: 80, name: h, protocol: HTTP}]}",
+    )
+    chains, scope = at_443(gateway("'*'", through), world.subsets("web", "v1"), foreign, elsewhere, other, wild)
     web = "web.default.svc.cluster.local"
     names = [f"outbound_.80_._.{web}", f"outbound_.80_.v1_.{web}", "outbound_.80_._.other.default.svc.cluster.local"]
     assert sorted(chain.match.server_names[0] for chain in chains) == sorted(names)
