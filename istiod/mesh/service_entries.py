@@ -42,7 +42,7 @@ def services(entry: ServiceEntry, settings: MeshSettings) -> tuple[Service, ...]
             name=host,
             namespace=meta.namespace,
             ports=ports,
-            addresses=tuple(_address(address) for address in spec.addresses),
+            addresses=tuple(filter(None, map(_address, spec.addresses))),
             resolution=_RESOLUTION[spec.resolution],
             mesh_external=spec.location == "MESH_EXTERNAL",
             kubernetes=False,
@@ -84,9 +84,15 @@ def _at(endpoint: Endpoint, port: Port, ports: Mapping[str, int]) -> Endpoint:
 
 
 def _address(address: str) -> str:
-    """A CIDR that holds one address is that address; of others the network alone counts: equal ones are equal text."""
+    """A CIDR that holds one address is that address; of others the network alone counts: equal ones are equal text.
+
+    "" for what is no network, which the checks refuse.
+    """
     host, slash, _ = address.partition("/")
     if not slash:
         return address
-    network = ip_network(address, strict=False)
+    try:
+        network = ip_network(address, strict=False)
+    except ValueError:
+        return ""
     return host if network.num_addresses == 1 else str(network)
