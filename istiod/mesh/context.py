@@ -15,7 +15,6 @@ from crds.key import NETWORKING, SECURITY, ConfigKey
 from istiod.config.proxy import Proxy
 from istiod.config.store import MESH_CONFIG, ConfigSnapshot, Kind
 from istiod.mesh import (
-    allocation,
     authorization,
     backends,
     credential_checks,
@@ -27,13 +26,13 @@ from istiod.mesh import (
     findings,
     gateway_servers,
     gateways,
-    http_proxy,
     inbound,
     mesh_config,
     outbound,
     peer_authentication,
     places,
     request_authentication,
+    scope_keys,
     selected,
     sidecars,
     sources,
@@ -50,16 +49,14 @@ from istiod.mesh.endpoints import HostName
 from istiod.mesh.envoy_filters import EnvoyFilterIndex
 from istiod.mesh.findings import Findings
 from istiod.mesh.gateway_servers import GatewayIndex
-from istiod.mesh.inbound import Place
 from istiod.mesh.memo import Memo
 from istiod.mesh.model import Model, Summary
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
-from istiod.mesh.scope import Scope, ScopeKey
+from istiod.mesh.scope import Scope
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.sources import Sources
 from istiod.mesh.virtual_services import VirtualServiceIndex
-from istiod.mesh.workloads import PodWorkload
 from wire.names import LABEL_HOSTNAME
 from wire.node import NodeType
 
@@ -332,7 +329,7 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
     pod = context.backends.pods.get((node.namespace, node.name))
     place = places.of(node, pod)
-    key = _key(context, proxy, pod, place)
+    key = scope_keys.of(model, context.virtual_services, context.gateways, proxy, pod, place)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
@@ -345,50 +342,6 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
         memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings)),
         patches,
     )
-
-
-def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:
-    node, labels = proxy.node, dict(place.labels)
-    selecting = context.model.policies.matched(node.namespace, labels)
-    matched = context.virtual_services.matched(labels)
-    matched = tuple(sorted({*matched, *selecting})) if selecting else matched
-    if node.type is NodeType.SIDECAR:
-        chosen = context.model.sidecars.choose(node.namespace, place.labels)
-        sidecar = chosen.key if chosen else None
-        return ScopeKey(
-            type=node.type,
-            namespace=node.namespace,
-            matched=matched,
-            sidecar=sidecar,
-            families=place.families,
-            captured=place.captured,
-            http_proxy=http_proxy.port(node, context.model.settings.http_proxy_port),
-            own=place.own,
-            allocated=allocation.wanted(node, always=context.model.settings.features.allocate_addresses),
-            credentials=bool(selecting) and _trusted(proxy, pod),
-        )
-    found = inbound.targets(context.model, place)
-    ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
-    return ScopeKey(
-        type=node.type,
-        namespace=node.namespace,
-        matched=(*matched, *context.gateways.matched(labels)),
-        ports=tuple(sorted(ports)),
-        families=place.families,
-        own=place.own,
-        credentials=_trusted(proxy, pod),
-        authorized_by=tuple(one.key for one in context.model.authorizations.of_workload(node.namespace, place.labels)),
-        tokens=context.model.tokens.matched(node.namespace, place.labels),
-    )
-
-
-def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
-    """Whether a proxy may have Secrets of its namespace: its pod exists, and is who the transport proved (row E7).
-
-    Who comes without proof sees the chains and gets no Secret: the ADS server answers no such request.
-    """
-    identity = proxy.peer.identity
-    return identity is None or (pod is not None and pod.identity == str(identity))
 
 
 def view(context: MeshContext, proxy: Proxy) -> View:

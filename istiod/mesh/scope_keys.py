@@ -1,0 +1,74 @@
+"""What makes two proxies alike: the key that their outbound scope is kept under. What is in it is outbound.py's."""
+
+from __future__ import annotations
+
+from istiod.config.proxy import Proxy
+from istiod.mesh import allocation, gateways, http_proxy, inbound
+from istiod.mesh.gateway_servers import GatewayIndex
+from istiod.mesh.inbound import Place
+from istiod.mesh.model import Model
+from istiod.mesh.scope import ScopeKey
+from istiod.mesh.virtual_services import VirtualServiceIndex
+from istiod.mesh.workloads import PodWorkload
+from wire.node import NodeType
+
+
+def of(
+    model: Model,
+    routes: VirtualServiceIndex,
+    servers: GatewayIndex,
+    proxy: Proxy,
+    pod: PodWorkload | None,
+    place: Place,
+) -> ScopeKey:
+    """The key of a proxy's outbound scope.
+
+    Args:
+        model: the mesh.
+        routes: VirtualServices, of which some may look at the proxy's labels.
+        servers: Gateways, of which some may select the proxy.
+        proxy: who asks.
+        pod: its pod; None where the mesh knows none.
+        place: where it stands, with the labels that count.
+    """
+    node, labels = proxy.node, dict(place.labels)
+    selecting = model.policies.matched(node.namespace, labels)
+    matched = routes.matched(labels)
+    matched = tuple(sorted({*matched, *selecting})) if selecting else matched
+    if node.type is NodeType.SIDECAR:
+        chosen = model.sidecars.choose(node.namespace, place.labels)
+        sidecar = chosen.key if chosen else None
+        return ScopeKey(
+            type=node.type,
+            namespace=node.namespace,
+            matched=matched,
+            sidecar=sidecar,
+            families=place.families,
+            captured=place.captured,
+            http_proxy=http_proxy.port(node, model.settings.http_proxy_port),
+            own=place.own,
+            allocated=allocation.wanted(node, always=model.settings.features.allocate_addresses),
+            credentials=bool(selecting) and _trusted(proxy, pod),
+        )
+    found = inbound.targets(model, place)
+    ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
+    return ScopeKey(
+        type=node.type,
+        namespace=node.namespace,
+        matched=(*matched, *servers.matched(labels)),
+        ports=tuple(sorted(ports)),
+        families=place.families,
+        own=place.own,
+        credentials=_trusted(proxy, pod),
+        authorized_by=tuple(one.key for one in model.authorizations.of_workload(node.namespace, place.labels)),
+        tokens=model.tokens.matched(node.namespace, place.labels),
+    )
+
+
+def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
+    """Whether a proxy may have Secrets of its namespace: its pod exists, and is who the transport proved (row E7).
+
+    Who comes without proof sees the chains and gets no Secret: the ADS server answers no such request.
+    """
+    identity = proxy.peer.identity
+    return identity is None or (pod is not None and pod.identity == str(identity))
