@@ -229,7 +229,9 @@ class AdsSession:
         endpoints = stream.subscriptions.get(names.ENDPOINT)
         if not (stream.returned and stream.delta and endpoints) or stream.clusters is not None:
             return None
-        if not stream.repeated and now >= stream.started + timing.collect:
+        if not stream.repeated:
+            if now < (collected := stream.started + timing.collect):
+                return collected
             stream.repeated = True
             endpoints.owed |= endpoints.names
         if now < (last := stream.started + timing.forgo):

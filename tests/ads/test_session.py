@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from istiod.ads.request import Request
+from istiod.ads.stream import Timing
 from istiod.config.resource import Resource
 from tests.ads import made, model
 from tests.ads.client import C, Client, E, L, R, S, basic, brief, replaced, started_with, without
@@ -311,3 +312,12 @@ def test_a_returned_client_that_withholds_clusters_is_not_quiet() -> None:
     client = Client(*basic())
     client.ask(E, "c0", initial={r.name: r.version for r in client.target.of(E) if r.name == "c0"})
     assert not client.session.quiet
+
+
+def test_a_warming_client_that_comes_back_with_all_that_we_have_waits_for_its_endpoints_a_moment_only() -> None:
+    """Nobody else may have a reason to look at it again: without it, silence would last for ``forgo``."""
+    client = Client(*basic())
+    client.ask(E, "c0", "c1", initial={r.name: r.version for r in client.target.of(E)})
+    assert client.plan(0.0) == []
+    assert client.session.wake == Timing().collect
+    assert brief(client.plan(Timing().collect)) == [("ClusterLoadAssignment", ["c0", "c1"], [])]
