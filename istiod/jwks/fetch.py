@@ -50,6 +50,7 @@ class Fetcher:
         self._guard = guard
         self._own = own
         self._extra_roots = extra_roots
+        self._trusted: tuple[int | None, ssl.SSLContext] | None = None
 
     async def fetch(self, source: KeySource, timeout: timedelta) -> str:  # noqa: ASYNC109 (of the rule, for all steps)
         """The key set of a source, with the keys that Envoy can use.
@@ -70,12 +71,19 @@ class Fetcher:
             raise FetchError(_words(problem)) from problem
 
     def _session(self) -> aiohttp.ClientSession:
-        context = ssl.create_default_context()
-        if self._extra_roots.is_file():
-            context.load_verify_locations(self._extra_roots)
         resolver = _Resolver(self._guard, self._own)
-        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, ssl=context, force_close=True)
+        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, ssl=self._context(), force_close=True)
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+    def _context(self) -> ssl.SSLContext:
+        """Whom to trust. Reading all roots holds up the event loop for tens of ms: only when the extra ones changed."""
+        version = self._extra_roots.stat().st_mtime_ns if self._extra_roots.is_file() else None
+        if self._trusted is None or self._trusted[0] != version:
+            context = ssl.create_default_context()
+            if version is not None:
+                context.load_verify_locations(self._extra_roots)
+            self._trusted = (version, context)
+        return self._trusted[1]
 
     async def _discovered(self, session: aiohttp.ClientSession, page: str) -> str:
         """Where an issuer says that its keys are."""

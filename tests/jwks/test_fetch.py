@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
@@ -221,3 +223,30 @@ async def test_a_server_that_shows_no_trusted_certificate_is_a_failure(tmp_path:
         await Fetcher(LOCAL, lambda _: frozenset(), roots).fetch(
             KeySource(uri="https://127.0.0.1:1/"), timedelta(seconds=1)
         )
+
+
+async def test_roots_are_read_once_until_the_extra_ones_change(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_before, reads = ssl.create_default_context, 0
+
+    def counted() -> ssl.SSLContext:
+        nonlocal reads
+        reads += 1
+        return made_before()
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    roots = tmp_path / "extra.pem"
+    fetcher = Fetcher(LOCAL, lambda _: frozenset(), roots)
+    system = made_before().get_ca_certs(binary_form=True)
+    async with server(keys) as url:
+
+        async def fetched() -> int:
+            await fetcher.fetch(KeySource(uri=url), timedelta(seconds=5))
+            return reads
+
+        assert [await fetched(), await fetched()] == [1, 1]
+        roots.write_text(ssl.DER_cert_to_PEM_cert(system[0]))
+        assert [await fetched(), await fetched()] == [2, 2]
+        os.utime(roots, ns=(0, 1))
+        assert await fetched() == 3
