@@ -1,6 +1,7 @@
 """Keeps the key sets that the mesh wants: when each is fetched, and what is said while one cannot be (row N13, FT59).
 
 A set that cannot be fetched again stays in use for a week; one that never came is not there, and tokens are refused.
+Servers that answer nothing hold up the keys of the namespace that names them, and of no other.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import weakref
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Final
@@ -18,10 +21,14 @@ from istiod.jwks.fetch import FetchError
 
 KEPT: Final = timedelta(days=7).total_seconds()
 """Seconds for which a key set serves that could not be fetched again."""
-AT_ONCE: Final = 16
+AT_ONCE: Final = 64
 """Fetches at the same time."""
+AT_ONCE_OF_ONE: Final = 4
+"""Those among them for one namespace."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+_BREATH: Final = 0.05
+"""Seconds between two looks: what many fetches come to is told together."""
 
 Fetch = Callable[[KeySource, timedelta], Awaitable[str]]
 Put = Callable[[KeySource, str | None], object]
@@ -50,16 +57,20 @@ class Refresher:
         self._clock = clock
         self._interval = interval.total_seconds()
         self._wishes: Mapping[KeySource, Wish] = {}
+        self._homes: Mapping[KeySource, str] = {}
         self._states: dict[KeySource, _State] = {}
         self._changed = asyncio.Event()
         self._tried = asyncio.Condition()
+        self._untold = False
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots_of: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
 
     def want(self, wishes: Mapping[KeySource, Wish]) -> None:
         """Keep these sources from now on, and forget all others. The same mapping again costs nothing."""
         if wishes is self._wishes:
             return
         self._wishes = wishes
+        self._homes = homes(wishes)
         for source in self._states.keys() - wishes.keys():
             state = self._states.pop(source)
             if state.task is not None:
@@ -74,9 +85,12 @@ class Refresher:
         """Wait until each source has been tried once, or so many seconds."""
         try:
             async with asyncio.timeout(patience), self._tried:
-                await self._tried.wait_for(lambda: all(state.tried for state in self._states.values()))
+                await self._tried.wait_for(self._is_settled)
         except TimeoutError:
             return  # whatever is missing is refused meanwhile
+
+    def _is_settled(self) -> bool:
+        return not self._untold and all(state.tried for state in self._states.values())
 
     async def run(self) -> None:
         """Fetch until cancelled."""
@@ -84,6 +98,8 @@ class Refresher:
             while True:
                 self._changed.clear()
                 pause = self._begin()
+                await self._tell_news()
+                await asyncio.sleep(_BREATH)
                 try:
                     async with asyncio.timeout(pause):
                         await self._changed.wait()
@@ -107,8 +123,10 @@ class Refresher:
         return min(pauses, default=None)
 
     async def _one(self, source: KeySource, state: _State) -> None:
+        slots = self._slots_of.setdefault(self._homes[source], asyncio.Semaphore(AT_ONCE_OF_ONE))
+        before = (state.problem, state.good is None)
         try:
-            async with self._slots:
+            async with slots, self._slots:
                 keys = await self._fetch(source, self._wishes[source].timeout)
         except FetchError as problem:
             self._failed(source, state, str(problem))
@@ -121,9 +139,7 @@ class Refresher:
             state.task = None
             self._changed.set()
         state.tried = True
-        self._tell()
-        async with self._tried:
-            self._tried.notify_all()
+        self._untold |= before != (state.problem, state.good is None)
 
     def _failed(self, source: KeySource, state: _State, problem: str) -> None:
         now = self._clock()
@@ -135,7 +151,14 @@ class Refresher:
             state.good = None
             self._put(source, None)
 
+    async def _tell_news(self) -> None:
+        if self._untold:
+            self._tell()
+        async with self._tried:
+            self._tried.notify_all()
+
     def _tell(self) -> None:
+        self._untold = False
         self._report(tuple(self._findings()))
 
     def _findings(self) -> Iterator[Diagnostic]:
@@ -146,3 +169,13 @@ class Refresher:
                 for key, place in self._wishes[source].places:
                     message = f"no keys from {source}: {state.problem}; {then}"
                     yield make(Code.KEYS_UNFETCHED, key, f"{place}.{'jwksUri' if source.uri else 'issuer'}", message)
+
+
+def homes(wishes: Mapping[KeySource, Wish]) -> Mapping[KeySource, str]:
+    """The namespace whose turn each source is fetched in: of those that want it, the one that wants fewest. Pure.
+
+    So nobody's source is late because somebody with many names it, too.
+    """
+    wanting = {source: {key.namespace for key, _ in wish.places} for source, wish in wishes.items()}
+    counts = Counter(namespace for each in wanting.values() for namespace in each)
+    return {source: min(each, key=lambda one: (counts[one], one), default="") for source, each in wanting.items()}

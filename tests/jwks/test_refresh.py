@@ -30,6 +30,7 @@ class Server:
         self.asked: list[tuple[KeySource, float]] = []
         self.kept: dict[KeySource, str] = {}
         self.found: tuple[Diagnostic, ...] = ()
+        self.reports = 0
         self.now = 0.0
         self.refresher = Refresher(self.fetch, self.put, self.report, lambda: self.now, timedelta(minutes=20))
 
@@ -46,6 +47,7 @@ class Server:
 
     def report(self, found: tuple[Diagnostic, ...]) -> None:
         self.found = found
+        self.reports += 1
 
     async def fetched_after(self, seconds: float) -> None:
         """Let time pass, have the refresher look, and wait for the fetch that follows."""
@@ -111,7 +113,7 @@ async def test_the_last_keys_serve_for_a_week() -> None:
         assert server.kept == {SOURCE: "keys"}
         await server.fetched_after(KEPT)
         await waiting.until(lambda: server.kept == {}, "the fetch had its effect")
-        assert [d.severity for d in server.found] == [Severity.ERROR]
+        await waiting.until(lambda: [d.severity for d in server.found] == [Severity.ERROR], "it is told")
 
 
 async def test_what_nobody_wants_any_more_is_forgotten_also_while_it_is_fetched() -> None:
@@ -158,3 +160,46 @@ async def test_a_fetch_that_is_under_way_ends_with_the_refresher() -> None:
         assert task is not None
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
+
+
+def crowd(namespace: str, count: int) -> dict[KeySource, Wish]:
+    key = ConfigKey(SECURITY, "RequestAuthentication", namespace, "web")
+    places = ((key, "spec.jwtRules[0]"),)
+    return {
+        KeySource(uri=f"https://{number}.{namespace}.example/"): Wish(timeout=timedelta(minutes=1), places=places)
+        for number in range(count)
+    }
+
+
+async def test_servers_that_say_nothing_hold_up_nobody_in_other_namespaces() -> None:
+    async with running() as server:
+        plain = server.fetch
+
+        async def silent(source: KeySource, timeout: timedelta) -> str:  # noqa: ASYNC109 (the protocol's)
+            if "hostile" in source.uri:
+                await asyncio.Event().wait()
+            return await plain(source, timeout)
+
+        server.refresher._fetch = silent
+        named_too = dict.fromkeys(crowd("shared", 1), Wish(timeout=timedelta(1), places=()))
+        for space in ("hostile", "victim"):
+            (wanted,) = crowd(space, 1).values()
+            named_too = {
+                one: Wish(timeout=w.timeout, places=(*w.places, *wanted.places)) for one, w in named_too.items()
+            }
+        server.refresher.want({**crowd("hostile", 300), **crowd("shop", 10), **named_too})
+        await waiting.until(lambda: len(server.kept) == 11, "all others have their keys")
+
+
+async def test_what_many_fetches_come_to_is_told_together_and_once() -> None:
+    async with running() as server:
+        server.answer = None
+        server.refresher.want({source: wish() for space in range(25) for source in crowd(f"n{space}", 8)})
+        await server.refresher.settled(DEADLINE)
+        assert len(server.found) == 200
+        assert server.reports < 50
+        told = server.reports
+        await server.fetched_after(2)
+        await waiting.until(lambda: len(server.asked) == 400, "all failed again")
+        await server.refresher.settled(DEADLINE)
+        assert server.reports == told, "with nothing new"
