@@ -174,7 +174,9 @@ def _is(identity: string_pb2.StringMatcher) -> Principal:
 
 
 def _namespace(_: tuple[str, ...], value: str) -> Principal:
-    return _is(_regex(f".*/ns/{_wild(value, '.*')}/.*"))
+    """As Istio, but where its ``.*`` would reach over the ``/sa`` behind the namespace: ``*a`` would be every one."""
+    reaches = value.count("*") > 1 or (not value.endswith("*") and "sa".endswith(value.rpartition("*")[2]))
+    return _is(_regex(f".*/ns/{_wild(value, '[^/]*' if reaches else '.*')}/.*"))
 
 
 def _account(_: tuple[str, ...], value: str) -> Principal:
