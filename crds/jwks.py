@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 LARGEST: Final = 1024 * 1024
 """Bytes (fault FT59)."""
 MOST_KEYS: Final = 512
+_MOST_SIGNS: Final = 40 * MOST_KEYS
+"""Commas, colons and brackets: a megabyte of nothing else takes half a second to read, in which proxies wait."""
 _DEEPEST: Final = 32
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 _BASE64: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -38,19 +40,31 @@ class KeySetError(ValueError):
     """A text is no key set, or Envoy could use none of its keys; the message says why."""
 
 
+def document(text: str) -> Any:
+    """A text of JSON that a stranger's server gave, read in little time whatever it is.
+
+    Raises:
+        KeySetError: it is no JSON as Envoy reads it, or there is too much of it.
+    """
+    if len(text.encode(errors="surrogatepass")) > LARGEST:
+        raise KeySetError(f"is larger than {LARGEST} bytes")
+    if sum(map(text.count, ",:[{")) > _MOST_SIGNS:
+        raise KeySetError(f"has far more in it than {MOST_KEYS} keys need")
+    try:
+        found = json.loads(text, parse_constant=_refuse, parse_int=float, object_pairs_hook=_once)  # int is quadratic
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as problem:
+        raise KeySetError(f"is no JSON: {problem}") from problem
+    return found
+
+
 def read(text: str) -> tuple[Key, ...]:
     """The keys of a key set, usable or not.
 
     Raises:
         KeySetError: it is no JSON as Envoy reads it, or no key set.
     """
-    if len(text.encode(errors="surrogatepass")) > LARGEST:
-        raise KeySetError(f"is larger than {LARGEST} bytes")
-    try:
-        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
-        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as problem:
-        raise KeySetError(f"is no JSON: {problem}") from problem
+    found = document(text)
     keys = found.get("keys") if isinstance(found, Mapping) else None
     if not isinstance(keys, list):
         raise KeySetError("has no list of keys")

@@ -6,7 +6,6 @@ At most 1 MB, few redirects, nothing of the environment's proxies, and each addr
 from __future__ import annotations
 
 import asyncio
-import json
 import pathlib
 import re
 import socket
@@ -87,7 +86,7 @@ class Fetcher:
 
     async def _discovered(self, session: aiohttp.ClientSession, page: str) -> str:
         """Where an issuer says that its keys are."""
-        found = json.loads(await self._get(session, page))
+        found = jwks.document(await self._get(session, page))
         uri = found.get("jwks_uri") if isinstance(found, dict) else None
         if not isinstance(uri, str) or not uri:
             raise FetchError(f"{page} names no jwks_uri")

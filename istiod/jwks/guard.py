@@ -57,6 +57,8 @@ def _within(address: _Address, networks: Iterable[str]) -> bool:
 
 
 def _public(address: _Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:  # which Python takes for global (fec0::/10)
+    if (
+        isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    ):  # which Python takes for global (fec0::/10)
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved)

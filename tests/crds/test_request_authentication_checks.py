@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -187,3 +188,26 @@ def test_a_key_set_is_written_the_same_way_whatever_stands_beside_its_keys() -> 
 @pytest.mark.parametrize(("key", "private"), [(RSA, False), ({**RSA, "p": "A"}, True), ({**EC, "d": "A"}, True)])
 def test_a_private_part_is_noticed(key: dict[str, str], private: bool) -> None:  # noqa: FBT001 (a table)
     assert jwks.has_private(jwks.read(keys(key, OCT))) is private
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [
+        '{"keys":[' + ("[" * 20 + "]" * 20 + ",") * 20_000 + "1]}",
+        '{"keys":[{"a":[' + "0," * 400_000 + "1]}]}",
+        '{"keys":[' + ",".join(f'{{"a":{"9" * 4_000}}}' for _ in range(250)) + "]}",
+    ],
+    ids=["deep", "wide", "numbers"],
+)
+def test_no_text_takes_long_to_read(dense: str) -> None:
+    assert len(dense) < jwks.LARGEST
+    began = time.process_time()
+    with pytest.raises(jwks.KeySetError, match=r"no JSON|far more"):
+        jwks.read(dense)
+    assert time.process_time() - began < 0.1
+
+
+def test_as_many_keys_as_there_may_be_are_no_more_than_can_be_read() -> None:
+    chains = {name: ["A" * 100] * 10 for name in ("x5c", "x5t", "key_ops")}
+    assert len(jwks.read(keys(*[{**RSA, "kid": str(number), "use": "sig"} for number in range(jwks.MOST_KEYS)]))) == 512
+    assert len(jwks.read(keys(*[{**RSA, **chains, "kid": str(number)} for number in range(256)]))) == 256

@@ -66,7 +66,9 @@ async def test_an_issuer_without_a_uri_says_itself_where_its_keys_are() -> None:
         assert await fetch("", issuer=f"{url}/realm/") == jwks.usable(KEYS)
 
 
-@pytest.mark.parametrize("body", ["[]", "{}", '{"jwks_uri": ""}', '{"jwks_uri": 1}', "junk"])
+@pytest.mark.parametrize(
+    "body", ["[]", "{}", '{"jwks_uri": ""}', '{"jwks_uri": 1}', "junk", "[" * 20_000, "[" * 200_000]
+)
 async def test_a_page_of_an_issuer_that_names_no_keys_is_a_failure(body: str) -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(text=body)
