@@ -113,9 +113,13 @@ class KubernetesClient:
             namespace = cast("references.Namespace", resource.namespace or None)
             path = _reference(resource).get_url(namespace=namespace, params=asked)
             page = await self._call("get", path, None, {"Accept": _METADATA}, LIST_TIMEOUT)
-            for item in page["items"]:
+            try:
+                items, following = page["items"] or (), page["metadata"].get("continue", "")
+            except (LookupError, TypeError, AttributeError) as error:
+                raise ApiError(f"GET {path.partition('?')[0]}: what came is no list of objects") from error
+            for item in items:
                 yield cast("Raw", item)
-            if not (following := page["metadata"].get("continue", "")):
+            if not following:
                 return
             asked["continue"] = following
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from istiod.config.kubernetes import ApiError
+from istiod.config.kubernetes import ApiError, Resource
 from istiod.kube import client as module
 from istiod.kube import credentials
 from istiod.kube.client import KubernetesClient
@@ -22,6 +22,16 @@ async def test_a_client_can_be_closed_while_its_credentials_are_refused(tmp_path
         with pytest.raises(ApiError):
             await client.request("get", "/api", deadline=0.5)
         path.unlink()  # so that there is no other login
+        await client.close()
+
+
+async def test_what_is_no_list_of_objects_is_an_error_of_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    async with serving(path), asyncio.timeout(10):
+        client = KubernetesClient(lambda: credentials.login(str(path)))
+        services = Resource(group="", version="v1", plural="services", kind="Service")
+        with pytest.raises(ApiError, match=r"GET /api/v1/services: what came is no list of objects"):
+            [head async for head in client.heads(services)]
         await client.close()
 
 
