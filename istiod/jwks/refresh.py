@@ -25,6 +25,8 @@ AT_ONCE: Final = 64
 """Fetches at the same time."""
 AT_ONCE_OF_ONE: Final = 4
 """Those among them for one namespace."""
+MOST_OF_ONE: Final = 100
+"""Key sets for one namespace: each may be a megabyte, and is asked for every minute while it is none."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 _BREATH: Final = 0.05
@@ -71,15 +73,26 @@ class Refresher:
             return
         self._wishes = wishes
         self._homes = homes(wishes)
-        for source in self._states.keys() - wishes.keys():
+        kept = self._kept()
+        for source in self._states.keys() - kept:
             state = self._states.pop(source)
             if state.task is not None:
                 state.task.cancel()
             self._put(source, None)
-        for source in wishes.keys() - self._states.keys():
+        for source in kept - self._states.keys():
             self._states[source] = _State(due=self._clock())
         self._tell()
         self._changed.set()
+
+    def _kept(self) -> set[KeySource]:
+        """As many as each namespace may have, those first that it has already."""
+        counts: Counter[str] = Counter()
+        kept = set()
+        for source in sorted(self._homes, key=lambda one: (one not in self._states, one)):
+            counts[self._homes[source]] += 1
+            if counts[self._homes[source]] <= MOST_OF_ONE:
+                kept.add(source)
+        return kept
 
     async def settled(self, patience: float) -> None:
         """Wait until each source has been tried once, or so many seconds."""
@@ -162,13 +175,21 @@ class Refresher:
         self._report(tuple(self._findings()))
 
     def _findings(self) -> Iterator[Diagnostic]:
+        for source in sorted(self._wishes.keys() - self._states.keys()):
+            for key, place in self._wishes[source].places:
+                message = f"a namespace has at most {MOST_OF_ONE} key sets: this one is not fetched, tokens are refused"
+                yield error(Code.KEYS_UNFETCHED, key, _field(source, place), message)
         for source, state in self._states.items():
             if state.problem:
                 kept = state.good is not None
                 make, then = (warning, "the last keys serve") if kept else (error, "tokens of this issuer are refused")
                 for key, place in self._wishes[source].places:
                     message = f"no keys from {source}: {state.problem}; {then}"
-                    yield make(Code.KEYS_UNFETCHED, key, f"{place}.{'jwksUri' if source.uri else 'issuer'}", message)
+                    yield make(Code.KEYS_UNFETCHED, key, _field(source, place), message)
+
+
+def _field(source: KeySource, place: str) -> str:
+    return f"{place}.{'jwksUri' if source.uri else 'issuer'}"
 
 
 def homes(wishes: Mapping[KeySource, Wish]) -> Mapping[KeySource, str]:

@@ -9,7 +9,7 @@ from crds.diagnostic import Diagnostic, Severity
 from crds.key import SECURITY, ConfigKey
 from istiod.config.key_sets import KeySource, Wish
 from istiod.jwks.fetch import FetchError
-from istiod.jwks.refresh import KEPT, Refresher
+from istiod.jwks.refresh import KEPT, MOST_OF_ONE, Refresher
 from tests import waiting
 
 KEY = ConfigKey(SECURITY, "RequestAuthentication", "default", "web")
@@ -194,7 +194,7 @@ async def test_servers_that_say_nothing_hold_up_nobody_in_other_namespaces() -> 
 async def test_what_many_fetches_come_to_is_told_together_and_once() -> None:
     async with running() as server:
         server.answer = None
-        server.refresher.want({source: wish() for space in range(25) for source in crowd(f"n{space}", 8)})
+        server.refresher.want({source: w for space in range(25) for source, w in crowd(f"n{space}", 8).items()})
         await server.refresher.settled(DEADLINE)
         assert len(server.found) == 200
         assert server.reports < 50
@@ -203,3 +203,18 @@ async def test_what_many_fetches_come_to_is_told_together_and_once() -> None:
         await waiting.until(lambda: len(server.asked) == 400, "all failed again")
         await server.refresher.settled(DEADLINE)
         assert server.reports == told, "with nothing new"
+
+
+async def test_a_namespace_has_a_hundred_key_sets_and_keeps_those_that_it_has() -> None:
+    async with running() as server:
+        had = dict(list(crowd("shop", MOST_OF_ONE + 5).items())[5:])
+        server.refresher.want(had)
+        await waiting.until(lambda: len(server.kept) == MOST_OF_ONE, "all come")
+        server.refresher.want({**crowd("shop", MOST_OF_ONE + 5), **crowd("other", 1)})
+        await waiting.until(lambda: len(server.kept) == MOST_OF_ONE + 1, "the other's comes")
+        assert had.keys() < server.kept.keys()
+        await server.refresher.settled(DEADLINE)
+        assert [d.severity for d in server.found] == [Severity.ERROR] * 5
+        assert all("at most 100 key sets" in d.message for d in server.found)
+        server.refresher.want(had)
+        assert server.found == ()
