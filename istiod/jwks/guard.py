@@ -57,8 +57,6 @@ def _within(address: _Address, networks: Iterable[str]) -> bool:
 
 
 def _public(address: _Address) -> bool:
-    if (
-        isinstance(address, ipaddress.IPv6Address) and address.is_site_local
-    ):  # which Python takes for global (fec0::/10)
-        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+        return False  # fec0::/10, which Python takes for global
     return address.is_global and not (address.is_multicast or address.is_reserved)
