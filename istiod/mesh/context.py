@@ -27,6 +27,7 @@ from istiod.mesh import (
     gateway_servers,
     gateways,
     inbound,
+    ingress_places,
     mesh_config,
     outbound,
     peer_authentication,
@@ -137,7 +138,8 @@ def build(
         checks = virtual_service_checks.findings(model, routes, servers)
         of_secrets = credential_checks.findings(model, servers)
         of_access = (*model.tokens.findings, *authorization.findings(model.authorizations))
-        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_access)
+        of_places = ingress_places.findings(model, before.memo.recall)
+        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_access, *of_places)
     everything = Findings(
         settings=of_settings,
         sources=found.diagnostics,
@@ -336,12 +338,9 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
         return memo.of_parts(model.settings, memo.of_key(key, router), None, patches)
     known = (node, pod, *inbound.inputs(model, node.namespace))
     shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place, memo.recall))
-    return memo.of_parts(
-        model.settings,
-        memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall)),
-        memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings)),
-        patches,
-    )
+    out = memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall))
+    own = memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings))
+    return memo.of_parts(model.settings, out, ingress_places.beside(own, out, memo.recall), patches)
 
 
 def view(context: MeshContext, proxy: Proxy) -> View:
