@@ -121,7 +121,7 @@ class _Maker:
         first = outbound_listeners.virtual_outbound(sight.settings, self.key.families)
         first = dynamic_dns.catching(first, self.resolver.clusters, sight.settings)
         listeners = {first.name: replace(first, own=self.key.own)} if self.key.captured else {}
-        held = set(first.places) if self.key.captured else set()
+        held = self._reserved(first, sight.settings) if self.key.captured else set()
         routes: dict[str, RouteTable] = {}
         for view in sight.views:
             front = self._front(view, frozenset(held))
@@ -137,6 +137,10 @@ class _Maker:
                 listeners[one.name] = replace(one, own=self.key.own)
                 routes[http_proxy.TABLE] = self._proxy_table(http_proxy.TABLE, behind)
         return listeners, routes
+
+    def _reserved(self, first: Listener, settings: MeshSettings) -> set[Place]:
+        """What no service may have: where captured traffic comes, both ways (Istio: conflictWithReservedListener)."""
+        return {*first.places, *((one, settings.inbound_port) for one in self.key.families.wildcards)}
 
     def _front(self, view: View, held: frozenset[Place]) -> _Front:
         """The listeners of a view but for places that are held."""

@@ -72,3 +72,9 @@ def test_without_capture_services_are_on_the_loopback_address() -> None:
     assert at(found, "10.0.0.1_80", captured=False) == [Direction.INBOUND]
     assert found.told() == []
     assert fleet.Mesh(TCP, sidecar("10.0.0.1", "IPTABLES")).told() == []
+
+
+def test_no_service_takes_the_port_that_captured_traffic_comes_in_by() -> None:
+    found = fleet.Mesh(fleet.kube_service("shop", ports=[{"name": "http", "port": 15006}]))
+    assert "0.0.0.0_15006" not in found.scope(CLIENT).outbound.listeners
+    assert "127.0.0.1_15006" in found.scope(UNCAPTURED).outbound.listeners
