@@ -67,5 +67,6 @@ def _fields(lower: Tree, upper: Tree) -> Tree:
 
 
 def _by_name(lower: Any, upper: list[Any]) -> list[Any]:
-    known = {each.get("name") for each in upper if isinstance(each, Mapping)}
+    """Both lists; of the own one nobody has checked what a name is."""
+    known = [each.get("name") for each in upper if isinstance(each, Mapping)]
     return [*(each for each in lower if each.get("name") not in known), *upper]

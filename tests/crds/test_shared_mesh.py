@@ -51,6 +51,11 @@ from crds import shared_mesh
             {"extensionProviders": [{"name": "a"}, {"name": "b", "zipkin": {"port": 2}}, {"name": "c"}]},
         ),
         (
+            "{extensionProviders: [{name: [a]}, b]}",
+            "{extensionProviders: [{name: a}]}",
+            {"extensionProviders": [{"name": "a"}, {"name": ["a"]}, "b"]},
+        ),
+        (
             "{extensionProviders: [{name: c}]}",
             "{trustDomain: b}",
             {"extensionProviders": [{"name": "c"}], "trustDomain": "b"},
