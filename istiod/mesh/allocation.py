@@ -43,7 +43,12 @@ def wanted(node: Node, *, always: bool = True) -> Versions:
     Unless ``always``, it has to ask for them too (Istio without PILOT_ENABLE_IP_AUTOALLOCATE).
     """
     asked = always or _on(node, _DNS_AUTO_ALLOCATE)
-    return families.versions(node.addresses) if asked and _on(node, _DNS_CAPTURE) else ()
+    return families.versions(node.addresses) if asked and captures(node) else ()
+
+
+def captures(node: Node) -> bool:
+    """Whether a proxy's agent answers the app's DNS queries."""
+    return _on(node, _DNS_CAPTURE)
 
 
 def _on(node: Node, name: str) -> bool:

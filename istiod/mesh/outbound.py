@@ -82,7 +82,7 @@ def scope(
         names=recall.of_many(
             "names", (sight.services, key.families), lambda: name_table.of(sight.services, key.families)
         )
-        if key.allocated
+        if key.names
         else None,
     )
     return leaves.reuse(made, previous, recall)

@@ -51,6 +51,8 @@ class ScopeKey:
     own: NodeSettings = node_settings.NOTHING
     allocated: tuple[int, ...] = ()
     """The IP versions of allocated addresses that the proxy answers DNS queries with."""
+    names: bool = False
+    """Whether its agent answers DNS queries at all."""
     credentials: bool = False
     """Whether it may have the Secrets of its namespace: routers, and sidecars that a DestinationRule selects."""
     authorized_by: tuple[ConfigKey, ...] = ()

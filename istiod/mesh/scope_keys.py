@@ -48,6 +48,7 @@ def of(
             http_proxy=http_proxy.port(node, model.settings.http_proxy_port),
             own=place.own,
             allocated=allocation.wanted(node, always=model.settings.features.allocate_addresses),
+            names=allocation.captures(node),
             credentials=bool(selecting) and _trusted(proxy, pod),
         )
     found = inbound.targets(model, place)

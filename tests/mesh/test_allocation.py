@@ -110,6 +110,14 @@ def test_a_status_holds_also_against_a_host_that_would_be_given_its_address() ->
     assert allocated(fleet.Mesh(off).context, "db.example") == ()
 
 
+def test_an_agent_that_answers_queries_has_names_also_without_allocated_addresses() -> None:
+    found = fleet.Mesh(fleet.kube_service("web"), features=Features(allocate_addresses=False))
+    assert [one.host for one in found.scope(fleet.proxy(DNS_CAPTURE="true")).outbound.names or ()] == [
+        "web.default.svc.cluster.local"
+    ]
+    assert found.scope(fleet.proxy()).outbound.names is None
+
+
 def test_the_old_way_counts_names_only_and_asks_proxies() -> None:
     store = ConfigStore(features=Features(allocate_addresses=False))
     store.apply(fleet.parsed(ENTRY))
