@@ -126,8 +126,12 @@ class Mesh:
 
     def put_keys(self, uri: str, keys: str | None, issuer: str = "") -> MeshContext:
         """Keys of an issuer were fetched, or are there no more; gives the new context."""
-        self._store.put_key_set(KeySource(uri=uri, issuer=issuer), keys)
+        self.store_keys(uri, keys, issuer)
         return self.follow()
+
+    def store_keys(self, uri: str, keys: str | None, issuer: str = "") -> None:
+        """As put_keys, and the context does not follow yet."""
+        self._store.put_key_set(KeySource(uri=uri, issuer=issuer), keys)
 
     def store_only(self, text: str, *, there: bool) -> None:
         """An object comes or goes, and the context does not follow yet."""
