@@ -34,7 +34,8 @@ class Backends:
 
     ``slices`` are ordered by name. ``owners`` is the Service of each slice. ``users`` are the Services whose slices
     name a pod (by name, or by an address without a target reference). ``by_address`` holds all pods of an address, by
-    name: those on the host's network share it. ``entries`` are WorkloadEntries by namespace, ordered by name.
+    name: those on the host's network share it. ``homes`` are pods by namespace, ``entries`` WorkloadEntries, both
+    ordered by name.
     """
 
     localities: Mapping[str, Locality] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Backends:
     owners: Mapping[ConfigKey, ServiceName] = field(default_factory=dict)
     pods: Mapping[PodName, PodWorkload] = field(default_factory=dict)
     by_address: Mapping[str, tuple[PodWorkload, ...]] = field(default_factory=dict)
+    homes: Mapping[str, tuple[PodWorkload, ...]] = field(default_factory=dict)
     users: Mapping[PodName | str, frozenset[ServiceName]] = field(default_factory=dict)
     entries: Mapping[str, tuple[EntryWorkload, ...]] = field(default_factory=dict)
 
@@ -171,8 +173,22 @@ def _with_pods(
     for pod in (pods[name] for name in touched & pods.keys()):
         for address in dict.fromkeys(pod.addresses):
             by_address[address] = tuple(sorted((*by_address.get(address, ()), pod), key=_name))
-    after = replace(before, pods=pods, by_address=by_address)
+    after = replace(before, pods=pods, by_address=by_address, homes=_homes(before, pods, touched))
     return after, frozenset(touched)
+
+
+def _homes(
+    before: Backends, pods: Mapping[PodName, PodWorkload], touched: Iterable[PodName]
+) -> Mapping[str, tuple[PodWorkload, ...]]:
+    """Pods by namespace; namespaces without touched ones stay as they were."""
+    changed: dict[str, dict[PodName, PodWorkload | None]] = {}
+    for name in touched:
+        changed.setdefault(name[0], {})[name] = pods.get(name)
+    homes = dict(before.homes)
+    for namespace, items in changed.items():
+        known = {_name(pod): pod for pod in homes.get(namespace, ())} | items
+        homes[namespace] = tuple(pod for _, pod in sorted(known.items()) if pod is not None)
+    return homes
 
 
 def _with_entries(

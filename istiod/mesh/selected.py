@@ -36,8 +36,7 @@ def of_entry(service: Service, found: Backends) -> Iterator[tuple[int, Endpoint]
     """Endpoints of the workloads in its namespace that a ServiceEntry selects, each with its service port."""
     if not service.selector or service.resolution not in (*_HERE, *NAMED):
         return
-    for name in sorted(n for n in found.pods if n[0] == service.namespace):
-        pod = found.pods[name]
+    for pod in found.homes.get(service.namespace, ()):
         if pod.addresses and pod.ready and service.selector <= pod.labels:
             ports = {port.name: port.number for port in reversed(pod.ports) if port.name}
             base = replace(of_pod(pod, pod.addresses[0], Health.HEALTHY), additional=pod.addresses[1:])

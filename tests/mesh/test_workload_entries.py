@@ -215,3 +215,12 @@ def test_every_order_of_events_gives_the_same_endpoints() -> None:
         orders.append(served(mesh))
         assert served(mesh) == [(e.address, e.port) for e in mesh.fresh().endpoints.of("db.com", "default", 80)]
     assert orders == [orders[0]] * len(texts)
+
+
+def test_an_event_of_a_pod_touches_the_pods_of_its_namespace_only() -> None:
+    found = fleet.Mesh(fleet.pod("b-1", "10.1.0.2"), fleet.pod("a-1", "10.1.0.1"), fleet.pod("c-1", "10.2.0.1", "far"))
+    before = found.context.backends.homes
+    assert [[pod.name for pod in before[home]] for home in ("default", "far")] == [["a-1", "b-1"], ["c-1"]]
+    after = found.remove(fleet.pod("a-1", "10.1.0.1")).backends.homes
+    assert [pod.name for pod in after["default"]] == ["b-1"]
+    assert after["far"] is before["far"]
