@@ -19,6 +19,7 @@ _WILD_LABEL: Final = re.compile(r"(?:\*|(?:\*-?)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-z
 _LONGEST_DOMAIN: Final = 255
 _LONGEST_REGEX: Final = 1024  # hostile-input SEC35
 _REGEX_MEMORY: Final = 1 << 20  # bytes: bounds the program that RE2 makes of a pattern
+_ZONE: Final = "%"
 _HIGHEST_PORT: Final = 65535
 _BREAK: Final = re.compile(r"[\x00\r\n]")
 _LONGEST_DURATION: Final = timedelta(days=36_500)  # Envoy counts nanoseconds in 63 bits: 292 years
@@ -62,12 +63,12 @@ def dotted_wildcard(name: str) -> str | None:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an IP address."""
+    """Whether a text is an IP address; one with a zone (``fe80::1%eth0``) is none to a proxy without that interface."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return _ZONE not in text
 
 
 def subnet(text: str) -> str | None:
@@ -76,7 +77,7 @@ def subnet(text: str) -> str | None:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
         return f"{text!r} is neither an IP address nor a CIDR block"
-    return None
+    return f"{text!r} has a zone, which other machines do not have" if _ZONE in text else None
 
 
 def port(number: int) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 
+from crds.checks import values
 from crds.service_entry import ServiceEntry, WorkloadEntrySpec
 from istiod.config.origin import Origin
 from istiod.mesh import protocol, workload_entries
@@ -54,7 +55,7 @@ def services(entry: ServiceEntry, settings: MeshSettings) -> tuple[Service, ...]
             created=meta.creation_timestamp,
             origin=Origin(key=entry.key),
             subject_alt_names=spec.subject_alt_names,
-            allocated=tuple(a.value for a in allocated if a.host in ("", host)),
+            allocated=tuple(a.value for a in allocated if a.host in ("", host) and values.is_address(a.value)),
         )
         for host in spec.hosts
     )

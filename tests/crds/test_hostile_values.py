@@ -20,6 +20,7 @@ from istiod.mesh import context
 from tests.mesh import fleet, world
 from wire import names
 
+ENTRY = "{hosts: [a.example], ports: [{name: tcp, number: 80, protocol: TCP}], %s}"
 RULE = "{hosts: [web], http: [{%s}]}"
 TO = "route: [{destination: {host: web}}]"
 REFUSED = [
@@ -60,6 +61,16 @@ REFUSED = [
         "Sidecar",
         "{ingress: [{port: {number: 65536, protocol: HTTP, name: a}, defaultEndpoint: '127.0.0.1:1'}]}",
         "port.number",
+    ),
+    ("ServiceEntry", ENTRY % "addresses: ['fe80::1%eth0']", "addresses[0]"),
+    ("ServiceEntry", ENTRY % "addresses: ['fe80::%eth0/64']", "addresses[0]"),
+    ("ServiceEntry", ENTRY % "resolution: STATIC, endpoints: [{address: 'fe80::1%eth0'}]", "endpoints[0].address"),
+    ("WorkloadEntry", "{address: 'fe80::1%eth0'}", "address"),
+    ("Sidecar", "{ingress: [{port: {number: 80, protocol: HTTP, name: a}, bind: 'fe80::1%eth0'}]}", "bind"),
+    (
+        "VirtualService",
+        "{hosts: [w], tcp: [{match: [{destinationSubnets: ['fe80::%e/64']}], route: [{destination: {host: w}}]}]}",
+        "destinationSubnets",
     ),
 ]
 

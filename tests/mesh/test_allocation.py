@@ -48,6 +48,20 @@ def test_a_proxy_that_captures_dns_knows_the_allocated_addresses_of_its_families
     assert both == [("240.240.0.9", "2001:2::9")]
 
 
+def test_what_a_status_calls_an_address_and_is_none_does_not_count() -> None:
+    said = [{"value": one} for one in ("", "x", "240.240.0.0/16", "fe80::1%eth0", "1.2.3.4.5")]
+    text = fleet.dump(
+        "networking.istio.io/v1",
+        "ServiceEntry",
+        "db",
+        spec={"hosts": ["db.example"], "ports": PORTS, "resolution": "DNS"},
+        status={"addresses": said},
+    )
+    assert allocated(fleet.Mesh(text).context, "db.example") == allocated(
+        fleet.Mesh(entry("db.example")).context, "db.example"
+    )
+
+
 def test_a_host_without_an_address_anywhere_has_one_of_its_own() -> None:
     mesh = fleet.Mesh(entry("a.example", "b.example"))
     four, six = allocated(mesh.context, "a.example")
