@@ -18,6 +18,7 @@ from istiod.config.store import ConfigSnapshot
 from istiod.mesh import authorization_rules, ext_authz
 from istiod.mesh.authorization_rules import Rule
 from istiod.mesh.ext_authz import ExtAuthz
+from istiod.mesh.grouping import grouped
 from istiod.mesh.recall import Recall
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Labels
@@ -173,10 +174,10 @@ def build(
     providers = ext_authz.resolve(settings.ext_authz, registry)
     providers = previous.providers if providers == previous.providers else providers
     known = {} if domains != previous.domains else {one.key: one for one in previous.all()}
-    by_namespace: dict[str, tuple[Policy, ...]] = {}
-    for key, item in sorted(objects.items()):
-        policy = known[key] if key in known and previous.read.get(key) is item else _read(item, domains)
-        by_namespace[key.namespace] = (*by_namespace.get(key.namespace, ()), policy)
+    by_namespace = grouped(
+        (key.namespace, known[key] if key in known and previous.read.get(key) is item else _read(item, domains))
+        for key, item in sorted(objects.items())
+    )
     for namespace, home in by_namespace.items():
         before = previous.by_namespace.get(namespace, ())
         if len(home) == len(before) and all(one is old for one, old in zip(home, before, strict=True)):

@@ -17,6 +17,7 @@ from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import creation
+from istiod.mesh.grouping import grouped
 from istiod.mesh.recall import Recall
 from istiod.mesh.service import Labels
 from wire.node import Node
@@ -175,10 +176,9 @@ def build(snapshot: ConfigSnapshot, root_namespace: str, previous: EnvoyFilterIn
     if same and root_namespace == previous.root_namespace:
         return previous
     known = {one.key: one for one in previous.all()}
-    by_namespace: dict[str, tuple[EnvoyFilter, ...]] = {}
-    for key, item in objects.items():
-        one = known[key] if previous.read.get(key) is item else _read(item)
-        by_namespace[key.namespace] = (*by_namespace.get(key.namespace, ()), one)
+    by_namespace = grouped(
+        (key.namespace, known[key] if previous.read.get(key) is item else _read(item)) for key, item in objects.items()
+    )
     return EnvoyFilterIndex(root_namespace=root_namespace, by_namespace=by_namespace, read=objects)
 
 

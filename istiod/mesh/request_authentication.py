@@ -20,6 +20,7 @@ from istiod.config.key_sets import KeySets, KeySource, Wish
 from istiod.config.store import ConfigSnapshot, Kind
 from istiod.features import KeyFetch
 from istiod.mesh import creation, jwt
+from istiod.mesh.grouping import grouped
 from istiod.mesh.jwt import Provider, Providers, Remote
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Labels
@@ -85,22 +86,21 @@ def build(
     found = snapshot.of(*_KIND).values()
     reader = _Reader(key_sets=snapshot.key_sets, settings=settings, registry=registry)
     items = sorted((one for one in found if isinstance(one, api.RequestAuthentication)), key=_age)
-    by_namespace: dict[str, tuple[Policy, ...]] = {}
+    policies: list[Policy] = []
     wishes: dict[KeySource, Wish] = {}
     findings: list[Diagnostic] = []
     for item in items:
         findings += _ineffective(item)
         if item.spec.target_ref is not None or item.spec.target_refs:
             continue
-        home = item.metadata.namespace
-        by_namespace[home] = (*by_namespace.get(home, ()), reader.policy(item))
+        policies.append(reader.policy(item))
         for place, rule in _rules(item):
             findings += reader.findings(item.key, place, rule)
             if (source := reader.source(rule)) is not None:
                 wishes[source] = _wished(wishes.get(source), rule, (item.key, place))
     index = RequestAuthenticationIndex(
         root_namespace=settings.root_namespace,
-        by_namespace=by_namespace,
+        by_namespace=grouped((one.key.namespace, one) for one in policies),
         wishes=wishes,
         findings=tuple(findings),
     )

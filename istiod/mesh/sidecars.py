@@ -18,6 +18,7 @@ from crds.key import NETWORKING, ConfigKey
 from crds.virtual_service import Destination
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import creation, gateway_tls, protocol, traffic_policy
+from istiod.mesh.grouping import grouped
 from istiod.mesh.http_rules import Target
 from istiod.mesh.policy import ConnectionPool
 from istiod.mesh.scope import DownstreamTls
@@ -118,11 +119,10 @@ def build(snapshot: ConfigSnapshot, root_namespace: str, previous: SidecarIndex)
     """The index of a snapshot; ``previous`` where it says the same."""
     objects = snapshot.of(NETWORKING, "Sidecar").values()
     found = sorted((_read(item) for item in objects if isinstance(item, api.Sidecar)), key=_age)
-    by_namespace: dict[str, tuple[Sidecar, ...]] = {}
-    for one in found:
-        by_namespace[one.key.namespace] = (*by_namespace.get(one.key.namespace, ()), one)
     index = SidecarIndex(
-        root_namespace=root_namespace, by_namespace=by_namespace, by_key={one.key: one for one in found}
+        root_namespace=root_namespace,
+        by_namespace=grouped((one.key.namespace, one) for one in found),
+        by_key={one.key: one for one in found},
     )
     return previous if index == previous else index
 

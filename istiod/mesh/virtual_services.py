@@ -7,7 +7,7 @@ oldest serves; hosts of gateways are merged by gateway_routes.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import conditions, creation, delegation, hosts, http_rules, l4_rules, registry
 from istiod.mesh.delegation import Delegation
+from istiod.mesh.grouping import grouped
 from istiod.mesh.http_rules import Copy, HttpRule, Share, Target
 from istiod.mesh.l4_rules import L4Rule
 from istiod.mesh.settings import MeshSettings
@@ -146,24 +147,17 @@ def build(
         ),
         key=lambda one: one.age,
     )
-    by_host = _grouped((host, one) for one in found if conditions.MESH in one.gateways for host in one.hosts)
+    by_host = grouped((host, one) for one in found if conditions.MESH in one.gateways for host in one.hosts)
     return VirtualServiceIndex(
         by_key={one.key: one for one in found},
         by_host=by_host,
         wildcards=tuple(sorted(filter(hosts.is_wildcard, by_host), key=hosts.specificity, reverse=True)),
-        by_gateway=_grouped((name, one) for one in found for name in one.gateways if name != conditions.MESH),
+        by_gateway=grouped((name, one) for one in found for name in one.gateways if name != conditions.MESH),
         selectors=frozenset(selector for one in found for selector in one.selectors()),
         objects=objects,
         read=sources,
         settings=settings,
     )
-
-
-def _grouped(pairs: Iterable[tuple[str, VirtualService]]) -> Mapping[str, tuple[VirtualService, ...]]:
-    groups: dict[str, list[VirtualService]] = {}
-    for name, one in pairs:
-        groups.setdefault(name, []).append(one)
-    return {name: tuple(group) for name, group in groups.items()}
 
 
 def _same(before: _Sources, now: _Sources) -> bool:
