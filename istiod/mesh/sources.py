@@ -14,7 +14,7 @@ from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
 from istiod.config.store import ConfigSnapshot, Kind
-from istiod.mesh import allocation, protocol, registry, service_entries, services, workload_entries
+from istiod.mesh import allocation, protocol, registry, service_entries, services
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Service
@@ -156,7 +156,4 @@ def _of_dynamic(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
 def _of_entry(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
     if item.spec.resolution == "DYNAMIC_DNS":
         yield from _of_dynamic(item)
-    for i, endpoint in enumerate(item.spec.endpoints):
-        if endpoint.network:
-            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].network", workload_entries.NETWORKS)
     yield from unhonoured.findings(item)
