@@ -22,6 +22,8 @@ from agent.dns.table import Found, Table
 
 TTL: Final = 30
 MOST_BYTES: Final = 65_535
+_MOST_OF_UDP: Final = 65_507
+"""What a datagram over IPv4 can carry, whatever the client would take."""
 _LEAST_BYTES: Final = 512
 _VERSIONS: Final = {dns.rdatatype.A: False, dns.rdatatype.AAAA: True}
 
@@ -63,7 +65,8 @@ def failure(query: dns.message.Message) -> dns.message.Message:
 
 def write(response: dns.message.Message, query: dns.message.Message, *, stream: bool) -> bytes:
     """The bytes of a response, cut short (and marked so) where the client takes no more by UDP."""
-    limit = MOST_BYTES if stream else max(_LEAST_BYTES, query.payload if query.edns >= 0 else 0)
+    offered = query.payload if query.edns >= 0 else 0
+    limit = MOST_BYTES if stream else min(max(_LEAST_BYTES, offered), _MOST_OF_UDP)
     return response.to_wire(max_size=limit, prefer_truncation=True)
 
 

@@ -166,6 +166,15 @@ def test_what_is_too_long_for_a_datagram_is_cut_and_marked() -> None:
         assert len(records(whole)) == 500
 
 
+def test_no_datagram_is_longer_than_the_protocol_carries_whatever_a_client_offers() -> None:
+    many = tuple(f"10.{n // 62_500}.{n // 250 % 250}.{n % 250 + 1}" for n in range(4_093))  # 65,515 bytes
+    query = asked("a.example", use_edns=0, payload=65_535)
+    response = answers.known(query, built(NamedHost(host="a.example", addresses=many)))
+    assert response is not None
+    assert len(answers.write(response, query, stream=True)) > 65_507
+    assert len(answers.write(response, query, stream=False)) <= 65_507
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(data: bytes) -> None:
     try:
