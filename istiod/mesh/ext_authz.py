@@ -157,4 +157,6 @@ def _resolved(one: ExtAuthz, registry: Registry) -> ExtAuthz:
     if len(found) > 1:
         homes = ", ".join(sorted(each.namespace for each in found))
         return replace(one, problem=f"{host} is in namespaces {homes}; write NAMESPACE/{host}")
+    if all(port.number != one.port for port in found[0].ports):
+        return replace(one, problem=f"{host} has no port {one.port}")
     return replace(one, host=host, cluster=f"outbound|{one.port}||{host}")

@@ -203,6 +203,13 @@ def test_two_providers_of_one_name_cannot_be_asked() -> None:
     assert "two providers of this name" in one.problem
 
 
+def test_a_port_that_the_provider_does_not_have_refuses_although_failing_lets_in() -> None:
+    said = {**HTTP, "service": "ext-authz.authz.svc.cluster.local", "port": 9001, "failOpen": True}
+    provider = settings(extensionProviders=[{"name": "a", "envoyExtAuthzHttp": said}])
+    (asked,) = chosen(provider, SERVICE, custom("c", "a")).asked
+    assert asked.provider.problem == "ext-authz.authz.svc.cluster.local has no port 9001"
+
+
 def test_a_host_of_several_namespaces_needs_its_namespace() -> None:
     entry = {"hosts": ["a.example"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}], "resolution": "DNS"}
     texts = (fleet.istio("ServiceEntry", "a", entry, "one"), fleet.istio("ServiceEntry", "a", entry, "two"))
