@@ -23,23 +23,37 @@ from tests.e2e.relay import Relay, relay
 from tests.e2e.test_webhooks import ROOT, RULE, SPACE, containers, pod, rendered
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120, func_only=True)]
-SHOP, GOING = "shop", "going"
+SHOP, GOING, LEAVING = "shop", "going", "leaving"
 PODS, RULES = 200, 50
+POLICY = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "AuthorizationPolicy",
+    "metadata": {"name": "nobody"},
+    "spec": {},
+}
+HOLD = "example.com/held"
 SIDECAR = ["istio-init", "app", "istio-proxy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """An API server whose webhooks lead through a relay to a port at which istiod may listen."""
+    """An API server whose webhooks lead through a relay to ``port``, where istiod may listen; ``pages`` is another."""
 
     cluster: Cluster
     between: Relay
     port: int
+    pages: int
+
+    def serves(self, kind: str, namespace: str) -> bool:
+        """Whether istiod has an object of that kind and namespace in force."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.pages}/debug/configz", timeout=20) as answer:
+            found = json.load(answer)
+        return any(one["kind"] == kind and one["metadata"].get("namespace") == namespace for one in found)
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    (port,) = free_ports(1)
+    port, pages = free_ports(2)
     with control_plane() as cluster, relay(port) as between:
         cluster.kubectl("apply", "-f", str(ROOT / "crds"))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "-l", "app=istio-pilot", "--timeout=60s")
@@ -48,13 +62,14 @@ def world() -> Iterator[World]:
             cluster.kubectl("wait", "serviceaccount/default", "-n", name, "--for=create", "--timeout=30s")
         cluster.kubectl("label", "namespace", SHOP, "istio-injection=enabled")
         cluster.apply(yaml.safe_dump_all(rendered(cluster, f"https://localhost:{between.port}")), SPACE)
-        yield World(cluster=cluster, between=between, port=port)
+        yield World(cluster=cluster, between=between, port=port, pages=pages)
 
 
 @pytest.fixture(scope="module")
 def istiod(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """istiod as a process, ready."""
-    pages, secure, mtls = free_ports(3)
+    pages = world.pages
+    secure, mtls = free_ports(2)
     command = [sys.executable, "-m", "istiod", "discovery", "--kubeconfig", str(world.cluster.kubeconfig)]
     command += [f"--httpsAddr=127.0.0.1:{world.port}", f"--httpAddr=127.0.0.1:{pages}", "--monitoringAddr="]
     command += [f"--secureGRPCAddr=127.0.0.1:{secure}", f"--mtlsAddr=127.0.0.1:{mtls}"]
@@ -135,3 +150,28 @@ def test_a_namespace_with_hundreds_of_pods_and_rules_goes_within_seconds(world: 
     began = time.monotonic()
     cluster.kubectl("delete", "namespace", GOING, "--timeout=60s")
     assert time.monotonic() - began <= 30
+
+
+@pytest.mark.usefixtures("istiod")
+def test_a_policy_holds_as_long_as_a_pod_of_its_namespace_lives(world: World) -> None:
+    """FT28: before 1.33, Kubernetes removes the objects of a namespace in any order; here somebody else does."""
+    cluster = world.cluster
+    cluster.kubectl("create", "namespace", LEAVING)
+    cluster.kubectl("wait", "serviceaccount/default", "-n", LEAVING, "--for=create", "--timeout=30s")
+    held = json.loads(pod("held"))
+    held["metadata"]["finalizers"] = [HOLD]
+    cluster.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": [held, POLICY]}), LEAVING)
+    wait("the policy is in force", lambda: world.serves("AuthorizationPolicy", LEAVING))
+
+    cluster.kubectl("delete", "namespace", LEAVING, "--wait=false")
+    wait("it ends", lambda: cluster.get("namespace", LEAVING)["status"]["phase"] == "Terminating")
+    cluster.kubectl("delete", "authorizationpolicy", "nobody", "-n", LEAVING)
+    began = time.monotonic()
+    while time.monotonic() - began < 2:  # longer than any watch takes to hear of it
+        assert world.serves("AuthorizationPolicy", LEAVING)
+    assert [each["metadata"]["name"] for each in items(cluster, "pods", LEAVING)] == ["held"]
+
+    patch = json.dumps({"metadata": {"finalizers": None}})
+    cluster.kubectl("patch", "pod", "held", "-n", LEAVING, "--type=merge", "-p", patch)
+    wait("the policy has left with the last pod", lambda: not world.serves("AuthorizationPolicy", LEAVING))
+    wait("the namespace is gone", lambda: not cluster.call("kubectl", "get", "ns", LEAVING).stdout)
