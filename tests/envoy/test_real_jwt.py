@@ -37,8 +37,12 @@ RSA, EC, STRANGER = rsa_signer(), ec_signer(), rsa_signer()
 KEYS = key_set(RSA, EC)
 ISSUER = "https://issuer.example"
 PLAIN = Provider(issuer=ISSUER, keys=KEYS)
-NOW = int(time.time())
 Headers = Mapping[str, str]
+
+
+def later(seconds: int) -> int:
+    """That many seconds from now: long after this module was read, it may be."""
+    return int(time.time()) + seconds
 
 
 @contextlib.asynccontextmanager
@@ -108,13 +112,13 @@ async def _up(found: Front) -> bool:
 
 
 def unsigned(**claims: Any) -> str:
-    said = {"iss": ISSUER, "sub": "alice", "exp": NOW + 3600, **claims}
+    said = {"iss": ISSUER, "sub": "alice", "exp": later(3600), **claims}
     return tokens.encode(said, key=None, algorithm="none")  # type: ignore[arg-type]  # what an attacker sends
 
 
 def confused() -> str:
     """HS256 with the public key as its secret."""
-    parts = (json.dumps(one).encode() for one in ({"alg": "HS256", "kid": "r1"}, {"iss": ISSUER, "exp": NOW + 3600}))
+    parts = (json.dumps(one).encode() for one in ({"alg": "HS256", "kid": "r1"}, {"iss": ISSUER, "exp": later(3600)}))
     body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
     secret = base64.urlsafe_b64decode(RSA.public["n"] + "==")
     signed = tokens.get_algorithm_by_name("HS256").sign(body, secret)
@@ -123,13 +127,13 @@ def confused() -> str:
 
 def lured() -> str:
     """A token that says itself where its keys are."""
-    claims = {"iss": ISSUER, "exp": NOW + 3600}
+    claims = {"iss": ISSUER, "exp": later(3600)}
     more = {"kid": "x", "jku": "http://127.0.0.1:9/keys", "x5u": "http://127.0.0.1:9/keys"}
     return tokens.encode(claims, STRANGER.key, algorithm="RS256", headers=more)
 
 
 def without_kid(signer: Signer) -> str:
-    return tokens.encode({"iss": ISSUER, "sub": "a", "exp": NOW + 60}, signer.key, algorithm=signer.algorithm)
+    return tokens.encode({"iss": ISSUER, "sub": "a", "exp": later(60)}, signer.key, algorithm=signer.algorithm)
 
 
 def renamed(kid: str) -> str:
@@ -139,7 +143,7 @@ def renamed(kid: str) -> str:
 async def test_good_tokens_pass_and_all_others_are_refused(tmp_path: Path) -> None:
     good = RSA.token()
     head, body, signature = good.split(".")
-    tampered = base64.urlsafe_b64encode(json.dumps({"iss": ISSUER, "exp": NOW + 3600}).encode()).rstrip(b"=").decode()
+    tampered = base64.urlsafe_b64encode(json.dumps({"iss": ISSUER, "exp": later(3600)}).encode()).rstrip(b"=").decode()
     expected = {
         "": 200,
         good: 200,
@@ -149,9 +153,9 @@ async def test_good_tokens_pass_and_all_others_are_refused(tmp_path: Path) -> No
         RSA.token(aud=["a", "b"]): 200,
         RSA.token(aud=None): 200,
         RSA.token(exp=None): 200,
-        RSA.token(exp=NOW - 30): 200,  # within the minute that clocks may differ
-        RSA.token(exp=NOW - 120): 401,
-        RSA.token(nbf=NOW + 3600): 401,
+        RSA.token(exp=later(-30)): 200,  # within the minute that clocks may differ
+        RSA.token(exp=later(-120)): 401,
+        RSA.token(nbf=later(3600)): 401,
         RSA.token(iss="https://other.example"): 401,
         RSA.token(iss=ISSUER.upper()): 401,
         RSA.token(iss=None): 401,
