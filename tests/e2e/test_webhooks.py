@@ -179,7 +179,7 @@ def test_an_object_stored_while_validation_was_off_can_be_labelled_and_deleted(
     def refused() -> bool:
         other = POLICY.replace("deny-all", "other")
         asked = ("create", "-n", space, "--dry-run=server", "-f", "-")
-        return "nothing is refused" in apiserver.call("kubectl", *asked, stdin=other).stderr
+        return "DENY without rules" in apiserver.call("kubectl", *asked, stdin=other).stderr
 
     wait("validation", refused, [istiod], 30)
     done = apiserver.call("kubectl", "label", "authorizationpolicy", "deny-all", "-n", space, "a=b")
