@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from crds import (
@@ -164,14 +165,12 @@ def recorded(seeds: range) -> Reads:
             found.add((type(self), name))
         return plain(self, name)
 
-    Model.__getattribute__ = reading  # type: ignore[method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Model, "__getattribute__", reading)
         for seed in seeds:
             items = [configurations.accepted(one) for one in configurations.configuration(seed, full=0.7, odd=0.0)]
             test_generated.resources([*(item for item in items if item is not None), settings(seed)])
         context.build(stored(samples()))
-    finally:
-        del Model.__getattribute__  # type: ignore[misc]
     return found
 
 

@@ -76,7 +76,10 @@ class Bystander:
     def _ask(self) -> None:
         while not self._over.wait(0.05):
             since = processes.cpu(self._pid)
-            with contextlib.suppress(OSError), urllib.request.urlopen(self._url, timeout=60) as answer:  # noqa: S310
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(self._url, timeout=60) as answer,  # noqa: S310 (our own URL on loopback)
+            ):
                 answer.read()
             self.longest = max(self.longest, processes.cpu(self._pid) - since)
 
