@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from envoy.config.core.v3 import address_pb2, base_pb2, health_check_pb2
+from envoy.config.core.v3 import address_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from istiod.config import resource
@@ -26,6 +26,8 @@ _HEALTH = {
 _LARGEST_WEIGHT = 0xFFFFFFFF
 _GROUPS = b"\x12"  # field 2 of ClusterLoadAssignment
 _ENDPOINTS = b"\x12"  # field 2 of LocalityLbEndpoints
+_METADATA = b"\x1a"  # field 3 of LbEndpoint
+_MUTUAL = wellknown.filter_metadata("envoy.transport_socket_match", tlsMode="istio")
 
 
 def compile(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> Resource:  # noqa: A001 (endpoint.compile)
@@ -49,9 +51,9 @@ def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoad
 
 def app(name: str, endpoint: Endpoint) -> endpoint_pb2.ClusterLoadAssignment:
     """The only endpoint of an inbound cluster, the workload's own app: nothing has to be weighed or told of it."""
-    one = endpoint_components_pb2.LbEndpoint(endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint)))
-    group = endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[one])
-    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[group])
+    found = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+    _locate(found.endpoints.add().lb_endpoints.add().endpoint.address, endpoint.address, endpoint.port)
+    return found
 
 
 def _chosen(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> list[Endpoint]:
@@ -69,48 +71,40 @@ def _assignment(name: str, groups: Iterable[Group]) -> bytes:
 
 def _group(group: Group) -> bytes:
     where = group.locality
-    head = endpoint_components_pb2.LocalityLbEndpoints(
-        locality=base_pb2.Locality(region=where.region, zone=where.zone, sub_zone=where.subzone),
-        load_balancing_weight=wellknown.uint32(min(group.weight, _LARGEST_WEIGHT)),
-        priority=group.priority,
-    )
+    head = endpoint_components_pb2.LocalityLbEndpoints(priority=group.priority)
+    head.load_balancing_weight.value = min(group.weight, _LARGEST_WEIGHT)
+    place = head.locality
+    place.region, place.zone, place.sub_zone = where.region, where.zone, where.subzone
     return b"".join((wellknown.encode(head), *map(_frame, group.endpoints)))
 
 
 @lru_cache(maxsize=16384)
 def _frame(endpoint: Endpoint) -> bytes:
-    """An endpoint as a frame of its group. Kept: of a large service most stay as they are when one comes or goes."""
-    message = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(
-            address=_address(endpoint),
-            additional_addresses=[
-                endpoint_components_pb2.Endpoint.AdditionalAddress(address=_socket(one, endpoint.port))
-                for one in endpoint.additional
-            ],
-        ),
-        health_status=_HEALTH[endpoint.health],
-        load_balancing_weight=wellknown.uint32(locality.weight(endpoint)),
-        metadata=_metadata(endpoint.workload, endpoint.tls),
-    )
-    return resource.delimited(_ENDPOINTS, wellknown.encode(message))
+    """An endpoint as a frame of its group. Kept: of a large service most stay as they are when one comes or goes.
+
+    Fields are set one by one: messages handed to a constructor are made twice, and there are very many endpoints.
+    """
+    message = endpoint_components_pb2.LbEndpoint(health_status=_HEALTH[endpoint.health])
+    message.load_balancing_weight.value = locality.weight(endpoint)
+    place = message.endpoint
+    _locate(place.address, endpoint.address, endpoint.port)
+    for one in endpoint.additional:
+        _locate(place.additional_addresses.add().address, one, endpoint.port)
+    return resource.delimited(_ENDPOINTS, wellknown.encode(message) + _metadata(endpoint.workload, endpoint.tls))
 
 
-def _address(endpoint: Endpoint) -> address_pb2.Address:
-    if endpoint.address.startswith("/"):
-        return address_pb2.Address(pipe=address_pb2.Pipe(path=endpoint.address))
-    return _socket(endpoint.address, endpoint.port)
-
-
-def _socket(address: str, port: int) -> address_pb2.Address:
-    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+def _locate(found: address_pb2.Address, address: str, port: int) -> None:
+    if address.startswith("/"):
+        found.pipe.path = address
+        return
+    socket = found.socket_address
+    socket.address, socket.port_value = address, port
 
 
 @lru_cache(maxsize=4096)
-def _metadata(workload: Workload, tls: bool) -> base_pb2.Metadata:  # noqa: FBT001 (a part of the key)
+def _metadata(workload: Workload, tls: bool) -> bytes:  # noqa: FBT001 (a part of the key)
     """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket). Replicas share it."""
     service = f"{workload.canonical_name};{workload.canonical_revision}"
     name = f"{workload.name};{workload.namespace};{service};{workload.cluster_id}"
-    filters = {wellknown.ISTIO: wellknown.struct(workload=name)}
-    if tls:
-        filters["envoy.transport_socket_match"] = wellknown.struct(tlsMode="istio")
-    return base_pb2.Metadata(filter_metadata=filters)
+    told = wellknown.filter_metadata(wellknown.ISTIO, workload=name)
+    return resource.delimited(_METADATA, told + _MUTUAL if tls else told)

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from crds.key import ConfigKey
 from istiod.config.origin import Origin
+from istiod.config.resource import delimited
 from wire import names
 
 ISTIO = "istio"
@@ -25,6 +26,12 @@ JWT_AUTHN = "envoy.filters.http.jwt_authn"
 """The filter that verifies tokens, and the namespace of dynamic metadata where it leaves their claims."""
 
 _MILLION = 10_000  # parts of a million in one percent
+_FIRST = b"\x0a"
+"""Field 1: filter_metadata of Metadata, fields of Struct, and the key of a map's entry."""
+_SECOND = b"\x12"
+"""Field 2: the value of a map's entry."""
+_STRING = b"\x1a"
+"""Field 3 of Value: string_value."""
 
 
 def encode(message: Message) -> bytes:
@@ -75,6 +82,19 @@ def struct(**fields: str) -> struct_pb2.Struct:
     for name, value in fields.items():
         found.fields[name].string_value = value
     return found
+
+
+def filter_metadata(namespace: str, **fields: str) -> bytes:
+    """A namespace of strings as bytes of a Metadata message; of several, the bytes stand one after the other.
+
+    By hand, since a Struct made field by field costs ten times as much, and there are as many as endpoints.
+    """
+    entries = [
+        delimited(_FIRST, delimited(_FIRST, name.encode()) + delimited(_SECOND, delimited(_STRING, value.encode())))
+        for name, value in fields.items()
+    ]
+    body = delimited(_FIRST, namespace.encode()) + delimited(_SECOND, b"".join(entries))
+    return delimited(_FIRST, body)
 
 
 def origin_metadata(origin: Origin | None) -> base_pb2.Metadata | None:
