@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import address_pb2, base_pb2, extension_pb2
+from envoy.config.core.v3 import address_pb2, extension_pb2
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
 from google.protobuf import struct_pb2
 
@@ -16,7 +16,7 @@ from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import dynamic_dns, endpoint, hcm, http_options, policy, tls, wellknown
 from istiod.mesh.policy import TlsMode
-from istiod.mesh.scope import Cluster, Direction, Discovery, ServiceRef
+from istiod.mesh.scope import Cluster, Direction, Discovery
 from istiod.mesh.settings import MeshSettings
 from wire import names
 
@@ -31,6 +31,11 @@ _TYPES = {
 _DNS = (Discovery.STRICT_DNS, Discovery.LOGICAL_DNS)
 _NEVER = wellknown.duration(timedelta(seconds=9_223_372_035))
 """The app's own address is the only host of an inbound cluster: it is never cleaned up (as recorded from Istio)."""
+
+_MUTUAL = _Cluster.TransportSocketMatch(name="tlsMode-istio", match=wellknown.struct(tlsMode="istio"))
+_PLAIN = _Cluster.TransportSocketMatch(
+    name="tlsMode-disabled", match=struct_pb2.Struct(), transport_socket=tls.RAW
+)
 
 
 def compile(cluster: Cluster, settings: MeshSettings) -> Resource:  # noqa: A001 (read as cluster.compile)
@@ -59,8 +64,8 @@ def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:
         alt_stat_name=f"{cluster.name};",  # Istio's stats tags end a name at ";"
         type=_TYPES.get(cluster.discovery),
         cluster_type=_custom_type(cluster),
-        metadata=_metadata(cluster),
     )
+    _describe(found, cluster)
     policy.apply(found, cluster, settings)
     if (options := http_options.of(cluster, settings)) is not None:
         found.typed_extension_protocol_options[http_options.NAME].CopyFrom(options)
@@ -119,32 +124,26 @@ def _secure(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings
     if cluster.tls.mode is not TlsMode.AUTO:
         found.transport_socket.CopyFrom(encrypted)
         return
-    found.transport_socket_matches.add(
-        name="tlsMode-istio", match=wellknown.struct(tlsMode="istio"), transport_socket=encrypted
-    )
-    found.transport_socket_matches.add(
-        name="tlsMode-disabled",
-        match=struct_pb2.Struct(),
-        transport_socket=tls.with_proxy_protocol(tls.RAW, version),
-    )
+    found.transport_socket_matches.append(_MUTUAL)
+    found.transport_socket_matches[0].transport_socket.CopyFrom(encrypted)
+    found.transport_socket_matches.append(_PLAIN)
+    if version:
+        found.transport_socket_matches[1].transport_socket.CopyFrom(tls.with_proxy_protocol(tls.RAW, version))
 
 
-def _metadata(cluster: Cluster) -> base_pb2.Metadata | None:
+def _describe(found: cluster_pb2.Cluster, cluster: Cluster) -> None:
     """Service, subset and the DestinationRule behind it, as Istio's tools and metrics read them."""
-    fields = {}
+    if cluster.origin is None and not cluster.services and not cluster.subset:
+        return
+    fields = found.metadata.filter_metadata[wellknown.ISTIO].fields
     if cluster.origin is not None:
-        fields["config"] = wellknown.text(wellknown.config_path(cluster.origin.key))
+        fields["config"].string_value = wellknown.config_path(cluster.origin.key)
     if cluster.services:
-        services = struct_pb2.ListValue(values=[_service(service) for service in cluster.services])
-        fields["services"] = struct_pb2.Value(list_value=services)
+        services = fields["services"].list_value.values
+        for service in cluster.services:
+            one = services.add().struct_value.fields
+            one["host"].string_value = service.host
+            one["name"].string_value = service.name
+            one["namespace"].string_value = service.namespace
     if cluster.subset:
-        fields["subset"] = wellknown.text(cluster.subset)
-    if not fields:
-        return None
-    return base_pb2.Metadata(filter_metadata={wellknown.ISTIO: struct_pb2.Struct(fields=fields)})
-
-
-def _service(service: ServiceRef) -> struct_pb2.Value:
-    return struct_pb2.Value(
-        struct_value=wellknown.struct(host=service.host, name=service.name, namespace=service.namespace)
-    )
+        fields["subset"].string_value = cluster.subset

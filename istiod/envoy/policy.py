@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import address_pb2
@@ -42,7 +43,7 @@ def apply(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings) 
     """Write the cluster's policy into its message."""
     pool = cluster.policy.connection_pool
     connect = settings.connect_timeout if pool.connect_timeout is None else pool.connect_timeout
-    found.connect_timeout.CopyFrom(wellknown.duration(connect))
+    wellknown.span(found.connect_timeout, connect)
     if cluster.discovery is Discovery.STATIC and not cluster.endpoints:
         return  # BlackHoleCluster: nothing to choose from, nothing to limit
     if cluster.discovery in _CHOOSE_THEMSELVES:
@@ -78,6 +79,7 @@ def _slow_start(warmup: Warmup) -> cluster_pb2.Cluster.SlowStartConfig:
     return found
 
 
+@lru_cache(maxsize=256)
 def _thresholds(pool: ConnectionPool, budget: RetryBudget | None) -> circuit_breaker_pb2.CircuitBreakers.Thresholds:
     """Limits; without one of the user there is none (Envoy's own default of 1,024 surprised Istio's users)."""
 

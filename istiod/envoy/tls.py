@@ -7,7 +7,9 @@ DestinationRules from us by ADS. Which side speaks TLS is decided in istiod.mesh
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2, proxy_protocol_pb2
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
@@ -15,6 +17,7 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
+from istiod.config.resource import delimited
 from istiod.envoy import wellknown
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import DownstreamTls, UpstreamTls
@@ -22,6 +25,8 @@ from istiod.mesh.settings import MeshSettings
 from wire import names
 
 _TLS = "envoy.transport_sockets.tls"
+_UPSTREAM = names.TYPE_PREFIX + tls_pb2.UpstreamTlsContext.DESCRIPTOR.full_name
+_SNI = b"\x12"  # field 2 of UpstreamTlsContext
 _SanMatcher = common_pb2.SubjectAltNameMatcher
 _CREDENTIAL = "kubernetes://"
 _CA_SUFFIX = "-cacert"
@@ -55,6 +60,16 @@ RAW = base_pb2.TransportSocket(
 
 def upstream(tls: UpstreamTls, alpn: tuple[str, ...]) -> base_pb2.TransportSocket:
     """The client side of TLS towards a cluster, offering ``alpn``."""
+    common = _upstream_common(replace(tls, sni="") if tls.sni else tls, alpn)
+    found = base_pb2.TransportSocket(name=_TLS)
+    found.typed_config.type_url = _UPSTREAM
+    found.typed_config.value = common + delimited(_SNI, tls.sni.encode()) if tls.sni else common
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _upstream_common(tls: UpstreamTls, alpn: tuple[str, ...]) -> bytes:
+    """An UpstreamTlsContext without SNI, as bytes: the clusters of a thousand services differ in little else."""
     common = tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
         tls_params=common_pb2.TlsParameters(
@@ -68,9 +83,7 @@ def upstream(tls: UpstreamTls, alpn: tuple[str, ...]) -> base_pb2.TransportSocke
         common.validation_context.SetInParent()
     else:
         common.combined_validation_context.CopyFrom(_validation(root, tls.subject_alt_names, tls.ca_crl))
-    return base_pb2.TransportSocket(
-        name=_TLS, typed_config=wellknown.packed(tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=tls.sni))
-    )
+    return wellknown.encode(tls_pb2.UpstreamTlsContext(common_tls_context=common))
 
 
 def downstream(tls: DownstreamTls, settings: MeshSettings) -> base_pb2.TransportSocket:
