@@ -33,9 +33,7 @@ _NEVER = wellknown.duration(timedelta(seconds=9_223_372_035))
 """The app's own address is the only host of an inbound cluster: it is never cleaned up (as recorded from Istio)."""
 
 _MUTUAL = _Cluster.TransportSocketMatch(name="tlsMode-istio", match=wellknown.struct(tlsMode="istio"))
-_PLAIN = _Cluster.TransportSocketMatch(
-    name="tlsMode-disabled", match=struct_pb2.Struct(), transport_socket=tls.RAW
-)
+_PLAIN = _Cluster.TransportSocketMatch(name="tlsMode-disabled", match=struct_pb2.Struct(), transport_socket=tls.RAW)
 
 
 def compile(cluster: Cluster, settings: MeshSettings) -> Resource:  # noqa: A001 (read as cluster.compile)

@@ -28,6 +28,8 @@ from wire import names
 
 VIRTUAL_HOST = names.TYPE_PREFIX + "envoy.config.route.v3.VirtualHost"
 """Key of virtual hosts in ``Compiler.compiled``; they are never sent alone."""
+ROUTES = "routes"
+"""Key of the routes of virtual hosts, which those of several namespaces share."""
 PATCHED = "patched"
 """Key of all that was made for proxies with EnvoyFilters."""
 
@@ -298,7 +300,13 @@ class Compiler:
 
     def _virtual_host(self, leaf: VirtualHost, settings: MeshSettings) -> _Entry:
         self.compiled[VIRTUAL_HOST] += 1
-        return _Entry(leaf, settings, route.frame(leaf, attempts=settings.headers.attempt_count is not False))
+        key = (id(leaf.routes), id(settings))
+        entry = self._memo.get(key)
+        if entry is None:
+            self.compiled[ROUTES] += 1
+            entry = self._memo[key] = _Entry(leaf, settings, route.routes(leaf))
+        made = route.frame(leaf, entry.made, attempts=settings.headers.attempt_count is not False)
+        return _Entry(leaf, settings, made, (entry,))
 
 
 def _layer_of(pins: dict[str, _Entry]) -> _Layer:

@@ -14,12 +14,15 @@ from envoy.config.route.v3 import route_components_pb2
 from istiod.mesh.route import HeaderOperations, Headers
 
 _AUTHORITY = (":authority", "host")
+_NONE = Headers()
 Owner: TypeAlias = route_components_pb2.Route | route_components_pb2.WeightedCluster.ClusterWeight
 """The messages that carry header changes, in fields of the same names."""
 
 
 def apply(owner: Owner, headers: Headers) -> None:
     """Write the changes into ``owner``, after those that it has."""
+    if headers == _NONE:  # nearly all
+        return
     owner.request_headers_to_add.extend(_changes(headers.request))
     owner.request_headers_to_remove.extend(_names(headers.request.remove))
     owner.response_headers_to_add.extend(_changes(headers.response))

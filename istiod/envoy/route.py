@@ -32,13 +32,30 @@ class Frame:
     clusters: frozenset[str]
 
 
-def frame(host: VirtualHost, *, attempts: bool = True) -> Frame:
-    """Compile one virtual host. ``attempts``: upstreams are told how often a request was tried."""
-    body = wellknown.encode(virtual_host(host, attempts=attempts))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Routes:
+    """Compiled routes: field 3 of a VirtualHost, and the clusters that they name.
+
+    A service's routes are the same for the clients of all namespaces, though these know it by different names.
+    """
+
+    body: bytes
+    clusters: frozenset[str]
+
+
+def routes(host: VirtualHost) -> Routes:
+    """Compile the routes of one virtual host."""
+    found = route_components_pb2.VirtualHost(routes=[_route(route) for route in host.routes])
+    return Routes(body=wellknown.encode(found), clusters=frozenset(clusters(host)))
+
+
+def frame(host: VirtualHost, compiled: Routes, *, attempts: bool = True) -> Frame:
+    """Compile one virtual host around its routes. ``attempts``: upstreams are told how often a request was tried."""
+    body = wellknown.encode(_around(host, attempts=attempts)) + compiled.body
     return Frame(
         body=resource.delimited(_VIRTUAL_HOSTS, body),
         digest=hashlib.blake2b(body, digest_size=16).digest(),
-        clusters=frozenset(clusters(host)),
+        clusters=compiled.clusters,
     )
 
 
@@ -71,11 +88,17 @@ def clusters(host: VirtualHost) -> Iterable[str]:
 
 def virtual_host(host: VirtualHost, *, attempts: bool = True) -> route_components_pb2.VirtualHost:
     """One virtual host as a message."""
+    found = _around(host, attempts=attempts)
+    found.routes.extend(_route(route) for route in host.routes)
+    return found
+
+
+def _around(host: VirtualHost, *, attempts: bool) -> route_components_pb2.VirtualHost:
+    """A virtual host without its routes."""
     tls = route_components_pb2.VirtualHost.ALL if host.require_tls else route_components_pb2.VirtualHost.NONE
     return route_components_pb2.VirtualHost(
         name=host.name,
         domains=host.domains,
-        routes=[_route(route) for route in host.routes],
         require_tls=tls,
         include_request_attempt_count=attempts and host.include_attempt_count,
     )

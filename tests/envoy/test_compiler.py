@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from istiod.config.resource import EMPTY, ResourceSet
-from istiod.envoy.compiler import VIRTUAL_HOST, Compiler
+from istiod.envoy.compiler import ROUTES, VIRTUAL_HOST, Compiler
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.policy import LbAlgorithm, LoadBalancer, LocalityLb, TrafficPolicy
 from istiod.mesh.scope import Cluster, Credential, Discovery, Listener, Scope
@@ -128,7 +129,19 @@ def test_a_changed_route_compiles_its_virtual_host_and_joins_its_table() -> None
     changed = made.virtual_host("reviews", routes=[made.route(name="new")])
     after = compiler.compile(made.scope(tables=[made.table(changed, other)]), ENDPOINTS, made.VIEW)
     assert agree(compiler, before, after) == {names.ROUTE: {"9080"}}
-    assert compiler.compiled == {names.ROUTE: 2, VIRTUAL_HOST: 3}
+    assert compiler.compiled == {names.ROUTE: 2, VIRTUAL_HOST: 3, ROUTES: 3}
+
+
+def test_a_virtual_host_under_other_domains_shares_its_routes() -> None:
+    compiler = Compiler()
+    near = made.virtual_host("reviews")
+    far = replace(near, domains=("reviews.default",))
+    first = compiler.compile(made.scope(tables=[made.table(near)]), ENDPOINTS, made.VIEW)
+    second = compiler.compile(made.scope(tables=[made.table(far)]), ENDPOINTS, made.VIEW)
+    assert compiler.compiled == {names.ROUTE: 2, VIRTUAL_HOST: 2, ROUTES: 1}
+    tables = [made.parsed(one, route_pb2.RouteConfiguration) for of in (first, second) for one in of.of(names.ROUTE)]
+    assert tables[0].virtual_hosts[0].routes == tables[1].virtual_hosts[0].routes
+    assert tables[0] != tables[1]
 
 
 def test_an_endpoint_event_compiles_the_queries_of_its_host_and_nothing_else() -> None:

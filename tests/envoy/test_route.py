@@ -28,6 +28,7 @@ from istiod.mesh.route import (
     Route,
     RouteMatch,
     StringMatch,
+    VirtualHost,
     WeightedDestination,
 )
 from istiod.mesh.settings import DEFAULT_RETRY
@@ -37,6 +38,10 @@ from wire import names
 SECOND = timedelta(seconds=1)
 TYPES = "type.googleapis.com/"
 REVIEWS = "outbound|9080||reviews.default.svc.cluster.local"
+
+
+def frame(host: VirtualHost, *, attempts: bool = True) -> route.Frame:
+    return route.frame(host, route.routes(host), attempts=attempts)
 
 
 def shown(leaf: Route) -> dict[str, Any]:
@@ -353,7 +358,7 @@ def test_mirrors_copy_their_share_and_none_of_nothing() -> None:
 def test_a_table_is_its_head_and_the_frames_of_its_hosts() -> None:
     hosts = (made.virtual_host("reviews"), made.virtual_host("ratings", require_tls=True, include_attempt_count=False))
     source = made.table(*hosts)
-    compiled = route.table(source, [route.frame(host) for host in hosts])
+    compiled = route.table(source, [frame(host) for host in hosts])
     assert made.parsed(compiled, route_pb2.RouteConfiguration) == route.inline(source)
     found = made.shown(route.inline(source))
     assert made.picked(
@@ -373,10 +378,10 @@ def test_a_table_refers_to_every_cluster_that_exists_and_its_version_follows_eve
     nowhere = made.destination("gone", known=False)
     mirrored = made.route(mirrors=(Mirror(destination=made.destination("copy")), Mirror(destination=nowhere)))
     one, other = made.virtual_host(routes=[mirrored]), made.virtual_host("ratings")
-    both = route.table(made.table(one, other), [route.frame(one), route.frame(other)])
+    both = route.table(made.table(one, other), [frame(one), frame(other)])
     assert both.refs[names.CLUSTER] == {made.cluster_name(each) for each in ("reviews", "copy", "ratings")}
-    swapped = route.table(made.table(other, one), [route.frame(other), route.frame(one)])
-    renamed = route.table(made.table(one, other, name="80"), [route.frame(one), route.frame(other)])
+    swapped = route.table(made.table(other, one), [frame(other), frame(one)])
+    renamed = route.table(made.table(one, other, name="80"), [frame(one), frame(other)])
     assert len({both.version, swapped.version, renamed.version}) == 3
 
 
@@ -385,6 +390,6 @@ def test_a_mesh_may_keep_to_itself_how_often_a_request_was_tried() -> None:
     silent = route.inline(made.table(host), attempts=False)
     assert silent.virtual_hosts[0].include_request_attempt_count is False
     assert (
-        made.parsed(route.table(made.table(host), [route.frame(host, attempts=False)]), route_pb2.RouteConfiguration)
+        made.parsed(route.table(made.table(host), [frame(host, attempts=False)]), route_pb2.RouteConfiguration)
         == silent
     )
