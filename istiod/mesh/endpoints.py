@@ -84,11 +84,10 @@ def named(declared: EndpointTable, before: EndpointTable, table: EndpointTable, 
         table: all endpoints.
         registry: all services.
     """
-    picking = [s for s in registry.services if s.selector and s.resolution in selected.NAMED]
-    if not picking:
+    if not registry.picking:
         return declared
     leaves = dict(declared.leaves)
-    for name in ((service.host, service.namespace) for service in picking):
+    for name in ((service.host, service.namespace) for service in registry.picking):
         leaf = table.leaves.get(name)
         if leaf is not None:
             leaves[name] = leaf

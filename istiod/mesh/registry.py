@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import ConfigKey
 from istiod.mesh import creation
-from istiod.mesh.service import Service
+from istiod.mesh.service import NAMED, Service
 
 EVERYWHERE = "*"
 
@@ -49,6 +49,8 @@ class Registry:
     services: tuple[Service, ...] = ()
     by_host: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     by_namespace: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
+    picking: tuple[Service, ...] = ()
+    """Those that select workloads by whose names or addresses Envoy finds them (DNS): few, and asked at each event."""
     open: bool = False
     """Every namespace knows every service, and no host is claimed twice."""
 
@@ -108,6 +110,7 @@ def build(services: Iterable[Service], previous: Registry | None = None) -> tupl
         services=ordered,
         by_host={host: tuple(found) for host, found in by_host.items()},
         by_namespace={home: _kept(tuple(found), before.by_namespace.get(home)) for home, found in by_namespace.items()},
+        picking=tuple(service for service in ordered if service.selector and service.resolution in NAMED),
         open=all(len(found) == 1 and EVERYWHERE in found[0].export_to for found in by_host.values()),
     )
     return registry, tuple(findings)

@@ -16,12 +16,10 @@ from istiod.mesh import workload_entries
 from istiod.mesh.backends import Backends
 from istiod.mesh.endpoint import Endpoint, Health
 from istiod.mesh.registry import Registry
-from istiod.mesh.service import Port, Protocol, Resolution, Service
+from istiod.mesh.service import NAMED, Port, Protocol, Resolution, Service
 from istiod.mesh.workload_entries import EntryWorkload
 from istiod.mesh.workloads import PodWorkload
 
-NAMED: Final = frozenset({Resolution.DNS, Resolution.DNS_ROUND_ROBIN})
-"""Envoy resolves what these have for endpoints."""
 _SAID: Final = {
     Resolution.CLIENT_SIDE: "STATIC",
     Resolution.PASSTHROUGH: "NONE",

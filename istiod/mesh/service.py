@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Final
 
 from istiod.config.origin import Origin
 
@@ -68,6 +69,10 @@ class Resolution(Enum):
     PASSTHROUGH = "passthrough"  # the original destination (headless, NONE)
     ALIAS = "alias"  # ExternalName: another host
     DYNAMIC_DNS = "dynamic-dns"  # Envoy resolves the name that the client asks for
+
+
+NAMED: Final = frozenset({Resolution.DNS, Resolution.DNS_ROUND_ROBIN})
+"""Envoy resolves what these have for endpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
