@@ -41,6 +41,8 @@ lock: .venv/.installed ## resolve requirements*.in into the hashed locks
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements.in -o requirements.lock
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements-dev.in -o requirements-dev.lock
 
+# Tests without Envoy, root or Kubernetes run on all cores (four at most), a file's tests on one of them.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
 check: .venv/.installed build/.stubs ## formatting, lint, types, import contracts, spelling, dependencies, pure-core coverage
 	@rm -rf build/generated && mkdir -p build/generated/protos && $(MAKE) -s generate OUT=build/generated
 	@diff -rq -x '*.proto' -x __init__.py -x __pycache__ build/generated/protos protos && \
@@ -56,7 +58,8 @@ check: .venv/.installed build/.stubs ## formatting, lint, types, import contract
 	.venv/bin/codespell
 	.venv/bin/deptry . 2>&1 | tail -3
 	git ls-files '*.sh' .ci/run | xargs .venv/bin/shellcheck
-	$(PY) -m pytest -m "not envoy and not root and not long and not apiserver and not cluster" --cov --cov-report= tests
+	$(PY) -m pytest $(WORKERS) -m "not envoy and not root and not long and not apiserver and not cluster" \
+		--cov --cov-report= tests
 	$(PY) -m coverage report --include='$(PURE)' --fail-under=100 --skip-covered --show-missing
 
 # A cluster that the user names on make's command line; one that only the environment names may be anybody's.
