@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from istioctl import authz, kube_inject, options, output, proxy_config, proxy_status, version
+from istioctl import authz, describe, kube_inject, options, output, proxy_config, proxy_status, version
 from istioctl.errors import CommandError
 
 
@@ -15,8 +15,17 @@ def parser() -> argparse.ArgumentParser:
     parents = [options.shared(inherited=False)]
     top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (proxy_status, proxy_config, kube_inject, version, authz):
+    for module in (proxy_status, proxy_config, kube_inject, version):
         module.register(commands)
+    tried = commands.add_parser(
+        "experimental",
+        aliases=["x", "exp"],  # the short form is what users type
+        parents=[options.shared()],
+        help="commands that may change",
+        allow_abbrev=False,
+    ).add_subparsers(required=True, metavar="COMMAND")
+    for one in (authz, describe):
+        one.register(tried)
     return top
 
 

@@ -12,17 +12,8 @@ _PADDING = 3
 
 
 def register(subparsers: Any) -> None:
-    """Add the command; ``x`` is what users type."""
-    tried = subparsers.add_parser(
-        "experimental",
-        aliases=["x", "exp"],
-        parents=[options.shared()],
-        help="commands that may change",
-        allow_abbrev=False,
-    )
-    authz = tried.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "authz", parents=[options.shared()], help="AuthorizationPolicies", allow_abbrev=False
-    )
+    """Add the command below ``experimental``."""
+    authz = subparsers.add_parser("authz", parents=[options.shared()], help="AuthorizationPolicies", allow_abbrev=False)
     check = authz.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check", parents=[options.shared()], help="the policies that hold for a pod", allow_abbrev=False
     )

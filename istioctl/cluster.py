@@ -164,6 +164,14 @@ class Cluster:
         found = self._get(f"/api/v1/namespaces/{_quoted(namespace)}", f'namespace "{namespace}"') or {}
         return found.get("metadata", {}).get("annotations") or {}
 
+    def read(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Json | None:
+        """What the API server has at a path: an object or a list; None where there is nothing.
+
+        Raises:
+            CommandError: it cannot be had.
+        """
+        return self._get(path, path, query)
+
     def _there(self, path: str, what: str) -> Json:
         found = self._get(path, what)
         if found is None:
@@ -235,13 +243,13 @@ class Cluster:
             url, headers = self._serialized(path, query)
             answer: Any = self._api.call_api("GET", url, header_params=headers, _request_timeout=SECONDS)
             body: bytes = answer.read()
+            if answer.status == http.HTTPStatus.NOT_FOUND:
+                return None  # of a kind that the cluster has not, the body is no JSON
             found: Json = json.loads(body)
         except _UNREACHABLE as error:
             raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
         except _TROUBLE as error:
             raise CommandError(f"cannot get {what}: {_reason(error)}") from error
-        if answer.status == http.HTTPStatus.NOT_FOUND:
-            return None
         if answer.status != http.HTTPStatus.OK:
             raise CommandError(f"cannot get {what}: {found.get('message') or answer.status}")
         return found

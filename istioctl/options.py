@@ -10,7 +10,7 @@ from istioctl import output, reach
 from istioctl.errors import CommandError
 from wire import names
 
-_TRUTHS: Final = ("--remote", "--short", "--verbose")
+_TRUTHS: Final = ("--remote", "--short", "--verbose", "--ignoreUnmeshed")
 """Flags made by ``add_truth``."""
 _OF_VERSION: Final = "-s"
 

@@ -31,14 +31,26 @@ def roots(secrets: Iterable[tuple[Json, str]], name: str) -> frozenset[bytes]:
     return frozenset()
 
 
-def _rows(entry: Json, state: str, now: dt.datetime) -> Iterator[tuple[str, ...]]:
-    name, secret = str(entry.get("name", "")), entry.get("secret", {})
+def held(secrets: Iterable[tuple[Json, str]]) -> Iterator[tuple[str, str, x509.Certificate]]:
+    """(name, TYPE, certificate) of a chain's leaf and of each root."""
+    for entry, _ in secrets:
+        kind, found = _content(entry)
+        yield from ((str(entry.get("name", "")), kind, each) for each in found)
+
+
+def _content(entry: Json) -> tuple[str, list[x509.Certificate]]:
+    """TYPE and certificates: of a chain the leaf."""
+    secret = entry.get("secret", {})
     if chain := secret.get("tls_certificate", {}).get("certificate_chain"):
-        kind, found = "Cert Chain", _certificates(_bytes(chain))[:1]
-    elif context := secret.get("validation_context"):
-        kind, found = "CA", _certificates(_bytes(context.get("trusted_ca", {})))
-    else:
-        kind, found = "", []
+        return "Cert Chain", _certificates(_bytes(chain))[:1]
+    if context := secret.get("validation_context"):
+        return "CA", _certificates(_bytes(context.get("trusted_ca", {})))
+    return "", []
+
+
+def _rows(entry: Json, state: str, now: dt.datetime) -> Iterator[tuple[str, ...]]:
+    name = str(entry.get("name", ""))
+    kind, found = _content(entry)
     if not found:
         yield name, kind, state, "false", "", "", ""
     for each in found:

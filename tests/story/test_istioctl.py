@@ -80,3 +80,66 @@ async def test_a_user_looks_from_the_mesh_down_to_one_route(mesh: BookInfo, tmp_
     clusters_page = await page(mesh, pod, "clusters?format=json", tmp_path)
     found = await istioctl("pc", "endpoint", "-f", clusters_page, "--address", eds.splitlines()[1].split(":")[0])
     assert f"outbound|9080|v2|{reviews}" in found
+
+
+GUARD = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: callers}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  rules: [{from: [{source: {namespaces: [default]}}]}]
+"""
+
+
+SAID = """\
+Pod: POD
+   Pod Revision: default
+   Pod Ports: 9080 (reviews), 15090 (istio-proxy)
+--------------------
+Service: reviews
+   Port: http 9080/HTTP targets pod port 9080
+DestinationRule: reviews for "reviews"
+   Matching subsets: v1
+      (Non-matching subsets v2,v3)
+   No Traffic Policy
+VirtualService: reviews
+   1 HTTP route(s)
+RBAC policies: ns[default]-policy[callers]-rule[0]
+--------------------
+Effective PeerAuthentication:
+   Workload mTLS mode: STRICT
+Applied PeerAuthentication:
+   default.istio-system
+Deciding PeerAuthentication:
+   default.istio-system
+Certificates:
+   default (Cert Chain): spiffe://cluster.local/ns/default/sa/bookinfo-reviews, valid until
+   ROOTCA (CA): valid until
+"""
+
+
+async def test_a_user_is_told_what_holds_for_a_pod_and_a_service(mesh: BookInfo, tmp_path: Path) -> None:
+    await mesh.converge(GUARD)
+    pods = [str(each["metadata"]["name"]) for each in mesh.mesh.pods()]
+    pod = next(each for each in pods if each.startswith("reviews-v1"))
+    where = ("-f", await page(mesh, pod, "config_dump", tmp_path))
+    istiod = ("--monitoring-address", mesh.debug.removeprefix("http://"))
+
+    said = await istioctl("x", "describe", "pod", pod, *where, *istiod)
+    lines = (line.partition("valid until")[0] + "valid until" * ("valid until" in line) for line in said.splitlines())
+    assert "\n".join((*lines, "")) == SAID.replace("POD", pod)
+
+    pod = next(each for each in pods if each.startswith("productpage"))
+    where = ("-f", await page(mesh, pod, "config_dump", tmp_path))
+    *_, exposed, rule, matches = (
+        await istioctl("x", "describe", "service", "productpage", *where, *istiod)
+    ).splitlines()
+    assert exposed.startswith("Exposed on Ingress Gateway http://10.")
+    assert rule == "VirtualService: bookinfo"
+    assert matches.strip().startswith("Match: /, Match: /productpage, Match: /static*")
