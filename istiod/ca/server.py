@@ -77,6 +77,12 @@ class CertificateService:
 
 
 def _ttl(seconds: int) -> dt.timedelta:
-    """Asked life in seconds; anything beyond what timedelta holds is simply too long."""
+    """Asked life in seconds, 0 for the default; anything beyond what timedelta holds is simply too long.
+
+    Raises:
+        authority.TtlRefusedError: it is negative.
+    """
+    if seconds < 0:
+        raise authority.TtlRefusedError(f"a validity_duration of {seconds} s is negative")
     longest = int(authority.MAX_TTL.total_seconds()) + 1
-    return dt.timedelta(seconds=max(0, min(seconds, longest)))
+    return dt.timedelta(seconds=min(seconds, longest))
