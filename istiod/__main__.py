@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -106,8 +107,15 @@ def require_folder(arguments: argparse.Namespace) -> None:
         raise SettingsError("--trustDomain is for --configDir; in a cluster set trustDomain in the mesh's ConfigMap")
 
 
+def keep_keys() -> None:
+    """Leave no core file behind: memory holds the CA's key and tokens (hostile-input SEC75)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 after SIGTERM or SIGINT, 1 with one line on stderr where the settings can't work."""
+    keep_keys()
     chosen, problems = features.read(os.environ)
     for problem in problems:
         say(f"istiod: {problem}")

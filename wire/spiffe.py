@@ -6,8 +6,11 @@ import re
 from dataclasses import dataclass
 
 _PARTS = 5
-_PART = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-"""What trust domain and path segments consist of (SPIFFE-ID, section 2); nothing is percent-encoded."""
+_PART = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,255}", re.ASCII)
+"""What trust domain and path segments consist of (SPIFFE-ID, section 2): no dots alone, nothing percent-encoded.
+
+The longest trust domain has 255 bytes, and no name of Kubernetes is longer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +35,5 @@ def parse(uri: str) -> Identity:
     parts = rest.split("/")
     known = scheme == "spiffe" and len(parts) == _PARTS and (parts[1], parts[3]) == ("ns", "sa")
     if not known or not all(_PART.fullmatch(part) for part in parts):
-        raise ValueError(f"{uri!r} is not spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT")
+        raise ValueError(f"{uri[:300]!r} is not spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT")
     return Identity(parts[0], parts[2], parts[4])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
@@ -82,7 +82,7 @@ class Material:
     """A certificate with its key, as PEM. ``chain`` holds what lies between it and ``roots``; empty if nothing does."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
     chain: bytes
     roots: bytes
 

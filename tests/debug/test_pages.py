@@ -1,5 +1,6 @@
 """Who may see the debug pages, and what stands on them."""
 
+import asyncio
 import datetime as dt
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from istiod.config import resource
 from istiod.config.protocols import UnavailableError
 from istiod.config.resource import Resource, ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.debug import counts, dumps, guard, metrics
+from istiod.debug import counts, dumps, guard, metrics, server
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from wire import names
@@ -203,3 +204,24 @@ def test_metrics_have_the_names_of_the_stock_dashboard() -> None:
         assert line in lines
     assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
     assert seen == [key, key, core, key]
+
+
+async def test_no_page_turns_into_another_protocol() -> None:
+    """SEC27: whoever asks for h2c on a port of HTTP gets a page in HTTP/1.1, and the connection ends with it."""
+    pages = Pages(
+        store=ConfigStore(),
+        pipeline=Pipeline(ConfigStore(), lambda _: None, time.monotonic),
+        counts=counts.Counts(),
+        waiting=tuple,
+        findings=tuple,
+        ads=lambda: None,
+    )
+    upgrade = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+    async with TestServer(server.application(pages.sources())) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(f"GET /version HTTP/1.1\r\nhost: x\r\n{upgrade}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert head == b"HTTP/1.1 200 OK\r\n"
+        rest = await asyncio.wait_for(reader.read(65_536), 10)
+        assert b"101" not in rest.partition(b"\r\n\r\n")[0]
+        writer.close()

@@ -159,59 +159,6 @@ async def test_deleting_the_rule_restores_what_was(mesh: Mesh) -> None:
         await worlds.until("v1 for jason", lambda: only(client, "v1", "jason"), PROMPT * 5)
 
 
-POLICIES = """
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {{name: default, namespace: {system}}}
-spec: {{mtls: {{mode: STRICT}}}}
----
-apiVersion: security.istio.io/v1
-kind: RequestAuthentication
-metadata: {{name: tokens, namespace: {demo}}}
-spec:
-  selector: {{matchLabels: {{app: productpage}}}}
-  jwtRules: [{{issuer: "https://issuer.example", jwks: '{keys}'}}]
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {{name: no-login, namespace: {demo}}}
-spec:
-  selector: {{matchLabels: {{app: productpage}}}}
-  action: DENY
-  rules: [{{to: [{{operation: {{paths: [/login]}}}}]}}]
-"""
-
-
-async def test_policies_refuse_what_they_say_and_are_told_of_the_pod(mesh: Mesh) -> None:
-    issuer = ec_signer()
-    good, bad = ({"authorization": f"Bearer {signer.token()}"} for signer in (issuer, ec_signer()))
-    (pod,) = mesh.pods(DEMO, "app=productpage")
-    address = mesh.cluster.get("pod", pod, "-n", DEMO)["status"]["podIP"]
-    policies = POLICIES.format(system=SYSTEM, demo=DEMO, keys=key_set(issuer))
-    async with traffic.Client(mesh.url) as client, traffic.Client(f"http://{address}:9080") as outsider:
-        assert (await outsider.get("/health")).status == 200
-        mesh.cluster.kubectl("apply", "-f", "-", stdin=policies)
-        await worlds.until("no plaintext", lambda: answers(outsider, "/health", 0), PROMPT * 5)
-        await worlds.until("no login", lambda: answers(client, "/login", 403), PROMPT * 5)
-        await worlds.until("no bad tokens", lambda: answers(client, traffic.PAGE, 401, bad), PROMPT * 5)
-        assert (await client.get(traffic.PAGE, good)).status == 200
-        told = mesh.istioctl("x", "describe", "pod", f"{pod}.{DEMO}")
-        assert told.returncode == 0, told.stderr
-        for line in (
-            "   Workload mTLS mode: STRICT",
-            f"   default.{SYSTEM}",
-            f"RBAC policies: ns[{DEMO}]-policy[no-login]",
-        ):
-            assert line in told.stdout, told.stdout
-        mesh.cluster.kubectl("delete", "-f", "-", stdin=policies)
-        await worlds.until("plaintext again", lambda: answers(outsider, "/health", 200), PROMPT * 5)
-        await worlds.until("the page again", lambda: answers(client, traffic.PAGE, 200, bad), PROMPT * 5)
-
-
-async def answers(client: traffic.Client, path: str, status: int, headers: dict[str, str] | None = None) -> bool:
-    return (await client.get(path, headers)).status == status
-
-
 async def only(client: traffic.Client, version: str, user: str) -> bool:
     return dict(await client.versions(4, user=user)) == {version: 4}
 
@@ -254,3 +201,56 @@ async def more(steady: load.Load) -> None:
         return steady.total >= goal
 
     await worlds.until("requests answered", reached, 60)
+
+
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: default, namespace: {system}}}
+spec: {{mtls: {{mode: STRICT}}}}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tokens, namespace: {demo}}}
+spec:
+  selector: {{matchLabels: {{app: productpage}}}}
+  jwtRules: [{{issuer: "https://issuer.example", jwks: '{keys}'}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: no-login, namespace: {demo}}}
+spec:
+  selector: {{matchLabels: {{app: productpage}}}}
+  action: DENY
+  rules: [{{to: [{{operation: {{paths: [/login]}}}}]}}]
+"""
+
+
+async def test_policies_refuse_what_they_say_and_are_told_of_the_pod(mesh: Mesh) -> None:
+    issuer = ec_signer()
+    good, bad = ({"authorization": f"Bearer {signer.token()}"} for signer in (issuer, ec_signer()))
+    pod, *_ = mesh.pods(DEMO, "app=productpage")
+    address = mesh.cluster.get("pod", pod, "-n", DEMO)["status"]["podIP"]
+    policies = POLICIES.format(system=SYSTEM, demo=DEMO, keys=key_set(issuer))
+    async with traffic.Client(mesh.url) as client, traffic.Client(f"http://{address}:9080") as outsider:
+        assert (await outsider.get("/health")).status == 200
+        mesh.cluster.kubectl("apply", "-f", "-", stdin=policies)
+        await worlds.until("no plaintext", lambda: answers(outsider, "/health", 0), PROMPT * 5)
+        await worlds.until("no login", lambda: answers(client, "/login", 403), PROMPT * 5)
+        await worlds.until("no bad tokens", lambda: answers(client, traffic.PAGE, 401, bad), PROMPT * 5)
+        assert (await client.get(traffic.PAGE, good)).status == 200
+        told = mesh.istioctl("x", "describe", "pod", f"{pod}.{DEMO}")
+        assert told.returncode == 0, told.stderr
+        for line in (
+            "   Workload mTLS mode: STRICT",
+            f"   default.{SYSTEM}",
+            f"RBAC policies: ns[{DEMO}]-policy[no-login]",
+        ):
+            assert line in told.stdout, told.stdout
+        mesh.cluster.kubectl("delete", "-f", "-", stdin=policies)
+        await worlds.until("plaintext again", lambda: answers(outsider, "/health", 200), PROMPT * 5)
+        await worlds.until("the page again", lambda: answers(client, traffic.PAGE, 200, bad), PROMPT * 5)
+
+
+async def answers(client: traffic.Client, path: str, status: int, headers: dict[str, str] | None = None) -> bool:
+    return (await client.get(path, headers)).status == status

@@ -88,3 +88,19 @@ async def test_a_trust_domain_that_the_ca_does_not_issue_is_an_error(capsys: pyt
     plane._pipeline.push()
     said = capsys.readouterr().err
     assert "M0005 ConfigMap/istio-system/istio data.mesh: trustDomain my.org is not cluster.local" in said
+
+
+async def test_a_proxy_that_wants_to_be_registered_registers_nothing() -> None:
+    """SEC69: nothing that a proxy says of itself becomes an object, an endpoint or a label of anybody's."""
+    known = store()
+    pipeline = Pipeline(known, lambda _: None, time.monotonic)
+    pipeline.open()
+    pipeline.push()
+    said = {"NAMESPACE": "shop", "AUTO_REGISTER_GROUP": "payments", "LABELS": {"app": "payments"}, "NAME": "intruder"}
+    intruder = node.parse("sidecar~10.244.0.9~intruder.shop~shop.svc.cluster.local", said)
+    before, pods = list(known.snapshot()), pipeline.context.backends.pods
+    peer = Peer(address="ipv4:127.0.0.1:1", identity=Identity("cluster.local", "shop", "weak"))
+    pipeline.subscribe(Proxy(peer=peer, node=intruder), lambda _target, _changed: None)
+    pipeline.push()
+    assert list(known.snapshot()) == before
+    assert pipeline.context.backends.pods == pods

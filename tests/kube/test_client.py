@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import yaml
 
 from istiod.config.kubernetes import ApiError, Resource
 from istiod.kube import client as module
@@ -49,6 +50,26 @@ async def test_credentials_that_held_are_read_again_at_once_when_they_expire(
             assert await client.request("get", "/api") == {}
             await asyncio.sleep(0.3)
         await client.close()
+
+
+def test_a_kubeconfig_whose_user_is_a_program_runs_none(tmp_path: Path) -> None:
+    """SEC77: a Secret or a file that names a program must not make istiod run it."""
+    ran = tmp_path / "ran"
+    program = {"apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [str(ran)]}
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+                "users": [{"name": "u", "user": {"exec": program}}],
+                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "x",
+            }
+        )
+    )
+    with pytest.raises(credentials.LoginError, match="exec is not supported"):
+        credentials.login(str(path))
+    assert not ran.exists()
 
 
 def test_a_kubeconfig_that_is_no_yaml_is_a_failed_login(tmp_path: Path) -> None:

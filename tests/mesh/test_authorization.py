@@ -340,3 +340,24 @@ def test_gateways_are_guarded_and_know_whom_to_ask() -> None:
     assert all((one.http or one.tcp).authorization for one in chains)  # type: ignore[union-attr]  # each has one
     assert {bool(one.http) for one in chains} == {True, False}
     assert "outbound|9000||ext-authz.authz.svc.cluster.local" in scope.outbound.clusters
+
+
+def test_a_policy_about_principals_guards_the_chain_on_which_callers_prove_who_they_are() -> None:
+    """SEC58: at a gateway that ends the mesh's mTLS, and on plaintext beside it."""
+    servers = [
+        {"port": {"number": 443, "name": "s", "protocol": "HTTPS"}, "hosts": ["*"], "tls": {"mode": "ISTIO_MUTUAL"}},
+        {"port": {"number": 80, "name": "p", "protocol": "HTTP"}, "hosts": ["*"]},
+    ]
+    chosen = {"istio": "ingressgateway"}
+    door = fleet.istio("Gateway", "gw", {"selector": chosen, "servers": servers}, ROOT)
+    callers = {"rules": [{"from": [{"source": {"principals": ["cluster.local/ns/a/sa/b"]}}]}]}
+    lives = fleet.Mesh(door, policy("callers", callers, ROOT))
+    found = lives.scope(fleet.proxy("gw-1", ROOT, "router", LABELS=chosen)).outbound.listeners
+    secure, plain = found["0.0.0.0_443"].chains[0], found["0.0.0.0_80"].chains[0]
+    assert secure.tls is not None
+    assert (secure.tls.workload, secure.tls.mutual) == (True, True)
+    guards = [chain.http.authorization for chain in (secure, plain) if chain.http]
+    assert guards[0] is not None
+    assert guards[0] == guards[1]
+    (only,) = guards[0].allow.enforced or ()
+    assert only.name == "ns[istio-system]-policy[callers]-rule[0]"

@@ -67,6 +67,14 @@ def test_an_identity_survives_its_uri() -> None:
         "spiffe://td/ns/a%2Fb/sa/c",
         "spiffe://td/ns/a/sa/b?c",
         "spiffe://td/ns/a/sa/b\n",
+        "spiffe://td/ns/a/sa/b/../c",
+        "spiffe://td/ns/a/sa/..",
+        "SPIFFE://td/ns/a/sa/b",
+        "spiffe://td/ns/a/sa/\u0431",
+        "spiffe://td//a/sa/b",
+        "spiffe:///ns/a/sa/b",
+        "spiffe://td@x/ns/a/sa/b",
+        "spiffe://td/ns/a/sa/" + "b" * 10_240,
     ],
 )
 def test_a_uri_of_another_form_is_no_identity(uri: str) -> None:
