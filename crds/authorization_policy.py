@@ -135,7 +135,7 @@ def closed(document: Mapping[str, Any], key: ConfigKey) -> AuthorizationPolicy |
         kind=key.kind,
         metadata=ObjectMeta(name=key.name, namespace=key.namespace),
         spec=AuthorizationPolicySpec(
-            selector=_selector(spec),
+            selector=WorkloadSelector.of_unreadable(spec),
             target_refs=(PolicyTargetReference(),) if spec.get("targetRef") or spec.get("targetRefs") else (),
             action="ALLOW" if allow else "DENY",
             rules=() if allow else (Rule(),),
@@ -147,11 +147,3 @@ def _annotation(document: Mapping[str, Any]) -> object:
     metadata = document.get("metadata")
     said = metadata.get("annotations") if isinstance(metadata, Mapping) else None
     return said.get(DRY_RUN) if isinstance(said, Mapping) else None
-
-
-def _selector(spec: Mapping[str, Any]) -> WorkloadSelector | None:
-    said = spec.get("selector")
-    labels = said.get("matchLabels") if isinstance(said, Mapping) else None
-    if not isinstance(labels, Mapping) or not all(isinstance(v, str) for pair in labels.items() for v in pair):
-        return None
-    return WorkloadSelector(match_labels=labels)

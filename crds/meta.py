@@ -169,3 +169,12 @@ class WorkloadSelector(Model):
     """``selector.matchLabels`` of security and telemetry objects (istio.type.v1beta1.WorkloadSelector)."""
 
     match_labels: Mapping[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def of_unreadable(cls, spec: Mapping[str, Any]) -> WorkloadSelector | None:
+        """What an object selects that cannot be read as a whole; None, which is everybody, where that cannot be."""
+        said = spec.get("selector")
+        labels = said.get("matchLabels") if isinstance(said, Mapping) else None
+        if not isinstance(labels, Mapping) or not all(isinstance(v, str) for pair in labels.items() for v in pair):
+            return None
+        return cls(match_labels=labels)

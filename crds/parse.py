@@ -7,15 +7,14 @@ otherwise as if they were not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crds import checks, diagnostic, path, registry, text
-from crds.authorization_policy import AuthorizationPolicy, closed
+from crds import authorization_policy, checks, diagnostic, path, registry, request_authentication, text
 from crds.diagnostic import Code, Diagnostic, Severity
 from crds.key import ConfigKey
 from crds.meta import Model, Object
@@ -34,6 +33,11 @@ _SHAPES: Final = {
 _DICT_KEY: Final = "[key]"  # pydantic's last step where the key itself is wrong
 
 Document = Mapping[str, Any]
+_CLOSED: Final[Mapping[type[Object], Callable[[Document, ConfigKey], Object | None]]] = {
+    authorization_policy.AuthorizationPolicy: authorization_policy.closed,
+    request_authentication.RequestAuthentication: request_authentication.closed,
+}
+"""What stands for an object that cannot be read, of the kinds whose absence would let somebody in."""
 M = TypeVar("M", bound=Model)
 
 
@@ -102,7 +106,8 @@ def _checked(kind: type[Object], document: Document, key: ConfigKey) -> Parsed:
         findings += checks.check(item)
     if all(finding.severity is not Severity.ERROR for finding in findings):
         return Parsed(key=key, object=item, diagnostics=findings)
-    stand_in = closed(document, key) if kind is AuthorizationPolicy else None
+    closed = _CLOSED.get(kind)
+    stand_in = closed(document, key) if closed else None
     return Parsed(key=key, diagnostics=findings, stand_in=stand_in)
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from crds.duration import Duration
-from crds.meta import Bool, Ignored, Model, Object, WorkloadSelector
+from crds.key import ConfigKey
+from crds.meta import Bool, Ignored, Model, Object, ObjectMeta, WorkloadSelector
 from crds.target_reference import PolicyTargetReference
 
 
@@ -69,3 +70,31 @@ class RequestAuthentication(Object):
 
     spec: RequestAuthenticationSpec = RequestAuthenticationSpec()
     status: Ignored = None
+
+
+def closed(document: Mapping[str, Any], key: ConfigKey) -> RequestAuthentication:
+    """What stands for an object that cannot be read and of which no earlier version is known: it fails closed.
+
+    Nobody knows whose tokens are good, so none is that no other object vouches for: an app must not be handed one that
+    it takes for checked. It selects what the object selects, its whole namespace where that cannot be read either; a
+    token has to be there where any rule said so.
+
+    Args:
+        document: the object as it was given.
+        key: its name.
+    """
+    raw = document.get("spec")
+    spec: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    said = spec.get("jwtRules")
+    rules = said if isinstance(said, list) else []
+    required = any(isinstance(rule, Mapping) and rule.get("presence") == "REQUIRED" for rule in rules)
+    return RequestAuthentication(
+        api_version=str(document.get("apiVersion", "")),
+        kind=key.kind,
+        metadata=ObjectMeta(name=key.name, namespace=key.namespace),
+        spec=RequestAuthenticationSpec(
+            selector=WorkloadSelector.of_unreadable(spec),
+            target_refs=(PolicyTargetReference(),) if spec.get("targetRef") or spec.get("targetRefs") else (),
+            jwt_rules=(JWTRule(presence="REQUIRED" if required else "OPTIONAL"),),
+        ),
+    )

@@ -50,11 +50,18 @@ def answer(review: Review, findings: Check = check) -> Answer:
     if not errors:
         return Answer(warnings=warnings(found))
     if _is_leaving(review):
-        return Answer(warnings=(f"the object has no effect: {reasons(found)}", *warnings(found)))
+        return Answer(warnings=(f"{_effect(review)}: {reasons(found)}", *warnings(found)))
     name = review.name or str(part(review.item, "metadata").get("name") or "")
     reason = f"{review.kind} {review.namespace}/{name}: {reasons(found)}"
     cause = _UNDECODABLE if Code.NOT_AN_OBJECT in errors else _INVALID
     return Answer(allowed=False, code=_UNPROCESSABLE, reason=reason, cause=cause, warnings=warnings(found))
+
+
+def _effect(review: Review) -> str:
+    """What a stored object does that cannot be read: policies refuse, as istiod reads them (``Parsed.stand_in``)."""
+    if named(review.item).stand_in is None:
+        return "the object has no effect, or that of its last readable version"
+    return "the object refuses whatever it might have refused, unless istiod knows a readable version from before"
 
 
 def _is_leaving(review: Review) -> bool:

@@ -214,7 +214,7 @@ class _Reader:
         if remote is not None and not self._known(urlsplit(rule.jwks_uri).hostname or ""):
             message = f"no service has this host, so that proxies have no cluster {remote.cluster}: tokens are refused"
             yield error(Code.UNKNOWN_HOST, key, f"{place}.jwksUri", message)
-        elif remote is None and not rule.jwks and self.source(rule) is None:
+        elif remote is None and rule.issuer and not rule.jwks and self.source(rule) is None:  # else told as unreadable
             message = (
                 "neither jwks nor jwksUri is given, and the issuer is no URL where keys could be: tokens are refused"
             )

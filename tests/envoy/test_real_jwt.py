@@ -255,6 +255,21 @@ async def test_a_required_token_must_be_there_but_for_preflight_requests(tmp_pat
         assert await envoy.status(STRANGER.token()) == 401
 
 
+async def test_beside_an_object_that_cannot_be_read_only_tokens_of_others_are_good(tmp_path: Path) -> None:
+    """What stands for it has no issuer, and a key that nobody has."""
+    unread = Provider(issuer="", keys=jwt.NOBODYS)
+    async with front(tmp_path, unread) as envoy:
+        assert await envoy.status() == 200
+        for token in (RSA.token(), RSA.token(iss=None), STRANGER.token(iss="x"), unsigned()):
+            assert await envoy.status(token) == 401
+    both = tmp_path / "both"
+    both.mkdir()
+    async with front(both, unread, PLAIN) as envoy:
+        assert await envoy.status() == 200
+        assert await envoy.status(RSA.token()) == 200
+        assert await envoy.status(STRANGER.token()) == 401
+
+
 async def test_where_keys_are_missing_every_token_is_refused(tmp_path: Path) -> None:
     async with front(tmp_path, replace(PLAIN, keys=jwt.NOBODYS)) as envoy:
         assert await envoy.status() == 200

@@ -4,12 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from crds.diagnostic import Severity
+from crds import request_authentication as api
+from crds.diagnostic import Code, Severity
+from crds.parse import parse
 from istiod.config.key_sets import KeySource
+from istiod.config.store import ConfigStore
 from istiod.features import Features, KeyFetch
 from istiod.mesh import jwt, request_authentication
 from istiod.mesh.jwt import Provider, Remote
+from istiod.mesh.registry import Registry
 from istiod.mesh.scope import Http
+from istiod.mesh.settings import MeshSettings
 from tests.mesh import fleet
 
 ROOT = "istio-system"
@@ -237,3 +242,41 @@ def test_gateways_look_at_tokens_by_their_labels_and_have_the_clusters_of_keys()
 
 def test_a_name_that_is_gone_stands_for_nothing() -> None:
     assert mesh().context.model.tokens.named(("default/none",)) == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "selector", "required"),
+    [
+        ({"jwtRules": 1}, None, False),
+        ("nothing", None, False),
+        ({"selector": {"matchLabels": {"app": "web"}}, "jwtRules": [{"issuer": 1}, 2]}, {"app": "web"}, False),
+        (
+            {"selector": {"matchLabels": {"app": 1}}, "jwtRules": [{"presence": "REQUIRED", "x": 1, "issuer": 2}]},
+            None,
+            True,
+        ),
+        ({"targetRef": {"kind": 1}, "jwtRules": []}, None, False),
+    ],
+)
+def test_what_cannot_be_read_makes_every_token_a_bad_one(
+    spec: object, selector: dict[str, str] | None, *, required: bool
+) -> None:
+    """An app must not be handed a token that it takes for checked."""
+    meta = {"name": "a", "namespace": "default"}
+    document = {"apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication", "metadata": meta, "spec": spec}
+    found = parse(document)
+    assert found.object is None
+    assert isinstance(found.stand_in, api.RequestAuthentication)
+    chosen = found.stand_in.spec.selector
+    assert (chosen.match_labels if chosen else None) == selector
+    store = ConfigStore()
+    store.apply(found.stand_in)
+    index = request_authentication.build(
+        store.snapshot(), MeshSettings(), Registry(), request_authentication.RequestAuthenticationIndex()
+    )
+    of_targets = isinstance(spec, dict) and "targetRef" in spec
+    assert [each.code for each in index.findings] == ([Code.INEFFECTIVE] if of_targets else [])
+    made = index.of_workload("default", frozenset({("app", "web")}))
+    assert [(each.issuer, each.keys, each.required) for each in made] == [("", jwt.NOBODYS, required)] * (
+        not of_targets
+    )

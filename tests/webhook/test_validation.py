@@ -45,6 +45,16 @@ def test_deletions_foreign_groups_and_objects_that_leave_pass() -> None:
     assert found["allowed"]
     assert "the object has no effect" in found["warnings"][0]
     assert answer(BAD, operation="UPDATE", oldObject=BAD)["allowed"]
+    for kind in ("AuthorizationPolicy", "RequestAuthentication"):
+        closed = {
+            "apiVersion": "security.istio.io/v1",
+            "kind": kind,
+            "metadata": {"name": "a", "namespace": "b"},
+            "spec": {"selector": 7},
+        }
+        found = answer(closed, operation="UPDATE", oldObject=closed)
+        assert found["allowed"]
+        assert found["warnings"][0].startswith("the object refuses whatever it might have refused, unless istiod knows")
     assert not answer(BAD, operation="UPDATE", oldObject={**BAD, "spec": {}})["allowed"]
 
 
