@@ -123,6 +123,7 @@ async def admitted(served: Served, credentials: grpc.ChannelCredentials, **metad
 
 
 async def test_the_certificate_decides_who_a_proxy_is(secure: Served, authority: Authority) -> None:
+    """Row SEC5 of the hostile inputs."""
     credentials = authority.client("spiffe://cluster.local/ns/demo/sa/app")
     proxy = await admitted(secure, credentials, SERVICE_ACCOUNT="app")
     assert str(proxy.peer.identity) == "spiffe://cluster.local/ns/demo/sa/app"
@@ -134,6 +135,7 @@ async def test_the_certificate_decides_who_a_proxy_is(secure: Served, authority:
 async def test_a_claim_against_the_certificate_is_refused_with_both_named(
     secure: Served, authority: Authority, claim: dict[str, str]
 ) -> None:
+    """Rows SEC2, SEC3 of the hostile inputs."""
     async with secure.stream(authority.client("spiffe://cluster.local/ns/demo/sa/app")) as call:
         await call.write(request(**claim))
         code, details = await refusal(call)
@@ -145,6 +147,7 @@ async def test_a_claim_against_the_certificate_is_refused_with_both_named(
 
 @pytest.mark.parametrize("uri", ["", "spiffe://elsewhere/ns/demo/sa/app", "spiffe://cluster.local/workload/app"])
 async def test_an_identity_of_another_mesh_is_none(secure: Served, authority: Authority, uri: str) -> None:
+    """Row SEC19 of the hostile inputs."""
     key, chain = authority.issue(uri=uri, dns="" if uri else "app.demo")
     async with secure.stream(grpc.ssl_channel_credentials(authority.roots, key, chain)) as call:
         assert (await refusal(call))[0] is grpc.StatusCode.UNAUTHENTICATED
@@ -188,6 +191,7 @@ async def test_a_certificate_of_another_root_is_no_connection(secure: Served, au
 async def test_without_a_certificate_a_token_must_prove_who_it_is(
     secure: Served, authority: Authority, token: str | None, code: grpc.StatusCode, details: str
 ) -> None:
+    """Row SEC1 of the hostile inputs."""
     async with secure.channel(grpc.ssl_channel_credentials(authority.roots)) as channel:
         metadata = (("authorization", token),) if token else ()
         call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources(metadata=metadata)

@@ -146,6 +146,7 @@ async def test_a_first_request_that_makes_no_sense_is_refused(
 
 
 async def test_a_later_request_that_makes_no_sense_ends_the_stream(served: Served) -> None:
+    """Row SEC22 of the hostile inputs."""
     async with served.stream() as call:
         await call.write(request())
         await call.read()
@@ -162,6 +163,7 @@ async def test_a_stream_without_a_request_is_ended(served: Served) -> None:
 
 
 async def test_secrets_are_not_for_those_without_identity(served: Served) -> None:
+    """Row SEC10 of the hostile inputs."""
     async with served.stream() as call:
         await call.write(request(names.SECRET))
         await call.write(request(names.CLUSTER))
@@ -211,6 +213,7 @@ async def test_state_of_the_world_is_served_beside_delta(served: Served) -> None
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "10.1.2.3:15010", "example.com:1", ":15010"])
 def test_plaintext_is_for_loopback_only(address: str) -> None:
+    """Row SEC10 of the hostile inputs."""
     with pytest.raises(ValueError, match="loopback only"):
         auth.require_loopback(address)
 
@@ -225,6 +228,7 @@ async def test_a_call_ends_when_its_client_said(served: Served) -> None:
 
 
 async def test_a_flood_of_requests_ends_its_stream(served: Served) -> None:
+    """Row SEC23 of the hostile inputs."""
     async with served.channel() as channel:
         call = channel.stream_stream(DELTA_METHOD)()
         await call.write(request().SerializeToString())

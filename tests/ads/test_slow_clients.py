@@ -51,6 +51,7 @@ async def ack_all(call: Call, got: list[str]) -> None:
 
 @STUCK
 async def test_clients_that_answer_pings_and_never_read_are_cut_and_leave_nothing(count: int) -> None:
+    """Row SEC28 of the hostile inputs."""
     configuration = made.Fixed(made.targets(*clusters(2_000)))
     async with serving(configuration, write=1.0) as (server, port):
         before = len(asyncio.all_tasks())

@@ -75,6 +75,7 @@ def endpoint(found: dict[str, Any]) -> Any:
 
 
 def test_proxies_go_to_istios_one_port_over_mtls() -> None:
+    """Row SEC32 of the hostile inputs."""
     xds = cluster(bootstrap.build(made()), "xds-grpc")
     assert endpoint(xds) == {"socket_address": {"address": "istiod.istio-system.svc", "port_value": 15012}}
     context = xds["transport_socket"]["typed_config"]

@@ -72,6 +72,7 @@ def test_nothing_inbound_is_captured_without_ports() -> None:
 
 
 def test_excluded_outbound_ports_return_before_everything_else_of_the_output_chain() -> None:
+    """Row SEC70 of the hostile inputs."""
     chain = [line for line in lines(Capture(outbound_exclude_ports=("3306",))) if line.startswith("-A ISTIO_OUTPUT")]
     assert chain[:2] == [
         "-A ISTIO_OUTPUT -p tcp --dport 3306 -j RETURN",

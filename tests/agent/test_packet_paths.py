@@ -77,6 +77,7 @@ def path(pod: Namespace) -> Iterator[dict[str, int]]:
 def test_type_1_remote_to_local_comes_out_at_the_inbound_port_and_reaches_the_app_from_127_0_0_6(
     world: tuple[Namespace, Namespace],
 ) -> None:
+    """Row SEC71 of the hostile inputs."""
     ours, other = world
     with path(ours) as hit:
         answer = asking(other, APP, ours.address, 8080)
@@ -87,6 +88,7 @@ def test_type_1_remote_to_local_comes_out_at_the_inbound_port_and_reaches_the_ap
 def test_type_2_local_to_remote_comes_out_at_the_outbound_port_and_leaves_as_the_proxy(
     world: tuple[Namespace, Namespace],
 ) -> None:
+    """Row SEC70 of the hostile inputs."""
     ours, other = world
     with path(ours) as hit:
         answer = asking(ours, APP, VIP, 80)

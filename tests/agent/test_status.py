@@ -164,6 +164,7 @@ async def test_readiness_is_a_status_with_its_reason() -> None:
 
 
 async def test_commands_are_posts_from_within_the_pod() -> None:
+    """Row SEC31 of the hostile inputs."""
     async with serving({}) as envoy, running(envoy) as (agent, deeds):
         target = httpwire.Target("127.0.0.1", agent.port)
         assert (await fetch(agent, "/quitquitquit")).status == 405
@@ -173,6 +174,7 @@ async def test_commands_are_posts_from_within_the_pod() -> None:
 
 
 async def test_commands_from_elsewhere_are_refused() -> None:
+    """Row SEC31 of the hostile inputs."""
     async with serving({}) as envoy, running(envoy) as (agent, deeds):
         for address in (own_address(), "::1"):
             answer = await httpwire.request(httpwire.Target(address, agent.port), "POST", "/quitquitquit")
@@ -235,6 +237,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 
 
 async def test_app_probes_are_asked_as_declared(tmp_path: Path) -> None:
+    """Row SEC30 of the hostile inputs."""
     tls = await asyncio.to_thread(self_signed, tmp_path)
     async with (
         serving({"/live": ok(b""), "/dead": b"HTTP/1.1 599 \r\n\r\n"}) as app,

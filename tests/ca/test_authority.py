@@ -60,6 +60,7 @@ def test_a_root_lives_ten_years_and_may_sign() -> None:
 
 
 def test_the_name_is_the_callers_whatever_the_request_asks_for(ca: authority.Authority) -> None:
+    """Row SEC11 of the hostile inputs."""
     request = csr(
         None,
         x509.SubjectAlternativeName(
@@ -137,6 +138,7 @@ def tampered() -> str:
 def test_unfit_requests_are_refused_with_the_reason(
     ca: authority.Authority, request_pem: Callable[[], str], ttl: dt.timedelta, now: dt.datetime, reason: str
 ) -> None:
+    """Row SEC12 of the hostile inputs."""
     with pytest.raises(authority.CsrRefusedError, match=reason):
         ca.sign(request_pem(), SLEEP, ttl, now)
 

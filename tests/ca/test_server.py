@@ -73,6 +73,7 @@ async def test_a_token_buys_a_certificate_for_its_own_identity(ca: authority.Aut
 
 
 async def test_refusals_have_a_code_and_a_reason(ca: authority.Authority) -> None:
+    """Row SEC13 of the hostile inputs."""
     token = tokens.mint(KEY, SLEEP, now())
     cases = [
         (request(), (), grpc.StatusCode.UNAUTHENTICATED, "no bearer token"),

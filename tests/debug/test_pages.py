@@ -68,6 +68,8 @@ def from_afar(request: web.Request) -> web.Request:
 async def test_pages_are_for_the_pod_itself_and_for_tokens_of_the_mesh(
     remote: str, path: str, headers: Mapping[str, str], status: int
 ) -> None:
+    """Row SEC9 of the hostile inputs."""
+
     @web.middleware
     async def elsewhere(request: web.Request, handler: guard.Handler) -> web.StreamResponse:
         return await handler(request.clone(remote=remote))
@@ -149,6 +151,7 @@ def test_a_dump_has_the_shape_of_envoys_own() -> None:
 
 
 def test_a_dump_holds_no_private_key_and_no_password() -> None:
+    """Row SEC75 of the hostile inputs."""
     text = str(dumps.config_dump(held()))
     assert "kubernetes://tls" in text
     assert "Q0hBSU4=" in text, "the chain is public"

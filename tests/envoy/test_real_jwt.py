@@ -141,6 +141,7 @@ def renamed(kid: str) -> str:
 
 
 async def test_good_tokens_pass_and_all_others_are_refused(tmp_path: Path) -> None:
+    """Row SEC52 of the hostile inputs."""
     good = RSA.token()
     head, body, signature = good.split(".")
     tampered = base64.urlsafe_b64encode(json.dumps({"iss": ISSUER, "exp": later(3600)}).encode()).rstrip(b"=").decode()
@@ -240,6 +241,7 @@ async def test_of_several_issuers_each_token_is_good_for_its_own(tmp_path: Path)
 
 
 async def test_a_required_token_must_be_there_but_for_preflight_requests(tmp_path: Path) -> None:
+    """Row SEC52 of the hostile inputs."""
     async with front(tmp_path, replace(PLAIN, required=True)) as envoy:
         assert await envoy.status() == 401
         assert await envoy.status(RSA.token()) == 200
@@ -256,7 +258,7 @@ async def test_a_required_token_must_be_there_but_for_preflight_requests(tmp_pat
 
 
 async def test_beside_an_object_that_cannot_be_read_only_tokens_of_others_are_good(tmp_path: Path) -> None:
-    """What stands for it has no issuer, and a key that nobody has."""
+    """What stands for it has no issuer, and a key that nobody has (SEC52)."""
     unread = Provider(issuer="", keys=jwt.NOBODYS)
     async with front(tmp_path, unread) as envoy:
         assert await envoy.status() == 200
@@ -278,6 +280,7 @@ async def test_where_keys_are_missing_every_token_is_refused(tmp_path: Path) -> 
 
 
 def test_nobody_can_find_the_private_part_of_the_key_that_stands_for_missing_ones() -> None:
+    """Row SEC53 of the hostile inputs."""
     (key,) = jwks.read(jwt.NOBODYS)
     modulus = int.from_bytes(base64.urlsafe_b64decode(key["n"] + "=="), "big")
     assert modulus.bit_length() == 2048

@@ -183,6 +183,7 @@ REFUSED = ("expired", "foreign", "domain", "almost", "")
 
 @pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.UNSUPPORTED])
 async def test_under_strict_only_identities_of_the_mesh_come_in(protocol: Protocol, tmp_path: Path) -> None:
+    """Rows SEC19, SEC55 of the hostile inputs."""
     async with workload(tmp_path, protocol, MutualTls.STRICT) as call:
         assert not await call.plain()
         assert {name: await call.tls(name) for name in REFUSED} == dict.fromkeys(REFUSED, False)

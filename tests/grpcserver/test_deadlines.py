@@ -36,6 +36,7 @@ def test_an_ordinary_connection_is_left_alone() -> None:
 
 @pytest.mark.parametrize("facts", [{"shaken": False}, {"midway": True}])
 def test_handshakes_and_header_blocks_have_a_deadline(facts: dict[str, bool]) -> None:
+    """Row SEC24 of the hostile inputs."""
     watched = Watched()
     assert watched.at(0.0, **facts) is NOTHING
     assert watched.at(9.9) is NOTHING

@@ -85,6 +85,7 @@ def test_a_client_that_becomes_known_gets_what_it_held_back() -> None:
 
 @pytest.mark.parametrize(("flag", "length", "code"), [(1, 3, "12"), (0, 65_537, "8")])
 def test_messages_that_are_compressed_or_too_long_are_refused(flag: int, length: int, code: str) -> None:
+    """Row SEC25 of the hostile inputs."""
     wire = Wire()
     wire.say(wire.headers(), data(bytes((flag,)) + length.to_bytes(4, "big") + b"abc"))
     assert wire.status(wire.hear()[0])[0] == code
@@ -167,6 +168,7 @@ def test_what_is_no_http2_is_told_so(said: bytes) -> None:
     ],
 )
 def test_floods_end_the_connection_and_leave_little(flood: bytes) -> None:
+    """Row SEC26 of the hostile inputs."""
     wire = Wire()
     wire.say(wire.headers())
     for _ in range(3_000):
@@ -187,6 +189,7 @@ def test_honest_pings_that_measure_our_bandwidth_are_no_flood() -> None:
 
 
 def test_a_rapid_reset_ends_the_connection() -> None:
+    """Row SEC26 of the hostile inputs."""
     wire = Wire()
     for number in range(1, 2_001, 2):
         wire.say(wire.headers(number), frames.reset(number, ErrorCode.CANCEL))
@@ -260,6 +263,7 @@ def test_answers_that_are_not_read_do_not_pile_up() -> None:
     ids=["list", "block", "pieces", "bomb"],
 )
 def test_headers_have_a_limit(said: bytes) -> None:
+    """Row SEC26 of the hostile inputs."""
     wire = Wire()
     wire.say(said)
     assert wire.failure() == ErrorCode.ENHANCE_YOUR_CALM

@@ -55,6 +55,7 @@ def test_an_unknown_pod_and_a_plaintext_peer_are_taken_at_their_word(account: st
 
 
 def test_where_all_pods_are_known_one_has_to_be_one_of_them_at_its_address() -> None:
+    """Row SEC4 of the hostile inputs."""
     mesh = context.build(store().snapshot())
     assert claims.refusal(mesh, proxy("payments"), pods_known=True) == ""
     unknown = "there is no pod shop/unknown that spiffe://cluster.local/ns/shop/sa/weak could be"
@@ -67,6 +68,7 @@ def test_where_all_pods_are_known_one_has_to_be_one_of_them_at_its_address() -> 
 
 
 async def test_who_claims_the_pod_of_another_account_gets_no_configuration() -> None:
+    """Row SEC4 of the hostile inputs."""
     pipeline = Pipeline(store(), lambda _: None, time.monotonic)
     pipeline.open()
     pipeline.push()

@@ -39,6 +39,7 @@ PRIVATE = [
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_local_and_reserved_addresses_are_blocked(address: str) -> None:
+    """Row SEC54 of the hostile inputs."""
     assert not Guard().lets(address)
 
 

@@ -163,6 +163,7 @@ async def test_keys_come_change_and_serve_on_while_their_server_is_down(tmp_path
 
 
 async def test_without_keys_tokens_are_refused_and_the_object_says_why(tmp_path: Path) -> None:
+    """Row SEC53 of the hostile inputs."""
     signer = rsa_signer()
     issuer = Issuer(signer)
     port, ads, monitoring, keys = free_ports(4)

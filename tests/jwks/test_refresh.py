@@ -103,6 +103,7 @@ async def test_a_failure_is_told_of_each_rule_and_tried_again_soon_until_it_work
 
 
 async def test_the_last_keys_serve_for_a_week() -> None:
+    """Row SEC53 of the hostile inputs."""
     async with running() as server:
         server.refresher.want({SOURCE: wish()})
         await server.refresher.settled(DEADLINE)

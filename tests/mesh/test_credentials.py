@@ -115,6 +115,7 @@ def test_other_secrets_change_nothing() -> None:
 
 
 def test_a_router_that_is_not_its_pod_gets_no_secret() -> None:
+    """Row SEC6 of the hostile inputs."""
     mesh = fleet.Mesh(SERVICE, gateway(), secret(), POD)
 
     def of(account: str, name: str = "gw-1") -> OutboundScope:
@@ -253,6 +254,7 @@ def test_a_sidecar_has_a_secret_where_a_rule_of_its_namespace_selects_it() -> No
 
 
 def test_without_the_secret_nothing_leads_to_the_host() -> None:
+    """Row SEC57 of the hostile inputs."""
     chosen = selecting_mesh().scope(fleet.proxy(LABELS=CLIENT)).outbound
     assert "outbound|80||web.default.svc.cluster.local" not in chosen.clusters
     assert chosen.secrets == {}

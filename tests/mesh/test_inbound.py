@@ -310,6 +310,7 @@ def test_mode_and_protocol_decide_the_chains(port: str, mode: str, expected: lis
 
 
 def test_undeclared_ports_have_chains_of_their_own_and_the_listeners_port_none() -> None:
+    """Row SEC71 of the hostile inputs."""
     found = listener()
     assert [line(chain)[0] for chain in found.chains] == [
         "virtualInbound-blackhole",

@@ -32,6 +32,7 @@ def domains(scope: OutboundScope, table: str) -> list[tuple[str, ...]]:
     ("settings", "cluster"), [(MeshSettings(), "PassthroughCluster"), (REGISTRY_ONLY, "BlackHoleCluster")]
 )
 def test_everything_comes_to_one_listener_first(settings: MeshSettings, cluster: str) -> None:
+    """Row SEC71 of the hostile inputs."""
     found = world.build(settings=settings).sidecar().listeners["virtualOutbound"]
     assert (found.address, found.port, found.use_original_dst, found.bind) == ("0.0.0.0", 15001, True, True)
     assert [(one.match.destination_port, to(one)) for one in found.chains] == [

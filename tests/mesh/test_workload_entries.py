@@ -137,6 +137,7 @@ def test_a_service_of_kubernetes_selects_entries_beside_its_pods() -> None:
 
 
 def test_an_entry_at_a_pods_address_is_the_pod() -> None:
+    """Row SEC69 of the hostile inputs."""
     pod = fleet.pod("db-1", "10.1.0.1", account="pod")
     mesh = fleet.Mesh(host(), pod, entry("vm-1", "10.1.0.1", spec={"serviceAccount": "vm"}))
     (found,) = mesh.context.endpoints.of("db.com", "default", 80)

@@ -124,6 +124,7 @@ def test_a_variable_in_vain_is_told_where_a_pod_asks_for_it() -> None:
 
 
 def test_an_app_with_the_proxys_user_is_warned() -> None:
+    """Row SEC70 of the hostile inputs."""
     app = {"name": "reviews", "securityContext": {"runAsUser": 1337}}
     answer = injected(pod(containers=[app], securityContext={"runAsGroup": 1337}))
     assert [each.field for each in answer.diagnostics] == [

@@ -48,6 +48,7 @@ def test_an_id_of_another_form_is_refused(node_id: str) -> None:
 def test_a_node_that_would_write_lines_of_its_own_into_logs_is_refused(
     node_id: str, metadata: dict[str, object]
 ) -> None:
+    """Row SEC79 of the hostile inputs."""
     with pytest.raises(ValueError, match="control characters"):
         node.parse(node_id, metadata)
 
@@ -78,5 +79,6 @@ def test_an_identity_survives_its_uri() -> None:
     ],
 )
 def test_a_uri_of_another_form_is_no_identity(uri: str) -> None:
+    """Row SEC18 of the hostile inputs."""
     with pytest.raises(ValueError, match="is not spiffe"):
         spiffe.parse(uri)
