@@ -78,7 +78,7 @@ def _parts(resource: Resource) -> Iterator[tuple[Origin, Iterator[str]]]:
         chains = listener_pb2.Listener.FromString(framed.value).filter_chains
         found = ((chain.metadata, _texts(chain)) for chain in chains)
     for metadata, quotes in found:
-        if (origin := _origin(metadata)) is not None:
+        if (origin := origin_of(metadata)) is not None:
             yield origin, quotes
 
 
@@ -98,8 +98,8 @@ def _texts(message: Message) -> Iterator[str]:
                 yield from _texts(each)
 
 
-def _origin(metadata: base_pb2.Metadata) -> Origin | None:
-    """``istio.config`` and ``istio.field``, as wellknown.origin_metadata writes them."""
+def origin_of(metadata: base_pb2.Metadata) -> Origin | None:
+    """The object and field that a part was made from: ``istio.config`` and ``istio.field``, as wellknown writes them."""
     fields = metadata.filter_metadata[wellknown.ISTIO].fields if wellknown.ISTIO in metadata.filter_metadata else {}
     key = _key(fields["config"].string_value) if "config" in fields else None
     if key is None:

@@ -1,0 +1,100 @@
+"""Where a request or connection goes on: clusters with their shares, and the call as each of them gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from envoy.config.route.v3 import route_components_pb2
+
+from istiod.explain import routing, upstreams
+from istiod.explain.answer import Answer, End, Host, Stage, Target
+from istiod.explain.call import Call, UndecidedError
+from istiod.explain.held import Held
+from istiod.explain.trail import Trail
+
+_UNAVAILABLE = 503
+_ALL = 100.0
+
+
+def request(found: Held, one: route_components_pb2.Route, call: Call, trail: Trail) -> Answer:
+    """A request on a route that forwards."""
+    to = one.route
+    call = routing.changed(call, one)
+    after = replace(call, path=routing.rewritten(call.path, one.match, to), authority=_authority(to, call))
+    if (after.path, after.authority) != (call.path, call.authority):
+        trail.note(Stage.REQUEST, "", f"goes on as {after.authority}{after.path}")
+    shares = list(_shares(to, after))
+    mirrors = tuple(each.cluster for each in to.request_mirror_policies)
+    for each in to.request_mirror_policies:
+        part = routing.percent(each.runtime_fraction.default_value) if each.HasField("runtime_fraction") else _ALL
+        trail.note(Stage.REQUEST, each.cluster, f"gets a copy of {part:g}% of the requests")
+    return replace(_sent(found, shares, trail, http=True), mirrors=mirrors)
+
+
+def connection(found: Held, clusters: Iterable[tuple[str, float]], call: Call, trail: Trail) -> Answer:
+    """A connection that is passed on."""
+    return _sent(found, [(name, share, call) for name, share in clusters], trail, http=False)
+
+
+def _authority(to: route_components_pb2.RouteAction, call: Call) -> str:
+    kind = to.WhichOneof("host_rewrite_specifier")
+    if kind is None:
+        return call.authority
+    if kind == "host_rewrite_literal":
+        return to.host_rewrite_literal
+    raise UndecidedError(f"a host rewrite of kind {kind}")
+
+
+def _shares(to: route_components_pb2.RouteAction, call: Call) -> Iterator[tuple[str, float, Call]]:
+    kind = to.WhichOneof("cluster_specifier")
+    if kind == "cluster":
+        yield to.cluster, _ALL, call
+    elif kind == "weighted_clusters":
+        several = to.weighted_clusters.clusters
+        total = sum(each.weight.value for each in several)
+        for each in several:
+            if each.weight.value:
+                sent = routing.changed(call, each)
+                host = each.host_rewrite_literal or sent.authority
+                yield each.name, _ALL * each.weight.value / total, replace(sent, authority=host)
+    else:
+        raise UndecidedError(f"a route to a cluster by {kind}")
+
+
+def _sent(found: Held, shares: list[tuple[str, float, Call]], trail: Trail, *, http: bool) -> Answer:
+    targets = tuple(_target(found, name, share, call, trail) for name, share, call in shares)
+    if not any(target.hosts or target.hosts is None for target in targets):
+        reason = "no healthy upstream" if all(name in found.clusters for name, _, _ in shares) else "no such cluster"
+        ended = trail.answered(_UNAVAILABLE, reason) if http else trail.closed(reason)
+        return replace(ended, targets=targets)
+    return replace(trail.closed(""), end=End.FORWARD, targets=targets)
+
+
+def _target(found: Held, name: str, share: float, call: Call, trail: Trail) -> Target:
+    cluster = found.clusters.get(name)
+    if cluster is None:
+        trail.note(Stage.CLUSTER, name, f"{share:g}%: there is no such cluster")
+        return Target(cluster=name, share=share, hosts=(), call=call)
+    hosts = upstreams.hosts(found, cluster, call)
+    origin = upstreams.origin(cluster)
+    trail.note(Stage.CLUSTER, name, f"{share:g}% of the requests" if call.http else f"{share:g}%", origin=origin)
+    trail.note(Stage.ENDPOINTS, name, said(hosts))
+    call = replace(call, http2=upstreams.speaks_http2(cluster, call))
+    return Target(cluster=name, share=share, hosts=hosts, origin=origin, call=call)
+
+
+def said(hosts: tuple[Host, ...] | None) -> str:
+    """The endpoints of a cluster on one line."""
+    if hosts is None:
+        return "Envoy looks up the host that the request names"
+    if not hosts:
+        return "none: requests are answered 503"
+    return ", ".join(_host(one) for one in hosts)
+
+
+def _host(one: Host) -> str:
+    more = "" if one.health == "HEALTHY" else f" {one.health.lower()}"
+    more += f" priority {one.priority}" if one.priority else ""
+    address = f"[{one.address}]" if ":" in one.address else one.address
+    return f"{address}:{one.port} {one.share:.3g}% {one.tls}{more}"
