@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from istioctl import authz, describe, kube_inject, options, output, proxy_config, proxy_status, version
 from istioctl.errors import CommandError
+from istioctl.explain import command as explain
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     parents = [options.shared(inherited=False)]
     top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (proxy_status, proxy_config, kube_inject, version):
+    for module in (proxy_status, proxy_config, explain, kube_inject, version):
         module.register(commands)
     tried = commands.add_parser(
         "experimental",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Final
 
 from envoy.config.route.v3 import route_components_pb2
 
@@ -14,13 +15,16 @@ from istiod.explain.held import Held
 from istiod.explain.trail import Trail
 
 _UNAVAILABLE = 503
+_OFFERS: Final = {False: ("istio-http/1.1", "istio"), True: ("istio-h2", "istio")}
+"""What filters/alpn.py offers, by whether the request is of HTTP/2."""
 _ALL = 100.0
 
 
-def request(found: Held, one: route_components_pb2.Route, call: Call, trail: Trail) -> Answer:
-    """A request on a route that forwards."""
+def request(found: Held, one: route_components_pb2.Route, call: Call, trail: Trail, *, offers: bool) -> Answer:
+    """A request on a route that forwards. ``offers``: mTLS handshakes say what the client speaks."""
     to = one.route
     call = routing.changed(call, one)
+    call = replace(call, alpn=(_OFFERS[call.http2] if offers else ()))
     after = replace(call, path=routing.rewritten(call.path, one.match, to), authority=_authority(to, call))
     if (after.path, after.authority) != (call.path, call.authority):
         trail.note(Stage.REQUEST, "", f"goes on as {after.authority}{after.path}")
@@ -56,6 +60,7 @@ def _shares(to: route_components_pb2.RouteAction, call: Call) -> Iterator[tuple[
         for each in several:
             if each.weight.value:
                 sent = routing.changed(call, each)
+                sent = replace(sent, alpn=() if each.typed_per_filter_config else sent.alpn)
                 host = each.host_rewrite_literal or sent.authority
                 yield each.name, _ALL * each.weight.value / total, replace(sent, authority=host)
     else:

@@ -38,6 +38,8 @@ _PASSIVE: Final = (
 )
 """Filters that neither answer requests nor say where they go."""
 _RBAC: Final = "envoy.filters.http.rbac"
+_ALPN: Final = "istio.alpn"
+_FORWARDED: Final = "x-forwarded-for"
 _ALL = 100.0
 _OK, _MOVED, _NOT_FOUND, _FORBIDDEN = 200, 301, 404, 403
 _GRPC: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
@@ -56,6 +58,8 @@ class _Request:
     choice: routing.Found
     held: Metadata
     trail: Trail
+    offers: bool = False
+    """Whether the protocol is offered anew in mTLS handshakes (filters/alpn.py)."""
 
     def choose(self) -> None:
         """Look for the route with what is known by now."""
@@ -87,9 +91,10 @@ def manage(manager: hcm_pb2.HttpConnectionManager, found: Held, call: Call, trai
     trail.facts["table"] = manager.rds.route_config_name or manager.route_config.name
     if table is None:
         return trail.answered(_NOT_FOUND, f"there is no route table {manager.rds.route_config_name}")
-    call = replace(routing.normalized(call, manager), remote=_remote(manager, call))
+    call = _traced(manager, replace(routing.normalized(call, manager), remote=_remote(manager, call)))
     host, domain = routing.host(table, call.authority)
     request = _Request(call, found, table, host, routing.Found(route=None), {}, trail)
+    request.offers = _ALPN in (each.name for each in manager.http_filters)
     request.choose()
     for each in manager.http_filters:
         answer = _filtered(each, request)
@@ -100,7 +105,7 @@ def manage(manager: hcm_pb2.HttpConnectionManager, found: Held, call: Call, trai
 
 def _remote(manager: hcm_pb2.HttpConnectionManager, call: Call) -> str:
     """The client's address as Envoy takes it from x-forwarded-for, by how many proxies are trusted."""
-    said = [one.strip() for one in (call.headers.get("x-forwarded-for") or "").split(",") if one.strip()]
+    said = [one.strip() for one in (call.headers.get(_FORWARDED) or "").split(",") if one.strip()]
     own, hops = manager.use_remote_address.value, manager.xff_num_trusted_hops
     index = hops if own else hops + 1
     if not index or len(said) < index:
@@ -109,6 +114,15 @@ def _remote(manager: hcm_pb2.HttpConnectionManager, call: Call) -> str:
         return str(ipaddress.ip_address(said[-index]))
     except ValueError:
         return call.source
+
+
+def _traced(manager: hcm_pb2.HttpConnectionManager, call: Call) -> Call:
+    """The request with the headers that the connection manager itself sets."""
+    headers = dict(call.headers)
+    if manager.use_remote_address.value and not manager.skip_xff_append:
+        headers[_FORWARDED] = ",".join(filter(None, (headers.get(_FORWARDED), call.source)))
+    made = frozenset({"x-request-id"}) - headers.keys()
+    return replace(call, headers=headers, unknown=call.unknown | made)
 
 
 def _filtered(each: hcm_pb2.HttpFilter, request: _Request) -> Answer | None:
@@ -282,4 +296,9 @@ def _routed(request: _Request, domain: str) -> Answer:
         return trail.answered(one.direct_response.status, "the route answers itself")
     if kind != "route":
         raise UndecidedError(f"a route that does {kind}")
-    return forwarding.request(request.found, one, call, trail)
+    return forwarding.request(request.found, one, call, trail, offers=request.offers and not _switched_off(one))
+
+
+def _switched_off(owner: route_components_pb2.Route | route_components_pb2.WeightedCluster.ClusterWeight) -> bool:
+    """Whether a route keeps the offer of a protocol from its clusters."""
+    return _ALPN in owner.typed_per_filter_config

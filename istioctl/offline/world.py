@@ -1,0 +1,197 @@
+"""The mesh of some files, and what each of its workloads would get from istiod."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from crds.diagnostic import Diagnostic, Position, Severity
+from crds.key import ConfigKey
+from istioctl.errors import CommandError
+from istioctl.offline import imagined
+from istiod.config.proxy import Peer, Proxy
+from istiod.config.resource import ResourceSet
+from istiod.config.store import ConfigSnapshot, ConfigStore
+from istiod.envoy.compiler import Compiler
+from istiod.mesh import context as mesh
+from istiod.mesh.context import MeshContext
+from istiod.mesh.workloads import PodWorkload
+from istiod.watch import files, tree
+from istiod.watch.files import FileSet
+from wire import node as nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One pod, real or imagined. ``proxied``: an Envoy stands beside or in it; ``router``: it is a gateway."""
+
+    pod: PodWorkload
+    proxied: bool
+    router: bool
+
+    @property
+    def name(self) -> str:
+        """POD.NAMESPACE, as istiod calls its proxy."""
+        return f"{self.pod.name}.{self.pod.namespace}"
+
+    @property
+    def address(self) -> str:
+        """The pod's own address."""
+        return self.pod.addresses[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """A mesh out of files. ``compiler`` may be shared by worlds that are compared."""
+
+    snapshot: ConfigSnapshot
+    files: FileSet
+    context: MeshContext
+    compiler: Compiler = field(default_factory=Compiler)
+
+    def workloads(self) -> list[Workload]:
+        """Every pod with an address, by name."""
+        pods = sorted(self.context.backends.pods.items())
+        return [self._workload(pod) for _, pod in pods if pod.addresses]
+
+    def _workload(self, pod: PodWorkload) -> Workload:
+        selectors = (one.selector for one in self.context.gateways.gateways)
+        router = any(selector and selector <= pod.labels for selector in selectors)
+        return Workload(pod=pod, proxied=pod.tls or router, router=router)
+
+    def at(self, address: str) -> Workload | None:
+        """The pod of an address."""
+        pod = self.context.backends.at(address)
+        return None if pod is None else self._workload(pod)
+
+    def resources(self, one: Workload) -> ResourceSet:
+        """What istiod would send to a workload's Envoy."""
+        proxy = self.proxy(one)
+        context = self.context
+        return self.compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))
+
+    def proxy(self, one: Workload) -> Proxy:
+        """A workload's Envoy, as it would connect."""
+        pod = one.pod
+        kind, domain = ("router" if one.router else "sidecar"), self.context.model.settings.dns_domain
+        node_id = f"{kind}~{one.address}~{one.name}~{pod.namespace}.svc.{domain}"
+        metadata = {
+            "NAME": pod.name,
+            "NAMESPACE": pod.namespace,
+            "LABELS": dict(pod.labels),
+            "INSTANCE_IPS": ",".join(pod.addresses),
+            "SERVICE_ACCOUNT": pod.identity.rpartition("/")[2],
+            "WORKLOAD_NAME": pod.workload.name,
+        }
+        return Proxy(peer=Peer(address=one.address, identity=None), node=nodes.parse(node_id, metadata))
+
+    def position(self, key: ConfigKey, path: str) -> Position | None:
+        """Where a field of an object stands."""
+        return self.files.position(key, path)
+
+    @property
+    def findings(self) -> tuple[Diagnostic, ...]:
+        """What is wrong with the objects, with places."""
+        found = []
+        for one in self.context.diagnostics:
+            place = self.position(one.key, one.field) if one.key is not None and one.position is None else None
+            found.append(one.at(place) if place is not None else one)
+        return (*self.files.diagnostics, *found)
+
+
+def read(paths: Sequence[str], compiler: Compiler | None = None) -> World:
+    """The mesh of files and folders.
+
+    Raises:
+        CommandError: one cannot be read, or no file holds an object.
+    """
+    return of_contents(dict(contents(paths)), compiler)
+
+
+def of_contents(texts: Mapping[str, bytes], compiler: Compiler | None = None) -> World:
+    """The mesh of files by name, in the order of their names.
+
+    Raises:
+        CommandError: no file holds an object.
+    """
+    found, store = FileSet(), ConfigStore()
+    for name in sorted(texts):
+        for item in found.put(files.read(name, texts[name], None)).applied:
+            store.apply(item)
+    snapshot = store.snapshot()
+    if not any(True for _ in snapshot):
+        raise CommandError(f"no Kubernetes object in {', '.join(sorted(texts)) or 'what was named'}")
+    for item in imagined.complete(snapshot):
+        store.apply(item)
+    snapshot = store.snapshot()
+    return World(snapshot, found, mesh.build(snapshot), compiler or Compiler())
+
+
+def contents(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The files that some paths name, folders with all that is in them.
+
+    Raises:
+        CommandError: one does not exist, or cannot be read.
+    """
+    for path in paths:
+        top = pathlib.Path(path)
+        if not top.exists():
+            raise CommandError(f"there is no {path}")
+        inside = (each for each in sorted(top.rglob("*")) if each.is_file() and each.suffix in tree.SUFFIXES)
+        for each in inside if top.is_dir() else (top,):
+            try:
+                yield str(each), each.read_bytes()
+            except OSError as error:
+                raise CommandError(f"cannot read {each}: {error.strerror}") from error
+
+
+def errors(world: World) -> list[Diagnostic]:
+    """The findings that make an object, or a part of one, count for nothing."""
+    return [one for one in world.findings if one.severity is Severity.ERROR]
+
+
+class Names:
+    """Workloads by what users call them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @cached_property
+    def every(self) -> list[Workload]:
+        """All of them."""
+        return self._world.workloads()
+
+    def find(self, said: str, namespace: str) -> Workload:
+        """The workload of ``[TYPE/]NAME[.NAMESPACE]``: of a workload, a pod, a label ``app`` or ``istio``.
+
+        Raises:
+            CommandError: there is none.
+        """
+        kind, _, name = said.rpartition("/")
+        for one in self.every:
+            if one.name == name and kind in ("", "pod", "pods", "po"):
+                return one
+        name, _, home = name.partition(".")
+        home = home or namespace
+        near = [one for one in self.every if home in ("", one.pod.namespace)]
+        for fits in (_is_workload, _is_labelled, _begins):
+            found = [one for one in near if fits(one, name)]
+            if found:
+                return found[0]
+        known = sorted({f"{one.pod.workload.name}.{one.pod.namespace}" for one in self.every})
+        raise CommandError(f"there is no workload {said!r}; there are {', '.join(known[:12]) or 'none'}")
+
+
+def _is_workload(one: Workload, name: str) -> bool:
+    return name in (one.pod.workload.name, one.pod.name, one.pod.name.rpartition("-")[0])
+
+
+def _is_labelled(one: Workload, name: str) -> bool:
+    labels = dict(one.pod.labels)
+    return name in (labels.get("app"), labels.get("istio"), labels.get("app.kubernetes.io/name"))
+
+
+def _begins(one: Workload, name: str) -> bool:
+    return one.pod.name.startswith(f"{name}-")
