@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from crds.diagnostic import Diagnostic, Position, Severity
 from crds.key import ConfigKey
@@ -47,7 +48,7 @@ class World:
     """A mesh out of files. ``compiler`` may be shared by worlds that are compared."""
 
     snapshot: ConfigSnapshot
-    files: FileSet
+    files: Sources
     context: MeshContext
     compiler: Compiler = field(default_factory=Compiler)
 
@@ -110,16 +111,71 @@ def read(paths: Sequence[str], compiler: Compiler | None = None) -> World:
     return of_contents(dict(contents(paths)), compiler)
 
 
+def changed(
+    before: Mapping[str, bytes], new: Mapping[str, bytes], gone: Mapping[str, bytes], compiler: Compiler | None = None
+) -> World:
+    """The mesh of some files after ``kubectl apply`` of others, and ``kubectl delete`` of others again.
+
+    Raises:
+        CommandError: no file holds an object.
+    """
+    (above, store), (below, old) = _read(new), _read(before)
+    replaced = {*store.keys(), *_read(gone)[1].keys()}
+    for item in old.snapshot():
+        if item.key not in replaced:
+            store.apply(item)
+    return _world(store, _Both(above, below, replaced), {**before, **new}, compiler)
+
+
 def of_contents(texts: Mapping[str, bytes], compiler: Compiler | None = None) -> World:
     """The mesh of files by name, in the order of their names.
 
     Raises:
         CommandError: no file holds an object.
     """
+    found, store = _read(texts)
+    return _world(store, found, texts, compiler)
+
+
+def _read(texts: Mapping[str, bytes]) -> tuple[FileSet, ConfigStore]:
     found, store = FileSet(), ConfigStore()
     for name in sorted(texts):
         for item in found.put(files.read(name, texts[name], None)).applied:
             store.apply(item)
+    return found, store
+
+
+class Sources(Protocol):
+    """Where objects stand, and what is wrong with the files."""
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """All findings about the files."""
+        ...
+
+    def position(self, key: ConfigKey, field: str = "") -> Position | None:
+        """Where a field of an object stands; None where no file holds the object."""
+        ...
+
+
+class _Both:
+    """Files over others: of objects that both hold, those above count."""
+
+    def __init__(self, above: FileSet, below: FileSet, replaced: set[ConfigKey]) -> None:
+        self._above, self._below, self._replaced = above, below, replaced
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """See Sources."""
+        kept = (one for one in self._below.diagnostics if one.key not in self._replaced)
+        return (*self._above.diagnostics, *kept)
+
+    def position(self, key: ConfigKey, field: str = "") -> Position | None:
+        """See Sources."""
+        return (self._above if key in self._replaced else self._below).position(key, field)
+
+
+def _world(store: ConfigStore, found: Sources, texts: Mapping[str, bytes], compiler: Compiler | None) -> World:
     snapshot = store.snapshot()
     if not any(True for _ in snapshot):
         raise CommandError(f"no Kubernetes object in {', '.join(sorted(texts)) or 'what was named'}")
