@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
 
-from istioctl import options, output
+from istioctl import dump, options, output, reach
 from istioctl.errors import CommandError
-from istioctl.explain import journey, question, rendering
-from istioctl.explain.journey import Mesh
+from istioctl.explain import journey, log_line, question, rendering
+from istioctl.explain.journey import Journey, Mesh
+from istioctl.explain.live import Running
 from istioctl.explain.offline import Files
 from istioctl.explain.question import Question
 from istioctl.offline import world
@@ -29,7 +31,7 @@ def register(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("url", metavar="URL", help="http, https, grpc, tcp or tls: SCHEME://HOST[:PORT][/PATH]")
+    add("url", nargs="?", default="", metavar="URL", help="http, https, grpc, tcp or tls: SCHEME://HOST[:PORT][/PATH]")
     add("--from", dest="client", required=True, metavar="[TYPE/]NAME[.NAMESPACE]", help="who calls; may be a gateway")
     add("-X", "--method", default="GET", help="method (default GET)")
     add("-H", "--header", action="append", default=[], metavar="NAME: VALUE", help="may stand several times")
@@ -44,19 +46,33 @@ def register(subparsers: Any) -> None:
         metavar="FILE|FOLDER",
         help="YAML instead of a running mesh; may stand several times",
     )
+    add("--log-line", default="", metavar="LINE", help="in place of a URL: a line of --from's access log; - is stdin")
+    add("--dump", default="", metavar="FILE", help="a saved dump of the client's own Envoy; - is standard input")
+    options.add_control_plane(parser)
     options.add_truth(parser, "--verbose", default=False, text="every rule that lost")
     parser.add_argument("-o", "--output", choices=("short", "json", "yaml"), default="short", help="default: short")
     parser.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    mesh = source(given)
-    found = journey.travel(mesh, asked(given))
+    found, mesh = _followed(given)
     if given.output == "short":
         output.say(rendering.text(found, mesh.cause, verbose=given.verbose))
     else:
         output.say(output.structured(rendering.plain(found, mesh.cause), given.output))
     return 0
+
+
+def _followed(given: argparse.Namespace) -> tuple[Journey, Mesh]:
+    if bool(given.url) == bool(given.log_line):
+        raise CommandError("give either a URL or --log-line")
+    if given.url:
+        request = asked(given)
+        mesh = source(given)
+        return journey.travel(mesh, request), mesh
+    past = log_line.parsed(sys.stdin.readline() if given.log_line == "-" else given.log_line)
+    mesh = source(given)
+    return log_line.travel(mesh, given.client, given.namespace, past), mesh
 
 
 def asked(given: argparse.Namespace) -> Question:
@@ -87,11 +103,14 @@ def asked(given: argparse.Namespace) -> Question:
 
 
 def source(given: argparse.Namespace) -> Mesh:
-    """The mesh that is asked about.
+    """The mesh that is asked about: of files where some are named, else of the control plane.
 
     Raises:
         CommandError: it cannot be had.
     """
+    if not given.filename:
+        own = dump.parse(reach.File(given.dump).ask("/config_dump"), given.dump) if given.dump else None
+        return Running(options.control_planes(given), own)
     read = world.read(given.filename)
     for one in world.errors(read):
         output.complain(str(one), "Warning")

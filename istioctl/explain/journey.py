@@ -179,6 +179,15 @@ def travel(mesh: Mesh, asked: Question) -> Journey:
     return Journey(question=asked, client=client, first=None, arrivals=arrivals, notes=notes)
 
 
+def follow(mesh: Mesh, party: Party, call: Call) -> Hop:
+    """What one proxy does with a call, and all that comes of it.
+
+    Raises:
+        CommandError: what a proxy holds cannot be had.
+    """
+    return _hop(mesh, party, call, 0)
+
+
 def _headers(asked: Question) -> dict[str, str]:
     own = {name: value for name, value in asked.headers.items() if name != "host"}
     return {"content-type": "application/grpc", **own} if asked.scheme == "grpc" else own

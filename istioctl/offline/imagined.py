@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from crds import apps, core, discovery, gateway, parse
 from crds.key import NETWORKING
-from crds.meta import Object
+from crds.meta import Object, OwnerReference
 from crds.pod_spec import PodSpec
 from istiod.config.store import ConfigSnapshot
 from wire import names
@@ -101,26 +101,25 @@ def _pods(snapshot: ConfigSnapshot, namespaces: Mapping[str, Mapping[str, str]])
         meta, template = item.metadata, item.spec.template
         for number in range(_replicas(item)):
             name = f"{meta.name}-{number}"
-            yield _pod(name, meta.namespace, template.metadata, template.spec, namespaces, addresses)
+            pod = _pod(name, meta.namespace, template.metadata, template.spec, namespaces, addresses)
+            yield _owned(pod, item.key.kind, meta.name)
 
 
 def _workloads(snapshot: ConfigSnapshot) -> Iterator[Any]:
-    """Those that make pods, but for ReplicaSets and Jobs that another of them has made, and those that pods are of."""
-    running = {
-        (item.metadata.namespace, owner.name)
-        for kind in ("Pod", "ReplicaSet")
-        for item in (*snapshot.of("", kind).values(), *snapshot.of("apps", kind).values())
-        for owner in item.metadata.owner_references
-    }
+    """Those that make pods, but for those that another has made, and those whose pods the files hold already."""
+    pods = [item for item in snapshot.of("", "Pod").values() if isinstance(item, core.Pod)]
     for kind in ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"):
         for _, item in sorted(snapshot.of("apps", kind).items()):
-            owned = item.metadata.owner_references
-            if (
-                isinstance(item, _TEMPLATES)
-                and not owned
-                and (item.metadata.namespace, item.metadata.name) not in running
-            ):
+            if isinstance(item, _TEMPLATES) and not item.metadata.owner_references and not _runs(item, pods):
                 yield item
+
+
+def _runs(item: Any, pods: Iterable[core.Pod]) -> bool:
+    wanted = item.spec.selector.match_labels if item.spec.selector else {}
+    return bool(wanted) and any(
+        pod.metadata.namespace == item.metadata.namespace and wanted.items() <= pod.metadata.labels.items()
+        for pod in pods
+    )
 
 
 def _replicas(item: Any) -> int:
@@ -156,6 +155,13 @@ def _pod(
     if not isinstance(found, core.Pod):
         raise TypeError(f"{found.key} is no pod")
     return found
+
+
+def _owned(pod: core.Pod, kind: str, name: str) -> core.Pod:
+    """The pod as one that a workload has made: it bears the workload's name."""
+    owner = OwnerReference(kind=kind, name=name, controller=True)
+    meta = pod.metadata.model_copy(update={"owner_references": (owner,), "generate_name": f"{name}-"})
+    return pod.model_copy(update={"metadata": meta})
 
 
 def _routers(snapshot: ConfigSnapshot, pods: list[core.Pod]) -> Iterator[tuple[core.Pod, core.Service]]:

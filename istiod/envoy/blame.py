@@ -99,16 +99,16 @@ def _texts(message: Message) -> Iterator[str]:
 
 
 def origin_of(metadata: base_pb2.Metadata) -> Origin | None:
-    """The object and field that a part was made from: ``istio.config`` and ``istio.field``, as wellknown writes them."""
+    """What a part was made from: ``istio.config`` and ``istio.field``, as wellknown.origin_metadata writes them."""
     fields = metadata.filter_metadata[wellknown.ISTIO].fields if wellknown.ISTIO in metadata.filter_metadata else {}
-    key = _key(fields["config"].string_value) if "config" in fields else None
+    key = key_of(fields["config"].string_value) if "config" in fields else None
     if key is None:
         return None
     return Origin(key=key, field=fields["field"].string_value if "field" in fields else "")
 
 
-def _key(path: str) -> ConfigKey | None:
-    """The inverse of wellknown.config_path."""
+def key_of(path: str) -> ConfigKey | None:
+    """The object of a path, as wellknown.config_path writes it; None where it is no such path."""
     head, *rest = path.strip("/").split("/")
     group = rest.pop(0) if head == "apis" and rest else ""
     if len(rest) != _PATH_PARTS:

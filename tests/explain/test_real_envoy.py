@@ -151,9 +151,8 @@ async def compared(seed: int, count: int, folder: Path, certificates: Certificat
             ends[f"{said['way']} {answer.end.value} {answer.status or ''}"] += 1
             wrong = list(differences(answer, seen))
             if wrong:
-                found.append(
-                    f"seed {seed}: {said}\n  said {answer.end} {answer.status} {answer.detail} {answer.facts}\n  but {wrong}"
-                )
+                told = f"{answer.end} {answer.status} {answer.detail} {answer.facts}"
+                found.append(f"seed {seed}: {said}\n  said {told}\n  but {wrong}")
     return ([*found, yaml.safe_dump_all(yaml.safe_load(one) for one in texts)] if found else []), ends
 
 

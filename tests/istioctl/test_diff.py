@@ -1,0 +1,136 @@
+"""``diff``: the change that a person would describe, nothing where nothing changes, and exit codes for CI."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from istioctl import __main__ as program
+from tests import samples
+from tests.explain.test_real_envoy import KEYS
+from tests.istioctl.test_explain import BOOKINFO, POLICY, STRICT
+from tests.mesh import fleet
+
+BASE = [str(BOOKINFO / "bookinfo.yaml"), str(BOOKINFO / "networking" / "destination-rules.yaml")]
+FLAGS = [flag for path in BASE for flag in ("-f", path)]
+
+SAMPLES = {
+    "all-v1": (
+        "- /* -> to details.default:9080\n    + /* -> to details.default:9080 subset v1",
+        "+ /* -> to ratings.default:9080 subset v1",
+        "+ /* -> to reviews.default:9080 subset v1",
+        "requests to productpage.default.svc.cluster.local:9080",
+    ),
+    "details-v2": ("+ /* -> to details.default:9080 subset v2",),
+    "ratings-db": ("+ /* -> to ratings.default:9080 subset v2", "+ /* -> to reviews.default:9080 subset v3"),
+    "ratings-mysql-vm": ("+ /* -> to ratings.default:9080 subset v2-mysql-vm",),
+    "ratings-mysql": ("+ /* -> to ratings.default:9080 subset v2-mysql",),
+    "ratings-test-abort": ("header end-user 'jason': 100% are answered 500",),
+    "ratings-test-delay": ("header end-user 'jason': 100% wait 7 s",),
+    "reviews-50-v3": ("+ /* -> 50% to reviews.default:9080 subset v1, 50% to reviews.default:9080 subset v3",),
+    "reviews-80-20": ("+ /* -> 80% to reviews.default:9080 subset v1, 20% to reviews.default:9080 subset v2",),
+    "reviews-90-10": ("+ /* -> 90% to reviews.default:9080 subset v1, 10% to reviews.default:9080 subset v2",),
+    "reviews-jason-v2-v3": (
+        "+ /*, header end-user 'jason' -> to reviews.default:9080 subset v2",
+        "+ /* -> to reviews.default:9080 subset v3",
+    ),
+    "reviews-test-v2": (
+        "+ /*, header end-user 'jason' -> to reviews.default:9080 subset v2",
+        "+ /* -> to reviews.default:9080 subset v1",
+    ),
+    "reviews-v2-v3": ("+ /* -> 50% to reviews.default:9080 subset v2, 50% to reviews.default:9080 subset v3",),
+    "reviews-v3": ("+ /* -> to reviews.default:9080 subset v3",),
+}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = program.main(["diff", *arguments])
+    return code, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_is_described_as_a_person_would(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    rules = samples.path("bookinfo/networking/destination-rule-all.yaml")
+    new = samples.path(f"bookinfo/networking/virtual-service-{name}.yaml")
+    flags = ["-f", BASE[0], "-f", str(rules)]
+    code, text = run(capsys, *flags, "--new", str(new))
+    assert code == 1
+    for words in SAMPLES[name]:
+        assert words in text
+    assert "new: VirtualService/default/" in text
+    assert "6 of 6 proxies would do something else" in text
+    code, text = run(capsys, *flags, "-f", str(new), "--new", str(new))
+    assert (code, text) == (0, "")
+
+
+def test_every_sample_of_virtual_services_is_looked_at() -> None:
+    folder = samples.path("bookinfo/networking")
+    assert {one.stem.removeprefix("virtual-service-") for one in folder.glob("virtual-service-*")} == set(SAMPLES)
+
+
+def test_proxies_of_equal_effect_are_named_together_and_draining_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    new = tmp_path / "new.yaml"
+    new.write_text(f"{POLICY}\n---\n{STRICT}")
+    code, text = run(capsys, *FLAGS, "--new", str(new))
+    assert code == 1
+    assert "3 proxies: details-v1-0.default, productpage-v1-0.default, ratings-v1-0.default\n" in text
+    assert "3 proxies: reviews-v1-0.default, reviews-v2-0.default, reviews-v3-0.default\n" in text
+    assert "port 9080 accepts\n    - plain text and mTLS\n    + mTLS\n" in text
+    assert "authorization ALLOW by AuthorizationPolicy/default/viewers spec.rules[0]" in text
+    assert "listener virtualInbound drains" in text
+    code, whole = run(capsys, *FLAGS, "--new", str(new), "--verbose")
+    assert "filter chain" in whole
+    assert "filter chain" not in text
+
+
+def test_two_folders_and_what_is_taken_away(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        for number, path in enumerate(BASE):
+            (tmp_path / name / f"{number}.yaml").write_bytes(Path(path).read_bytes())
+    old, new = str(tmp_path / "old"), str(tmp_path / "new")
+    assert run(capsys, old, new) == (0, "")
+    weights = BOOKINFO / "networking" / "reviews-80-20.yaml"
+    (tmp_path / "old" / "vs.yaml").write_bytes(weights.read_bytes())
+    code, text = run(capsys, old, new, "-o", "json")
+    found = json.loads(text)
+    assert code == 1
+    assert found["objects"] == [{"change": "gone", "object": "VirtualService/default/reviews"}]
+    assert found["groups"][0]["changes"][0]["title"] == "requests to reviews.default.svc.cluster.local:9080"
+    code, text = run(capsys, "-f", old, "--delete", str(weights))
+    assert code == 1
+    assert "gone: VirtualService/default/reviews" in text
+
+
+def test_what_is_wrong_with_the_new_yaml_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    new = tmp_path / "new.yaml"
+    lost = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "ghost"}}]}]}
+    new.write_text(fleet.istio("VirtualService", "lost", lost))
+    code, text = run(capsys, *FLAGS, "--new", str(new))
+    assert code == 1
+    assert "finding: " in text
+    assert "M0103" in text
+
+
+def test_a_token_rule_and_an_other_endpoint_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    new = tmp_path / "new.yaml"
+    rule = {"selector": {"matchLabels": {"app": "details"}}, "jwtRules": [{"issuer": "i", "jwks": KEYS}]}
+    settings = {"host": "details", "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 7}}}}
+    new.write_text(
+        f"{fleet.istio('RequestAuthentication', 'r', rule)}\n---\n{fleet.istio('DestinationRule', 'details', settings)}"
+    )
+    code, text = run(capsys, *FLAGS, "--new", str(new))
+    assert code == 1
+    assert "tokens of end users" in text
+    assert "max_connections: 7" in text
+    assert "details.default:9080 subset v1, the app at port 9080 are made anew" in text
+
+
+@pytest.mark.parametrize("arguments", [(), ("a",), ("--new", "/nowhere", "-f", BASE[0]), ("a", "b", "--new", "c")])
+def test_what_cannot_be_said_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    assert program.main(["diff", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("Error: ")
