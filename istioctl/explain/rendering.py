@@ -50,7 +50,10 @@ def _outcome(one: Outcome) -> str:
 
 def _hop(hop: Hop, cause: Cause, *, verbose: bool) -> Iterator[str]:
     for step in hop.answer.steps:
-        yield from _step(step, cause, verbose=verbose)
+        if step.stage is Stage.ENDPOINTS and hop.call.direction is Direction.INBOUND:
+            yield _line(step.stage.value, "the app beside it")  # whose address says nothing, and keeps equals apart
+        else:
+            yield from _step(step, cause, verbose=verbose)
     if hop.answer.detail:
         yield _line("end", f"{hop.answer.end.value}{_status(hop)}: {hop.answer.detail}")
     for doubt in hop.answer.doubts:

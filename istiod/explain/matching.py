@@ -135,12 +135,15 @@ def path(matcher: path_pb2.PathMatcher, call: Call) -> str:
 
 @lru_cache(maxsize=256)
 def _pattern(template: str) -> str:
-    segments = []
+    """A template as a regular expression: ``*`` is one segment, ``**`` any number, also as ``{*}`` or ``{name=*}``."""
+    found = []
     for part in re.findall(r"\{[^}]*\}|\*\*|\*|[^{*]+", template):
-        asked = part.strip("{}").partition("=")[2] or ("*" if "=" not in part and part[1:-1].isidentifier() else part)
-        asked = asked.strip("{}") if asked.startswith("{") else asked
-        segments.append({"*": f"{_LITERAL}+", "**": f"(?:{_LITERAL}|/)*"}.get(asked, re.escape(asked)))
-    return "".join(segments)
+        inner = part[1:-1] if part.startswith("{") else part
+        asked = inner.partition("=")[2] or inner
+        if part.startswith("{") and "=" not in part and "*" not in part:
+            asked = "*"  # a name alone
+        found.append({"*": f"{_LITERAL}+", "**": f"(?:{_LITERAL}|/)*"}.get(asked, re.escape(asked)))
+    return "".join(found)
 
 
 def template(wanted: str, call: Call) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ _SOCKET_MATCH: Final = "envoy.transport_socket_match"
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _SERVING: Final = (health_check_pb2.UNKNOWN, health_check_pb2.HEALTHY)
 _Cluster = cluster_pb2.Cluster
+_ALL: Final = 100.0
 
 
 def origin(cluster: cluster_pb2.Cluster) -> Origin | None:
@@ -73,34 +74,30 @@ class _Facts:
 
 
 def _assigned(cluster: cluster_pb2.Cluster, assignment: endpoint_pb2.ClusterLoadAssignment) -> Iterator[Host]:
-    serving = {group.priority for group in assignment.endpoints if any(map(_serves, group.lb_endpoints))}
-    first = min(serving, default=0)
-    parts = _parts(cluster, [group for group in assignment.endpoints if group.priority == first])
-    for group in sorted(assignment.endpoints, key=lambda one: one.priority):
+    groups = sorted(assignment.endpoints, key=lambda one: one.priority)
+    for group, part in zip(groups, _parts(cluster, groups), strict=True):
         where = group.locality
+        weights = sum(_weight(one) for one in group.lb_endpoints if _serves(one))
         for each in group.lb_endpoints:
             said = _Facts(address=_address(each), port=each.endpoint.address.socket_address.port_value)
             said.priority, said.weight = group.priority, _weight(each)
             said.locality = "/".join(part for part in (where.region, where.zone, where.sub_zone) if part)
             said.health = health_check_pb2.HealthStatus.Name(each.health_status or health_check_pb2.HEALTHY)
-            of_group = parts.get(id(group), 0.0) if _serves(each) else 0.0
-            weights = sum(_weight(one) for one in group.lb_endpoints if _serves(one))
-            said.share = 100.0 * of_group * said.weight / weights if weights else 0.0
+            said.share = _ALL * part * said.weight / weights if _serves(each) else 0.0
             yield _host(cluster, said, _labels(each.metadata))
 
 
-def _parts(
-    cluster: cluster_pb2.Cluster, groups: list[endpoint_components_pb2.LocalityLbEndpoints]
-) -> Mapping[int, float]:
-    """The part of the requests that each locality gets, by the id of its group."""
-    if cluster.common_lb_config.HasField("locality_weighted_lb_config"):
-        weights = {
-            id(one): float(one.load_balancing_weight.value) for one in groups if any(map(_serves, one.lb_endpoints))
-        }
-    else:
-        weights = {id(one): float(sum(_weight(each) for each in one.lb_endpoints if _serves(each))) for one in groups}
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()} if total else {}
+def _parts(cluster: cluster_pb2.Cluster, groups: Sequence[endpoint_components_pb2.LocalityLbEndpoints]) -> list[float]:
+    """The part of the requests that each locality gets: only those of the first priority that has an endpoint do."""
+    serving = [[each for each in group.lb_endpoints if _serves(each)] for group in groups]
+    first = min((group.priority for group, several in zip(groups, serving, strict=True) if several), default=0)
+    by_locality = cluster.common_lb_config.HasField("locality_weighted_lb_config")
+    weights = []
+    for group, several in zip(groups, serving, strict=True):
+        own = group.load_balancing_weight.value if by_locality and several else sum(map(_weight, several))
+        weights.append(float(own) if group.priority == first else 0.0)
+    total = sum(weights) or 1.0
+    return [weight / total for weight in weights]
 
 
 def _serves(each: endpoint_components_pb2.LbEndpoint) -> bool:

@@ -115,6 +115,7 @@ def test_an_injected_answer_is_the_clients_own_proxys(ask: Asking) -> None:
 
 def test_a_policy_lets_the_page_in_and_refuses_everybody_else_with_the_rule_and_the_reason(ask: Asking) -> None:
     text = ask(*FROM_PAGE, "http://reviews:9080/", more=(POLICY,))
+    assert "reviews-v3-0.default, inbound, 33.3% of the requests: as reviews-v1-0.default" in text
     assert "allowed by this rule" in text
     assert "<- AuthorizationPolicy/default/viewers spec.rules[0] (" in text
     text = ask("--from", "ratings-v1", "http://reviews:9080/", more=(POLICY,))
@@ -156,7 +157,14 @@ def test_what_is_not_known_is_said_and_not_guessed(ask: Asking) -> None:
                 "applyTo": "HTTP_FILTER",
                 "match": {
                     "context": "SIDECAR_INBOUND",
-                    "listener": {"filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}},
+                    "listener": {
+                        "filterChain": {
+                            "filter": {
+                                "name": "envoy.filters.network.http_connection_manager",
+                                "subFilter": {"name": "envoy.filters.http.router"},
+                            }
+                        }
+                    },
                 },
                 "patch": {
                     "operation": "INSERT_BEFORE",
@@ -171,7 +179,11 @@ def test_what_is_not_known_is_said_and_not_guessed(ask: Asking) -> None:
             }
         ],
     }
-    found = ask.json(*FROM_PAGE, "http://reviews:9080/", more=(fleet.istio("EnvoyFilter", "lua", lua),))
+    found = ask.json(
+        *FROM_PAGE,
+        "http://reviews:9080/",
+        more=(fleet.dump("networking.istio.io/v1alpha3", "EnvoyFilter", "lua", spec=lua),),
+    )
     assert not any(one["certain"] for one in found["outcomes"])
     assert any("envoy.filters.http.lua" in doubt for proxy in found["proxies"] for doubt in proxy["doubts"])
 
