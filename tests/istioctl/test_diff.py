@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from istioctl import __main__ as program
+from istioctl.offline import world
+from istiod import pages
 from tests import samples
 from tests.explain.test_real_envoy import KEYS
+from tests.istioctl.test_control_plane import istiod
 from tests.istioctl.test_explain import BOOKINFO, POLICY, STRICT
 from tests.mesh import fleet
 
@@ -134,3 +137,14 @@ def test_a_token_rule_and_an_other_endpoint_are_told(capsys: pytest.CaptureFixtu
 def test_what_cannot_be_said_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     assert program.main(["diff", *arguments]) == 2
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+def test_a_change_is_laid_over_the_objects_of_a_running_istiod(capsys: pytest.CaptureFixture[str]) -> None:
+    held = world.read(BASE)
+    configz = [pages.shown(item) for item in held.snapshot]
+    weights = BOOKINFO / "networking" / "reviews-80-20.yaml"
+    with istiod({"/debug/configz": configz}) as address:
+        code, text = run(capsys, "--monitoring-address", address, "--new", str(weights))
+    assert code == 1
+    assert "+ /* -> 80% to reviews.default:9080 subset v1, 20% to reviews.default:9080 subset v2" in text
+    assert "6 of 6 proxies" in text
