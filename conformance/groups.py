@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import (
+    analyses,
     authentication,
     authorization,
     bootstraps,
@@ -74,6 +75,7 @@ GROUPS: tuple[Group, ...] = (
     Group(name="authn", patterns={"authn/cases/*.json": authentication.policy}),
     Group(name="se_services", patterns={"endpoints_routing/serviceentry/se_services/*.json": entries.services}),
     Group(name="se_instances", patterns={"endpoints_routing/serviceentry/se_instances/*.json": entries.instances}),
+    Group(name="analysis", patterns={"analysis/cases/*.json": analyses.messages}),
     Group(
         name="xds_services",
         patterns={"xds/*/*.json": traffic.recording},

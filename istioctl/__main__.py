@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from istioctl import authz, describe, kube_inject, options, output, proxy_config, proxy_status, version
+from istioctl import analyze, authz, describe, kube_inject, options, output, proxy_config, proxy_status, version
 from istioctl.diff import command as diff
 from istioctl.errors import CommandError
 from istioctl.explain import command as explain
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     parents = [options.shared(inherited=False)]
     top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (proxy_status, proxy_config, explain, diff, kube_inject, version):
+    for module in (analyze, proxy_status, proxy_config, explain, diff, kube_inject, version):
         module.register(commands)
     tried = commands.add_parser(
         "experimental",

@@ -31,6 +31,7 @@ _REST: Final[Any] = rest  # the library that it asks with raises its own errors
 _WEBSOCKETS: Final[Any] = ws_client  # nor are these
 PROXY: Final = "istio-proxy"
 _RUNNING: Final = "Running"
+_PAGE: Final = "500"
 _STDOUT, _STDERR = 1, 2
 _APPS: Final = "/apis/apps/v1"
 _WORKLOADS: Final[Mapping[str, tuple[str, str]]] = {
@@ -171,6 +172,20 @@ class Cluster:
             CommandError: it cannot be had.
         """
         return self._get(path, path, query)
+
+    def listed(self, path: str, what: str, query: Sequence[tuple[str, str]] = ()) -> Iterator[Json]:
+        """The objects of a list, page by page; none where the API server does not have the kind.
+
+        Raises:
+            CommandError: they cannot be listed.
+        """
+        more = ""
+        while True:
+            found = self._get(path, what, [*query, ("limit", _PAGE), *([("continue", more)] if more else [])]) or {}
+            yield from found.get("items") or ()
+            more = (found.get("metadata") or {}).get("continue", "")
+            if not more:
+                return
 
     def _there(self, path: str, what: str) -> Json:
         found = self._get(path, what)

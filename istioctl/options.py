@@ -10,9 +10,13 @@ from istioctl import output, reach
 from istioctl.errors import CommandError
 from wire import names
 
-_TRUTHS: Final = ("--remote", "--short", "--verbose", "--ignoreUnmeshed")
+_TRUTHS: Final = (
+    *("--remote", "--short", "--verbose", "--all-namespaces", "--color", "--ignore-unknown", "--list-analyzers"),
+    *("--multi-cluster", "--recursive", "--use-kube", "--ignoreUnmeshed"),
+)
 """Flags made by ``add_truth``."""
-_OF_VERSION: Final = "-s"
+_SHORT: Final = {"version": ("-s",), "analyze": ("-A", "-L", "-R", "-k", "-v")}
+"""Those of single commands that have one letter."""
 
 
 def shared(*, inherited: bool = True) -> argparse.ArgumentParser:
@@ -44,7 +48,7 @@ def truth(text: str) -> bool:
     return text.lower() in ("true", "1", "t")
 
 
-def add_truth(parser: argparse.ArgumentParser, *flags: str, default: bool, text: str) -> None:
+def add_truth(parser: argparse.ArgumentParser, *flags: str, default: bool | None, text: str) -> None:
     """A flag that is true, false, or just there; it has to be among those that ``spelled`` knows."""
     parser.add_argument(*flags, type=truth, default=default, metavar="true|false", help=text)
 
@@ -54,7 +58,8 @@ def spelled(arguments: Sequence[str]) -> list[str]:
 
     In Go such a flag has a value only behind ``=``: what stands after it alone is a pod. argparse would take it.
     """
-    flags = (*_TRUTHS, _OF_VERSION) if "version" in arguments else _TRUTHS
+    command = next((each for each in arguments if each in _SHORT), "")
+    flags = (*_TRUTHS, *_SHORT.get(command, ()))
     return [f"{each}=true" if each in flags else each for each in arguments]
 
 

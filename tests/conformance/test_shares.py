@@ -26,6 +26,7 @@ LEAST: Final[Mapping[str, float]] = {
     "authz": 1.0,
     "se_services": 1.0,
     "se_instances": 1.0,
+    "analysis": 1.0,
 }
 NOT_YET: Final[Mapping[str, str]] = {}
 SAMPLE: Final = 8

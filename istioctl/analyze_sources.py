@@ -1,0 +1,185 @@
+"""What ``istioctl analyze`` looks at: objects of files, of a cluster, or of files in front of those of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from crds import text
+from istioctl import options, output
+from istioctl.errors import CommandError
+from istiod.analysis import defaults, documents, fields, kinds
+from istiod.analysis.kinds import Kind
+from istiod.analysis.membership import REVISION, SYSTEM_NAMESPACES
+from istiod.analysis.resources import Collection, Resource, resource, template
+
+ENDINGS: Final = (".json", ".yaml", ".yml")
+_STDIN: Final = "-"
+_DEFAULT: Final = "default"
+_SECRETS: Final = (("fieldSelector", "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The objects; the namespace whose messages are wanted ("" is all); documents that are no objects."""
+
+    collection: Collection
+    namespace: str
+    live: bool
+    problems: tuple[str, ...] = ()
+
+
+def gather(given: argparse.Namespace) -> Source:
+    """What the flags ask for.
+
+    Raises:
+        CommandError: a file or the cluster cannot be read, or nothing is named.
+    """
+    contents = list(_contents(given))
+    cluster = _cluster(given)
+    if cluster is None and not given.files:
+        raise CommandError("at least one file and/or a Kubernetes cluster must be given")
+    home = given.namespace or (cluster.namespace if cluster is not None else _DEFAULT)
+    read = documents.read(contents, home)
+    found = [each for each in read.resources if not _of_system(each)]
+    live = list(_objects(cluster, given)) if cluster is not None else []
+    mesh, networks = _mesh(given, [*found, *live])
+    if cluster is None:
+        found += defaults.resources(mesh, given.istioNamespace)
+    resolves: Callable[[str], bool] = _resolves if cluster is not None else lambda _: True
+    pods = [pod for each in found if (pod := template(each)) is not None]
+    collection = Collection([*found, *live], templates=pods, mesh=mesh, networks=networks, resolves=resolves)
+    wanted = "" if given.all_namespaces or (cluster is None and not given.namespace) else home
+    return Source(collection=collection, namespace=wanted, live=cluster is not None, problems=read.problems)
+
+
+def _contents(given: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    for name in given.files:
+        if name == _STDIN:
+            if sys.stdin.isatty() and given.output == "log":
+                output.say("Reading from stdin:")
+            yield name, sys.stdin.read()
+            continue
+        for path in _paths(Path(name), recursive=given.recursive):
+            if path.suffix in ENDINGS:
+                yield str(path), _text(path)
+            else:
+                known = ", ".join(ENDINGS)
+                sys.stderr.write(f"Skipping file {path}, recognized file extensions are: {known}\n")
+
+
+def _paths(path: Path, *, recursive: bool) -> list[Path]:
+    """A file, or the files of a folder by name.
+
+    Raises:
+        CommandError: there is none.
+    """
+    if not path.exists():
+        raise CommandError(f"{path}: no such file or directory")
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in (path.rglob("*") if recursive else path.iterdir()) if each.is_file())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
+        raise CommandError(f"{path}: {reason}") from error
+
+
+def _cluster(given: argparse.Namespace) -> Any:
+    """The cluster; None where it is not wanted, or nobody asked for it and there is none.
+
+    Without ``--use-kube`` files are analysed in front of the cluster, as in Istio, if a kubeconfig names one.
+    """
+    if given.use_kube is False:
+        return None
+    if given.use_kube is None and given.files and not _is_configured(given):
+        output.complain("no kubeconfig: the files are analysed without a cluster", "Note")
+        return None
+    return options.cluster(given)
+
+
+def _is_configured(given: argparse.Namespace) -> bool:
+    files = os.environ.get("KUBECONFIG", str(Path("~/.kube/config").expanduser())).split(os.pathsep)
+    named = given.kubeconfig or given.context or os.environ.get("KUBERNETES_SERVICE_HOST")
+    return bool(named) or any(Path(each).exists() for each in files if each)
+
+
+def _objects(cluster: Any, given: argparse.Namespace) -> Iterator[Resource]:
+    """Everything of the cluster that some analyzer looks at.
+
+    Raises:
+        CommandError: a kind cannot be listed, or it takes longer than ``--timeout``.
+    """
+    deadline = time.monotonic() + given.timeout
+    for kind in kinds.SERVED:
+        query: tuple[tuple[str, str], ...] = _SECRETS if kind == kinds.SECRET else ()
+        for item in cluster.listed(_path(kind, given), f"{kind.name}s", query):
+            if time.monotonic() > deadline:
+                raise CommandError(f"reading the cluster took longer than {given.timeout:g} s (--timeout)")
+            found = resource({**_typed(kind), **item})
+            if found is not None and not _of_system(found) and _concerns(found, given.revision):
+                yield found
+
+
+def _path(kind: Kind, given: argparse.Namespace) -> str:
+    version, _, plural = kinds.SERVED[kind].partition("/")
+    base = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
+    if kind == kinds.CONFIG_MAP:  # the mesh's own: users' are none of our business, and may be large
+        return f"{base}/namespaces/{given.istioNamespace}/{plural}"
+    return f"{base}/{plural}"
+
+
+def _typed(kind: Kind) -> Mapping[str, str]:
+    """What items of a list leave out."""
+    version = kinds.SERVED[kind].partition("/")[0]
+    return {"apiVersion": f"{kind.group}/{version}" if kind.group else version, "kind": kind.name}
+
+
+def _of_system(found: Resource) -> bool:
+    return found.namespace in SYSTEM_NAMESPACES or (found.kind == kinds.NAMESPACE and found.name in SYSTEM_NAMESPACES)
+
+
+def _concerns(found: Resource, revision: str) -> bool:
+    """Whether a control plane of that revision reads an object of the cluster."""
+    if found.kind == kinds.CONFIG_MAP:
+        return found.name.startswith("istio")
+    own = found.labels.get(REVISION)
+    return found.kind not in kinds.ISTIO or own is None or own == revision
+
+
+def _mesh(given: argparse.Namespace, found: list[Resource]) -> tuple[fields.Record, fields.Record]:
+    """Mesh configuration and networks: of the file, else of the ConfigMap among the objects.
+
+    Raises:
+        CommandError: the file cannot be read.
+    """
+    revision = "" if given.revision == _DEFAULT else given.revision
+    name = f"istio-{revision}" if revision else "istio"
+    maps = (each for each in found if each.kind == kinds.CONFIG_MAP and each.namespace == given.istioNamespace)
+    own = next((each for each in maps if each.name == name), None)
+    said = {key: fields.text(own.document, "data", key) if own else "" for key in ("mesh", "meshNetworks")}
+    if given.meshConfigFile:
+        said["mesh"] = _text(Path(given.meshConfigFile))
+    try:
+        return fields.record(text.load(said["mesh"])), fields.record(text.load(said["meshNetworks"]))
+    except text.UnreadableError as problem:
+        where = given.meshConfigFile or f"ConfigMap {given.istioNamespace}/{name}"
+        raise CommandError(f"{where}: mesh configuration: {problem}") from problem
+
+
+def _resolves(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except OSError:
+        return False

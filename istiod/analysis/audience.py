@@ -1,0 +1,77 @@
+"""Hosts of services, and which namespaces see them (``exportTo``), as Istio's analyzers look them up.
+
+The mesh itself resolves hosts in istiod.mesh; these rules judge documents that the mesh may refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from istiod.analysis import fields, kinds
+from istiod.analysis.resources import Collection
+from istiod.mesh import hosts
+from wire import names
+
+EVERYWHERE: Final = "*"
+HERE: Final = "."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A Service or a host of a ServiceEntry: its port numbers, and the labels of the pods behind it."""
+
+    ports: tuple[int, ...]
+    selector: Mapping[str, str]
+
+
+def scopes(export_to: Iterable[str], namespace: str) -> list[str]:
+    """The namespaces that see an object of a namespace; ``*`` alone where all do."""
+    found = list(dict.fromkeys(namespace if each == HERE else each for each in export_to))
+    return [EVERYWHERE] if not found or EVERYWHERE in found else found
+
+
+def full(host: str, namespace: str, domain: str) -> str:
+    """The full name of a host as an object of a namespace means it."""
+    return hosts.resolve(host, namespace, domain)
+
+
+class Services:
+    """All services by scope and full host."""
+
+    def __init__(self, known: Collection) -> None:
+        self._domain = known.domain
+        self._by_host: dict[tuple[str, str], Service] = {}
+        self._patterns: list[tuple[str, str, Service]] = []
+        for entry in known.of(kinds.SERVICE_ENTRY):
+            ports = tuple(fields.number(each, "number") for each in fields.records(entry.spec, "ports"))
+            selector = fields.labels(entry.spec, "workloadSelector", "labels")
+            service = Service(ports=ports, selector=selector)
+            for host in fields.texts(entry.spec, "hosts"):
+                self._add(scopes(fields.texts(entry.spec, "exportTo"), entry.namespace), entry.namespace, host, service)
+        for one in known.of(kinds.SERVICE):
+            ports = tuple(fields.number(each, "port") for each in fields.records(one.spec, "ports"))
+            said = one.annotations.get(names.ANNOTATION_EXPORT_TO, "")
+            where = scopes((each.strip() for each in said.split(",")) if said else (), one.namespace)
+            service = Service(ports=ports, selector=fields.labels(one.spec, "selector"))
+            self._add(where, one.namespace, one.name, service)
+
+    def _add(self, where: Iterable[str], namespace: str, host: str, service: Service) -> None:
+        whole = full(host, namespace, self._domain)
+        for scope in where:
+            self._by_host[scope, whole] = service
+            if hosts.is_wildcard(whole):
+                self._patterns.append((scope, whole, service))
+
+    def find(self, host: str, namespace: str, export_to: Iterable[str] = ()) -> Service | None:
+        """The service that a host means to an object of a namespace, which is itself seen by ``export_to``."""
+        whole = full(host, namespace, self._domain)
+        own = [namespace if each == HERE else each for each in export_to] or [namespace]
+        for scope in (EVERYWHERE, *own):
+            if (found := self._by_host.get((scope, whole))) is not None:
+                return found
+        for scope, pattern, service in self._patterns:
+            if scope in (EVERYWHERE, namespace) and host.removeprefix("*").endswith(pattern[1:]):
+                return service
+        return None

@@ -1,0 +1,153 @@
+"""Gateways: ports that their service does not have, shared certificates, and credentials that are not there."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from cryptography import x509
+
+from istiod.analysis import catalogue, fields, kinds, message, selectors
+from istiod.analysis.analyzer import Analyzer
+from istiod.analysis.message import Message
+from istiod.analysis.resources import Collection, Resource, Steps
+
+_CERTIFICATES: Final = ("tls.crt", "cert")
+_KEYS: Final = ("tls.key", "key")
+
+
+def _selector(gateway: Resource) -> dict[str, str]:
+    return fields.labels(gateway.spec, "selector")
+
+
+def _unselected(gateway: Resource) -> Message:
+    """No pod is selected."""
+    selector = _selector(gateway)
+    at = selectors.first(selector, "spec", "selector")
+    return message.make(catalogue.NOT_FOUND, gateway, "selector", selectors.written(selector), at=at)
+
+
+def _ports(known: Collection) -> Iterator[Message]:
+    services: dict[str, list[Resource]] = {}
+    for one in known.of(kinds.SERVICE):
+        services.setdefault(one.namespace, []).append(one)
+    for gateway in known.of(kinds.GATEWAY):
+        selector = _selector(gateway)
+        pods = known.pods(selector)
+        if not pods:
+            yield _unselected(gateway)
+            continue
+        offered = _offered(pods, services)
+        for server in fields.records(gateway.spec, "servers"):
+            number = fields.number(server, "port", "number")
+            if "port" in server and number not in offered:
+                at = selectors.first(selector, "spec", "selector")
+                written = selectors.written(selector)
+                yield message.make(catalogue.PORT_NOT_ON_SERVICE, gateway, number, written, at=at)
+
+
+def _offered(pods: list[Resource], services: Mapping[str, list[Resource]]) -> set[int]:
+    """The TCP ports of the services before these pods: their own numbers, and those that pods have for them.
+
+    A server may name either: a service's port is translated to the pods' (istiod.mesh.gateway_servers).
+    """
+    found: set[int] = set()
+    for namespace, labels in {(pod.namespace, frozenset(pod.labels.items())) for pod in pods}:
+        for service in services.get(namespace, ()):
+            selector = fields.labels(service.spec, "selector")
+            if not selector or not selector.items() <= labels:
+                continue
+            for port in fields.records(service.spec, "ports"):
+                if fields.text(port, "protocol") in ("TCP", ""):
+                    found |= {fields.number(port, "port"), fields.number(port, "targetPort")} - {0}
+    return found
+
+
+def _certificates(known: Collection) -> Iterator[Message]:
+    by_label: dict[tuple[str, str], list[Resource]] = {}
+    gateways = known.of(kinds.GATEWAY)
+    for gateway in gateways:
+        for label in _selector(gateway).items():
+            by_label.setdefault(label, []).append(gateway)
+    for gateway in gateways:
+        selector = _selector(gateway).items()
+        candidates = min((by_label[label] for label in selector), key=len) if selector else gateways
+        own = _credentials(gateway)
+        for other in candidates if own else ():
+            if other is not gateway and selector <= _selector(other).items():
+                for _ in range(sum(one == another for one in own for another in _credentials(other))):
+                    names = [gateway.full_name, other.full_name]
+                    yield message.make(catalogue.DUPLICATE_CERTIFICATE, gateway, names, at=("metadata", "name"))
+
+
+def _credentials(gateway: Resource) -> list[tuple[str, str, str]]:
+    """What each server proves itself with: the name of a Secret, or the files of certificate and key."""
+    found = []
+    for server in fields.records(gateway.spec, "servers"):
+        tls = fields.record(server, "tls")
+        name = fields.text(tls, "credentialName")
+        files = fields.text(tls, "serverCertificate"), fields.text(tls, "privateKey")
+        if name or all(files):
+            found.append((name, "", "") if name else ("", *files))
+    return found
+
+
+def _secrets(known: Collection) -> Iterator[Message]:
+    for gateway in known.of(kinds.GATEWAY):
+        pods = known.pods(_selector(gateway))
+        if not pods:
+            yield _unselected(gateway)
+            continue
+        namespace = pods[0].namespace
+        for i, server in enumerate(fields.records(gateway.spec, "servers")):
+            name = fields.text(server, "tls", "credentialName")
+            if not name:
+                continue
+            at: Steps = ("spec", "servers", i, "tls", "credentialName")
+            of, slash, bare = name.rpartition("/")
+            secret = known.find(kinds.SECRET, of if slash else namespace, bare)
+            if secret is None:
+                yield message.make(catalogue.NOT_FOUND, gateway, "credentialName", name, at=at)
+            elif not _proves(secret):
+                yield message.make(catalogue.INVALID_CREDENTIAL, gateway, gateway.name, namespace, at=at)
+
+
+def _proves(secret: Resource) -> bool:
+    """Whether a Secret holds a certificate that can be read, and something as its key."""
+    certificate = _value(secret, _CERTIFICATES)
+    try:
+        return bool(x509.load_pem_x509_certificates(certificate)) and bool(_value(secret, _KEYS))
+    except ValueError:
+        return False
+
+
+def _value(secret: Resource, names: tuple[str, ...]) -> bytes:
+    for name in names:
+        plain = fields.text(secret.document, "stringData", name)
+        coded = fields.text(secret.document, "data", name)
+        if plain:
+            return plain.encode()
+        try:
+            found = base64.b64decode(coded)
+        except (binascii.Error, ValueError):
+            continue
+        if found:
+            return found
+    return b""
+
+
+PORTS: Final = Analyzer(
+    name="gateway.IngressGatewayPortAnalyzer",
+    description="Checks a gateway's ports against the gateway's Kubernetes service ports",
+    run=_ports,
+)
+CERTIFICATES: Final = Analyzer(
+    name="gateway.CertificateAnalyzer", description="Checks a gateway certificate", run=_certificates
+)
+SECRETS: Final = Analyzer(
+    name="gateway.SecretAnalyzer",
+    description="Checks a gateway's referenced secrets for correctness",
+    run=_secrets,
+)
