@@ -8,6 +8,8 @@ from typing import Final
 from istiod.analysis import (
     authorization,
     bindings,
+    callers,
+    compiled,
     conditions,
     deprecation,
     destination_rules,
@@ -19,8 +21,11 @@ from istiod.analysis import (
     injection,
     injection_images,
     key_fetches,
+    mtls_pairs,
     networks,
     object_annotations,
+    precautions,
+    routes,
     schema,
     service_entries,
     services,
@@ -71,6 +76,11 @@ ALL: Final[tuple[Analyzer, ...]] = (
     telemetry.DEFAULTS,
     telemetry.LIGHTSTEP,
     *schema.analyzers(),
+    compiled.ANALYZER,
+    mtls_pairs.ANALYZER,
+    routes.ANALYZER,
+    callers.ANALYZER,
+    precautions.ANALYZER,
 )
 
 

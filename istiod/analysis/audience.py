@@ -75,3 +75,9 @@ class Services:
             if scope in (EVERYWHERE, namespace) and host.removeprefix("*").endswith(pattern[1:]):
                 return service
         return None
+
+    def any_of(self, pattern: str, namespace: str) -> bool:
+        """Whether a wildcard holds a host that a namespace sees."""
+        return hosts.is_wildcard(pattern) and any(
+            scope in (EVERYWHERE, namespace) and hosts.matches(pattern, host) for scope, host in self._by_host
+        )

@@ -285,3 +285,56 @@ CONFLICTING_PROTOCOLS: Final = _row(
     Level.WARNING,
     "Multiple ServiceEntries (%s) define the same host %q and port %d with conflicting protocols (%s).",
 )
+
+
+def of_diagnostic(code: str) -> MessageType:
+    """The row of a finding that istiod makes itself (docs/diagnostics.md)."""
+    return MessageType(code=code, level=Level.WARNING, template="%s")
+
+
+IMPOSSIBLE_MTLS: Final = _row(
+    "M0150",
+    Level.ERROR,
+    "Clients with TLS mode %s cannot reach %s: pod %s %s.",
+)
+EMPTY_SUBSET: Final = _row(
+    "M0151",
+    Level.ERROR,
+    "Requests for %s go to subset %s, and no server has its labels (%s): they get 503.",
+)
+SHADOWED: Final = _row("M0152", Level.WARNING, "%s is never reached: %s matches every request that it does.")
+HTTP_ON_TCP: Final = _row(
+    "M0153",
+    Level.WARNING,
+    "The http rules have no effect on host %s in the mesh: none of its ports speaks HTTP (%s).",
+)
+ALLOWS_NOBODY: Final = _row(
+    "M0154",
+    Level.WARNING,
+    "No rule lets any of the mesh's %d known identities in: the selected workloads refuse them all.",
+)
+DENIES_EVERYBODY: Final = _row(
+    "M0155",
+    Level.WARNING,
+    "%s refuses all of the mesh's %d known identities, whatever they ask for.",
+)
+PORT_OF_SERVICE: Final = _row(
+    "M0156",
+    Level.WARNING,
+    "Port %d is a port of Service %s; its gateway pods listen on %d, and a policy for them sees that port only.",
+)
+HOST_OF_OTHERS: Final = _row(
+    "M0157",
+    Level.WARNING,
+    "Host %s belongs to Service %s of another namespace: the Service keeps it, and this entry has no effect on it.",
+)
+HOSTS_OF_CLUSTER: Final = _row(
+    "M0158",
+    Level.WARNING,
+    "Host %s holds names of the cluster's own Services: these stay what they are, and all others of it go here.",
+)
+HOSTS_OF_DOMAIN: Final = _row(
+    "M0159",
+    Level.WARNING,
+    "Host %s holds a whole top-level domain: every host below it that nobody declares goes here.",
+)

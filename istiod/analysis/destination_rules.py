@@ -48,7 +48,8 @@ def _subsets(known: Collection) -> Iterator[Message]:
         host = fields.text(rule.spec, "host")
         service = services.find(host, rule.namespace, fields.texts(rule.spec, "exportTo"))
         if service is None:
-            yield message.make(catalogue.UNKNOWN_RULE_HOST, rule, host)
+            if not services.any_of(host, rule.namespace):
+                yield message.make(catalogue.UNKNOWN_RULE_HOST, rule, host)
             continue
         for subset in fields.records(rule.spec, "subsets"):
             wanted = {**service.selector, **fields.labels(subset, "labels")}

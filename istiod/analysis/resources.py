@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
-from crds import lines, path
+from crds import lines, path, registry
+from crds.parse import Parsed, parse
 from crds.text import Chunk
 from istiod.analysis import fields, kinds
 from istiod.analysis.fields import Record
@@ -150,6 +151,7 @@ class Collection:
         self.networks = networks
         self.resolves = resolves
         self._templates = tuple(templates)
+        self._parsed: dict[Resource, Parsed] = {}
         self._by_kind: dict[Kind, dict[tuple[str, str], Resource]] = {}
         for each in found:
             self._by_kind.setdefault(each.kind, {}).setdefault((each.namespace, each.name), each)
@@ -161,6 +163,14 @@ class Collection:
     def find(self, kind: Kind, namespace: str, name: str) -> Resource | None:
         """The object of that name."""
         return self._by_kind.get(kind, {}).get((namespace, name))
+
+    def parsed(self, resource: Resource) -> Parsed:
+        """What reading an object by itself gives; nothing for kinds that have no model. Each is read once."""
+        if resource not in self._parsed:
+            info = registry.KINDS.get((resource.kind.group, resource.kind.name))
+            has_model = info is not None and info.model is not None
+            self._parsed[resource] = parse(resource.document) if has_model else Parsed()
+        return self._parsed[resource]
 
     def __iter__(self) -> Iterator[Resource]:
         for some in self._by_kind.values():

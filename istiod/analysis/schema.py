@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from crds import registry
-from crds.diagnostic import Code, Diagnostic, Severity
-from crds.parse import parse
+from crds.diagnostic import Code, Severity
 from istiod.analysis import catalogue, kinds, matches, message
 from istiod.analysis.analyzer import Analyzer
 from istiod.analysis.kinds import Kind
 from istiod.analysis.message import Message
-from istiod.analysis.resources import Collection, Resource
+from istiod.analysis.resources import Collection
 
 _ELSEWHERE: Final = frozenset((Code.SHADOWED_ROUTE, Code.NOT_SUPPORTED))
 """The former are IST0130 and IST0131; the latter no mistake, and reported with their own code (compiled)."""
@@ -21,7 +19,7 @@ _ELSEWHERE: Final = frozenset((Code.SHADOWED_ROUTE, Code.NOT_SUPPORTED))
 
 def _run(kind: Kind, known: Collection) -> Iterator[Message]:
     for resource in known.of(kind):
-        for each in parsed(resource):
+        for each in known.parsed(resource).diagnostics:
             if each.code not in _ELSEWHERE:
                 error = each.severity is Severity.ERROR
                 row = catalogue.SCHEMA_ERROR if error else catalogue.SCHEMA_WARNING
@@ -29,14 +27,6 @@ def _run(kind: Kind, known: Collection) -> Iterator[Message]:
                 yield message.of_field(row, resource, said, field=each.field)
         if kind == kinds.VIRTUAL_SERVICE:
             yield from matches.findings(resource)
-
-
-def parsed(resource: Resource) -> tuple[Diagnostic, ...]:
-    """What reading an object by itself finds; nothing for kinds that have no model."""
-    info = registry.KINDS.get((resource.kind.group, resource.kind.name))
-    if info is None or info.model is None:
-        return ()
-    return parse(resource.document).diagnostics
 
 
 def analyzers() -> list[Analyzer]:
