@@ -78,10 +78,13 @@ def _empty(known: Collection) -> Iterator[Message]:
     found = compiled.mesh(known)
     for rules in found.virtual_services.by_key.values():
         resource = compiled.resource_of(known, rules.key)
-        shares = [share for rule in (*rules.http, *rules.tls, *rules.tcp) for share in rule.shares]
-        for share in shares if resource is not None else ():
-            if share.origin.key == rules.key and (share.weight or len(shares) == 1):
-                yield from _unserved(known, found.model, resource, share)
+        if resource is None:
+            continue
+        groups = (*(one.shares for one in rules.http), *(one.shares for one in (*rules.tls, *rules.tcp)))
+        for shares in groups:
+            for share in shares:
+                if share.origin.key == rules.key and (share.weight or len(shares) == 1):
+                    yield from _unserved(known, found.model, resource, share)
 
 
 def _unserved(known: Collection, model: Model, resource: Resource, share: Share) -> Iterator[Message]:
