@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,4 +49,5 @@ def _collection(case: Any) -> Collection:
     read = documents.read(files)
     mesh = fields.record(text.load(case["mesh_config_yaml"] or ""))
     networks = fields.record(text.load(case["mesh_networks_yaml"] or ""))
-    return Collection([*read.resources, *defaults.resources(mesh)], mesh=mesh, networks=networks)
+    found = [*read.resources, *defaults.resources(mesh)]
+    return Collection(found, mesh=mesh, networks=networks, now=datetime.now(UTC))

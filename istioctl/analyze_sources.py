@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,9 @@ def gather(given: argparse.Namespace) -> Source:
         found += defaults.resources(mesh, given.istioNamespace)
     resolves: Callable[[str], bool] = _resolves if cluster is not None else lambda _: True
     pods = [pod for each in found if (pod := template(each)) is not None]
-    collection = Collection([*found, *live], templates=pods, mesh=mesh, networks=networks, resolves=resolves)
+    collection = Collection(
+        [*found, *live], templates=pods, mesh=mesh, networks=networks, resolves=resolves, now=datetime.now(UTC)
+    )
     wanted = "" if given.all_namespaces or (cluster is None and not given.namespace) else home
     return Source(collection=collection, namespace=wanted, live=cluster is not None, problems=read.problems)
 

@@ -5,12 +5,12 @@ The mesh itself resolves hosts in istiod.mesh; these rules judge documents that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from istiod.analysis import fields, kinds
-from istiod.analysis.resources import Collection
+from istiod.analysis.resources import Collection, Resource
 from istiod.mesh import hosts
 from wire import names
 
@@ -20,10 +20,14 @@ HERE: Final = "."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A Service or a host of a ServiceEntry: its port numbers, and the labels of the pods behind it."""
+    """A Service or a host of a ServiceEntry: its port numbers, the labels of the pods behind it, and other endpoints.
+
+    ``endpoints`` are the labels of those that a ServiceEntry names itself, and of WorkloadEntries that it selects.
+    """
 
     ports: tuple[int, ...]
     selector: Mapping[str, str]
+    endpoints: tuple[Mapping[str, str], ...] = ()
 
 
 def scopes(export_to: Iterable[str], namespace: str) -> list[str]:
@@ -37,6 +41,15 @@ def full(host: str, namespace: str, domain: str) -> str:
     return hosts.resolve(host, namespace, domain)
 
 
+def _endpoints(entry: Resource, selector: Mapping[str, str], known: Collection) -> Iterator[Mapping[str, str]]:
+    for each in fields.records(entry.spec, "endpoints"):
+        yield fields.labels(each, "labels")
+    for workload in known.of(kinds.WORKLOAD_ENTRY) if selector else ():
+        labels = fields.labels(workload.spec, "labels")
+        if workload.namespace == entry.namespace and selector.items() <= labels.items():
+            yield labels
+
+
 class Services:
     """All services by scope and full host."""
 
@@ -47,7 +60,7 @@ class Services:
         for entry in known.of(kinds.SERVICE_ENTRY):
             ports = tuple(fields.number(each, "number") for each in fields.records(entry.spec, "ports"))
             selector = fields.labels(entry.spec, "workloadSelector", "labels")
-            service = Service(ports=ports, selector=selector)
+            service = Service(ports=ports, selector=selector, endpoints=tuple(_endpoints(entry, selector, known)))
             for host in fields.texts(entry.spec, "hosts"):
                 self._add(scopes(fields.texts(entry.spec, "exportTo"), entry.namespace), entry.namespace, host, service)
         for one in known.of(kinds.SERVICE):

@@ -271,8 +271,8 @@ UNKNOWN_RULE_HOST: Final = _row(
 UNRESTRICTED_KEY_FETCH: Final = _row(
     "IST0175",
     Level.WARNING,
-    "%d RequestAuthentication resources are present (%s) but BLOCKED_CIDRS_IN_JWKS_URIS is not set on "
-    "istiod: keys may be fetched from any address.",
+    "BLOCKED_CIDRS_IN_JWKS_URIS is not configured but %d RequestAuthentication resource(s) exist (%s). "
+    "Consider configuring it to restrict JWKS URI fetches to trusted networks.",
 )
 OLD_DEFINITION: Final = _row(
     "IST0176",

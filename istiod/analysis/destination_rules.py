@@ -52,8 +52,9 @@ def _subsets(known: Collection) -> Iterator[Message]:
                 yield message.make(catalogue.UNKNOWN_RULE_HOST, rule, host)
             continue
         for subset in fields.records(rule.spec, "subsets"):
-            wanted = {**service.selector, **fields.labels(subset, "labels")}
-            if not _selects(wanted, known, places):
+            own = fields.labels(subset, "labels")
+            named = any(own.items() <= each.items() for each in service.endpoints)
+            if not named and not _selects({**service.selector, **own}, known, places):
                 yield message.make(catalogue.SUBSET_WITHOUT_PODS, rule, fields.text(subset, "name"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,8 +12,6 @@ from istiod.analysis.audience import Service, Services
 from istiod.analysis.message import Message
 from istiod.analysis.resources import Collection, Resource, Steps
 from istiod.mesh import hosts
-
-_FULL: Final = re.compile(r"(.+)\.(.+)\.svc\.cluster\.local")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,22 +101,23 @@ def _ignored(rules: Resource, with_subsets: dict[str, list[Resource]]) -> Iterat
 
 
 def _subsets(known: Collection) -> Iterator[Message]:
+    suffix = f".svc.{known.domain}"
     defined = {
-        (_named(fields.text(rule.spec, "host"), rule.namespace), fields.text(subset, "name"))
+        (_named(fields.text(rule.spec, "host"), rule.namespace, suffix), fields.text(subset, "name"))
         for rule in known.of(kinds.DESTINATION_RULE)
         for subset in fields.records(rule.spec, "subsets")
     }
     for rules in known.of(kinds.VIRTUAL_SERVICE):
         for each in _destinations(rules):
-            if each.subset and (_named(each.host, rules.namespace), each.subset) not in defined:
+            if each.subset and (_named(each.host, rules.namespace, suffix), each.subset) not in defined:
                 what = f"{'mirror' if each.mirror else 'host'}+subset in destinationrule"
                 yield message.make(catalogue.NOT_FOUND, rules, what, f"{each.host}+{each.subset}", at=each.at)
 
 
-def _named(host: str, namespace: str) -> tuple[str, str]:
+def _named(host: str, namespace: str, suffix: str) -> tuple[str, str]:
     """Namespace and name of a host; one that is no full name of a Service is taken for a short one."""
-    found = _FULL.fullmatch(host)
-    return (found.group(2), found.group(1)) if found else (namespace, host)
+    name, dot, of = host.removesuffix(suffix).rpartition(".") if host.endswith(suffix) else ("", "", "")
+    return (of, name) if dot else (namespace, host)
 
 
 def _conflicts(known: Collection) -> Iterator[Message]:

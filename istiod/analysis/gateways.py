@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -110,17 +111,18 @@ def _secrets(known: Collection) -> Iterator[Message]:
             secret = known.find(kinds.SECRET, of if slash else namespace, bare)
             if secret is None:
                 yield message.make(catalogue.NOT_FOUND, gateway, "credentialName", name, at=at)
-            elif not _proves(secret):
+            elif not _proves(secret, known.now):
                 yield message.make(catalogue.INVALID_CREDENTIAL, gateway, gateway.name, namespace, at=at)
 
 
-def _proves(secret: Resource) -> bool:
-    """Whether a Secret holds a certificate that can be read, and something as its key."""
-    certificate = _value(secret, _CERTIFICATES)
+def _proves(secret: Resource, now: datetime | None) -> bool:
+    """Whether a Secret holds a certificate that can be read and is valid now, and something as its key."""
     try:
-        return bool(x509.load_pem_x509_certificates(certificate)) and bool(_value(secret, _KEYS))
+        found = x509.load_pem_x509_certificates(_value(secret, _CERTIFICATES))
     except ValueError:
         return False
+    valid = now is None or all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in found[:1])
+    return bool(found) and valid and bool(_value(secret, _KEYS))
 
 
 def _value(secret: Resource, names: tuple[str, ...]) -> bytes:

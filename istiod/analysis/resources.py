@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -137,6 +138,7 @@ class Collection:
         mesh: Record = fields.NOTHING,
         networks: Record = fields.NOTHING,
         resolves: Callable[[str], bool] = lambda _: True,
+        now: datetime | None = None,
     ) -> None:
         """Index them.
 
@@ -145,11 +147,13 @@ class Collection:
             templates: pods that workloads of files will have: selectors find them, and no analyzer judges them.
             mesh: the mesh configuration, as ``--meshConfigFile`` or the ConfigMap has it.
             networks: the mesh networks.
+            now: the time that certificates have to be valid at; None lets any time do.
             resolves: whether DNS knows a host; asked of webhooks only.
         """
         self.mesh = mesh
         self.networks = networks
         self.resolves = resolves
+        self.now = now
         self._templates = tuple(templates)
         self._parsed: dict[Resource, Parsed] = {}
         self._by_kind: dict[Kind, dict[tuple[str, str], Resource]] = {}
