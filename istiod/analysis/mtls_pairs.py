@@ -15,7 +15,7 @@ from istiod.mesh.destination_rules import HostPolicy
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ClientTls, MutualTls, TlsMode
 from istiod.mesh.registry import EVERYWHERE
-from istiod.mesh.service import Port, Service
+from istiod.mesh.service import Port, Protocol, Service
 
 _WITHOUT: Final = frozenset((TlsMode.DISABLE, TlsMode.SIMPLE, TlsMode.MUTUAL))
 """Modes in which a client does not show its identity of the mesh."""
@@ -54,7 +54,7 @@ def _pairs(known: Collection, model: Model, rule: HostPolicy, service: Service) 
     resource = compiled.resource_of(known, rule.origin.key)
     if resource is None:
         return
-    for port in service.ports:
+    for port in (each for each in service.ports if each.protocol is not Protocol.UDP):
         for subset in ("", *(each.name for each in rule.subsets)):
             tls = rule.policy(port.number, subset).tls
             if subset and tls == rule.policy(port.number).tls:
