@@ -175,10 +175,11 @@ def _mesh(given: argparse.Namespace, found: list[Resource]) -> tuple[fields.Reco
     if given.meshConfigFile:
         said["mesh"] = _text(Path(given.meshConfigFile))
     try:
-        return fields.record(text.load(said["mesh"])), fields.record(text.load(said["meshNetworks"]))
+        mesh, networks = (fields.record(text.load(said[key])) for key in ("mesh", "meshNetworks"))
     except text.UnreadableError as problem:
         where = given.meshConfigFile or f"ConfigMap {given.istioNamespace}/{name}"
         raise CommandError(f"{where}: mesh configuration: {problem}") from problem
+    return {"rootNamespace": given.istioNamespace, **mesh}, networks
 
 
 def _resolves(host: str) -> bool:

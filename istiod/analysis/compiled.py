@@ -6,6 +6,7 @@ Objects with errors are left out of it, as istiod leaves them out.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from crds import core
 from crds.diagnostic import Code, Diagnostic
 from crds.key import ConfigKey
 from crds.parse import parse
-from istiod.analysis import catalogue, kinds, membership, message
+from istiod.analysis import catalogue, fields, kinds, membership, message
 from istiod.analysis.analyzer import Analyzer
 from istiod.analysis.kinds import Kind
 from istiod.analysis.message import Message
@@ -25,6 +26,8 @@ from istiod.mesh import context
 from istiod.mesh.context import MeshContext
 from istiod.mesh.service import Service
 
+_MADE_UP: Final = ipaddress.IPv4Address("240.64.0.1")
+"""Services of files get addresses from here, in a block that nobody uses (RFC 1112), after those of istiod's own."""
 _UNSEEN: Final = frozenset((kinds.SECRET,))
 """Kinds that no two-sided check looks at; to read Secrets is slow, and IST0161 judges them."""
 _TOLD: Final = frozenset(
@@ -58,8 +61,11 @@ class Server:
 def mesh(known: Collection) -> MeshContext:
     """The mesh of all objects; made once for all analyzers that ask."""
     store = ConfigStore()
-    for resource in known:
+    for number, resource in enumerate(known):
         found = known.parsed(resource).object if resource.kind not in _UNSEEN else None
+        if isinstance(found, core.Service) and _lacks_address(resource):
+            spec = {**resource.spec, "clusterIP": str(_MADE_UP + number)}
+            found = parse({**resource.named, "spec": spec}).object
         if found is not None:
             store.apply(found)
     if known.mesh:
@@ -73,6 +79,11 @@ def mesh(known: Collection) -> MeshContext:
         if isinstance(settings, core.ConfigMap):
             store.apply(settings)
     return context.build(store.snapshot())
+
+
+def _lacks_address(service: Resource) -> bool:
+    """Whether a Service stands in a file: an API server would have given it an address of its own."""
+    return not fields.dig(service.spec, "clusterIP") and fields.text(service.spec, "type") != "ExternalName"
 
 
 def resource_of(known: Collection, key: ConfigKey) -> Resource | None:

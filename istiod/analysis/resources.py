@@ -52,6 +52,13 @@ class Resource:
         return fields.record(self.document, "spec")
 
     @property
+    def named(self) -> Record:
+        """The document with the namespace that the object is in, also where the file leaves it out."""
+        if not self.namespace or fields.text(self.document, "metadata", "namespace"):
+            return self.document
+        return {**self.document, "metadata": {**self.document["metadata"], "namespace": self.namespace}}
+
+    @property
     def line(self) -> int:
         """The first line of its document, from 1; 0 without a file."""
         if self.place is None:
@@ -173,7 +180,7 @@ class Collection:
         if resource not in self._parsed:
             info = registry.KINDS.get((resource.kind.group, resource.kind.name))
             has_model = info is not None and info.model is not None
-            self._parsed[resource] = parse(resource.document) if has_model else Parsed()
+            self._parsed[resource] = parse(resource.named) if has_model else Parsed()
         return self._parsed[resource]
 
     def __iter__(self) -> Iterator[Resource]:

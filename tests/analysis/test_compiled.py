@@ -216,3 +216,16 @@ def test_what_istiod_leaves_without_effect_is_told_with_its_own_code() -> None:
     (one,) = [each for each in samples.analyse(samples.MESH, text) if each.type.code == "M0108"]
     assert one.reference == "1.yaml:7"
     assert "spec.trafficPolicy.tls.sni" in one.text
+
+
+def test_services_of_files_do_not_share_an_address() -> None:
+    service = """
+    apiVersion: v1
+    kind: Service
+    metadata: {name: %s}
+    spec: {ports: [{port: 3306, name: tcp}]}
+    """
+    assert samples.said(service % "one", service % "two") == []
+    shared = "spec: {clusterIP: 10.0.0.1, "
+    both = [(service % name).replace("spec: {", shared) for name in ("one", "two")]
+    assert [code for code, _ in samples.said(*both)] == ["M0109"]

@@ -37,6 +37,19 @@ spec: {ports: [{port: 80, name: http}]}
 """
 
 
+TCP = """
+apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec: {ports: [{port: 80, name: tcp}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80, name: tcp}]}
+"""
+
+
 @pytest.fixture(autouse=True)
 def _without_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
@@ -168,6 +181,16 @@ def test_the_mesh_configuration_of_a_file_is_used(tmp_path: Path, capsys: pytest
     analyze("-k=false", "--meshConfigFile", tmp_path / "mesh", tmp_path / "t.yaml")
     assert "IST0157" not in capsys.readouterr().out
     assert analyze("-k=false", "--meshConfigFile", tmp_path / "bad", tmp_path / "t.yaml") == 1
+
+
+def test_objects_without_a_namespace_are_in_the_one_of_the_flag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(BROKEN.replace(", namespace: shop", "").replace("reviewz", "web") + "---" + TCP)
+    analyze("-k=false", "-n", "shop", "--output-threshold", "warning", tmp_path)
+    said = capsys.readouterr().out
+    assert said.startswith("Warning [M0153] (VirtualService shop/reviews")
+    assert said.count("\n") == 1
 
 
 def test_analyzers_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
