@@ -41,7 +41,7 @@ def test_objects_of_the_cluster_are_analysed(analyze: Any, namespace: str) -> No
 
 
 def test_files_are_analysed_as_if_they_were_applied(analyze: Any, namespace: str, tmp_path: Path) -> None:
-    rules = {
+    rules: dict[str, Any] = {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
         "metadata": {"name": "web"},
@@ -51,7 +51,7 @@ def test_files_are_analysed_as_if_they_were_applied(analyze: Any, namespace: str
     code, out, _ = analyze(str(tmp_path))
     assert code == 0, out
     assert "IST0101" not in out
-    rules["spec"]["http"][0]["route"][0]["destination"]["host"] = "gone"  # type: ignore[index]
+    rules["spec"]["http"][0]["route"][0]["destination"]["host"] = "gone"
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     code, out, err = analyze(str(tmp_path))
     assert code == 79
