@@ -20,6 +20,7 @@ FOUND: Final = 79
 UNREADABLE: Final = 65
 """Exit code: a file has documents that are no Kubernetes objects."""
 _ALL: Final = "all namespaces"
+_PAGES: Final = "https://istio.io/latest/docs/reference/config/analysis/ (IST) and docs/analyze.md (M)"
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION: Final = re.compile(r"(?:\d{1,6}(?:\.\d{1,6})?(?:h|ms|m|s))+")
 _PART: Final = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(h|ms|m|s)")
@@ -138,7 +139,7 @@ def _verdict(given: argparse.Namespace, source: Any, *, failed: bool, shown: boo
         hint = f" (but {len(source.problems)} documents could not be parsed)" if source.problems else ""
         sys.stderr.write(f"\N{HEAVY CHECK MARK} No validation issues found when analyzing {target}{hint}.\n")
     if failed:
-        output.complain(f"Analyzers found issues when analyzing {target}.\nSee docs/analyze.md for the codes.")
+        output.complain(f"Analyzers found issues when analyzing {target}.\nSee {_PAGES} about the codes.")
         return FOUND
     if unread:
         output.complain("Some files couldn't be parsed.")

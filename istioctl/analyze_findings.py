@@ -24,9 +24,11 @@ Message = Any
 @functools.cache
 def codes() -> frozenset[str]:
     """All codes that a message may have."""
+    from crds import diagnostic  # noqa: PLC0415 (see the command)
     from istiod.analysis import catalogue  # noqa: PLC0415 (see the command)
 
-    return frozenset(row.code for row in vars(catalogue).values() if hasattr(row, "template"))
+    own = (each.value for each in diagnostic.Code)
+    return frozenset((*(row.code for row in vars(catalogue).values() if hasattr(row, "template")), *own))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

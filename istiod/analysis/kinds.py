@@ -50,7 +50,6 @@ WORKLOADS: Final = frozenset(
     )
 )
 """What makes pods of a template."""
-ENDPOINT_SLICE: Final = Kind("discovery.k8s.io", "EndpointSlice")
 DEFINITION: Final = Kind("apiextensions.k8s.io", "CustomResourceDefinition")
 MUTATING_WEBHOOK: Final = Kind(_ADMISSION, "MutatingWebhookConfiguration")
 VALIDATING_WEBHOOK: Final = Kind(_ADMISSION, "ValidatingWebhookConfiguration")
@@ -99,7 +98,6 @@ SERVED: Final[dict[Kind, str]] = {
     SECRET: "v1/secrets",
     CONFIG_MAP: "v1/configmaps",
     DEPLOYMENT: "v1/deployments",
-    ENDPOINT_SLICE: "v1/endpointslices",
     DEFINITION: "v1/customresourcedefinitions",
     MUTATING_WEBHOOK: "v1/mutatingwebhookconfigurations",
     VALIDATING_WEBHOOK: "v1/validatingwebhookconfigurations",

@@ -62,7 +62,7 @@ def test_no_document_raises(documents: list[Any], mesh: Any) -> None:
 
 def test_the_corpus_has_each_kind_that_analyzers_look_at() -> None:
     have = {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in DOCUMENTS}
-    assert {kind for kind in kinds.SERVED if kind not in have} <= {kinds.ENDPOINT_SLICE, kinds.WORKLOAD_GROUP}
+    assert {kind for kind in kinds.SERVED if kind not in have} <= {kinds.WORKLOAD_GROUP}
 
 
 @settings(max_examples=25, deadline=None)

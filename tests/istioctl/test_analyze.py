@@ -242,6 +242,8 @@ def test_values_of_flags_are_checked(arguments: list[str]) -> None:
 def test_an_unknown_code_is_told_and_the_rest_goes_on(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze("-k=false", "-S", "IST9999=Pod *", broken) == 79
     assert "Supplied message code 'IST9999' is an unknown message code" in capsys.readouterr().err
+    analyze("-k=false", "-S", "M0108=Pod *", "-S", "M0150=Pod *", broken)
+    assert "Supplied message code" not in capsys.readouterr().err
 
 
 def test_codes_are_unique() -> None:
