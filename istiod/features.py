@@ -58,6 +58,9 @@ class Features:
     streams_per_identity: int = 16
     """PILOT_MAX_STREAMS_PER_IDENTITY (not Istio's): streams of one service account besides those of pods that the
     mesh knows, which have a limit each; 0: no limit."""
+    rotation_wait: timedelta = timedelta(seconds=30)
+    """PILOT_CA_ROTATION_WAIT (not Istio's): for how long it is looked which proxies are connected, before a new CA may
+    sign because all of them have its root."""
     select_entries: bool = True
     """PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES: the selectors of Services of Kubernetes find WorkloadEntries too."""
     allocate_addresses: bool = True
@@ -156,6 +159,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),
     "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
+    "PILOT_CA_ROTATION_WAIT": ("rotation_wait", _time),
     "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES": ("select_entries", _switch),
     "PILOT_ENABLE_IP_AUTOALLOCATE": ("allocate_addresses", _switch),
     "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": ("gateway_handshake", _time),

@@ -12,13 +12,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from crds.diagnostic import Position
 from crds.key import ConfigKey
-from istiod.ca import keystore, serving, tokens
-from istiod.ca.authority import Authority, AuthorityError
+from istiod.ca import following, place, serving, tokens
+from istiod.ca.authority import AuthorityError
+from istiod.ca.following import Following
+from istiod.ca.signer import Signer
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.settings import Settings
 from istiod.source import Report, View
-from istiod.supervision import Part, SettingsError, now
+from istiod.supervision import Part, SettingsError, now, say
 from istiod.watch import directory
 from istiod.watch.files import FileSet
 from wire.exposition import Family
@@ -33,8 +35,10 @@ class Folders:
         self._settings = settings
         self._files = FileSet()
         self.trust_domain = settings.trust_domain
+        self._place = place.FolderPlace(pathlib.Path(settings.ca_dir), self.trust_domain, now)
+        self._signer: Signer | None = None
 
-    async def authority(self) -> Authority:
+    async def authority(self) -> Signer:
         """See Source.
 
         Raises:
@@ -46,9 +50,11 @@ class Folders:
         if not settings.token_key and (settings.ca_address or settings.mtls_address):
             raise SettingsError("--secureGRPCAddr and --mtlsAddr need --tokenKey")
         try:
-            return keystore.load_or_create(keystore.Folder(pathlib.Path(settings.ca_dir)), self.trust_domain, now())
+            wanted = place.load_or_create(pathlib.Path(settings.ca_dir), self.trust_domain, now())
+            self._signer = Signer(following.resumed(self._place.state(), wanted, now().timestamp()))
         except AuthorityError as error:
             raise SettingsError(str(error)) from error
+        return self._signer
 
     def verifier(self) -> TokenVerifier:
         """See Source.
@@ -88,8 +94,12 @@ class Folders:
 
     def parts(self, view: View) -> Sequence[Part]:
         """See Source."""
-        del view
-        return ()
+        if self._signer is None:
+            return ()
+        clock = following.Clock(
+            now=lambda: now().timestamp(), wait=self._settings.features.rotation_wait.total_seconds()
+        )
+        return (("replacement of the CA", Following(self._place, self._signer, view.proxies, clock, say).run),)
 
     async def close(self) -> None:
         """See Source."""

@@ -9,6 +9,7 @@ from istiod.features import DEFAULTS, Features
 from wire import names
 
 DEFAULT_REVISION = "default"
+DEFAULT_CA_DIR = "./etc/cacerts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class ClusterSettings:
     validation_webhook: str = ""
     custom_host: str = ""
     """More names for the serving certificate, separated by commas (ISTIOD_CUSTOM_HOST)."""
+    ca_dir: str = DEFAULT_CA_DIR
+    """Where the Secret ``cacerts`` may be mounted (ROOT_CA_DIR)."""
     shared: str = ""
     """Name of a ConfigMap with settings that lie below the mesh's own (SHARED_MESH_CONFIG)."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from crds.diagnostic import Diagnostic, Position
 from crds.key import ConfigKey
-from istiod.ca.authority import Authority
+from istiod.ca.following import Proxies
+from istiod.ca.signer import Signer
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.supervision import Part
@@ -30,6 +31,8 @@ class View:
     version: Callable[[], int]
     serving: Callable[[ConfigKey], bool]
     report: Report
+    proxies: Proxies = field(default_factory=lambda: Proxies(clients=tuple, hasten=lambda *_: None))
+    """Who is connected by TLS."""
     addresses: Callable[[ConfigKey], Sequence[tuple[str, str]] | None] = lambda _: ()
     """Hosts and addresses that the mesh gave to an object's hosts; None while it does not know the object."""
 
@@ -42,7 +45,7 @@ class Source(Protocol):
     trust_domain: str
     """That of the CA; final once ``authority`` has answered."""
 
-    async def authority(self) -> Authority:
+    async def authority(self) -> Signer:
         """The CA that all replicas share.
 
         Raises:

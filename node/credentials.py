@@ -7,7 +7,7 @@ import pathlib
 
 from cryptography.hazmat.primitives import serialization
 
-from istiod.ca import keystore, tokens
+from istiod.ca import keystore, place, tokens
 
 CA_FOLDER, KEY_FOLDER, PUBLIC_KEY = "ca", "tokens", "key.pub"
 _ORGANIZATION = "cluster.local"
@@ -23,8 +23,8 @@ class Credentials:
             istiod.ca.authority.AuthorityError: the folder cannot be written.
         """
         ca = folder / CA_FOLDER
-        keystore.load_or_create(keystore.Folder(ca), _ORGANIZATION, dt.datetime.now(dt.UTC))
-        self.root = (ca / keystore.ROOTS).read_text()
+        place.load_or_create(ca, _ORGANIZATION, dt.datetime.now(dt.UTC))
+        self._roots = ca / place.PUBLISHED, ca / keystore.ROOTS
         self._key = tokens.load_or_create_key(folder / "private" / "token.pem")
         public = folder / KEY_FOLDER
         public.mkdir(exist_ok=True)
@@ -33,6 +33,12 @@ class Credentials:
         )
         (public / PUBLIC_KEY).write_bytes(encoded)
         self._minted: dict[tokens.Account, tuple[dt.datetime, str]] = {}
+
+    @property
+    def root(self) -> str:
+        """The roots that istiod publishes now, as PEM."""
+        published, own = self._roots
+        return (published if published.exists() else own).read_text()
 
     def token(self, namespace: str, account: str, pod: str) -> str:
         """The token of a pod's service account, at least half of whose life is left."""

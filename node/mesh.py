@@ -87,7 +87,7 @@ class Mesh:
         self._rules = ""
         self._controller = Controller(self._site(), self._inject)
         if self.options.control_plane:
-            await self.apply(system.manifests(self._home.folder, self.options.istiod, gateway=self.options.gateway))
+            await self.apply(system.manifests(self._home.folder, self.options))
         for path in self._files:
             await self.apply(path)
         self._running = asyncio.create_task(self._run(), name=f"mesh {self.name}")

@@ -31,6 +31,8 @@ class Options:
     """Bring an ingress gateway (needs the control plane)."""
     istiod: tuple[str, ...] = ()
     """Further arguments of ``istiod discovery``."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables of istiod's container."""
     images: Mapping[str, Image] = field(default_factory=dict)
     """More images, by short name."""
     grace: float = 3.0

@@ -13,6 +13,7 @@ from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
 from node.credentials import CA_FOLDER, KEY_FOLDER, PUBLIC_KEY
 from node.objects import Raw, key_of, labels_of
+from node.options import Options
 from webhook import inject
 from webhook.settings import InjectionConfig
 from wire import names
@@ -26,7 +27,7 @@ def _object(version: str, kind: str, name: str, spec: Raw | None, labels: Mappin
     return {"apiVersion": version, "kind": kind, "metadata": meta} | ({} if spec is None else {"spec": spec})
 
 
-def _istiod_container(arguments: tuple[str, ...]) -> Raw:
+def _istiod_container(options: Options) -> Raw:
     """The control plane's container; its folders are those of the mesh on the host."""
     everywhere = "0.0.0.0"  # noqa: S104 (of its pod)
     args = [
@@ -39,27 +40,28 @@ def _istiod_container(arguments: tuple[str, ...]) -> Raw:
         f"--monitoringAddr={everywhere}:{names.DEBUG_PORT}",
         "--caDir=/etc/istio/ca",
         f"--tokenKey=/etc/istio/tokens/{PUBLIC_KEY}",
-        *arguments,
+        *options.istiod,
     ]
     mounts = [{"name": n, "mountPath": f"/etc/istio/{n}"} for n in ("runtime", "config", CA_FOLDER, KEY_FOLDER)]
     return {
         "name": "discovery",
         "image": "istio/pilot",
         "args": args,
+        "env": [{"name": name, "value": value} for name, value in options.variables.items()],
         "ports": [{"containerPort": names.XDS_MTLS_PORT}, {"containerPort": names.CA_PORT}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": names.DEBUG_PORT}, "periodSeconds": 3},
         "volumeMounts": mounts,
     }
 
 
-def _istiod(folder: pathlib.Path, arguments: tuple[str, ...]) -> list[Raw]:
+def _istiod(folder: pathlib.Path, options: Options) -> list[Raw]:
     """Deployment and Service of the control plane, with the ports of Istio's (15011 is ours: mTLS)."""
     labels = {"app": "istiod", "istio": "pilot"}
     volumes = [{"name": n, "hostPath": {"path": str(folder / n)}} for n in ("runtime", "config", CA_FOLDER, KEY_FOLDER)]
     pod: Raw = {
         "serviceAccountName": "istiod",
         "terminationGracePeriodSeconds": 5,
-        "containers": [_istiod_container(arguments)],
+        "containers": [_istiod_container(options)],
         "volumes": volumes,
     }
     deployment: Raw = {
@@ -107,9 +109,9 @@ def _gateway() -> list[Raw]:
     ]
 
 
-def manifests(folder: pathlib.Path, arguments: tuple[str, ...], *, gateway: bool) -> str:
-    """The YAML (JSON documents) of the mesh's own pods. ``folder`` is the mesh's, ``arguments`` are istiod's."""
-    found = [*_istiod(folder, arguments), *(_gateway() if gateway else [])]
+def manifests(folder: pathlib.Path, options: Options) -> str:
+    """The YAML (JSON documents) of the mesh's own pods. ``folder`` is the mesh's."""
+    found = [*_istiod(folder, options), *(_gateway() if options.gateway else [])]
     return "\n---\n".join(json.dumps(each, indent=1) for each in found) + "\n"
 
 

@@ -32,6 +32,8 @@ INBOUND_BIND_ADDRESS: Final = "127.0.0.6"
 INBOUND_BIND_ADDRESS_IPV6: Final = "::6"
 
 SDS_SOCKET: Final = "./var/run/secrets/workload-spiffe-uds/socket"
+BACKDATING_SECONDS: Final = 600
+"""How far our CA dates certificates back, for peers whose clocks are behind (fault FT33)."""
 RESOURCE_WORKLOAD: Final = "default"
 RESOURCE_ROOT: Final = "ROOTCA"
 CLUSTER_XDS: Final = "xds-grpc"

@@ -24,6 +24,7 @@ from wire import names
 SERVICE: Final = "envoy.service.secret.v3.SecretDiscoveryService"
 _LOG: Final = logging.getLogger("sds")
 _SOCKET_MODE: Final = 0o660
+_LOOK_SECONDS: Final = 2.0
 
 Request = discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -143,6 +144,16 @@ class SdsServer:
                 await _cancel(waiters - {reader})
         finally:
             await _cancel({reader})
+
+
+async def served(path: str) -> bool:
+    """Whether somebody serves at this unix socket. One that was left over by a program that is gone is nobody's."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_unix_connection(path), _LOOK_SECONDS)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 def _report(request: Request) -> None:

@@ -8,16 +8,20 @@ SEC12): of a CSR only the public key is used, after it has proved that it holds 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import ipaddress
+import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wire import names
 from wire.spiffe import Identity
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -27,10 +31,13 @@ ROOT_LIFE: Final = dt.timedelta(days=3650)
 DEFAULT_TTL: Final = dt.timedelta(hours=24)
 MAX_TTL: Final = dt.timedelta(days=90)
 SERVING_TTL: Final = dt.timedelta(days=30)
-CLOCK_SKEW: Final = dt.timedelta(minutes=2)
+CLOCK_SKEW: Final = dt.timedelta(seconds=names.BACKDATING_SECONDS)
+"""How far certificates are dated back, for peers whose clocks are behind (fault FT33)."""
 MAX_CSR_CHARS: Final = 16_384
 RSA_BITS: Final = (2048, 4096)
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+_CHANCE_BITS: Final = 120
+"""Random bits of a serial number; above them stands which roots went along (``fingerprint``)."""
 
 _USAGE: Final = dict.fromkeys(
     (
@@ -99,6 +106,7 @@ def self_signed(organization: str, now: dt.datetime) -> Material:
     builder = (
         _builder(name, key.public_key(), now, ROOT_LIFE)
         .issuer_name(name)
+        .serial_number(x509.random_serial_number())
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**_USAGE | {"key_cert_sign": True, "crl_sign": True}), critical=True)
     )
@@ -130,7 +138,10 @@ class Authority:
             raise AuthorityError("the CA's certificate may not sign others (no CA:TRUE)")
         if not self._roots:
             raise AuthorityError("the CA has no root certificate")
+        self.anchor = _anchor(self._certificate, self._chain, self._roots)
+        self.material = material
         self._key = key
+        self._fingerprint = fingerprint(self._roots)
 
     @property
     def roots(self) -> str:
@@ -138,13 +149,52 @@ class Authority:
         return "".join(self._roots)
 
     @property
+    def key_id(self) -> bytes:
+        """What certificates that it signs name as their issuer's key (RFC 5280 4.2.1.1)."""
+        return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()).digest
+
+    @property
     def root_expires(self) -> dt.datetime:
         """When the first of the roots ends."""
         found = x509.load_pem_x509_certificates(self.roots.encode())
         return min(each.not_valid_after_utc for each in found)
 
+    def ends(self) -> tuple[tuple[str, dt.datetime, dt.datetime], ...]:
+        """What can end: ``root`` (the first one to end) and ``ca``, with the beginning and the end of its life."""
+        found = x509.load_pem_x509_certificates(self.roots.encode())
+        first = min(found, key=lambda each: each.not_valid_after_utc)
+        return tuple(
+            (name, each.not_valid_before_utc, each.not_valid_after_utc)
+            for name, each in (("root", first), ("ca", self._certificate))
+        )
+
+    def trusting(self, roots: Iterable[str]) -> Authority:
+        """The same CA, whose clients are told to trust these roots (PEM)."""
+        pem = "".join(roots).encode()
+        return Authority(
+            Material(
+                certificate=self.material.certificate,
+                key=self.material.key,
+                chain=self.material.chain,
+                roots=pem,
+            )
+        )
+
+    def life(self, ttl: dt.timedelta, now: dt.datetime) -> dt.timedelta:
+        """How long a certificate lives for which this life is asked; never longer than the CA itself.
+
+        Raises:
+            CsrRefusedError: it is longer than MAX_TTL, or the CA has expired.
+        """
+        if ttl > MAX_TTL:
+            raise TtlRefusedError(f"requested life of {ttl} is longer than the longest allowed, {MAX_TTL}")
+        left = self._certificate.not_valid_after_utc - now
+        if left <= dt.timedelta():
+            raise CaExpiredError("the CA's own certificate has expired")
+        return min(ttl if ttl > dt.timedelta() else DEFAULT_TTL, left)
+
     def sign(self, csr_pem: str, identity: Identity, ttl: dt.timedelta, now: dt.datetime) -> tuple[str, ...]:
-        """The chain for a workload: leaf first, root last, each PEM.
+        """The chain for a workload: leaf first, then what lies between, then all roots as one text; PEM.
 
         Args:
             csr_pem: The request. Its subject, names and extensions are ignored.
@@ -158,32 +208,24 @@ class Authority:
         """
         public = _proven_key(csr_pem)
         san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
-        leaf = self._leaf(public, san, self._life(ttl, now), now)
-        return leaf, *self._chain, *self._roots
+        leaf = self._leaf(public, san, self.life(ttl, now), now)
+        return leaf, *self._chain, self.roots
 
-    def serving(self, names: tuple[str, ...], now: dt.datetime, ttl: dt.timedelta = SERVING_TTL) -> Material:
+    def serving(self, hosts: tuple[str, ...], now: dt.datetime, ttl: dt.timedelta = SERVING_TTL) -> Material:
         """A fresh key and certificate for one of our own servers, for these DNS names and IP addresses.
 
         Raises:
             CsrRefusedError: the CA itself has expired.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        san = x509.SubjectAlternativeName([_general_name(name) for name in names])
-        leaf = self._leaf(key.public_key(), san, self._life(ttl, now), now)
+        san = x509.SubjectAlternativeName([_general_name(name) for name in hosts])
+        leaf = self._leaf(key.public_key(), san, self.life(ttl, now), now)
         return Material(
             certificate=leaf.encode(),
             key=private_pem(key),
             chain="".join(self._chain).encode(),
             roots=self.roots.encode(),
         )
-
-    def _life(self, ttl: dt.timedelta, now: dt.datetime) -> dt.timedelta:
-        if ttl > MAX_TTL:
-            raise TtlRefusedError(f"requested life of {ttl} is longer than the longest allowed, {MAX_TTL}")
-        left = self._certificate.not_valid_after_utc - now
-        if left <= dt.timedelta():
-            raise CaExpiredError("the CA's own certificate has expired")
-        return min(ttl if ttl > dt.timedelta() else DEFAULT_TTL, left)
 
     def _leaf(self, public: PublicKey, san: x509.SubjectAlternativeName, life: dt.timedelta, now: dt.datetime) -> str:
         usage = x509.KeyUsage(**_USAGE | {"digital_signature": True, "key_encipherment": True})
@@ -192,6 +234,7 @@ class Authority:
         builder = (
             _builder(x509.Name([]), public, now, life)
             .issuer_name(self._certificate.subject)
+            .serial_number(self._fingerprint << _CHANCE_BITS | secrets.randbits(_CHANCE_BITS))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(purposes, critical=False)
@@ -199,6 +242,43 @@ class Authority:
             .add_extension(san, critical=True)  # RFC 5280 4.2.1.6: critical where the subject is empty
         )
         return _pem(builder.sign(self._key, hashes.SHA256())).decode()
+
+
+def fingerprint(roots: Iterable[str]) -> int:
+    """32 bits that stand for a set of roots (PEM).
+
+    Each leaf carries them in its serial number. Whoever shows a leaf has so been told these roots along with it, and
+    has seen it himself: an answer of the CA is one message. That proves it to any replica, without a common memory.
+    """
+    digest = hashlib.sha256(b"".join(sorted(each.strip().encode() for each in roots))).digest()
+    return int.from_bytes(digest[:4])
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a client's certificate says of where it comes from: see ``fingerprint`` and ``Authority.key_id``."""
+
+    fingerprint: int
+    issuer: bytes
+
+
+def shown(certificate: bytes) -> Shown:
+    """Read a leaf (DER). One that another CA made, or that is unreadable, names no roots and no issuer of ours."""
+    try:
+        found = x509.load_der_x509_certificate(certificate)
+        issuer = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except (ValueError, x509.ExtensionNotFound):
+        return Shown(-1, b"")
+    return Shown(found.serial_number >> _CHANCE_BITS, issuer or b"")
+
+
+def split(pem: str) -> tuple[str, ...]:
+    """The certificates in a PEM text, each as a text of its own.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return tuple(_split(pem.encode()))
 
 
 def private_pem(key: PrivateKey) -> bytes:
@@ -213,7 +293,6 @@ def _builder(subject: x509.Name, public: PublicKey, now: dt.datetime, life: dt.t
         x509.CertificateBuilder()
         .subject_name(subject)
         .public_key(public)
-        .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + life)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -255,6 +334,34 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
+
+
+def _anchor(certificate: x509.Certificate, chain: Iterable[str], roots: Iterable[str]) -> str:
+    """Which of the roots (PEM) a CA's certificate hangs on.
+
+    Raises:
+        AuthorityError: on none: nobody would accept what it signs.
+    """
+    known = [x509.load_pem_x509_certificate(each.encode()) for each in chain]
+    ends = [x509.load_pem_x509_certificate(each.encode()) for each in roots]
+    place = certificate
+    for _ in range(len(known) + 1):
+        for root in ends:
+            if root == place or _issued(place, root):
+                return _pem(root).decode()
+        above = [each for each in known if each != place and _issued(place, each)]
+        if not above:
+            break
+        place = above[0]
+    raise AuthorityError("the CA's certificate does not lead to one of its roots (cert-chain.pem, root-cert.pem)")
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -19,6 +19,12 @@ KEY: Final = "ca-key.pem"
 CERTIFICATE: Final = "ca-cert.pem"
 CHAIN: Final = "cert-chain.pem"
 ROOTS: Final = "root-cert.pem"
+STATE: Final = "rotation.json"
+"""What istiod.ca.rollover has to remember."""
+ROTATE: Final = "rotate"
+"""A file of this name in the CA's folder asks for a new self-signed root."""
+TLS: Final = {CERTIFICATE: "tls.crt", KEY: "tls.key", ROOTS: "ca.crt"}
+"""What the same parts are called in a Secret of type kubernetes.io/tls, as cert-manager makes it."""
 
 
 class KeyStore(Protocol):
@@ -50,15 +56,25 @@ class Folder:
 
     def load(self) -> authority.Material | None:
         """As KeyStore. The certificate is written last, so without it nothing was ever completed."""
-        if not (self._path / CERTIFICATE).exists():
+        if not any((self._path / name).exists() for name in (CERTIFICATE, TLS[CERTIFICATE])):
             return None
+        parts = {}
         try:
-            certificate, key, roots = ((self._path / name).read_bytes() for name in (CERTIFICATE, KEY, ROOTS))
-            chain = self._path / CHAIN
-            between = chain.read_bytes() if chain.exists() else b""
+            for name in (CERTIFICATE, KEY, ROOTS, CHAIN, *TLS.values()):
+                with contextlib.suppress(FileNotFoundError):
+                    parts[name] = (self._path / name).read_bytes()
         except OSError as error:
             raise authority.AuthorityError(f"cannot read the CA's folder: {error}") from error
-        return _material(certificate, key, between, roots)
+        return unpack(parts, f"folder {self._path}")
+
+    def stamp(self) -> tuple[tuple[int, int, int], ...]:
+        """Changes when a file does: of each its inode, its size and its time of change."""
+        found = []
+        for name in (CERTIFICATE, KEY, ROOTS, CHAIN, *TLS.values()):
+            with contextlib.suppress(OSError):
+                stat = (self._path / name).stat()
+                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return tuple(found)
 
     def store(self, material: authority.Material) -> None:
         """As KeyStore. Each file is replaced atomically and readable by its owner only."""
@@ -75,11 +91,17 @@ class Folder:
 def unpack(parts: Mapping[str, bytes], name: str) -> authority.Material:
     """The material in a Secret of Istio's, by file name: ``istio-ca-secret``, or the user's own ``cacerts``.
 
+    A Secret of type kubernetes.io/tls is taken, too (features row O2). ``name`` is for errors: ``Secret cacerts``.
+
     Raises:
         authority.AuthorityError: a part is missing.
     """
+    if not parts.get(CERTIFICATE):
+        parts = {**parts, **{ours: parts.get(theirs, b"") for ours, theirs in TLS.items() if not parts.get(ours)}}
+        first, *rest = _pems(parts[CERTIFICATE])
+        parts = {**parts, CERTIFICATE: first, CHAIN: parts.get(CHAIN) or first + b"".join(rest)} if rest else parts
     if missing := [key for key in (CERTIFICATE, KEY) if not parts.get(key)]:
-        raise authority.AuthorityError(f"Secret {name} has no {' and no '.join(missing)}")
+        raise authority.AuthorityError(f"{name} has no {' and no '.join(missing)}")
     roots = parts.get(ROOTS) or parts[CERTIFICATE]  # Istio's own secret leaves it empty: the CA is the root
     return _material(parts[CERTIFICATE], parts[KEY], parts.get(CHAIN, b""), roots)
 
@@ -94,6 +116,13 @@ def _material(certificate: bytes, key: bytes, chain: bytes, roots: bytes) -> aut
     if certificate.strip() != roots.strip() and certificate.strip() not in chain:
         chain = certificate.rstrip() + b"\n" + chain
     return authority.Material(certificate=certificate, key=key, chain=chain, roots=roots)
+
+
+def _pems(text: bytes) -> list[bytes]:
+    """The certificates of tls.crt, which has the CA's own first and those above it after."""
+    end = b"-----END CERTIFICATE-----"
+    found = [part.strip() + b"\n" + end + b"\n" for part in text.split(end)[:-1]]
+    return found or [text]
 
 
 def load_or_create(store: KeyStore, organization: str, now: dt.datetime) -> authority.Authority:

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from istiod import bearer
 from istiod.ca import authority
 from istiod.ca.counts import Counts
+from istiod.ca.signer import Signs
 from istiod.config import protocols
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Method
@@ -31,7 +32,7 @@ class CertificateService:
 
     def __init__(
         self,
-        ca: authority.Authority,
+        ca: Signs,
         verifier: protocols.TokenVerifier,
         now: Callable[[], dt.datetime],
         counts: Counts | None = None,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from istiod.ca import authority
+from istiod.ca.signer import Signs
 from istiod.grpcserver import tls
 
 NAMES: Final = (
@@ -32,7 +33,7 @@ class ServingCertificate:
 
     def __init__(
         self,
-        ca: authority.Authority,
+        ca: Signs,
         now: Callable[[], dt.datetime],
         names: tuple[str, ...] = NAMES,
         ttl: dt.timedelta = authority.SERVING_TTL,

@@ -107,6 +107,11 @@ class Deadlines:
     def __post_init__(self) -> None:
         self._busy = self.born
 
+    def hasten(self, now: float, within: float, chance: float) -> None:
+        """Bring the age forward, to ``chance`` (0 to 1) of so many seconds from now, unless it is as near already."""
+        if self.oldest > now + within:
+            self.oldest = now + within * chance
+
     def due(self, now: float, facts: Facts) -> Verdict:
         """What is due now."""
         self._note(now, facts)

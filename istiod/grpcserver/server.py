@@ -23,7 +23,7 @@ from istiod.grpcserver.connection import Connection
 from istiod.grpcserver.deadlines import Do, Limits, Verdict
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
-from istiod.grpcserver.stream import Receiver, Stream
+from istiod.grpcserver.stream import Client, Receiver, Stream
 from istiod.grpcserver.turns import Turns
 
 Method = Callable[[Stream, Request], Receiver]
@@ -80,6 +80,16 @@ class Server:
     def connections(self) -> int:
         """How many there are."""
         return len(self._connections)
+
+    def clients(self) -> tuple[Client, ...]:
+        """Those that have a call open."""
+        return tuple(c.http.client for c in self._connections if c.http.streams)
+
+    def hasten(self, stale: Callable[[Client], bool], within: float) -> None:
+        """Make clients connect anew within so many seconds, each at its own moment, of whom ``stale`` is true."""
+        for connection in self._connections:
+            if connection.http.streams and stale(connection.http.client):
+                connection.hasten(within)
 
     async def stop(self, grace: float = 1.0) -> None:
         """Take no more connections, tell clients to go elsewhere, let calls end within ``grace`` seconds."""

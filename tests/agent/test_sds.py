@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import metrics
-from agent.sds import identity, secrets, server, session
+from agent.sds import identity, rotation, secrets, server, session
 from istiod.ca import authority
 from tests.agent import pod
 from tests.waiting import until
@@ -188,19 +188,12 @@ def test_whatever_a_client_does_it_ends_up_with_what_it_wants(steps: list[tuple[
 
 @given(st.floats(0, 1), st.integers(1, 90 * 86_400))
 def test_rotation_comes_at_half_life_give_or_take_a_little(chance: float, life: int) -> None:
-    now = pod.now()
-    delay = identity.rotation_delay(now, now + dt.timedelta(seconds=life), chance)
-    assert 0.44 * life <= delay <= 0.56 * life
-
-
-def test_an_expired_certificate_is_replaced_at_once() -> None:
-    now = pod.now()
-    assert identity.rotation_delay(now, now - dt.timedelta(hours=1), 0.5) == 0
+    assert 0.44 * life <= rotation.rotation_delay(life, rotation.Options(), chance) <= 0.56 * life
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
 def test_back_off_grows_to_a_bound(failures: int, chance: float) -> None:
-    assert 0.37 <= identity.back_off(failures, chance) <= 12.5
+    assert 0.37 <= rotation.back_off(failures, chance) <= 12.5
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +211,7 @@ async def test_a_fresh_key_is_certified_and_stays_here(ca: authority.Authority) 
 
     found = await identity.obtain(sign, SLEEP)
     assert "PRIVATE" not in seen[0]
-    assert found.root.decode() == ca.roots
+    assert found.roots.decode() == ca.roots
     assert len(x509.load_pem_x509_certificates(found.chain)) == 1
     assert found.key.startswith(b"-----BEGIN PRIVATE KEY-----")
 
@@ -246,8 +239,8 @@ async def test_answers_that_are_no_certificate_of_ours_are_refused(ca: authority
 async def test_rotation_survives_an_absent_ca_and_a_missing_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(identity, "BACK_OFF", (0.05, 0.05))
-    monkeypatch.setattr(identity, "ROOTS_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(rotation, "BACK_OFF", (0.05, 0.05))
+    monkeypatch.setattr(rotation, "ROOTS_POLL_SECONDS", 0.05)
     published = secrets.Secrets()
     async with pod.istiod() as control:
         client = identity.CaClient(
@@ -256,7 +249,7 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
             token=tmp_path / "token",
             roots=tmp_path / "roots",
         )
-        rotation = asyncio.create_task(identity.Rotation(client, SLEEP, published, metrics.Metrics("1")).run())
+        task = asyncio.create_task(rotation.Rotation(client, SLEEP, published, metrics.Metrics("1")).run())
 
         async def complained(of: str, seconds: float) -> None:
             await until(lambda: of in caplog.text, of, seconds)
@@ -282,13 +275,13 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
         await complained("keeping the roots known so far", 5)
         (tmp_path / "roots").write_bytes(another)
         await until(trusted, "both roots", 5)
-        rotation.cancel()
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await rotation
+            await task
 
 
 async def test_roots_that_cannot_be_read_are_a_failure_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "roots").write_text("no PEM")
     client = identity.CaClient(address="", server_name="", token=tmp_path, roots=tmp_path / "roots")
     with pytest.raises(identity.IdentityError, match="cannot use the roots"):
-        identity.Rotation(client, SLEEP, secrets.Secrets(), metrics.Metrics("1"))._roots(b"")
+        rotation.Rotation(client, SLEEP, secrets.Secrets(), metrics.Metrics("1"))._roots(b"")

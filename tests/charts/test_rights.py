@@ -53,7 +53,8 @@ CLUSTER = {
 }
 OWN_NAMESPACE = {
     ("", "secrets"): frozenset({"create"}),
-    ("", "secrets", "istio-ca-secret"): frozenset({"get"}),
+    ("", "secrets", "istio-ca-secret"): frozenset({"get", "patch"}),
+    ("", "secrets", "istio-ca-rotation"): frozenset({"get", "patch"}),
     ("", "secrets", "cacerts"): frozenset({"get"}),
     ("", "configmaps"): READ,
     ("coordination.k8s.io", "leases"): frozenset({"create"}),

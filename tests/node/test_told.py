@@ -12,6 +12,7 @@ from crds.diagnostic import Code
 from crds.key import ConfigKey
 from node import findings, launch, objects, status, store, system
 from node.objects import Raw
+from node.options import Options
 from node.publication import Publication
 from node.status import ContainerState, Phase, PodState
 from node.store import Store
@@ -180,7 +181,7 @@ def test_workloads_other_than_deployments_are_not_run_and_not_passed_on() -> Non
 
 
 def test_the_meshs_own_manifests_are_readable_and_its_gateway_is_injected() -> None:
-    text = system.manifests(pathlib.Path("/mesh"), ("--more",), gateway=True)
+    text = system.manifests(pathlib.Path("/mesh"), Options(istiod=("--more",)))
     documents, wrong = objects.read(text, "own", "istio-system")
     assert wrong == []
     applied = {objects.key_of(d.raw): d.raw for d in documents}
@@ -192,7 +193,7 @@ def test_the_meshs_own_manifests_are_readable_and_its_gateway_is_injected() -> N
     assert injected is not None
     assert injected["spec"]["containers"][0]["args"][:2] == ["proxy", "router"]
     assert wrong_pod == ()
-    assert len(objects.read(system.manifests(pathlib.Path("/m"), (), gateway=False), "own")[0]) == 3
+    assert len(objects.read(system.manifests(pathlib.Path("/m"), Options(gateway=False)), "own")[0]) == 3
 
 
 def mesh_config(text: str) -> dict[ConfigKey, Raw]:
