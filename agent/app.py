@@ -50,6 +50,7 @@ class Agent:
         )
         self._secrets = secrets.Secrets()
         self._metrics = metrics.Metrics(names.VERSION)
+        self._roots = identity.Roots(options.roots)
         self._identity = self._identity_source()
         self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
         self._status = self._status_server(options.inputs.environment)
@@ -143,7 +144,7 @@ class Agent:
             address=options.ca_address,
             server_name=options.inputs.istiod_san,
             token=options.token,
-            roots=options.roots,
+            roots=self._roots,
             ttl=options.secret_ttl,
             provisioned=options.credentials.provisioned,
         )

@@ -17,6 +17,7 @@ from typing import Final
 
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
+from crds.service_entry import WorkloadEntry
 from istiod import addresses, admission
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
@@ -26,6 +27,7 @@ from istiod.ads.server import AdsService
 from istiod.ca import authority, following
 from istiod.ca import counts as ca_counts
 from istiod.ca import server as ca_server
+from istiod.ca.renewal import Renewals
 from istiod.ca.serving import ServingCertificate
 from istiod.ca.signer import Signer
 from istiod.config.protocols import TokenVerifier
@@ -41,7 +43,7 @@ from istiod.jwks.fetch import Fetcher
 from istiod.jwks.guard import Guard
 from istiod.jwks.refresh import Refresher
 from istiod.jwks.services import addresses as service_addresses
-from istiod.mesh import mesh_config, request_authentication
+from istiod.mesh import claims, mesh_config, request_authentication
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
@@ -51,6 +53,7 @@ from webhook import counts as webhook_counts
 from webhook import server as webhooks
 from webhook.values import Surroundings
 from wire.exposition import Family
+from wire.spiffe import Identity
 
 REJECTIONS_PERIOD: Final = 1.0
 """Seconds between two looks at what proxies refuse, while they refuse something."""
@@ -256,12 +259,20 @@ class ControlPlane:
         if not (settings.ca_address or settings.mtls_address):
             return
         self._verifier = self._source.verifier()
-        service = ca_server.CertificateService(ca, self._verifier, now, self._issued)
+        renewals = Renewals(self._lives, lambda: self._source.trust_domain)
+        service = ca_server.CertificateService(ca, self._verifier, now, self._issued, renewals)
         server = Server({**ads.methods(self._verifier), **service.methods()})
         stack.push_async_callback(server.stop)
         self._secure = server
         for address in filter(None, (settings.ca_address, settings.mtls_address)):  # two names of one server
             server.listen(address, serving.context)
+
+    def _lives(self, who: Identity, address: str) -> bool:
+        """Whether the mesh knows a workload of this identity at this address."""
+        context = self._pipeline.context
+        entries = self._store.of("networking.istio.io", "WorkloadEntry").values()
+        known = (each for each in entries if isinstance(each, WorkloadEntry))
+        return context is not None and claims.lives(context.backends.pods.values(), known, who, address)
 
     async def _open_webhooks(self, serving: ServingCertificate, stack: contextlib.AsyncExitStack) -> None:
         def chain() -> bytes:

@@ -1,10 +1,13 @@
-"""Who calls, by the service-account token that a call carries: one answer for xDS and for the certificate service."""
+"""Who calls, by a service-account token or by a client certificate: one answer for xDS and the certificate service."""
 
 from __future__ import annotations
+
+from cryptography import x509
 
 from istiod.config.protocols import TokenVerifier, UnavailableError
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
+from wire import spiffe
 from wire.spiffe import Identity
 
 
@@ -24,3 +27,26 @@ async def proven(request: Request, verifier: TokenVerifier) -> Identity:
     if identity is None:
         raise RpcError(Code.UNAUTHENTICATED, "the token proves no identity for this mesh")
     return identity
+
+
+def shown(certificate: bytes | None) -> Identity:
+    """The identity in a client's certificate (DER), which the transport has verified.
+
+    Raises:
+        ValueError: there is none, or it has not exactly one URI, or that is no SPIFFE id.
+    """
+    uris = _uris(certificate)
+    if len(uris) != 1:
+        raise ValueError("the client's certificate holds no SPIFFE id")
+    return spiffe.parse(uris[0])
+
+
+def _uris(certificate: bytes | None) -> list[str]:
+    if certificate is None:
+        return []
+    try:
+        extensions = x509.load_der_x509_certificate(certificate).extensions
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return []
+    return found.get_values_for_type(x509.UniformResourceIdentifier)

@@ -66,7 +66,7 @@ async def follow(client: CaClient, node: Node, take: Callable[[nds_pb2.NameTable
 
 
 async def _stream(client: CaClient, node: Node) -> AsyncIterator[nds_pb2.NameTable]:
-    token, pem = client.token.read_text().strip(), client.roots.read_bytes()
+    token, pem = client.token.read_text().strip(), client.roots.read()
     options = (
         ("grpc.ssl_target_name_override", client.server_name),
         ("grpc.service_config_disable_resolution", 1),

@@ -37,6 +37,25 @@ class IdentityError(Exception):
     """No certificate could be had this time: token or roots unreadable, CA out of reach, request refused."""
 
 
+@dataclass(slots=True)
+class Roots:
+    """Who vouches for the CA: roots in a mounted file, and those that it named itself with a certificate of ours.
+
+    The file of a ConfigMap comes a minute late; a CA that is being replaced is known by what it said before.
+    """
+
+    path: pathlib.Path
+    named: bytes = b""
+
+    def read(self) -> bytes:
+        """All of them, PEM.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return self.path.read_bytes() + b"\n" + self.named
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaClient:
     """Where and how to ask for certificates.
@@ -45,7 +64,7 @@ class CaClient:
         address: HOST:PORT of the CA.
         server_name: DNS name that its certificate must carry.
         token: File of the service-account token.
-        roots: File of the PEM roots that vouch for the CA.
+        roots: The roots that vouch for the CA.
         ttl: Life asked for.
         provisioned: Folder of a certificate to be shown where there is no token and none is held; None: no folder.
     """
@@ -53,7 +72,7 @@ class CaClient:
     address: str
     server_name: str
     token: pathlib.Path
-    roots: pathlib.Path
+    roots: Roots
     ttl: dt.timedelta = dt.timedelta(hours=24)
     provisioned: pathlib.Path | None = None
 
@@ -91,7 +110,7 @@ class CaClient:
             IdentityError: there is no proof, or it cannot be read.
         """
         try:
-            pem = self.roots.read_bytes()
+            pem = self.roots.read()
             if self.token.exists() or (held is None and self.provisioned is None):
                 return self.token.read_text().strip(), pem, ()
             if held is not None and held.expires > dt.datetime.now(dt.UTC):

@@ -125,6 +125,7 @@ class Rotation:
         """Publish a new certificate; seconds until the next."""
         now = dt.datetime.now(dt.UTC)
         self._held = certificate
+        self._client.roots.named = certificate.roots
         self._counted.expires = certificate.expires.timestamp()
         self._publish(roots, certificate)
         life = life_left(certificate, self._client.ttl, now)
@@ -183,7 +184,7 @@ class Rotation:
 
     def _roots(self, named: bytes) -> bytes:
         """Roots to trust (PEM): those in the mounted file and those that the CA named."""
-        path = self._client.roots
+        path = self._client.roots.path
         try:
             mounted = _pems(path.read_bytes())
             found = dict.fromkeys((*mounted, *(_pems(named) if named else ())))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, replace
 
-from cryptography import x509
-
 from istiod import bearer
 from istiod.config.protocols import TokenVerifier
 from istiod.config.proxy import Peer, Proxy
@@ -46,11 +44,8 @@ class Authenticator:
         """
         if not client.secure:
             return Peer(address=client.address, identity=None)
-        uris = _uris(client.certificate)
-        if len(uris) != 1:
-            raise UnauthenticatedError("the client's certificate holds no SPIFFE id")
         try:
-            identity = spiffe.parse(uris[0])
+            identity = bearer.shown(client.certificate)
         except ValueError as error:
             raise UnauthenticatedError(str(error)) from error
         return self._of_this_mesh(client, identity)
@@ -87,17 +82,6 @@ def admit(peer: Peer, node: Node) -> Proxy:
     if claimed != (identity.namespace, identity.service_account):
         raise ClaimError(f"the certificate is of {identity}, the node claims ns/{claimed[0]}/sa/{claimed[1]}")
     return Proxy(peer=peer, node=replace(node, namespace=claimed[0], service_account=claimed[1]))
-
-
-def _uris(certificate: bytes | None) -> list[str]:
-    if certificate is None:
-        return []
-    try:
-        extensions = x509.load_der_x509_certificate(certificate).extensions
-        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
-        return []
-    return found.get_values_for_type(x509.UniformResourceIdentifier)
 
 
 def require_loopback(address: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Method
 from istiod.grpcserver.status import Code, RpcError
-from istiod.grpcserver.stream import Receiver, Stream
+from istiod.grpcserver.stream import Client, Receiver, Stream
 
-Answer = Callable[[bytes, Request], Awaitable[bytes]]
-"""Gives the answer to a message. Raises RpcError to end the call otherwise."""
+Answer = Callable[[bytes, Request, Client], Awaitable[bytes]]
+"""Gives the answer to a message of a client. Raises RpcError to end the call otherwise."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -55,7 +55,7 @@ class _Call:
     async def _run(self, message: bytes) -> None:
         try:
             async with asyncio.timeout(self._request.timeout):
-                answer = await self._answer(message, self._request)
+                answer = await self._answer(message, self._request, self._stream.client)
         except RpcError as refusal:
             self._stream.finish(refusal.code, refusal.details)
         except TimeoutError:

@@ -6,6 +6,9 @@ pod that the mesh knows has to have the proved account. A pod that it does not k
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from crds.service_entry import WorkloadEntry
 from istiod.config.proxy import Proxy
 from istiod.mesh.context import MeshContext
 from istiod.mesh.workloads import PodWorkload
@@ -29,6 +32,23 @@ def refusal(context: MeshContext, proxy: Proxy, *, pods_known: bool = False) -> 
             f"pod {'/'.join(name)} has {', '.join(found.addresses)}, the node claims {', '.join(proxy.node.addresses)}"
         )
     return ""
+
+
+def lives(pods: Iterable[PodWorkload], entries: Iterable[WorkloadEntry], who: spiffe.Identity, address: str) -> bool:
+    """Whether the mesh knows a workload of this identity at this IP: a pod, or a virtual machine's WorkloadEntry.
+
+    Only such a one may renew its certificate on the strength of that certificate: without a token nothing else says
+    that it is not a copy, or that of a pod that is gone.
+    """
+    for each in pods:
+        if each.identity == str(who) and address in each.addresses:
+            return True
+    for entry in entries:
+        account = entry.spec.service_account or "default"
+        named = (entry.metadata.namespace, account) == (who.namespace, who.service_account)
+        if named and entry.spec.address == address:
+            return True
+    return False
 
 
 def pod(context: MeshContext, proxy: Proxy) -> PodWorkload | None:

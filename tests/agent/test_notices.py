@@ -8,13 +8,13 @@ def test_what_is_asked_for_in_vain_is_said() -> None:
     environment = {
         "ISTIO_META_DNS_CAPTURE": "true",
         "CA_PROVIDER": "other",
-        "OUTPUT_CERTS": "/certs",
+        "XDS_ROOT_CA": "/certs",
         "CA_ADDR": "istiod:15012",
     }
     config = {"privateKeyProvider": {"cryptomb": {}}}
     assert list(notices.of(Inputs(kind="sidecar", config=config, environment=environment))) == [
         "ProxyConfig privateKeyProvider: not supported by this Envoy, ignored",
         "CA_PROVIDER is set and has no effect",
-        "OUTPUT_CERTS is set and has no effect",
+        "XDS_ROOT_CA is set and has no effect",
     ]
     assert list(notices.of(Inputs(kind="sidecar", config={}))) == []

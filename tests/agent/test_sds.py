@@ -247,7 +247,7 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
             address=f"127.0.0.1:{control.ca_port}",
             server_name="istiod.istio-system.svc",
             token=tmp_path / "token",
-            roots=tmp_path / "roots",
+            roots=identity.Roots(tmp_path / "roots"),
         )
         task = asyncio.create_task(rotation.Rotation(client, SLEEP, published, metrics.Metrics("1")).run())
 
@@ -282,6 +282,6 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
 
 async def test_roots_that_cannot_be_read_are_a_failure_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "roots").write_text("no PEM")
-    client = identity.CaClient(address="", server_name="", token=tmp_path, roots=tmp_path / "roots")
+    client = identity.CaClient(address="", server_name="", token=tmp_path, roots=identity.Roots(tmp_path / "roots"))
     with pytest.raises(identity.IdentityError, match="cannot use the roots"):
         rotation.Rotation(client, SLEEP, secrets.Secrets(), metrics.Metrics("1"))._roots(b"")

@@ -109,9 +109,12 @@ class Proxy:
         account = tokens.Account(namespace="default", service_account="sleep")
         token.write_text(tokens.mint(KEY, account, chains.now()))
         self._client = identity.CaClient(
-            address=f"127.0.0.1:{world.port}", server_name="localhost", token=token, roots=roots, ttl=LIFE
+            address=f"127.0.0.1:{world.port}",
+            server_name="localhost",
+            token=token,
+            roots=identity.Roots(roots),
+            ttl=LIFE,
         )
-        self._roots = roots
         self.held: identity.Certificate | None = None
         self.thawed = asyncio.Event()
         self.thawed.set()
@@ -120,7 +123,7 @@ class Proxy:
         while True:
             await self.thawed.wait()
             self.held = await identity.obtain(self._client.sign, SLEEP)
-            self._roots.write_bytes(self.held.roots)
+            self._client.roots.named = self.held.roots  # the mounted file is as late as a ConfigMap's
             await asyncio.sleep(LIFE.total_seconds() / 4)
 
     async def connect(self) -> None:

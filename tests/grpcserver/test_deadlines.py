@@ -70,6 +70,14 @@ def test_silence_is_asked_and_cut() -> None:
     assert watched.at(79.0, heard=39.0) == Verdict(Do.CUT, "no answer to a ping")
 
 
+def test_age_can_come_sooner_and_not_again_and_again() -> None:
+    watched = Watched()
+    watched.made.hasten(100.0, 10.0, 0.5)
+    assert watched.at(104.0) is NOTHING
+    watched.made.hasten(104.0, 10.0, 0.9)
+    assert watched.at(105.0).do is Do.DRAIN
+
+
 def test_age_drains_then_closes() -> None:
     watched = Watched()
     assert watched.at(1_000.0).do is Do.DRAIN

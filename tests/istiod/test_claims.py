@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from crds.parse import parse
+from crds.service_entry import WorkloadEntry
 from istiod import app
 from istiod.config.protocols import RefusedError
 from istiod.config.proxy import Peer, Proxy
@@ -106,3 +107,27 @@ async def test_a_proxy_that_wants_to_be_registered_registers_nothing() -> None:
     pipeline.push()
     assert list(known.snapshot()) == before
     assert pipeline.context.backends.pods == pods
+
+
+ENTRY = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm-1, namespace: shop}
+spec: {address: 10.0.0.7, serviceAccount: machine}
+"""
+
+
+def test_a_workload_lives_where_a_pod_or_an_entry_of_its_account_is_at_its_address() -> None:
+    pods = context.build(store().snapshot()).backends.pods.values()
+    entry = parse(yaml.safe_load(ENTRY)).object
+    assert isinstance(entry, WorkloadEntry)
+
+    def lives(account: str, address: str, namespace: str = "shop") -> bool:
+        return claims.lives(pods, [entry], Identity("cluster.local", namespace, account), address)
+
+    assert lives("payments", "10.244.0.9")
+    assert lives("machine", "10.0.0.7")
+    assert not lives("payments", "10.0.0.7")
+    assert not lives("machine", "10.244.0.9")
+    assert not lives("machine", "10.0.0.7", "other")
+    assert not lives("default", "10.0.0.7")

@@ -164,7 +164,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
           controlPlaneAuthPolicy: NONE
           discoveryRefreshDelay: 1s
           meshId: a
-          proxyMetadata: {PROV_CERT: /certs, CA_PROVIDER: "", EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"}
+          proxyMetadata: {XDS_ROOT_CA: /certs, CA_PROVIDER: "", EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"}
           image: {imageType: debug}
           gatewayTopology: {numTrustedProxies: 1, forwardClientCertDetails: SANITIZE, proxyProtocol: {}}
         """
@@ -176,7 +176,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "defaultConfig.meshId",
         "defaultConfig.proxyHeaders.metadataExchangeHeaders",
         "defaultConfig.proxyHeaders.xForwardedPort",
-        "defaultConfig.proxyMetadata.PROV_CERT",
+        "defaultConfig.proxyMetadata.XDS_ROOT_CA",
         "defaultConfig.tracing.sampling",
         "defaultConfig.zipkinAddress",
         "disableEnvoyListenerLog",

@@ -114,12 +114,12 @@ def test_what_nobody_reads_on_a_pod_is_told(name: str, code: str) -> None:
 
 
 def test_a_variable_in_vain_is_told_where_a_pod_asks_for_it() -> None:
-    said = {"proxy.istio.io/config": "proxyMetadata: {PROV_CERT: /certs, ISTIO_META_DNS_CAPTURE: 'true'}"}
-    theirs = {"name": "istio-proxy", "env": [{"name": "PROV_CERT", "value": "/certs"}, {"name": "OTHER"}]}
+    said = {"proxy.istio.io/config": "proxyMetadata: {XDS_ROOT_CA: /certs, ISTIO_META_DNS_CAPTURE: 'true'}"}
+    theirs = {"name": "istio-proxy", "env": [{"name": "XDS_ROOT_CA", "value": "/certs"}, {"name": "OTHER"}]}
     answer = injected(pod(said, containers=[{"name": "reviews"}, theirs]))
     assert [each.field for each in answer.diagnostics] == [
-        "metadata.annotations[proxy.istio.io/config].proxyMetadata.PROV_CERT",
-        "spec.containers[1].env[PROV_CERT]",
+        "metadata.annotations[proxy.istio.io/config].proxyMetadata.XDS_ROOT_CA",
+        "spec.containers[1].env[XDS_ROOT_CA]",
     ]
 
 

@@ -1,0 +1,129 @@
+"""The CA's Secrets in a real cluster: replicas follow them, and one that leads replaces a root (fault FT36, row O6)."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from e2e.harness.controlplane import Cluster
+from istiod.ca import authority, keystore, rollover
+from istiod.ca_secrets import OWN_CA, PLUGGED_IN, ROTATE, ROTATION, STATUS
+from istiod.config.kubernetes import ApiError
+from istiod.kube.client import MERGE_PATCH, KubernetesClient
+from tests.ca import chains
+from tests.kube.following import becomes
+from tests.kube.test_discovery import discovery
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120, func_only=True)]
+
+
+class Mesh:
+    """The objects of a root namespace that speak of its CA."""
+
+    def __init__(self, client: KubernetesClient, namespace: str) -> None:
+        self._client = client
+        self._base = f"/api/v1/namespaces/{namespace}"
+
+    async def state(self) -> rollover.State:
+        found = await self._client.request("get", f"{self._base}/secrets/{ROTATION}")
+        return rollover.load(base64.b64decode(found["data"]["state"]).decode())
+
+    async def status(self) -> str:
+        found = await self._client.request("get", f"{self._base}/secrets/{ROTATION}")
+        return str((found["metadata"].get("annotations") or {}).get(STATUS, ""))
+
+    async def published(self) -> int:
+        """How many roots the state publishes."""
+        return len((await self.state()).roots)
+
+    async def told(self) -> tuple[str, ...]:
+        """Roots of the ConfigMap that pods have."""
+        try:
+            found = await self._client.request("get", f"{self._base}/configmaps/istio-ca-root-cert")
+        except ApiError:  # not yet
+            return ()
+        return authority.split(found["data"]["root-cert.pem"])
+
+    async def rotate(self) -> None:
+        wish = {"metadata": {"annotations": {ROTATE: "now"}}}
+        await self._client.request("patch", f"{self._base}/secrets/{OWN_CA}", wish, kind=MERGE_PATCH)
+
+    async def wished(self) -> bool:
+        found = await self._client.request("get", f"{self._base}/secrets/{OWN_CA}")
+        return ROTATE in (found["metadata"].get("annotations") or {})
+
+    async def plug_in(self, material: authority.Material, *, exists: bool = False) -> None:
+        data = {name: base64.b64encode(value).decode() for name, value in keystore.pack(material).items()}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": PLUGGED_IN}, "data": data}
+        path = f"{self._base}/secrets"
+        if exists:
+            await self._client.request("patch", f"{path}/{PLUGGED_IN}", body, kind=MERGE_PATCH)
+        else:
+            await self._client.request("post", path, body)
+
+
+async def test_a_root_is_made_anew_by_annotation_over_a_change_of_leader(
+    cluster: Cluster, client: KubernetesClient, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILOT_CA_ROTATION_WAIT", "4s")
+    mesh = Mesh(client, namespace)
+    logs = [tmp_path / "first", tmp_path / "second"]
+    async with AsyncExitStack() as stack:
+        async with discovery(str(cluster.kubeconfig), namespace, logs[0], pod="first") as first:
+            await becomes(first.ready, lambda said: said[0] == 200, 60)
+            second = await stack.enter_async_context(
+                discovery(str(cluster.kubeconfig), namespace, logs[1], pod="second")
+            )
+            await becomes(second.ready, lambda said: said[0] == 200, 60)
+            (old,) = await mesh.told()
+            await mesh.rotate()
+            await becomes(mesh.published, lambda count: count == 2, 20)
+            await becomes(mesh.told, lambda roots: len(roots) == 2, 20)
+            assert not await mesh.wished()
+            state = await mesh.state()
+            assert state.signer is not None  # the old CA signs, with the key that is kept here
+            assert "does not sign yet" in await mesh.status()
+        await becomes(mesh.told, lambda roots: len(roots) == 1 and old not in roots, 60)
+        state = await mesh.state()
+        assert (len(state.roots), state.signer) == (1, None)
+        assert await mesh.status() == ""
+        assert "signs with another CA" in logs[1].read_text()
+        await mesh.plug_in(authority.self_signed("mine", chains.now()))
+        await mesh.rotate()
+
+        async def said() -> str:
+            return logs[1].read_text()
+
+        await becomes(said, lambda text: f"{ROTATE} is for the self-signed root" in text, 40)
+
+
+async def test_the_users_own_ca_is_followed_and_its_intermediate_swapped(
+    cluster: Cluster, client: KubernetesClient, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault FT35: without a restart; a Secret that cannot work changes nothing, and is said."""
+    monkeypatch.setenv("PILOT_CA_ROTATION_WAIT", "1s")
+    mesh, root = Mesh(client, namespace), authority.self_signed("mine", chains.now())
+    log = tmp_path / "log"
+    await mesh.plug_in(chains.intermediate(root, "first"))
+    async with discovery(str(cluster.kubeconfig), namespace, log) as istiod:
+        await becomes(istiod.ready, lambda said: said[0] == 200, 60)
+        await becomes(mesh.told, lambda roots: [each.encode() for each in roots] == [root.certificate], 20)
+        foreign = authority.self_signed("other", chains.now())
+        await mesh.plug_in(chains.trusting(chains.intermediate(root, "lost"), foreign), exists=True)
+
+        async def said() -> str:
+            return log.read_text()
+
+        await becomes(said, lambda text: "does not lead to one of its roots" in text, 20)
+        await mesh.plug_in(chains.intermediate(root, "second", dt.timedelta(days=77)), exists=True)
+        until = (chains.now() + dt.timedelta(days=77)).strftime("%Y-%m-%d")
+        await becomes(said, lambda text: f"1 root(s), CA until {until}" in text, 20)
+        await mesh.plug_in(chains.trusting(chains.intermediate(foreign), foreign, root), exists=True)
+        await becomes(mesh.told, lambda roots: len(roots) == 2, 20)
+        await becomes(said, lambda text: "2 root(s), CA until" in text, 20)
+        assert x509.load_pem_x509_certificates("".join(await mesh.told()).encode())

@@ -1,0 +1,225 @@
+"""Certificates and roots change under load through real Envoys: no request is lost (faults FT34, FT35, FT36).
+
+Every request is a new mutual TLS connection between two Envoys, so that a pair that does not trust each other is seen
+at once. Lives of 20 s make in a minute what takes a day otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from istiod.ca import authority, keystore, place
+from node.credentials import CA_FOLDER
+from node.options import Options
+from tests.ca import chains
+from tests.story import worlds
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.envoy,
+    pytest.mark.skipif(bool(worlds.runs_here()), reason=worlds.runs_here()),
+]
+LIFE = 20
+RATE = int(os.environ.get("ROTATION_RATE", "200"))
+"""Requests per second."""
+WAIT = 5
+MESH = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: default, labels: {{istio-injection: enabled}}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: istio, namespace: istio-system}}
+data:
+  mesh: |
+    defaultConfig:
+      concurrency: 1
+      proxyMetadata: {{SECRET_TTL: {LIFE}s}}
+"""
+RULES = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: hello}
+spec:
+  host: hello
+  trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: in}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: hello}
+spec:
+  hosts: ["*"]
+  gateways: [in]
+  http: [{route: [{destination: {host: hello, port: {number: 5000}}}]}]
+"""
+APP = """
+apiVersion: v1
+kind: Service
+metadata: {name: hello}
+spec: {selector: {app: hello}, ports: [{name: http, port: 5000}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: hello}}
+  template:
+    metadata: {labels: {app: hello, version: v1}}
+    spec:
+      containers: [{name: hello, image: istio/examples-helloworld-v1, ports: [{containerPort: 5000}]}]
+"""
+
+
+@dataclass
+class Load:
+    """Requests at a fixed rate, open loop."""
+
+    url: str
+    sent: int = 0
+    slow: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    async def run(self) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+            began, tasks = time.monotonic(), set[asyncio.Task[None]]()
+            try:
+                while True:
+                    await asyncio.sleep(max(0.0, began + self.sent / RATE - time.monotonic()))
+                    self.sent += 1
+                    tasks.add(task := asyncio.create_task(self._ask(session)))
+                    task.add_done_callback(tasks.discard)
+            finally:
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        started = time.monotonic()
+        try:
+            async with session.get(self.url) as answer:
+                body = await answer.read()
+                if answer.status != 200:
+                    self.failed.append(f"{time.strftime('%X')} {answer.status} {body[-160:]!r}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.failed.append(f"{time.strftime('%X')} {error!r}")
+        self.slow.append(time.monotonic() - started)
+
+
+@dataclass
+class Running:
+    """A mesh under load, and the folder of its CA."""
+
+    mesh: worlds.Mesh
+    ca: Path
+    load: Load
+
+    def roots(self) -> list[str]:
+        return list(authority.split((self.ca / place.PUBLISHED).read_text()))
+
+    def status(self) -> str:
+        return (self.ca / place.STATUS).read_text().strip()
+
+    def agent(self, pod: str) -> int:
+        return int(self.mesh.pod(pod).containers["istio-proxy"].pid)
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Running]:
+    options = Options(variables={"PILOT_CA_ROTATION_WAIT": f"{WAIT}s"})
+    async with worlds.world([MESH, RULES, APP], options) as book:
+        ca = book.mesh.config.parent / CA_FOLDER
+        url = str(book.client.base)
+        found = Running(book.mesh, ca, Load(f"{url}/hello"))
+
+        async def answers() -> bool:
+            async with aiohttp.ClientSession() as session, session.get(found.load.url) as answer:
+                return answer.status == 200
+
+        await worlds.until("it answers", answers, 30)
+        task = asyncio.create_task(found.load.run())
+        try:
+            yield found
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+            print(*found.load.failed[:5], sep="\n")  # noqa: T201 (what the user would see)
+            print(f"{found.load.sent} requests, {len(found.load.failed)} failed, p99 {_p99(found.load.slow):.3f} s")  # noqa: T201 (figures)
+
+
+def _p99(times: list[float]) -> float:
+    return sorted(times)[int(len(times) * 0.99)] if times else 0.0
+
+
+async def _becomes(what: str, holds: object, seconds: float) -> float:
+    async def asked() -> bool:
+        return bool(holds())  # type: ignore[operator]
+
+    return await worlds.until(what, asked, seconds)
+
+
+@pytest.mark.long
+async def test_a_root_is_replaced_under_load_with_an_agent_frozen_for_the_first_step() -> None:
+    """FT36: 0 lost; what the steps took is printed."""
+    new = authority.self_signed("cluster.local", chains.now())
+    async with running() as found:
+        (old,) = found.roots()
+        frozen = next(pid for pod in ("hello",) for pid in [found.agent(pod)])
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            keystore.Folder(found.ca).store(new)
+            await _becomes("both roots are published", lambda: len(found.roots()) == 2, 10)
+            took = await _becomes("all but one have it", lambda: "1 connected proxies are" in found.status(), 60)
+            print(f"all but the frozen one: {took:.1f} s")  # noqa: T201 (a figure)
+            assert found.load.failed == []
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        took = await _becomes("the new CA signs", lambda: "the old root is not removed" in found.status(), 60)
+        print(f"after it goes on: {took:.1f} s; {found.status()}")  # noqa: T201 (a figure)
+        took = await _becomes("the old root goes", lambda: old not in found.roots(), 60)
+        print(f"until the old root is removed: {took:.1f} s")  # noqa: T201 (a figure)
+        await asyncio.sleep(LIFE)  # all have certificates of the new root, and trust that one alone
+        assert found.load.failed == []
+        assert found.load.sent > 0
+
+
+@pytest.mark.long
+async def test_certificates_are_renewed_under_load() -> None:
+    """FT34, with a life of 20 s: three renewals of each of three proxies."""
+    async with running() as found:
+        await asyncio.sleep(2 * LIFE)
+        assert found.load.failed == []
+
+
+@pytest.mark.long
+async def test_an_intermediate_is_swapped_under_load() -> None:
+    """FT35."""
+    async with running() as found:
+        root = found.roots()[0]
+        material = keystore.Folder(found.ca).load()
+        assert material is not None
+        keystore.Folder(found.ca).store(chains.intermediate(material))
+        await asyncio.sleep(LIFE * 1.5)
+        assert found.roots() == [root]
+        assert found.load.failed == []
