@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from istiod import bearer
 from istiod.ca import authority
 from istiod.ca.counts import Counts
+from istiod.ca.queue import Queue
 from istiod.ca.renewal import Renewals
 from istiod.ca.signer import Signs
 from istiod.config import protocols
@@ -47,6 +48,7 @@ class CertificateService:
         ``now`` gives aware times, ``counts`` takes what happens, ``renewals`` decides who needs no token; None: nobody.
         """
         self._renewals = renewals
+        self._queue = Queue()
         self._counts = counts if counts is not None else Counts()
         self._ca = ca
         self._verifier = verifier
@@ -72,7 +74,9 @@ class CertificateService:
         try:
             asked = ca_pb2.IstioCertificateRequest.FromString(raw)
             ttl = _ttl(asked.validity_duration)
-            chain = self._ca.sign(asked.csr, identity, ttl if longest is None else _shorter(ttl, longest), self._now())
+            async with self._queue.turn():
+                life = ttl if longest is None else _shorter(ttl, longest)
+                chain = self._ca.sign(asked.csr, identity, life, self._now())
         except DecodeError as error:
             counts.unreadable += 1
             raise RpcError(Code.INVALID_ARGUMENT, "the message is no certificate request") from error

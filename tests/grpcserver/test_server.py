@@ -27,7 +27,7 @@ from istiod.grpcserver.deadlines import Limits
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Server
 from istiod.grpcserver.status import Code, RpcError
-from istiod.grpcserver.stream import Receiver, Stream
+from istiod.grpcserver.stream import Client, Receiver, Stream
 from istiod.grpcserver.unary import unary
 from tests.grpcserver.wire import HEAD, Call, parse
 from tests.waiting import until
@@ -59,7 +59,8 @@ class Served:
     def _bug(self, _: Stream, __: Request) -> Receiver:
         raise ZeroDivisionError
 
-    async def _answer(self, raw: bytes, request: Request) -> bytes:
+    async def _answer(self, raw: bytes, request: Request, client: Client) -> bytes:
+        assert client.address.startswith("127.0.0.1:")
         if raw == b"refuse":
             raise RpcError(Code.NOT_FOUND, "nothing")
         if raw == b"bug":
