@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import pytest
 from istiod.ca import authority, keystore, place
 from node.credentials import CA_FOLDER
 from node.options import Options
+from tests import figures
 from tests.ca import chains
 from tests.story import worlds
 
@@ -31,7 +32,7 @@ pytestmark = [
 ]
 LIFE = 20
 RATE = int(os.environ.get("ROTATION_RATE", "200"))
-"""Requests per second."""
+"""Requests per second; fewer on a machine that has no room for as many handshakes."""
 WAIT = 5
 MESH = f"""
 apiVersion: v1
@@ -164,17 +165,20 @@ async def running() -> AsyncIterator[Running]:
         finally:
             task.cancel()
             await asyncio.wait((task,))
-            print(*found.load.failed[:5], sep="\n")  # noqa: T201 (what the user would see)
-            print(f"{found.load.sent} requests, {len(found.load.failed)} failed, p99 {_p99(found.load.slow):.3f} s")  # noqa: T201 (figures)
+            for line in found.load.failed[:5]:
+                figures.say(line)
+            figures.say(
+                f"{found.load.sent} requests, {len(found.load.failed)} failed, p99 {_p99(found.load.slow):.3f} s"
+            )
 
 
 def _p99(times: list[float]) -> float:
     return sorted(times)[int(len(times) * 0.99)] if times else 0.0
 
 
-async def _becomes(what: str, holds: object, seconds: float) -> float:
+async def _becomes(what: str, holds: Callable[[], bool], seconds: float) -> float:
     async def asked() -> bool:
-        return bool(holds())  # type: ignore[operator]
+        return holds()
 
     return await worlds.until(what, asked, seconds)
 
@@ -185,20 +189,20 @@ async def test_a_root_is_replaced_under_load_with_an_agent_frozen_for_the_first_
     new = authority.self_signed("cluster.local", chains.now())
     async with running() as found:
         (old,) = found.roots()
-        frozen = next(pid for pod in ("hello",) for pid in [found.agent(pod)])
+        frozen = found.agent("hello")
         os.kill(frozen, signal.SIGSTOP)
         try:
             keystore.Folder(found.ca).store(new)
             await _becomes("both roots are published", lambda: len(found.roots()) == 2, 10)
             took = await _becomes("all but one have it", lambda: "1 connected proxies are" in found.status(), 60)
-            print(f"all but the frozen one: {took:.1f} s")  # noqa: T201 (a figure)
+            figures.say(f"all but the frozen one: {took:.1f} s")
             assert found.load.failed == []
         finally:
             os.kill(frozen, signal.SIGCONT)
         took = await _becomes("the new CA signs", lambda: "the old root is not removed" in found.status(), 60)
-        print(f"after it goes on: {took:.1f} s; {found.status()}")  # noqa: T201 (a figure)
+        figures.say(f"after it goes on: {took:.1f} s; {found.status()}")
         took = await _becomes("the old root goes", lambda: old not in found.roots(), 60)
-        print(f"until the old root is removed: {took:.1f} s")  # noqa: T201 (a figure)
+        figures.say(f"until the old root is removed: {took:.1f} s")
         await asyncio.sleep(LIFE)  # all have certificates of the new root, and trust that one alone
         assert found.load.failed == []
         assert found.load.sent > 0
