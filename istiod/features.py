@@ -59,8 +59,8 @@ class Features:
     """PILOT_MAX_STREAMS_PER_IDENTITY (not Istio's): streams of one service account besides those of pods that the
     mesh knows, which have a limit each; 0: no limit."""
     rotation_wait: timedelta = timedelta(seconds=30)
-    """PILOT_CA_ROTATION_WAIT (not Istio's): for how long it is looked which proxies are connected, before a new CA may
-    sign because all of them have its root."""
+    """PILOT_CA_ROTATION_WAIT (not Istio's): for how long no connected proxy may have been seen that lacks a new root,
+    before its CA may sign."""
     select_entries: bool = True
     """PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES: the selectors of Services of Kubernetes find WorkloadEntries too."""
     allocate_addresses: bool = True

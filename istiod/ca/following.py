@@ -21,6 +21,8 @@ from wire.exposition import Family, Sample, family, of
 
 LOOK: Final = 1.0
 """Seconds between two looks."""
+RETURNS: Final = 50.0
+"""Proxies per second that are made to connect anew while a root is replaced."""
 ALARM: Final = 0.25
 """Part of a certificate's life that is left when an operator has to hear of it (faults FT33, FT37)."""
 Say = Callable[[str], None]
@@ -80,7 +82,7 @@ class Proxies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """``now`` is Unix time. ``wait`` is how many seconds connected proxies have to be seen before they count as all."""
+    """``now`` is Unix time. ``wait``: for so many seconds no proxy may have been seen that lacks a root."""
 
     now: Callable[[], float]
     wait: float
@@ -96,6 +98,7 @@ class Following:
         self._clock = clock
         self._say = say
         self._started = clock.now()
+        self._lacked = 0.0
         self._wanted = signer.current
         self._wanted_material: Material | None = None
         self._status = ""
@@ -148,7 +151,12 @@ class Following:
         if leads or due.status:
             self._tell("_status", due.status)
         if state.waits:
-            self._proxies.hasten(lambda client: _lacks(client, state.fingerprint), self._clock.wait / 2)
+            self._hasten(state.fingerprint)
+
+    def _hasten(self, fingerprint: int) -> None:
+        """Have those come back who may have the new root by now; many of them over a longer time."""
+        count = sum(1 for each in self._proxies.clients() if _lacks(each, fingerprint))
+        self._proxies.hasten(lambda client: _lacks(client, fingerprint), max(self._clock.wait, count / RETURNS))
 
     def _read(self) -> Authority:
         material = self._place.wanted()
@@ -158,12 +166,15 @@ class Following:
         return self._wanted
 
     def _seen(self, state: State) -> Seen:
-        """What this process sees. Proxies that were elsewhere until now, or nowhere, get time to come."""
+        """What this process sees. Proxies that were elsewhere until now, or on their way back, get time to come."""
         clients = [each for each in self._proxies.clients() if each.secure]
         key = self._signer.current.key_id
         old = sum(1 for each in clients if each.certificate is not None and _shown(each.certificate).issuer != key)
-        settled = self._clock.now() >= max(state.since, self._started) + self._clock.wait
-        missing = sum(1 for _ in lacking(clients, state.fingerprint)) if settled and state.waits else None
+        missing: int | None = sum(1 for _ in lacking(clients, state.fingerprint))
+        if missing:
+            self._lacked = self._clock.now()
+        elif self._clock.now() < max(state.since, self._started, self._lacked) + self._clock.wait or not state.waits:
+            missing = None
         return Seen(missing=missing, old=old, longest=self._signer.longest)
 
     def _alarm(self) -> None:

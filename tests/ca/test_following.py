@@ -87,7 +87,7 @@ async def world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     port = running.listen("127.0.0.1:0", certificate.context)
     said: list[str] = []
     proxies = following.Proxies(clients=running.clients, hasten=running.hasten)
-    clock = following.Clock(now=lambda: chains.now().timestamp(), wait=0.4)
+    clock = following.Clock(now=lambda: chains.now().timestamp(), wait=0.8)
     task = asyncio.create_task(following.Following(files, signer, proxies, clock, said.append).run())
     try:
         yield World(folder, signer, running, port, said)
