@@ -156,7 +156,7 @@ class Following:
     def _hasten(self, fingerprint: int) -> None:
         """Have those come back who may have the new root by now; many of them over a longer time."""
         count = sum(1 for each in self._proxies.clients() if _lacks(each, fingerprint))
-        self._proxies.hasten(lambda client: _lacks(client, fingerprint), max(self._clock.wait, count / RETURNS))
+        self._proxies.hasten(lambda client: _lacks(client, fingerprint), max(self._clock.wait / 2, count / RETURNS))
 
     def _read(self) -> Authority:
         material = self._place.wanted()

@@ -1,4 +1,4 @@
-"""The real program with the real Envoy, where certificates are somebody else's: mounted files, or another SDS (row C7)."""
+"""The real program with the real Envoy, where certificates are others': mounted files, or another SDS (row C7)."""
 
 from __future__ import annotations
 

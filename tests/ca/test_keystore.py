@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from istiod.ca import authority, keystore
+from tests.ca import chains
 
 NOW = dt.datetime(2026, 11, 21, 10, tzinfo=dt.UTC)
 
@@ -60,3 +61,17 @@ def test_a_failed_write_leaves_neither_old_file_harmed_nor_new_one_behind(tmp_pa
     with pytest.raises(OSError, match="directory"):
         keystore.write_private(tmp_path / "there", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_secret_of_kubernetes_own_type_is_a_ca_too() -> None:
+    """Features row O2: as cert-manager makes it, with what lies above the CA in tls.crt."""
+    root = authority.self_signed("x", chains.now())
+    middle = chains.intermediate(root)
+    parts = {"tls.crt": middle.certificate, "tls.key": middle.key, "ca.crt": root.certificate}
+    found = authority.Authority(keystore.unpack(parts, "Secret cacerts"))
+    assert found.anchor.encode() == root.certificate
+    longer = keystore.unpack({**parts, "tls.crt": middle.certificate + root.certificate}, "Secret cacerts")
+    assert longer.certificate.strip() == middle.certificate.strip()
+    assert authority.Authority(longer).anchor == found.anchor
+    with pytest.raises(authority.AuthorityError, match=r"has no ca-cert\.pem and no ca-key\.pem"):
+        keystore.unpack({"tls.crt": b"", "other": b"x"}, "Secret cacerts")

@@ -34,6 +34,8 @@ LIFE = 20
 RATE = int(os.environ.get("ROTATION_RATE", "200"))
 """Requests per second; fewer on a machine that has no room for as many handshakes."""
 WAIT = 5
+FROZEN = 8
+"""Seconds without an agent: less than is left of a certificate at any time (half its life), or its proxy has none."""
 MESH = f"""
 apiVersion: v1
 kind: Namespace
@@ -194,8 +196,8 @@ async def test_a_root_is_replaced_under_load_with_an_agent_frozen_for_the_first_
         try:
             keystore.Folder(found.ca).store(new)
             await _becomes("both roots are published", lambda: len(found.roots()) == 2, 10)
-            took = await _becomes("all but one have it", lambda: "1 connected proxies are" in found.status(), 60)
-            figures.say(f"all but the frozen one: {took:.1f} s")
+            await asyncio.sleep(FROZEN)
+            assert "the new CA does not sign yet" in found.status()
             assert found.load.failed == []
         finally:
             os.kill(frozen, signal.SIGCONT)
