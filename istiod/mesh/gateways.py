@@ -108,7 +108,7 @@ def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Plac
         for server in (s for s in one.servers if s.context is None or vault.open(s.context) is not None):
             for port in _targets(server.port, key.ports):
                 sharing = found.setdefault((server.bind, port), [])
-                if not sharing or _together(sharing[0], server):
+                if _obstacle(sharing, server) is None:
                     sharing.append(server)
     return found
 
@@ -118,11 +118,16 @@ def _targets(port: int, ports: Iterable[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(target for number, target in ports if number == port)) or (port,)
 
 
-def _together(first: Server, other: Server) -> bool:
-    """Whether two servers can share a listener: plain HTTP both, or TLS both."""
-    if first.tls is not None or other.tls is not None:
-        return first.tls is not None and other.tls is not None
-    return first.protocol.is_http and other.protocol.is_http
+def _obstacle(sharing: Iterable[Server], server: Server) -> Server | None:
+    """The server that keeps another from its listener: one in plaintext, unless both are plain HTTP.
+
+    TLS is told apart by server name, and what has none is for a server in plaintext that comes after those with TLS.
+    After it no other can come (as recorded from Istio).
+    """
+    plain = next((one for one in sharing if one.tls is None), None)
+    if plain is None or (server.tls is None and plain.protocol.is_http and server.protocol.is_http):
+        return None
+    return plain
 
 
 def _by_name(server: Server) -> bool:
@@ -145,19 +150,29 @@ def _listener(place: Place, chains: tuple[Chain, ...], key: ScopeKey) -> Listene
 
 def conflicts(gateways: GatewayIndex) -> Iterator[Diagnostic]:
     """Servers that an older one of a Gateway with the same selector keeps from their port or their names."""
+    sharing: dict[tuple[object, ...], list[Server]] = {}
     owners: dict[tuple[object, ...], Server] = {}
     for one in gateways.gateways:
         for server in one.servers:
+            place = (one.selector, server.bind, server.port)
+            others = sharing.setdefault(place, [])
             port = f"port {server.port} with {server.protocol.value}"
-            owner = owners.setdefault((one.selector, server.bind, server.port), server)
-            if not (owner is server or _together(owner, server)):
+            if (owner := _obstacle(others, server)) is not None:
                 problem = (
                     f"{port} cannot share with {owner.protocol.value} of Gateway {owner.gateway_name}, which is older"
                 )
                 yield warning(Code.PORT_CONFLICT, one.key, "spec.servers", f"{problem}; the server is left out")
                 continue
-            for name in (server.names or ("*",)) if server.ends_tls else ():
-                owner = owners.setdefault((one.selector, server.bind, server.port, name), server)
+            others.append(server)
+            for name in _names(server, others):
+                owner = owners.setdefault((*place, name), server)
                 if owner is not server:
                     message = f"{port}: Gateway {owner.gateway_name} has {name} already, so it is left out here"
                     yield warning(Code.DUPLICATE_HOST, one.key, "spec.servers", message)
+
+
+def _names(server: Server, sharing: Iterable[Server]) -> tuple[str, ...]:
+    """The server names that a server claims on a listener with TLS; in plaintext it is for what has none."""
+    if server.tls is None:
+        return ("*",) if any(other.tls is not None for other in sharing) else ()
+    return (server.names or ("*",)) if server.ends_tls else ()
