@@ -27,8 +27,7 @@ DestinationRule | spec..loadBalancer.consistentHash | on TCP, unless by useSourc
 DestinationRule | spec..loadBalancer.warmup | with RANDOM, PASSTHROUGH or consistentHash | Envoy has no slow start there
 DestinationRule | spec..loadBalancer.warmupDurationSecs | as warmup | Envoy has no slow start there
 DestinationRule | spec..loadBalancer.zoneAwareLbSetting | |
-DestinationRule | spec..outlierDetection.consecutiveErrors | |
-DestinationRule | spec..retryBudget.budgetInterval | |
+DestinationRule | spec..outlierDetection.consecutiveErrors | | has no effect, as on Istio: consecutive5xxErrors has
 DestinationRule | spec..tls.caCertificates | modes DISABLE and ISTIO_MUTUAL; beside credentialName | is not used
 DestinationRule | spec..tls.caCrl | as caCertificates; beside insecureSkipVerify | is not used
 DestinationRule | spec..tls.clientCertificate | modes but MUTUAL; beside credentialName | is not used
@@ -44,18 +43,18 @@ EnvoyFilter | spec.configPatches[].match.listener.portName | | has no effect, as
 EnvoyFilter | spec.configPatches[].match.waypoint | | there are no waypoints here
 EnvoyFilter | spec.configPatches[].patch.filterClass | | has no effect, as on Istio
 EnvoyFilter | spec.targetRefs | | resources of the Gateway API have no proxies here: no proxy is patched
-Gateway | spec.servers[].defaultEndpoint | | has no effect
+Gateway | spec.servers[].defaultEndpoint | | has no effect, as on Istio
 Gateway | spec.servers[].port.protocol | other than HTTP, HTTPS, gRPC, TLS and TCP kinds | the server is left out
 Gateway | spec.servers[].port.targetPort | | has no effect, as on Istio
 Gateway | spec.servers[].tls.mode | on a port without TLS | is not used
 Gateway, Sidecar | spec..tls.caCertCredentialName | without clients' certificates; beside files | is not used
 Gateway, Sidecar | spec..tls.caCertificates | without clients' certificates; beside a credential | is not used
 Gateway, Sidecar | spec..tls.caCrl | without clients' certificates; beside a credential | is not used
-Gateway, Sidecar | spec..tls.cipherSuites | where TLS is not ended | is not used
+Gateway, Sidecar | spec..tls.cipherSuites | where TLS is not ended; names that Envoy does not know | is not used
 Gateway, Sidecar | spec..tls.credentialName | where TLS is not ended | is not used
 Gateway, Sidecar | spec..tls.credentialNames | where TLS is not ended | is not used
 Gateway, Sidecar | spec..tls.httpsRedirect | on a port with TLS | is not used
-Gateway, Sidecar | spec..tls.insecureSkipVerify | | has no effect in any mode
+Gateway, Sidecar | spec..tls.insecureSkipVerify | without clients' certificates; mode ISTIO_MUTUAL | is not used
 Gateway, Sidecar | spec..tls.maxProtocolVersion | where TLS is not ended | is not used
 Gateway, Sidecar | spec..tls.minProtocolVersion | where TLS is not ended | is not used
 Gateway, Sidecar | spec..tls.privateKey | where TLS is not ended | is not used
@@ -69,7 +68,13 @@ MeshConfig | caCertificates | |
 MeshConfig | certificates | |
 MeshConfig | configSources | |
 MeshConfig | defaultProviders | |
-MeshConfig | defaultTrafficPolicy | |
+MeshConfig | defaultTrafficPolicy.loadBalancer | | only connectionPool and outlierDetection count, as on Istio
+MeshConfig | defaultTrafficPolicy.outlierDetection.consecutiveErrors | | has no effect, as on Istio
+MeshConfig | defaultTrafficPolicy.portLevelSettings | | only connectionPool and outlierDetection count, as on Istio
+MeshConfig | defaultTrafficPolicy.proxyProtocol | | only connectionPool and outlierDetection count, as on Istio
+MeshConfig | defaultTrafficPolicy.retryBudget | | only connectionPool and outlierDetection count, as on Istio
+MeshConfig | defaultTrafficPolicy.tls | | only connectionPool and outlierDetection count, as on Istio
+MeshConfig | defaultTrafficPolicy.tunnel | | only connectionPool and outlierDetection count, as on Istio
 MeshConfig | disableEnvoyListenerLog | |
 MeshConfig | disableMixerHttpReports | |
 MeshConfig | discoverySelectors | with --configDir | chooses nothing among the objects of files: all of them are read
@@ -89,16 +94,13 @@ MeshConfig | extensionProviders[].skywalking | |
 MeshConfig | extensionProviders[].stackdriver | |
 MeshConfig | extensionProviders[].zipkin | |
 MeshConfig | hboneIdleTimeout | |
-MeshConfig | inboundClusterStatName | |
 MeshConfig | ingressClass | |
 MeshConfig | ingressControllerMode | DEFAULT and STRICT | Ingress objects are not read
 MeshConfig | ingressSelector | |
 MeshConfig | ingressService | |
-MeshConfig | meshMTLS.cipherSuites | |
-MeshConfig | meshMTLS.ecdhCurves | |
+MeshConfig | meshMTLS.ecdhCurves | | has no effect, as on Istio
 MeshConfig | mixerCheckServer | |
 MeshConfig | mixerReportServer | |
-MeshConfig | outboundClusterStatName | |
 MeshConfig | outboundTrafficPolicy.egressProxy | |
 MeshConfig | proxyStatNameLength | |
 MeshConfig | sdsUdsPath | |
@@ -106,7 +108,6 @@ MeshConfig | serviceEntryVisibility | |
 MeshConfig | serviceScopeConfigs | |
 MeshConfig | serviceSettings | |
 MeshConfig | thriftConfig | |
-MeshConfig | tlsDefaults | |
 MeshConfig | verifyCertificateAtClient | false | servers are always verified
 MeshConfig | zoneAwareLbSetting | |
 ProxyConfig | availabilityZone | |
@@ -150,17 +151,17 @@ Sidecar | spec.egress[].port.targetPort | | has no effect, as on Istio
 Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | other than DEFAULT | the app is sent what its port declares
 Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connections from clients
 Sidecar | spec.ingress[].port.targetPort | | has no effect, as on Istio
-VirtualService | spec.http[].appendHeaders | |
-VirtualService | spec.http[].fault.abort.http2Error | |
-VirtualService | spec.http[].fault.delay.exponentialDelay | |
+VirtualService | spec.http[].appendHeaders | | has no effect, as on Istio: headers has
+VirtualService | spec.http[].fault.abort.http2Error | | has no effect, as on Istio
+VirtualService | spec.http[].fault.delay.exponentialDelay | | has no effect, as on Istio
 VirtualService | spec.http[].mirror | beside redirect and directResponse | nothing goes to an upstream
 VirtualService | spec.http[].mirrors | beside redirect and directResponse | nothing goes to an upstream
-VirtualService | spec.http[].removeResponseHeaders | |
+VirtualService | spec.http[].removeResponseHeaders | | has no effect, as on Istio: headers has
 VirtualService | spec.http[].retries | beside redirect and directResponse | nothing goes to an upstream
 VirtualService | spec.http[].timeout | beside redirect and directResponse | nothing goes to an upstream
-VirtualService | spec.http[].websocketUpgrade | |
-VirtualService | spec.tcp[].match[].sourceSubnet | | has no effect: the rule is for every address
-VirtualService | spec.tls[].match[].sourceSubnet | | has no effect: the rule is for every address
+VirtualService | spec.http[].websocketUpgrade | | has no effect, as on Istio: every route upgrades WebSockets
+VirtualService | spec.tcp[].match[].sourceSubnet | | has no effect, as on Istio: the rule is for every address
+VirtualService | spec.tls[].match[].sourceSubnet | | has no effect, as on Istio: the rule is for every address
 """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import address_pb2, extension_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, extension_pb2
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
 from google.protobuf import struct_pb2
 
@@ -16,7 +16,7 @@ from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import dynamic_dns, endpoint, hcm, http_options, policy, tls, wellknown
 from istiod.mesh.policy import TlsMode
-from istiod.mesh.scope import Cluster, Direction, Discovery
+from istiod.mesh.scope import Cluster, Direction, Discovery, UpstreamTls
 from istiod.mesh.settings import MeshSettings
 from wire import names
 
@@ -59,7 +59,7 @@ def message(cluster: Cluster, settings: MeshSettings) -> cluster_pb2.Cluster:
     """One cluster as a message."""
     found = _Cluster(
         name=cluster.name,
-        alt_stat_name=f"{cluster.name};",  # Istio's stats tags end a name at ";"
+        alt_stat_name=f"{cluster.stat_name or cluster.name};",  # Istio's stats tags end a name at ";"
         type=_TYPES.get(cluster.discovery),
         cluster_type=_custom_type(cluster),
     )
@@ -118,7 +118,7 @@ def _secure(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings
         if version:
             found.transport_socket.CopyFrom(tls.with_proxy_protocol(tls.RAW, version))
         return
-    encrypted = tls.with_proxy_protocol(tls.upstream(cluster.tls, http_options.alpn(cluster, settings)), version)
+    encrypted = tls.with_proxy_protocol(_tls(cluster.tls, cluster, settings), version)
     if cluster.tls.mode is not TlsMode.AUTO:
         found.transport_socket.CopyFrom(encrypted)
         return
@@ -127,6 +127,10 @@ def _secure(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettings
     found.transport_socket_matches.append(_PLAIN)
     if version:
         found.transport_socket_matches[1].transport_socket.CopyFrom(tls.with_proxy_protocol(tls.RAW, version))
+
+
+def _tls(said: UpstreamTls, cluster: Cluster, settings: MeshSettings) -> base_pb2.TransportSocket:
+    return tls.upstream(said, http_options.alpn(cluster, settings), settings.tls_defaults)
 
 
 def _describe(found: cluster_pb2.Cluster, cluster: Cluster) -> None:

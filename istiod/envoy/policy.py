@@ -9,6 +9,7 @@ from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_de
 from envoy.config.core.v3 import address_pb2
 from google.protobuf import wrappers_pb2
 
+from istiod.config import resource
 from istiod.envoy import wellknown
 from istiod.mesh.policy import (
     ConnectionPool,
@@ -34,6 +35,8 @@ _ALGORITHMS = {
     LbAlgorithm.RING_HASH: _Cluster.RING_HASH,
     LbAlgorithm.MAGLEV: _Cluster.MAGLEV,
 }
+_BUDGET_INTERVAL = b"\x1a"
+"""Field 3 of RetryBudget, which Envoy has and the messages that we build with do not know yet."""
 _ENVOYS_WARMUP = (1.0, 10.0)
 _WARMUP_RUNTIME_KEY = "("
 """A name that no runtime layer has: Envoy asks for one (as recorded from Istio)."""
@@ -95,6 +98,9 @@ def _thresholds(pool: ConnectionPool, budget: RetryBudget | None) -> circuit_bre
     if budget is not None:
         found.retry_budget.budget_percent.value = budget.percent
         found.retry_budget.min_retry_concurrency.value = budget.min_retry_concurrency
+        if budget.interval is not None:
+            said = wellknown.encode(wellknown.duration(budget.interval))
+            found.retry_budget.MergeFromString(resource.delimited(_BUDGET_INTERVAL, said))
     return found
 
 

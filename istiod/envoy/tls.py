@@ -19,7 +19,7 @@ from envoy.type.matcher.v3 import string_pb2
 
 from istiod.config.resource import delimited
 from istiod.envoy import wellknown
-from istiod.mesh.policy import TlsMode
+from istiod.mesh.policy import TlsDefaults, TlsMode
 from istiod.mesh.scope import DownstreamTls, UpstreamTls
 from istiod.mesh.settings import MeshSettings
 from wire import names
@@ -52,15 +52,17 @@ _PROXY_PROTOCOL = {
     "V2": proxy_protocol_pb2.ProxyProtocolConfig.V2,
 }
 
+_NONE = TlsDefaults()
+
 RAW = base_pb2.TransportSocket(
     name="envoy.transport_sockets.raw_buffer", typed_config=wellknown.packed(raw_buffer_pb2.RawBuffer())
 )
 """Plaintext."""
 
 
-def upstream(tls: UpstreamTls, alpn: tuple[str, ...]) -> base_pb2.TransportSocket:
-    """The client side of TLS towards a cluster, offering ``alpn``."""
-    common = _upstream_common(replace(tls, sni="") if tls.sni else tls, alpn)
+def upstream(tls: UpstreamTls, alpn: tuple[str, ...], defaults: TlsDefaults = _NONE) -> base_pb2.TransportSocket:
+    """The client side of TLS towards a cluster, offering ``alpn``. ``defaults`` are for what is not mesh mTLS."""
+    common = _upstream_common(replace(tls, sni="") if tls.sni else tls, alpn, defaults)
     found = base_pb2.TransportSocket(name=_TLS)
     found.typed_config.type_url = _UPSTREAM
     found.typed_config.value = common + delimited(_SNI, tls.sni.encode()) if tls.sni else common
@@ -68,7 +70,7 @@ def upstream(tls: UpstreamTls, alpn: tuple[str, ...]) -> base_pb2.TransportSocke
 
 
 @lru_cache(maxsize=1024)
-def _upstream_common(tls: UpstreamTls, alpn: tuple[str, ...]) -> bytes:
+def _upstream_common(tls: UpstreamTls, alpn: tuple[str, ...], defaults: TlsDefaults) -> bytes:
     """An UpstreamTlsContext without SNI, as bytes: the clusters of a thousand services differ in little else."""
     common = tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
@@ -77,6 +79,9 @@ def _upstream_common(tls: UpstreamTls, alpn: tuple[str, ...]) -> bytes:
             tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
         ),
     )
+    if not _mesh(tls):
+        common.tls_params.cipher_suites.extend(defaults.cipher_suites)
+        common.tls_params.ecdh_curves.extend(defaults.curves)
     if (certificate := _client_certificate(tls)) is not None:
         common.tls_certificate_sds_secret_configs.append(certificate)
     if (root := _upstream_root(tls)) is None:
@@ -175,6 +180,8 @@ def _client_validation(
     context = found.default_validation_context
     context.verify_certificate_spki.extend(tls.spki)
     context.verify_certificate_hash.extend(tls.hashes)
+    if tls.accept_untrusted:
+        context.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
     if tls.workload and not tls.gateway and not tls.subject_alt_names:
         domains = (settings.trust_domain, *settings.trust_domain_aliases)
         context.match_typed_subject_alt_names.extend(
@@ -185,19 +192,20 @@ def _client_validation(
 
 
 def _downstream_params(tls: DownstreamTls, settings: MeshSettings) -> common_pb2.TlsParameters | None:
-    if tls.min_version or tls.max_version or tls.cipher_suites or not tls.workload:
+    said = tls.min_version or tls.max_version or tls.cipher_suites
+    if said or tls.gateway or not tls.workload:
+        defaults = settings.tls_defaults
         found = common_pb2.TlsParameters(
-            tls_minimum_protocol_version=_VERSIONS[tls.min_version],
+            tls_minimum_protocol_version=_VERSIONS[tls.min_version or defaults.min_version],
             tls_maximum_protocol_version=_VERSIONS[tls.max_version],
-            cipher_suites=tls.cipher_suites,
+            cipher_suites=tls.cipher_suites or defaults.cipher_suites,
+            ecdh_curves=defaults.curves,
         )
         return found if found.ByteSize() else None
-    if tls.gateway:
-        return None
     return common_pb2.TlsParameters(
         tls_minimum_protocol_version=_VERSIONS[settings.min_tls_version],
         tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
-        cipher_suites=_MESH_CIPHERS,
+        cipher_suites=settings.mesh_cipher_suites or _MESH_CIPHERS,
     )
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from istiod.mesh import locality
+from istiod.mesh import locality, stat_names
 from istiod.mesh.destination_rules import HostPolicy, Subset
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.model import Model
-from istiod.mesh.policy import ClientTls, LbAlgorithm, MutualTls, TlsMode, TrafficPolicy
+from istiod.mesh.policy import ClientTls, ConnectionPool, LbAlgorithm, MutualTls, TlsMode, TrafficPolicy
 from istiod.mesh.recall import Recall
 from istiod.mesh.scope import Cluster, Direction, Discovery, DnsCache, ServiceRef, UpstreamTls
 from istiod.mesh.service import Port, Protocol, Resolution, Service
@@ -31,6 +31,7 @@ _PASSTHROUGH_IDLE = timedelta(minutes=5)
 
 _WHOLE = Subset(name="", labels=frozenset())
 _DEFAULT = TrafficPolicy()
+_UNSAID = ConnectionPool()
 _DNS = {Resolution.DNS: Discovery.STRICT_DNS, Resolution.DNS_ROUND_ROBIN: Discovery.LOGICAL_DNS}
 _ANY_HOSTS_CACHE = DnsCache(name="allow_any_dfp_dns_cache", most_hosts=1024)
 
@@ -95,12 +96,15 @@ def passthrough(
 ) -> Cluster:
     """A cluster that goes where the client wanted to go; unused connections end early (Istio: 5 minutes)."""
     timed = with_times(_DEFAULT, settings)
+    pool = timed.connection_pool
     return Cluster(
         name=name,
         discovery=Discovery.ORIGINAL_DST,
         direction=direction,
         downstream_protocol=True,
-        policy=replace(timed, connection_pool=replace(timed.connection_pool, http_idle_timeout=_PASSTHROUGH_IDLE)),
+        policy=replace(
+            timed, connection_pool=replace(pool, http_idle_timeout=pool.http_idle_timeout or _PASSTHROUGH_IDLE)
+        ),
         bind_addresses=bind_addresses,
     )
 
@@ -124,8 +128,11 @@ def _reachable_ports(service: Service) -> Iterator[Port]:
 
 
 def with_times(policy: TrafficPolicy, settings: MeshSettings) -> TrafficPolicy:
-    """The policy with the mesh's connect timeout and keepalive where it has none of its own."""
-    pool = policy.connection_pool
+    """The policy with the mesh's word on connections where it has none of its own.
+
+    ``defaultTrafficPolicy`` counts where the rule says nothing of connections at all (Istio: an unset block inherits).
+    """
+    pool = settings.default_pool if policy.connection_pool == _UNSAID else policy.connection_pool
     return replace(
         policy,
         connection_pool=replace(
@@ -155,7 +162,7 @@ class _Maker:
         if discovery is Discovery.LOGICAL_DNS and len(endpoints) != 1:  # several entries, or none with these labels
             discovery = Discovery.STRICT_DNS
         name = cluster_name(OUTBOUND, subset.name, self.service.host, port.number)
-        direct = said.connection_pool
+        direct = policy.connection_pool
         return Cluster(
             name=name,
             discovery=discovery,
@@ -173,16 +180,23 @@ class _Maker:
             port_override=self._target(port) if discovery is Discovery.DYNAMIC_DNS else 0,
             cache=DnsCache(name=f"{self.service.host}_dfp_dns_cache") if discovery is Discovery.DYNAMIC_DNS else None,
             origin=self.rule.origin if self.rule else None,
+            stat_name=self._stat_name(port, subset),
         )
+
+    def _stat_name(self, port: Port, subset: Subset) -> str:
+        pattern = self.model.settings.outbound_stat_name
+        return stat_names.of(pattern, self.service, port, self._target(port), subset.name)
 
     def _policy(self, said: TrafficPolicy) -> TrafficPolicy:
         """The policy in effect: times and locality of the mesh where the rule says nothing. Most services share it."""
         settings, distribution = self.model.settings, self.service.traffic_distribution
 
         def made() -> TrafficPolicy:
-            balancer, ejects = said.load_balancer, said.outlier_detection is not None
+            balancer, outlier = said.load_balancer, said.outlier_detection or settings.default_outlier
+            ejects = outlier is not None
             local = locality.effective(balancer.locality, settings.locality_lb, distribution, ejects=ejects)
-            return with_times(replace(said, load_balancer=replace(balancer, locality=local)), settings)
+            balancer = replace(balancer, locality=local)
+            return with_times(replace(said, load_balancer=balancer, outlier_detection=outlier), settings)
 
         return self.recall.of(("in effect", distribution), (said, settings), made)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from crds import gateway
+from crds import gateway, tls_names
 from istiod.mesh.scope import DownstreamTls
 
 _HTTP_ALPN = ("h2", "http/1.1")
@@ -58,8 +58,9 @@ def read(said: gateway.ServerTLSSettings, *, http: bool) -> ServerTls:
         hashes=said.verify_certificate_hash,
         min_version="" if said.min_protocol_version == _AUTO else said.min_protocol_version,
         max_version="" if said.max_protocol_version == _AUTO else said.max_protocol_version,
-        cipher_suites=tuple(dict.fromkeys(said.cipher_suites)),
+        cipher_suites=tls_names.known(said.cipher_suites, tls_names.CIPHER_SUITES),
         gateway=True,
+        accept_untrusted=bool(said.insecure_skip_verify) and said.mode in ("MUTUAL", "OPTIONAL_MUTUAL"),
     )
     return ServerTls(handling=Handling.TERMINATE, context=context)
 
@@ -71,13 +72,14 @@ _OF_CLIENTS = (
     "subject_alt_names",
     "verify_certificate_spki",
     "verify_certificate_hash",
+    "insecure_skip_verify",
 )
 _OF_TERMINATION = (
     *("server_certificate", "private_key", "tls_certificates", "credential_name", "credential_names"),
     *_OF_CLIENTS,
     *("min_protocol_version", "max_protocol_version", "cipher_suites"),
 )
-_MESHS_OWN = ("ca_crl", "ca_cert_credential_name", "tls_certificates")
+_MESHS_OWN = ("ca_crl", "ca_cert_credential_name", "tls_certificates", "insecure_skip_verify")
 _UNUSED = {
     "PASSTHROUGH": _OF_TERMINATION,
     "AUTO_PASSTHROUGH": _OF_TERMINATION,
@@ -102,3 +104,6 @@ def without_effect(said: gateway.ServerTLSSettings, *, plaintext: bool = False) 
         field = gateway.ServerTLSSettings.model_fields[name]
         if getattr(said, name) not in (field.default, None):
             yield field.alias or name, f"has no effect {why}"
+    for index, suite in enumerate(() if "cipher_suites" in unused else said.cipher_suites):
+        if suite not in tls_names.CIPHER_SUITES:
+            yield f"cipherSuites[{index}]", f"Envoy knows no {suite!r}: it is left out"

@@ -74,6 +74,11 @@ class Resolver:
         cluster = self.clusters.get(name)
         return cluster.policy.connection_pool.tcp_idle_timeout if cluster else None
 
+    def stat_name(self, name: str) -> str:
+        """What a cluster is called in statistics."""
+        cluster = self.clusters.get(name)
+        return (cluster.stat_name if cluster else "") or name
+
     def hashes_source(self, name: str) -> bool:
         """Whether a cluster picks endpoints by the client's address: all that there is to hash of a TCP connection."""
         cluster = self.clusters.get(name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from istiod.config.origin import Origin
-from istiod.mesh import clusters, families, inbound_chains, inbound_routes, jwt, node_settings
+from istiod.mesh import clusters, families, inbound_chains, inbound_routes, jwt, node_settings, stat_names
 from istiod.mesh.authorization import Authorization
 from istiod.mesh.clusters import INBOUND_PASSTHROUGH, cluster_name
 from istiod.mesh.endpoint import Endpoint, Health, Workload
@@ -59,6 +59,7 @@ class InboundPort:
     bind: str = ""
     tls: DownstreamTls | None = None
     origin: Origin | None = None
+    stat_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +169,7 @@ def _ingress(said: Sidecar, served: Mapping[int, InboundPort], place: Place) -> 
             bind=bind,
             tls=one.tls,
             origin=Origin(key=said.key),
+            stat_name=known.stat_name if known else "",
         )
         ports.setdefault(number, port)
     return ports
@@ -218,6 +220,7 @@ def _port(model: Model, service: Service, port: Port, target: int) -> InboundPor
         protocol=port.protocol,
         service=clusters.service_ref(service),
         pool=rule.policy(port.number).connection_pool if rule else ConnectionPool(),
+        stat_name=stat_names.of(model.settings.inbound_stat_name, service, port, target),
     )
 
 
@@ -250,6 +253,7 @@ def _cluster(port: InboundPort, settings: MeshSettings, spoken: Families) -> Clu
         endpoints=(_app(address, port.app_port or port.target),) if address else (),
         bind_addresses=() if address else spoken.inbound_sources,
         port_override=0 if address else port.app_port,
+        stat_name=port.stat_name,
     )
 
 

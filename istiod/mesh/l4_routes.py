@@ -63,7 +63,9 @@ def _tcp(rules: VirtualService, rule: L4Rule, resolver: Resolver) -> Tcp:
     for share in rule.shares:
         to = resolver.destination(share.target)
         shares.append(WeightedCluster(cluster=to.cluster, weight=share.weight, known=to.known))
-    stat_prefix = shares[0].cluster if len(shares) == 1 else f"{rules.key.name}.{rules.key.namespace}"
+    stat_prefix = (
+        resolver.stat_name(shares[0].cluster) if len(shares) == 1 else f"{rules.key.name}.{rules.key.namespace}"
+    )
     return leading_to(tuple(shares), stat_prefix, resolver)
 
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from crds import core, mesh_config, parse, proxy_annotation, shared_mesh, unhonoured
-from crds.diagnostic import Code, Diagnostic, Severity, warning
+from crds import core, mesh_config, parse, proxy_annotation, shared_mesh, tls_names, unhonoured
+from crds.destination_rule import TrafficPolicy
+from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import connection_settings, ext_authz, locality, proxy_headers, retries, traffic_policy
+from istiod.mesh.policy import TlsDefaults
 from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 
 FIELD = "data.mesh"
 _DEFAULT = MeshSettings(root_namespace="")
 """Without a root namespace: it is where the settings are, unless they say otherwise."""
+_AUTO = "TLS_AUTO"
 _FOR_ALL = "connectionSettings."
 """Of defaultConfig it has an effect, of a pod's annotation it has none."""
 _INGRESS = ("DEFAULT", "STRICT")
@@ -65,6 +68,9 @@ def _found(snapshot: ConfigSnapshot, key: ConfigKey) -> Iterator[Diagnostic]:
         message = "chooses nothing among the objects of files: all of them are read"
         yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.discoverySelectors", message)
     yield from _unsupported(config, key)
+    for name, value in _unknown(config):
+        message = f"Envoy knows no {value!r}: it is left out"
+        yield error(Code.BAD_VALUE, key, f"{FIELD}.{name}", message)
 
 
 def _left_out(finding: Diagnostic) -> Diagnostic:
@@ -135,6 +141,7 @@ def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshS
     paths = config.path_normalization
     tls = config.mesh_mtls
     local = config.locality_lb_setting
+    base = config.default_traffic_policy or TrafficPolicy()
     return replace(
         found,
         default_retry=retries.convert(config.default_http_retry_policy, DEFAULT_RETRY)
@@ -143,9 +150,25 @@ def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshS
         locality_lb=_DEFAULT.locality_lb if local is None else locality.setting(local),
         path_normalization=_path_normalization(paths),
         ext_authz=ext_authz.read(config.extension_providers),
+        mesh_cipher_suites=tls_names.known(tls.cipher_suites, tls_names.CIPHER_SUITES) if tls else (),
+        tls_defaults=_tls_defaults(config.tls_defaults),
+        default_pool=traffic_policy.connection_pool(base.connection_pool),
+        default_outlier=traffic_policy.outlier_detection(base.outlier_detection),
+        inbound_stat_name=config.inbound_cluster_stat_name,
+        outbound_stat_name=config.outbound_cluster_stat_name,
         min_tls_version=_DEFAULT.min_tls_version
-        if tls is None or tls.min_protocol_version == "TLS_AUTO"
+        if tls is None or tls.min_protocol_version == _AUTO
         else tls.min_protocol_version,
+    )
+
+
+def _tls_defaults(said: mesh_config.TLSConfig | None) -> TlsDefaults:
+    if said is None:
+        return TlsDefaults()
+    return TlsDefaults(
+        min_version="" if said.min_protocol_version == _AUTO else said.min_protocol_version,
+        curves=tls_names.known(said.ecdh_curves, tls_names.CURVES),
+        cipher_suites=tls_names.known(said.cipher_suites, tls_names.CIPHER_SUITES),
     )
 
 
@@ -163,6 +186,18 @@ def _unsupported(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Dia
     for name, said in _values(config).items():
         if said:
             yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", proxy_annotation.IN_VAIN)
+
+
+def _unknown(config: mesh_config.MeshConfig) -> Iterator[tuple[str, str]]:
+    """Fields that name what Envoy would refuse, with what they name."""
+    mesh = config.mesh_mtls or mesh_config.TLSConfig()
+    rest = config.tls_defaults or mesh_config.TLSConfig()
+    for field, said, names in (
+        ("meshMTLS.cipherSuites", mesh.cipher_suites, tls_names.CIPHER_SUITES),
+        ("tlsDefaults.cipherSuites", rest.cipher_suites, tls_names.CIPHER_SUITES),
+        ("tlsDefaults.ecdhCurves", rest.ecdh_curves, tls_names.CURVES),
+    ):
+        yield from ((field, name) for name in said if name not in names)
 
 
 def _values(config: mesh_config.MeshConfig) -> dict[str, bool]:

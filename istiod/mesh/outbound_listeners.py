@@ -291,7 +291,7 @@ def _cluster(piece: Piece) -> str:
 
 def _whole(piece: Piece, resolver: Resolver, *, by_name: bool) -> L4Route:
     name = _cluster(piece)
-    tcp = l4_routes.leading_to((WeightedCluster(cluster=name),), name, resolver)
+    tcp = l4_routes.leading_to((WeightedCluster(cluster=name),), resolver.stat_name(name), resolver)
     return L4Route(tcp=tcp, server_names=(piece.service.host,) if by_name else ())
 
 

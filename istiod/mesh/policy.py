@@ -148,6 +148,8 @@ class RetryBudget:
 
     percent: float = 20.0
     min_retry_concurrency: int = 3
+    interval: timedelta | None = None
+    """How long a request counts as active after its start; None: until it ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,15 @@ class TrafficPolicy:
     proxy_protocol: str = ""
     retry_budget: RetryBudget | None = None
     tunnel: Tunnel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsDefaults:
+    """Parameters of TLS that is not mesh mTLS; empty ones leave Envoy's own. ``min_version`` is for servers."""
+
+    min_version: str = ""
+    curves: tuple[str, ...] = ()
+    cipher_suites: tuple[str, ...] = ()
 
 
 class MutualTls(Enum):

@@ -167,6 +167,8 @@ class Cluster:
     """The DestinationRule that shaped it, if any: object only, no field."""
     mesh_external: bool = False
     """Its hosts are outside of the mesh."""
+    stat_name: str = ""
+    """What it is called in statistics; "": as itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +213,8 @@ class DownstreamTls:
     spki: tuple[str, ...] = ()
     hashes: tuple[str, ...] = ()
     gateway: bool = False
+    accept_untrusted: bool = False
+    """Clients whose certificate does not hold may come all the same: whoever is behind has to look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from istiod.features import DEFAULTS, Features
 from istiod.mesh import proxy_headers
 from istiod.mesh.connection_settings import ConnectionSettings
 from istiod.mesh.ext_authz import ExtAuthz
-from istiod.mesh.policy import Keepalive, LocalityLb
+from istiod.mesh.policy import ConnectionPool, Keepalive, LocalityLb, OutlierDetection, TlsDefaults
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.route import Retry
 from wire import names
@@ -81,6 +81,16 @@ class MeshSettings:
     destination_rule_export_to: tuple[str, ...] = ("*",)
     path_normalization: str = "BASE"
     min_tls_version: str = "TLSV1_2"
+    mesh_cipher_suites: tuple[str, ...] = ()
+    """What workloads offer in mesh mTLS below TLS 1.3; () is Istio's own list."""
+    tls_defaults: TlsDefaults = field(default_factory=TlsDefaults)
+    default_pool: ConnectionPool = field(default_factory=ConnectionPool)
+    """Of every cluster whose DestinationRule says nothing of connections."""
+    default_outlier: OutlierDetection | None = None
+    """Of every outbound cluster whose DestinationRule says nothing of ejection."""
+    inbound_stat_name: str = ""
+    outbound_stat_name: str = ""
+    """Patterns of the names that statistics of clusters have; "" is the cluster's name (stat_names.py)."""
     headers: ProxyHeaders = proxy_headers.NOTHING
     sidecar_connections: ConnectionSettings | None = None
     gateway_connections: ConnectionSettings | None = None

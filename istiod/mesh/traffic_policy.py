@@ -152,6 +152,7 @@ def retry_budget(said: api.RetryBudget) -> RetryBudget:
     return RetryBudget(
         percent=default.percent if said.percent is None else said.percent,
         min_retry_concurrency=said.min_retry_concurrency or default.min_retry_concurrency,
+        interval=said.budget_interval or None,
     )
 
 

@@ -16,6 +16,7 @@ from istiod.features import Features
 from istiod.mesh.families import Families
 from istiod.mesh.policy import (
     ConnectionPool,
+    TlsDefaults,
     TlsMode,
     TrafficPolicy,
 )
@@ -46,8 +47,8 @@ def options(leaf: Cluster, settings: MeshSettings = made.SETTINGS) -> dict[str, 
     return made.shown(found)
 
 
-def upstream_context(leaf: Cluster) -> tls_pb2.UpstreamTlsContext:
-    message = cluster.message(leaf, made.SETTINGS)
+def upstream_context(leaf: Cluster, settings: MeshSettings = made.SETTINGS) -> tls_pb2.UpstreamTlsContext:
+    message = cluster.message(leaf, settings)
     socket = message.transport_socket_matches[0].transport_socket if leaf.tls.mode is TlsMode.AUTO else None  # type: ignore[union-attr] # asked of TLS clusters only
     found = tls_pb2.UpstreamTlsContext()
     assert (socket or message.transport_socket).typed_config.Unpack(found)
@@ -105,6 +106,19 @@ def test_auto_mtls_chooses_the_socket_by_the_endpoints_tls_mode() -> None:
     validation = context.common_tls_context.combined_validation_context.default_validation_context
     (san,) = validation.match_typed_subject_alt_names
     assert made.shown(san) == {"san_type": "URI", "matcher": {"exact": "spiffe://cluster.local/ns/default/sa/reviews"}}
+
+
+@pytest.mark.parametrize(("mode", "theirs"), [(TlsMode.SIMPLE, True), (TlsMode.ISTIO_MUTUAL, False)])
+def test_the_mesh_may_say_what_is_offered_to_servers_outside_of_it(mode: TlsMode, *, theirs: bool) -> None:
+    defaults = TlsDefaults(min_version="TLSV1_3", curves=("P-256",), cipher_suites=("AES128-SHA",))
+    found = upstream_context(made.cluster(tls=UpstreamTls(mode=mode)), MeshSettings(tls_defaults=defaults))
+    said = {"cipher_suites": ["AES128-SHA"], "ecdh_curves": ["P-256"]} if theirs else {}
+    versions = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
+    assert made.shown(found.common_tls_context.tls_params) == {**versions, **said}
+
+
+def test_a_name_in_statistics_ends_where_istios_tags_end_it() -> None:
+    assert shown(made.cluster(stat_name="reviews.default"))["alt_stat_name"] == "reviews.default;"
 
 
 @pytest.mark.parametrize(

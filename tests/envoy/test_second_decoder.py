@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from istiod.config.resource import Resource
+from istiod.envoy import cluster
 from istiod.envoy.compiler import Compiler
+from istiod.mesh.policy import RetryBudget, TrafficPolicy
 from tests.envoy import made, rich
 from tests.envoy.test_compiler import ENDPOINTS
 from wire import names
@@ -39,3 +42,10 @@ def test_the_other_implementation_reads_and_writes_the_same_message(type_url: st
         name = message.cluster_name if type_url == names.ENDPOINT else message.name
         assert name == resource.name
         assert len(bytes(message)) == len(made.body(resource).value)
+
+
+def test_a_field_that_our_messages_do_not_know_is_there() -> None:
+    budget = RetryBudget(interval=timedelta(milliseconds=1500))
+    found = decoded(cluster.compile(made.cluster(policy=TrafficPolicy(retry_budget=budget)), made.SETTINGS))
+    said = found.circuit_breakers.thresholds[0].retry_budget
+    assert (said.budget_interval, said.min_retry_concurrency) == (timedelta(milliseconds=1500), 3)

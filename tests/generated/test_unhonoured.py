@@ -59,10 +59,15 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Fields, with all below, that the mesh does not read and that have an effect all the same, or are told as a whole."""
 SHARED: Mapping[str, str] = {
+    "MeshConfig meshMTLS.ecdhCurves": "read of tlsDefaults",
     "EnvoyFilter spec.targetRefs": "read to patch nobody",
     "ServiceEntry spec.endpoints[].network": "read for the label of the network",
     "Sidecar spec..connectionPool.tcp.idleTimeout": "read for clients' connections",
     "Sidecar spec.inboundConnectionPool.tcp.idleTimeout": "read for clients' connections",
+    **{
+        f"MeshConfig defaultTrafficPolicy.{name}": "read of DestinationRules"
+        for name in ("loadBalancer", "portLevelSettings", "proxyProtocol", "retryBudget", "tls", "tunnel")
+    },
 }
 """Rows whose field is read, for something else."""
 SAMPLES = """
@@ -72,7 +77,6 @@ spec:
   trafficPolicy:
     loadBalancer: {simple: RANDOM, warmupDurationSecs: 1s, zoneAwareLbSetting: {enabled: true}}
     outlierDetection: {consecutiveErrors: 3}
-    retryBudget: {budgetInterval: 1s}
     tls: {mode: DISABLE, clientCertificate: a, privateKey: a, caCertificates: a, caCrl: a, credentialName: a,
           insecureSkipVerify: true, sni: a, subjectAltNames: [a]}
   subsets: [{name: v1, trafficPolicy: {loadBalancer: {simple: RANDOM, warmup: {duration: 1s}}}},

@@ -290,7 +290,6 @@ def test_fields_without_effect_are_told_with_their_path() -> None:
             {
                 "host": "web",
                 "trafficPolicy": {
-                    "retryBudget": {"budgetInterval": "1s"},
                     "portLevelSettings": [{"port": {"number": 80}, "outlierDetection": {"consecutiveErrors": 1}}],
                 },
                 "subsets": [
@@ -302,7 +301,6 @@ def test_fields_without_effect_are_told_with_their_path() -> None:
     )
     assert [field for _, _, field in told] == [
         "spec.trafficPolicy.portLevelSettings[0].outlierDetection.consecutiveErrors",
-        "spec.trafficPolicy.retryBudget.budgetInterval",
         "spec.subsets[1].trafficPolicy.loadBalancer.zoneAwareLbSetting",
     ]
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from istiod.mesh import gateway_servers
 from istiod.mesh.scope import Chain, ChainMatch, Direction, OutboundScope
 from tests.mesh import world
@@ -186,7 +184,7 @@ def test_servers_that_cannot_share_a_port_are_left_out_and_reported() -> None:
 
 def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
     more = """
-        {port: {number: 443, name: tls, protocol: TLS}, hosts: [a], tls: {mode: MUTUAL, insecureSkipVerify: true}},
+        {port: {number: 443, name: tls, protocol: TLS}, hosts: [a], tls: {mode: MUTUAL, cipherSuites: [x, AES128-SHA]}},
         {port: {number: 444, name: tls, protocol: TLS}, hosts: [a]},
         {port: {number: 445, name: x, protocol: UDP}, hosts: [a]},
         {port: {number: 446, name: y, protocol: ''}, hosts: [a]},
@@ -197,7 +195,7 @@ def test_servers_that_we_do_not_support_are_left_out_and_reported() -> None:
     mesh = world.build(gateway("'*'", more))
     assert sorted(mesh.router().listeners) == ["0.0.0.0_8080", "0.0.0.0_81"]
     assert sorted(((code, field) for code, _, field in mesh.told()), key=lambda told: told[1]) == [
-        ("NOT_SUPPORTED", "spec.servers[1].tls.insecureSkipVerify"),
+        ("NOT_SUPPORTED", "spec.servers[1].tls.cipherSuites[0]"),
         ("MISSING_FIELD", "spec.servers[2].tls"),
         ("NOT_SUPPORTED", "spec.servers[3].port.protocol"),
         ("NOT_SUPPORTED", "spec.servers[4].port.protocol"),
@@ -341,39 +339,6 @@ def test_a_server_without_a_name_left_has_no_table() -> None:
     old = world.gateway("gw", f"{{{INGRESS}, servers: [{server('a.example', f'mode: SIMPLE, {FILES}')}]}}")
     _, scope = at_443(old, young)
     assert sorted(scope.routes) == ["https.443.https.gw.default"]
-
-
-PLAIN_TCP = "{port: {number: 443, name: p, protocol: TCP}, hosts: ['*.b.example']}"
-ANY = "'*'"
-TO_B = "{hosts: ['*'], gateways: [gw], tcp: [{route: [{destination: {host: web.default.svc.cluster.local}}]}]}"
-PLAIN_HTTP = "{port: {number: 443, name: p, protocol: HTTP}, hosts: ['*']}"
-
-
-@pytest.mark.parametrize("plain", [PLAIN_TCP, PLAIN_HTTP])
-def test_a_plain_server_has_what_names_no_server_of_a_secure_one(plain: str) -> None:
-    texts = (gateway("'*'", f"{server('a.example', 'mode: ISTIO_MUTUAL')}, {plain}"), world.rules("b", TO_B))
-    chains, _ = at_443(*texts)
-    assert [(chain.match.server_names, chain.tls is not None) for chain in chains] == [
-        (("a.example",), True),
-        ((), False),
-    ]
-    assert not [told for told in world.build(*texts).told() if told[1] == "gw"]
-
-
-def test_after_a_plain_server_no_secure_one_has_its_port() -> None:
-    secure = server("a.example", "mode: ISTIO_MUTUAL")
-    for plain in (PLAIN_TCP, PLAIN_HTTP):
-        texts = (gateway("'*'", f"{plain}, {secure}"), world.rules("b", TO_B))
-        (chain,) = world.build(WEB, *texts).router(ports=()).listeners["0.0.0.0_443"].chains
-        assert chain.tls is None
-        assert ("PORT_CONFLICT", "gw", "spec.servers") in world.build(*texts).told()
-
-
-def test_a_secure_server_for_all_names_leaves_a_plain_one_nothing() -> None:
-    texts = (gateway("'*'", f"{server(ANY, 'mode: ISTIO_MUTUAL')}, {PLAIN_TCP}"), world.rules("b", TO_B))
-    (chain,), _ = at_443(*texts)
-    assert chain.tls is not None
-    assert ("DUPLICATE_HOST", "gw", "spec.servers") in world.build(*texts).told()
 
 
 def test_several_certificates_of_a_server_are_all_offered() -> None:

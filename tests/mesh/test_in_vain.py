@@ -36,6 +36,9 @@ from tests.mesh import fleet, world
             "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c",
             ["caCertCredentialName"],
         ),
+        ("protocol: HTTPS", "mode: MUTUAL, credentialName: a, insecureSkipVerify: true", []),
+        ("protocol: HTTPS", "mode: SIMPLE, credentialName: a, insecureSkipVerify: true", ["insecureSkipVerify"]),
+        ("protocol: HTTPS", "mode: ISTIO_MUTUAL, insecureSkipVerify: true", ["insecureSkipVerify"]),
         ("protocol: HTTPS", "mode: ISTIO_MUTUAL, caCrl: a, maxProtocolVersion: TLSV1_3", ["caCrl"]),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from crds.key import ConfigKey
 from istiod.config.store import ConfigStore
 from istiod.mesh import locality, mesh_config
-from istiod.mesh.policy import Keepalive, LocalityLb
+from istiod.mesh.policy import ConnectionPool, Keepalive, LocalityLb, OutlierDetection, TlsDefaults
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 from tests.mesh import fleet, world
@@ -53,7 +53,11 @@ def test_every_setting_is_read() -> None:
         h2UpgradePolicy: UPGRADE
         defaultHttpRetryPolicy: {attempts: 5}
         pathNormalization: {normalization: NONE}
-        meshMTLS: {minProtocolVersion: TLSV1_3}
+        meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA, AES128-SHA]}
+        tlsDefaults: {minProtocolVersion: TLSV1_2, cipherSuites: [AES256-SHA], ecdhCurves: [P-256, X25519]}
+        defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 9}}, outlierDetection: {consecutive5xxErrors: 7}}
+        inboundClusterStatName: in_%SERVICE%
+        outboundClusterStatName: out_%SERVICE%
     """)
     assert told == []
     assert found == MeshSettings(
@@ -83,6 +87,12 @@ def test_every_setting_is_read() -> None:
         default_retry=found.default_retry,
         path_normalization="NONE",
         min_tls_version="TLSV1_3",
+        mesh_cipher_suites=("AES128-SHA",),
+        tls_defaults=TlsDefaults(min_version="TLSV1_2", cipher_suites=("AES256-SHA",), curves=("P-256", "X25519")),
+        default_pool=ConnectionPool(max_connections=9),
+        default_outlier=OutlierDetection(consecutive_5xx=7),
+        inbound_stat_name="in_%SERVICE%",
+        outbound_stat_name="out_%SERVICE%",
     )
     assert found.default_retry.attempts == 5
 
@@ -95,9 +105,10 @@ def test_retries_can_be_switched_off_for_the_mesh() -> None:
 
 def test_values_that_mean_the_default_are_the_default() -> None:
     text = (
-        "{meshMTLS: {minProtocolVersion: TLS_AUTO}, pathNormalization: {}, inboundTrafficPolicy: {}, defaultConfig: {}}"
+        "{meshMTLS: {minProtocolVersion: TLS_AUTO}, tlsDefaults: {}, pathNormalization: {}, inboundTrafficPolicy: {}}"
     )
     assert read(text) == (DEFAULT, [])
+    assert read("{defaultTrafficPolicy: {}, defaultConfig: {}}") == (DEFAULT, [])
     assert read("# nothing yet") == (DEFAULT, [])
     assert read("outboundTrafficPolicy: {mode: ALLOW_ANY}")[0].outbound is OutboundMode.ALLOW_ANY
 
@@ -148,7 +159,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
     _, told = read(
         """
         outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: x}}
-        meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [X], ecdhCurves: [Y]}
+        meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA], ecdhCurves: [Y]}
         verifyCertificateAtClient: false
         disableEnvoyListenerLog: true
         enablePrometheusMerge: true
@@ -182,7 +193,6 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "disableEnvoyListenerLog",
         "hboneIdleTimeout",
         "ingressControllerMode",
-        "meshMTLS.cipherSuites",
         "meshMTLS.ecdhCurves",
         "mixerCheckServer",
         "outboundTrafficPolicy.egressProxy",
@@ -276,3 +286,25 @@ def test_findings_name_the_config_map_that_they_are_about() -> None:
     found, told = with_shared("{trustDomain: [1]}", "{trustDomain: shared.org}")
     assert found == DEFAULT
     assert [name for name, _ in told] == ["istio"]
+
+
+def test_names_that_envoy_would_refuse_are_left_out_and_told() -> None:
+    found, told = read("""
+        meshMTLS: {cipherSuites: [AES128-SHA, NONE]}
+        tlsDefaults: {cipherSuites: [SOME, AES256-SHA], ecdhCurves: [P-1, P-256]}
+    """)
+    assert found.mesh_cipher_suites == ("AES128-SHA",)
+    assert found.tls_defaults == TlsDefaults(cipher_suites=("AES256-SHA",), curves=("P-256",))
+    assert told == [
+        ("BAD_VALUE", "data.mesh.meshMTLS.cipherSuites"),
+        ("BAD_VALUE", "data.mesh.tlsDefaults.cipherSuites"),
+        ("BAD_VALUE", "data.mesh.tlsDefaults.ecdhCurves"),
+    ]
+
+
+def test_of_a_default_policy_only_connections_and_ejection_count() -> None:
+    _, told = read("defaultTrafficPolicy: {loadBalancer: {simple: RANDOM}, tls: {mode: SIMPLE}, connectionPool: {}}")
+    assert told == [
+        ("NOT_SUPPORTED", "data.mesh.defaultTrafficPolicy.loadBalancer"),
+        ("NOT_SUPPORTED", "data.mesh.defaultTrafficPolicy.tls"),
+    ]
