@@ -5,9 +5,7 @@ What starts a proxy is the agent's and the injector's; here stand mistakes in it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Final
 
 from crds import parse, unhonoured
 from crds.diagnostic import Code, Diagnostic, error, warning
@@ -18,7 +16,6 @@ from wire import variables
 
 NAME = "proxy.istio.io/config"
 FIELD = f"metadata.annotations[{NAME}]"
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 IN_VAIN = "is read and has no effect yet"
 _CONNECTIONS = "global_downstream_connection_limit"
 """What of ``connectionSettings`` the agent puts there."""
@@ -55,7 +52,7 @@ def check(said: str, key: ConfigKey) -> Iterator[Diagnostic]:
 
 def _of_environment(config: ProxyConfig, key: ConfigKey) -> Iterator[Diagnostic]:
     for name in config.proxy_metadata:
-        if not _VARIABLE.fullmatch(name):
+        if not variables.is_name(name):
             yield error(Code.BAD_VALUE, key, f"{FIELD}.proxyMetadata", f"{name!r} is no name of a variable")
 
 

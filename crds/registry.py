@@ -21,6 +21,7 @@ from crds import (
     envoy_filter,
     gateway,
     peer_authentication,
+    proxy_config_object,
     request_authentication,
     service_entry,
     sidecar,
@@ -63,6 +64,7 @@ _READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
     (NETWORKING, ALL_VERSIONS, "workloadgroups", service_entry.WorkloadGroup),
     (NETWORKING, ALL_VERSIONS, "sidecars", sidecar.Sidecar),
     (NETWORKING, ("v1alpha3",), "envoyfilters", envoy_filter.EnvoyFilter),
+    (NETWORKING, ("v1beta1",), "proxyconfigs", proxy_config_object.ProxyConfig),
     (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", authorization_policy.AuthorizationPolicy),
     (SECURITY, ("v1", "v1beta1"), "peerauthentications", peer_authentication.PeerAuthentication),
     (SECURITY, ("v1", "v1beta1"), "requestauthentications", request_authentication.RequestAuthentication),
@@ -83,7 +85,6 @@ _READ_CLUSTER: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]]
     ("", ("v1",), "namespaces", core.Namespace),
 )
 _NOT_YET: Final = (
-    (NETWORKING, ("v1beta1",), "proxyconfigs", "ProxyConfig"),
     ("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry"),
     ("extensions.istio.io", ("v1alpha1",), "wasmplugins", "WasmPlugin"),
     ("extensions.istio.io", ("v1alpha1",), "trafficextensions", "TrafficExtension"),

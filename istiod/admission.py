@@ -12,11 +12,12 @@ from crds import core, shared_mesh
 from crds.diagnostic import Code, Diagnostic
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
+from crds.proxy_config_object import ProxyConfig
 from istiod.config.store import ConfigSnapshot, ConfigStore
 from istiod.envoy import patch_values
 from istiod.mesh import context
-from webhook import validation, values
-from webhook.settings import InjectionConfig
+from webhook import proxy_configs, validation, values
+from webhook.settings import InjectionConfig, Scoped
 from wire import names
 
 _VALUES = "values"
@@ -67,18 +68,22 @@ class Injection:
         self._config: InjectionConfig | None = None
         self._nodes: Mapping[ConfigKey, Object] | None = None
         self._versions: frozenset[str] = frozenset()
+        self._objects: Mapping[ConfigKey, Object] | None = None
+        self._scoped: tuple[Scoped, ...] = ()
 
     def config(self) -> InjectionConfig | None:
         """The present settings; None where there is no ConfigMap of the injector, or none was ever readable."""
         injector = self._map(values.injector_name(self._around.revision))
         mesh = self._map(values.mesh_name(self._around.revision))
         shared = self._map(self._shared)
-        kubelets = self._kubelets()
-        seen = (injector, mesh, shared, kubelets)
+        kubelets, scoped = self._kubelets(), self._proxy_configs()
+        seen = (injector, mesh, shared, kubelets, scoped)
         if seen != self._seen:
             self._seen = seen
             whole = shared_mesh.merged((mesh or {}).get(_MESH, ""), (shared or {}).get(_MESH, ""))
             self._read(injector, whole, kubelets)
+            if self._config is not None:
+                self._config = replace(self._config, scoped=scoped)
         return self._config
 
     def annotations(self, namespace: str) -> Mapping[str, str]:
@@ -99,6 +104,14 @@ class Injection:
     def _map(self, name: str) -> Mapping[str, str] | None:
         found = self._store.get(ConfigKey("", "ConfigMap", self._namespace, name))
         return found.data if isinstance(found, core.ConfigMap) else None
+
+    def _proxy_configs(self) -> tuple[Scoped, ...]:
+        """The ProxyConfig objects: read when one of them changed."""
+        objects = self._store.of(NETWORKING, "ProxyConfig")
+        if objects is not self._objects:
+            self._objects = objects
+            self._scoped = proxy_configs.read(one for one in objects.values() if isinstance(one, ProxyConfig))
+        return self._scoped
 
     def _kubelets(self) -> frozenset[str]:
         """The versions of all nodes, where they decide: asked for at each pod, gathered when a node changed."""

@@ -9,13 +9,15 @@ from typing import Any
 
 import yaml
 
+from crds import parse
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
+from crds.proxy_config_object import ProxyConfig
 from node.credentials import CA_FOLDER, KEY_FOLDER, PUBLIC_KEY
 from node.objects import Raw, key_of, labels_of
 from node.options import Options
-from webhook import inject
-from webhook.settings import InjectionConfig
+from webhook import inject, proxy_configs
+from webhook.settings import InjectionConfig, Scoped
 from wire import names
 
 GATEWAY = "istio-ingressgateway"
@@ -125,6 +127,12 @@ def _mesh_config(objects: Mapping[ConfigKey, Raw]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _proxy_configs(objects: Mapping[ConfigKey, Raw]) -> tuple[Scoped, ...]:
+    """The user's ProxyConfig objects that can be read; what is wrong with one is said when it is applied."""
+    given = (parse.parse(raw).object for key, raw in objects.items() if key.kind == "ProxyConfig")
+    return proxy_configs.read(one for one in given if isinstance(one, ProxyConfig))
+
+
 def injected(pod: Raw, objects: Mapping[ConfigKey, Raw]) -> tuple[Raw | None, tuple[Diagnostic, ...]]:
     """The pod with its sidecar where its namespace or labels ask for one; None if it must not be created."""
     space = key_of(pod).namespace
@@ -135,6 +143,8 @@ def injected(pod: Raw, objects: Mapping[ConfigKey, Raw]) -> tuple[Raw | None, tu
         proxy_config=mesh.get("defaultConfig") or {},
         trust_domain=str(mesh.get("trustDomain") or names.DEFAULT_TRUST_DOMAIN),
         rewrite_probes=True,
+        scoped=_proxy_configs(objects),
+        root_namespace=str(mesh.get("rootNamespace") or names.ROOT_NAMESPACE),
     )
     found = inject.inject(pod, config, space, labels)
     return None if found.refused else dict(found.pod), found.diagnostics

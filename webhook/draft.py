@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from webhook import annotations as notes
-from webhook import openshift, templates, workload
+from webhook import openshift, proxy_configs, templates, workload
 from webhook.decision import items, part, strings
 from webhook.settings import InjectionConfig, Json
 from webhook.workload import Owner
@@ -149,7 +149,7 @@ def draft(
         of_namespace: annotations of the namespace.
     """
     metadata, spec = part(pod, "metadata"), part(pod, "spec")
-    annotations = strings(metadata.get("annotations"))
+    annotations, labels = (strings(metadata.get(name)) for name in ("annotations", "labels"))
     both = [dict(each) for each in (*items(spec.get("containers")), *items(spec.get("initContainers")))]
     containers = tuple(dict(each) for each in items(spec.get("containers")) if each.get("name") != PROXY)
     user = next((each for each in both if each.get("name") == PROXY), {})
@@ -158,9 +158,9 @@ def draft(
         namespace=namespace,
         config=config,
         owner=owner or workload.owner(pod),
-        labels=strings(metadata.get("labels")),
+        labels=labels,
         annotations=annotations,
-        proxy_config=_effective(config.proxy_config, notes.proxy_config(annotations)),
+        proxy_config=_effective(proxy_configs.effective(config, namespace, labels), notes.proxy_config(annotations)),
         containers=containers,
         user=openshift.without_own_user(user, containers) if config.openshift else user,
     )
@@ -170,9 +170,6 @@ def draft(
 
 
 def _effective(mesh: Mapping[str, object], pod: Mapping[str, object]) -> Mapping[str, object]:
-    """The mesh's ProxyConfig under the pod's. Variables add up; every other field of the pod's replaces the mesh's."""
-    merged = {**mesh, **pod}
-    metadata = {**part(mesh, "proxyMetadata"), **part(pod, "proxyMetadata")}
-    if metadata:
-        merged["proxyMetadata"] = metadata
-    return {key: value for key, value in merged.items() if _BUILT_IN.get(key) != value}
+    """The mesh's ProxyConfig under the pod's, but for what every agent starts with."""
+    found = proxy_configs.merged(mesh, pod)
+    return {key: value for key, value in found.items() if _BUILT_IN.get(key) != value}

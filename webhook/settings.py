@@ -40,6 +40,15 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scoped:
+    """A ProxyConfig object: ``settings`` are what of ProxyConfig it says, in the JSON form of ``defaultConfig``."""
+
+    namespace: str
+    selector: Mapping[str, str]
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InjectionConfig:
     """Settings of one injector. Defaults are those of Istio's chart, without a registry before the image.
 
@@ -60,6 +69,9 @@ class InjectionConfig:
     templates: Templates = field(default_factory=Templates)
     capture: Capture = field(default_factory=Capture)
     proxy_config: Mapping[str, object] = field(default_factory=dict)
+    scoped: tuple[Scoped, ...] = ()
+    """ProxyConfig objects, oldest first (proxy_configs.py)."""
+    root_namespace: str = names.ROOT_NAMESPACE
     ca_address: str = f"istiod.{names.ROOT_NAMESPACE}.svc:{names.CA_PORT}"
     cluster_id: str = names.CLUSTER_ID
     cluster_domain: str = names.DEFAULT_DNS_DOMAIN

@@ -103,6 +103,7 @@ def from_values(
         native_sidecar=native(around, str(values.pilot.env.get(_NATIVE, AUTO)).lower()),
         openshift=around.openshift or values.global_.platform == "openshift",
         injected_annotations=_first(said.injected_annotations, values.sidecar_injector_webhook.injected_annotations),
+        root_namespace=mesh.root_namespace or namespace,
         merge_metrics=mesh.enable_prometheus_merge is not False,
         outbound_port=mesh.proxy_listen_port or names.PROXY_OUTBOUND_PORT,
         inbound_port=mesh.proxy_inbound_listen_port or names.PROXY_INBOUND_PORT,

@@ -6,9 +6,11 @@ what happens anyway is no news. Source: Istio's pilot-agent, config and options.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _OFF: Final = frozenset({"false", "0", "f"})
 _ON: Final = frozenset({"true", "1", "t"})
 _NOTHING: Final = frozenset[str]()
@@ -41,6 +43,11 @@ _WITHOUT_EFFECT: Final[Mapping[str, frozenset[str]]] = {
     "XDS_ROOT_CA": _NOTHING,
 }
 """The variables, and which values (in small letters) are what our agent does anyway."""
+
+
+def is_name(name: str) -> bool:
+    """Whether it is the name of an environment variable."""
+    return _NAME.fullmatch(name) is not None
 
 
 def in_vain(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from crds import destination_rule as dr
 from crds import envoy_filter as ef
 from crds import gateway as gw
 from crds import peer_authentication as pa
+from crds import proxy_config_object as pc
 from crds import request_authentication as ra
 from crds import service_entry as se
 from crds import sidecar as sc
@@ -24,6 +25,7 @@ from crds.checks import (
     gateway,
     kubernetes,
     peer_authentication,
+    proxy_config,
     request_authentication,
     service_entry,
     sidecar,
@@ -44,6 +46,7 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     se.WorkloadGroup: workload.group,
     sc.Sidecar: sidecar.check,
     ef.EnvoyFilter: envoy_filter.check,
+    pc.ProxyConfig: proxy_config.check,
     ap.AuthorizationPolicy: authorization_policy.check,
     pa.PeerAuthentication: peer_authentication.check,
     ra.RequestAuthentication: request_authentication.check,

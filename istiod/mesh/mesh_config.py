@@ -2,7 +2,7 @@
 
 It is an object like any other, so a change is live; so is a shared one below it (SHARED_MESH_CONFIG). Text that cannot
 be read keeps the settings that served before, and is reported. Annotation ``proxy.istio.io/config`` is
-crds.proxy_annotation's; ProxyConfig objects are not looked at.
+crds.proxy_annotation's, ProxyConfig objects are webhook.proxy_configs'.
 """
 
 from __future__ import annotations

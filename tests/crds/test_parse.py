@@ -151,7 +151,7 @@ def test_cluster_scoped_objects_have_no_namespace_and_others_a_default() -> None
 @pytest.mark.parametrize(
     ("kind", "version", "code"),
     [
-        ("ProxyConfig", f"{NETWORKING}/v1beta1", Code.NOT_SUPPORTED),
+        ("WasmPlugin", "extensions.istio.io/v1alpha1", Code.NOT_SUPPORTED),
         ("HTTPRoute", "gateway.networking.k8s.io/v1", Code.NOT_SUPPORTED),
         ("VirtualService", f"{NETWORKING}/v9", Code.UNKNOWN_KIND),
         ("Application", "argoproj.io/v1", Code.UNKNOWN_KIND),

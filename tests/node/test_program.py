@@ -92,7 +92,7 @@ def test_apply_says_what_it_took_and_what_is_wrong_where(meshnode: Run, tmp_path
         rule.write_text(RULE.replace("VirtualService", "VirtualServic"))
         code, out = meshnode("apply", "-f", str(rule))
         assert (code, "M0003" in out, "applied" in out) == (1, True, False)
-        rule.write_text(RULE.replace("VirtualService", "ProxyConfig"))
+        rule.write_text(RULE.replace("VirtualService", "WorkloadGroup").replace("hosts: a", "template: {}"))
         code, out = meshnode("apply", "-f", str(rule))
         assert (code, "M0108" in out, "applied" in out) == (0, True, False)
         rule.write_bytes(b"\xff")
