@@ -20,7 +20,7 @@ IN_VAIN = "is read and has no effect yet"
 _CONNECTIONS = "global_downstream_connection_limit"
 """What of ``connectionSettings`` the agent puts there."""
 
-_OF_MESH = ("attempt_count", "preserve_http1_header_case")
+_OF_MESH = ("attempt_count", "preserve_http1_header_case", "x_forwarded_host")
 """What of ``proxyHeaders`` is in resources that proxies share."""
 
 

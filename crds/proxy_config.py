@@ -59,6 +59,12 @@ class HeaderSwitch(Model):
     value: str = ""
 
 
+class HeaderOption(Model):
+    """Whether a header is sent that is off unless somebody asks for it."""
+
+    enabled: Bool | None = None
+
+
 class MetadataExchangeHeaders(Model):
     """When peer metadata headers are sent."""
 
@@ -85,8 +91,8 @@ class ProxyHeaders(Model):
     attempt_count: HeaderSwitch | None = None
     envoy_debug_headers: HeaderSwitch | None = None
     metadata_exchange_headers: MetadataExchangeHeaders | None = None
-    x_forwarded_host: HeaderSwitch | None = None
-    x_forwarded_port: HeaderSwitch | None = None
+    x_forwarded_host: HeaderOption | None = None
+    x_forwarded_port: HeaderOption | None = None
     preserve_http1_header_case: Bool | None = Field(default=None, alias="preserveHttp1HeaderCase")
 
 

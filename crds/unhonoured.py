@@ -126,8 +126,7 @@ ProxyConfig | proxyBootstrapTemplatePath | |
 ProxyConfig | proxyHeaders.attemptCount | in an annotation | is the mesh's to say
 ProxyConfig | proxyHeaders.metadataExchangeHeaders | |
 ProxyConfig | proxyHeaders.preserveHttp1HeaderCase | in an annotation | is the mesh's to say
-ProxyConfig | proxyHeaders.xForwardedHost | |
-ProxyConfig | proxyHeaders.xForwardedPort | |
+ProxyConfig | proxyHeaders.xForwardedHost | in an annotation | is the mesh's to say
 ProxyConfig | proxyMetadata | variables that limits.md names under Proxies | is read and has no effect yet
 ProxyConfig | readinessProbe | |
 ProxyConfig | sds | |

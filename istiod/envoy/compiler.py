@@ -300,13 +300,12 @@ class Compiler:
 
     def _virtual_host(self, leaf: VirtualHost, settings: MeshSettings) -> _Entry:
         self.compiled[VIRTUAL_HOST] += 1
-        key = (id(leaf.routes), id(settings))
+        key, told = (id(leaf.routes), id(settings)), route.told(settings.headers)
         entry = self._memo.get(key)
         if entry is None:
             self.compiled[ROUTES] += 1
-            entry = self._memo[key] = _Entry(leaf, settings, route.routes(leaf))
-        made = route.frame(leaf, entry.made, attempts=settings.headers.attempt_count is not False)
-        return _Entry(leaf, settings, made, (entry,))
+            entry = self._memo[key] = _Entry(leaf, settings, route.routes(leaf, told))
+        return _Entry(leaf, settings, route.frame(leaf, entry.made, told), (entry,))
 
 
 def _layer_of(pins: dict[str, _Entry]) -> _Layer:

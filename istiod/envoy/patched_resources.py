@@ -71,7 +71,7 @@ class Side:
 
     def table(self, leaf: RouteTable, settings: MeshSettings) -> Resource:
         """A route table, in one piece: patches may look at all of it."""
-        message = route.inline(leaf, attempts=settings.headers.attempt_count is not False)
+        message = route.inline(leaf, route.told(settings.headers))
         patched.table(message, self._patches, self._ports)
         leads = frozenset(name for host in leaf.virtual_hosts for name in route.clusters(host))
         return self._framed(leaf.name, names.ROUTE, {names.CLUSTER: leads}, wellknown.encode(message))

@@ -43,6 +43,7 @@ def apply(found: _Manager, said: ProxyHeaders, direction: Direction) -> None:
         found.generate_request_id.value = False
     if said.debug_headers is False:
         found.http_filters[-1].typed_config.CopyFrom(_QUIET)
+    found.append_x_forwarded_port = bool(said.forwarded_port)  # heard where clients' addresses are seen: at gateways
     if said.preserve_case:
         found.http_protocol_options.header_key_format.CopyFrom(PRESERVE_CASE)
     if direction is not Direction.OUTBOUND:

@@ -16,6 +16,7 @@ from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import action, headers, match, wellknown
 from istiod.envoy.filters import alpn, cors, fault
+from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.route import Route, RouteTable, VirtualHost
 from wire import names
 
@@ -32,6 +33,22 @@ class Frame:
     clusters: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What upstreams are told in headers: how often a request was tried, and whom it asked before a rewrite."""
+
+    attempts: bool = True
+    host: bool = False
+
+
+_USUAL = Told()
+
+
+def told(said: ProxyHeaders) -> Told:
+    """The mesh's word on that."""
+    return Told(attempts=said.attempt_count is not False, host=bool(said.forwarded_host))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Routes:
     """Compiled routes: field 3 of a VirtualHost, and the clusters that they name.
@@ -43,15 +60,15 @@ class Routes:
     clusters: frozenset[str]
 
 
-def routes(host: VirtualHost) -> Routes:
+def routes(host: VirtualHost, upstreams: Told = _USUAL) -> Routes:
     """Compile the routes of one virtual host."""
-    found = route_components_pb2.VirtualHost(routes=[_route(route) for route in host.routes])
+    found = route_components_pb2.VirtualHost(routes=_routes(host, upstreams))
     return Routes(body=wellknown.encode(found), clusters=frozenset(clusters(host)))
 
 
-def frame(host: VirtualHost, compiled: Routes, *, attempts: bool = True) -> Frame:
-    """Compile one virtual host around its routes. ``attempts``: upstreams are told how often a request was tried."""
-    body = wellknown.encode(_around(host, attempts=attempts)) + compiled.body
+def frame(host: VirtualHost, compiled: Routes, upstreams: Told = _USUAL) -> Frame:
+    """Compile one virtual host around its routes."""
+    body = wellknown.encode(_around(host, upstreams)) + compiled.body
     return Frame(
         body=resource.delimited(_VIRTUAL_HOSTS, body),
         digest=hashlib.blake2b(body, digest_size=16).digest(),
@@ -73,10 +90,10 @@ def table(source: RouteTable, frames: Iterable[Frame]) -> Resource:
     )
 
 
-def inline(source: RouteTable, *, attempts: bool = True) -> route_pb2.RouteConfiguration:
+def inline(source: RouteTable, upstreams: Told = _USUAL) -> route_pb2.RouteConfiguration:
     """A route table that stands in a listener."""
     found = _head(source)
-    found.virtual_hosts.extend(virtual_host(host, attempts=attempts) for host in source.virtual_hosts)
+    found.virtual_hosts.extend(virtual_host(host, upstreams) for host in source.virtual_hosts)
     return found
 
 
@@ -86,22 +103,30 @@ def clusters(host: VirtualHost) -> Iterable[str]:
         yield from (destination.cluster for destination in route.leads if destination.known)
 
 
-def virtual_host(host: VirtualHost, *, attempts: bool = True) -> route_components_pb2.VirtualHost:
+def virtual_host(host: VirtualHost, upstreams: Told = _USUAL) -> route_components_pb2.VirtualHost:
     """One virtual host as a message."""
-    found = _around(host, attempts=attempts)
-    found.routes.extend(_route(route) for route in host.routes)
+    found = _around(host, upstreams)
+    found.routes.extend(_routes(host, upstreams))
     return found
 
 
-def _around(host: VirtualHost, *, attempts: bool) -> route_components_pb2.VirtualHost:
+def _around(host: VirtualHost, upstreams: Told) -> route_components_pb2.VirtualHost:
     """A virtual host without its routes."""
     tls = route_components_pb2.VirtualHost.ALL if host.require_tls else route_components_pb2.VirtualHost.NONE
     return route_components_pb2.VirtualHost(
         name=host.name,
         domains=host.domains,
         require_tls=tls,
-        include_request_attempt_count=attempts and host.include_attempt_count,
+        include_request_attempt_count=upstreams.attempts and host.include_attempt_count,
     )
+
+
+def _routes(host: VirtualHost, upstreams: Told) -> list[route_components_pb2.Route]:
+    found = [_route(route) for route in host.routes]
+    if upstreams.host:
+        for each in (one.route for one in found if one.HasField("route")):
+            each.append_x_forwarded_host = True
+    return found
 
 
 def _head(source: RouteTable) -> route_pb2.RouteConfiguration:

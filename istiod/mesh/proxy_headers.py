@@ -36,6 +36,8 @@ class ProxyHeaders:
     gateway_client_cert: str = ""
     cert_details: frozenset[str] | None = None
     preserve_case: bool | None = None
+    forwarded_host: bool | None = None
+    forwarded_port: bool | None = None
     trusted_proxies: int | None = None
     proxy_protocol: bool | None = None
 
@@ -94,6 +96,8 @@ def _of_headers(said: api.ProxyHeaders) -> ProxyHeaders:
         client_cert=_defined(said.forwarded_client_cert),
         cert_details=parts,
         preserve_case=said.preserve_http1_header_case,
+        forwarded_host=said.x_forwarded_host.enabled if said.x_forwarded_host else None,
+        forwarded_port=said.x_forwarded_port.enabled if said.x_forwarded_port else None,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from istiod.envoy import listener
+from istiod.envoy import listener, route
 from istiod.mesh import node_settings
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.proxy_headers import ProxyHeaders
+from istiod.mesh.route import ANY, Redirect, Route
 from istiod.mesh.scope import Chain, Direction, Http
 from istiod.mesh.settings import MeshSettings
 from tests.envoy import made
@@ -64,3 +65,15 @@ def test_a_gateway_reads_the_proxy_protocol_before_anything_else() -> None:
 def test_a_socket_is_listened_at_by_its_path() -> None:
     message = listener.message(one(Chain(name="", tcp=TCP), address="unix:///run/out.sock", port=0), made.QUIET)
     assert made.shown(message)["address"] == {"pipe": {"path": "/run/out.sock", "mode": 0o666}}
+
+
+def test_a_mesh_may_tell_upstreams_whom_a_request_asked_before_a_rewrite() -> None:
+    host = made.virtual_host(
+        "reviews", routes=[made.route(), Route(name="no", match=ANY, origin=None, redirect=Redirect())]
+    )
+    said = route.told(ProxyHeaders(forwarded_host=True))
+    first, second = route.inline(made.table(host), said).virtual_hosts[0].routes
+    assert first.route.append_x_forwarded_host
+    assert second.HasField("redirect")
+    usual = route.inline(made.table(host), route.told(ProxyHeaders())).virtual_hosts[0].routes[0]
+    assert not usual.route.append_x_forwarded_host

@@ -60,7 +60,10 @@ def objects(port: int, upstream: int) -> tuple[str, ...]:
         "resolution": "STATIC",
         "endpoints": [{"address": "127.0.0.1"}],
     }
-    rule = {"hosts": ["*"], "gateways": ["own"], "http": [{"route": [{"destination": {"host": "web.example"}}]}]}
+    to = [{"destination": {"host": "web.example"}}]
+    asks = [{"headers": {"rewrite": {"exact": "1"}}}]
+    rewritten = {"match": asks, "rewrite": {"authority": "other.example"}, "route": to}
+    rule = {"hosts": ["*"], "gateways": ["own"], "http": [rewritten, {"route": to}]}
     return (
         fleet.istio("Gateway", "own", {"selector": {"app": "client"}, "servers": [server]}),
         fleet.istio("ServiceEntry", "web", entry),
@@ -124,7 +127,9 @@ async def test_headers_are_added_and_left_out_as_the_mesh_says(tmp_path: Path) -
         assert "\r\nX-Own: 1" in answer
         assert not {"x-request-id", "x-envoy-attempt-count"} & set(seen)
         assert "x-envoy" not in answer.lower()
-        await world.settle(fleet.mesh_config("defaultConfig: {proxyHeaders: {server: {value: mine}}}"))
+        assert not {"x-forwarded-host", "x-forwarded-port"} & set((await exchange(port, "rewrite: 1\r\n"))[1])
+        more = "xForwardedHost: {enabled: true}, xForwardedPort: {enabled: true}"
+        await world.settle(fleet.mesh_config(f"defaultConfig: {{proxyHeaders: {{server: {{value: mine}}, {more}}}}}"))
 
         async def changed() -> bool:
             return "\r\nserver: mine" in (await exchange(port, ""))[0]
@@ -133,6 +138,9 @@ async def test_headers_are_added_and_left_out_as_the_mesh_says(tmp_path: Path) -
         answer, seen = await exchange(port, "")
         assert {"x-request-id", "x-envoy-attempt-count"} <= set(seen)
         assert "\r\nx-own: 1" in answer
+        assert (seen["x-forwarded-port"], seen["host"]) == (str(port), "web.example")
+        _, seen = await exchange(port, "rewrite: 1\r\n")
+        assert (seen["host"], seen["x-forwarded-host"]) == ("other.example", "web.example")
 
 
 async def test_proxy_protocol_tells_the_clients_address(tmp_path: Path) -> None:

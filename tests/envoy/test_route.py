@@ -40,8 +40,11 @@ TYPES = "type.googleapis.com/"
 REVIEWS = "outbound|9080||reviews.default.svc.cluster.local"
 
 
-def frame(host: VirtualHost, *, attempts: bool = True) -> route.Frame:
-    return route.frame(host, route.routes(host), attempts=attempts)
+USUAL = route.Told()
+
+
+def frame(host: VirtualHost, told: route.Told = USUAL) -> route.Frame:
+    return route.frame(host, route.routes(host, told), told)
 
 
 def shown(leaf: Route) -> dict[str, Any]:
@@ -387,9 +390,11 @@ def test_a_table_refers_to_every_cluster_that_exists_and_its_version_follows_eve
 
 def test_a_mesh_may_keep_to_itself_how_often_a_request_was_tried() -> None:
     host = made.virtual_host("reviews")
-    silent = route.inline(made.table(host), attempts=False)
+    silent = route.inline(made.table(host), route.Told(attempts=False))
     assert silent.virtual_hosts[0].include_request_attempt_count is False
     assert (
-        made.parsed(route.table(made.table(host), [frame(host, attempts=False)]), route_pb2.RouteConfiguration)
+        made.parsed(
+            route.table(made.table(host), [frame(host, route.Told(attempts=False))]), route_pb2.RouteConfiguration
+        )
         == silent
     )

@@ -144,7 +144,7 @@ spec:
 """What the checks may refuse is here, too: it may be stored all the same."""
 PROXY = (
     "{connectionSettings: {profile: EDGE}, proxyMetadata: {CA_PROVIDER: a},"
-    " proxyHeaders: {attemptCount: {}, preserveHttp1HeaderCase: true}}"
+    " proxyHeaders: {attemptCount: {}, preserveHttp1HeaderCase: true, xForwardedHost: {}}}"
 )
 OTHERS = (
     fleet.pod("told-1", "10.7.0.1", annotations={"proxy.istio.io/config": PROXY}),

@@ -169,7 +169,7 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         mixerCheckServer: a
         defaultConfig:
           zipkinAddress: zipkin:9411
-          proxyHeaders: {attemptCount: {disabled: true}, metadataExchangeHeaders: {mode: IN_MESH}, xForwardedPort: {}}
+          proxyHeaders: {attemptCount: {disabled: true}, metadataExchangeHeaders: {mode: IN_MESH}}
           connectionSettings: {profile: EDGE, globalDownstreamConnectionLimit: 9}
           tracing: {sampling: 50, zipkin: {address: "zipkin:9411"}}
           controlPlaneAuthPolicy: NONE
@@ -186,7 +186,6 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "defaultConfig.discoveryRefreshDelay",
         "defaultConfig.meshId",
         "defaultConfig.proxyHeaders.metadataExchangeHeaders",
-        "defaultConfig.proxyHeaders.xForwardedPort",
         "defaultConfig.proxyMetadata.XDS_ROOT_CA",
         "defaultConfig.tracing.sampling",
         "defaultConfig.zipkinAddress",

@@ -26,6 +26,10 @@ def read(text: str) -> ProxyHeaders:
         ("proxyHeaders: {requestId: {disabled: true}}", ProxyHeaders(request_id=False)),
         ("proxyHeaders: {attemptCount: {disabled: true}}", ProxyHeaders(attempt_count=False)),
         ("proxyHeaders: {envoyDebugHeaders: {disabled: false}}", ProxyHeaders(debug_headers=True)),
+        (
+            "proxyHeaders: {xForwardedHost: {enabled: true}, xForwardedPort: {enabled: false}}",
+            ProxyHeaders(forwarded_host=True, forwarded_port=False),
+        ),
         ("proxyHeaders: {preserveHttp1HeaderCase: true}", ProxyHeaders(preserve_case=True)),
         ("proxyHeaders: {forwardedClientCert: UNDEFINED}", NOTHING),
         ("proxyHeaders: {forwardedClientCert: SANITIZE}", ProxyHeaders(client_cert="SANITIZE")),
