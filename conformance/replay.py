@@ -16,6 +16,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from conformance.instruments import tool
@@ -24,9 +25,11 @@ from istiod.ads import auth, request
 from istiod.config.proxy import Peer
 from istiod.config.resource import Resource, ResourceSet
 from istiod.config.store import ConfigStore
+from istiod.envoy import name_table
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context as mesh
 from istiod.watch import files
+from protos import nds_pb2
 from wire import names
 
 _M = TypeVar("_M", bound=Message)
@@ -56,6 +59,13 @@ class Mesh:
         proxy = auth.admit(_PLAINTEXT, request.claims(said))
         context = self._context
         return self._compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))
+
+    def names(self, node_id: str, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The name table of a proxy whose agent answers DNS queries, by host, as JSON."""
+        made = self.resources(node_id, {**metadata, "DNS_CAPTURE": "true"}).get(names.NAME_TABLE, name_table.NAME)
+        table = _message(made, nds_pb2.NameTable()) if made is not None else nds_pb2.NameTable()
+        found: Mapping[str, Any] = json_format.MessageToDict(table).get("table", {})
+        return found
 
     def snapshot(self, node_id: str, metadata: Mapping[str, Any]) -> Any:
         """The same as xdssim's Snapshot."""

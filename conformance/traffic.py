@@ -76,10 +76,24 @@ def recording(path: Path) -> Iterator[Difference]:
     yield from _flags(case)
     reference = tool("xdssim").Snapshot.load(path.with_name(f"{path.stem}.xds.json"))
     given = Mesh(contents(case), _environment(case)).snapshot(*node(case))
+    yield from _names(path, case)
     for kind in ("listeners", "routes", "endpoints"):
         if not getattr(reference, kind):
             getattr(given, kind).clear()
     yield from calls("", reference, given) if reference.listeners else _clusters(reference, given)
+
+
+def _names(path: Path, case: Mapping[str, Any]) -> Iterator[Difference]:
+    """The hosts that a proxy's agent can answer DNS queries for, where the recording has any.
+
+    Recorded proxies do not capture DNS, so none of their hosts has an allocated address.
+    """
+    wanted = json.loads(path.with_name(f"{path.stem}.xds.json").read_text()).get("name_table") or {}
+    if recorded := wanted.get("table"):
+        world = Mesh(contents(case), {**_environment(case), "PILOT_ENABLE_IP_AUTOALLOCATE": "false"})
+        given = world.names(*node(case))
+        for host in sorted(recorded.keys() | given.keys()):
+            yield from difference.leaves(host, "name", recorded.get(host), given.get(host))
 
 
 def _clusters(reference: Any, given: Any) -> Iterator[Difference]:
