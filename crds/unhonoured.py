@@ -26,7 +26,7 @@ TABLE: Final = """
 DestinationRule | spec..loadBalancer.consistentHash | on TCP, unless by useSourceIp | TCP has only an address to hash
 DestinationRule | spec..loadBalancer.warmup | with RANDOM, PASSTHROUGH or consistentHash | Envoy has no slow start there
 DestinationRule | spec..loadBalancer.warmupDurationSecs | as warmup | Envoy has no slow start there
-DestinationRule | spec..loadBalancer.zoneAwareLbSetting | |
+DestinationRule | spec..loadBalancer.zoneAwareLbSetting | | proxies do not know the endpoints of their own service
 DestinationRule | spec..outlierDetection.consecutiveErrors | | has no effect, as on Istio: consecutive5xxErrors has
 DestinationRule | spec..tls.caCertificates | modes DISABLE and ISTIO_MUTUAL; beside credentialName | is not used
 DestinationRule | spec..tls.caCrl | as caCertificates; beside insecureSkipVerify | is not used
@@ -76,9 +76,9 @@ MeshConfig | defaultTrafficPolicy.retryBudget | | only connectionPool and outlie
 MeshConfig | defaultTrafficPolicy.tls | | only connectionPool and outlierDetection count, as on Istio
 MeshConfig | defaultTrafficPolicy.tunnel | | only connectionPool and outlierDetection count, as on Istio
 MeshConfig | disableEnvoyListenerLog | |
-MeshConfig | disableMixerHttpReports | |
+MeshConfig | disableMixerHttpReports | | has no effect, as on Istio
 MeshConfig | discoverySelectors | with --configDir | chooses nothing among the objects of files: all of them are read
-MeshConfig | enableClientSidePolicyCheck | |
+MeshConfig | enableClientSidePolicyCheck | | has no effect, as on Istio
 MeshConfig | enableEnvoyAccessLogService | |
 MeshConfig | extensionProviders[].datadog | |
 MeshConfig | extensionProviders[].envoyFileAccessLog | |
@@ -93,23 +93,23 @@ MeshConfig | extensionProviders[].sds | |
 MeshConfig | extensionProviders[].skywalking | |
 MeshConfig | extensionProviders[].stackdriver | |
 MeshConfig | extensionProviders[].zipkin | |
-MeshConfig | hboneIdleTimeout | |
+MeshConfig | hboneIdleTimeout | | there is no ambient mode
 MeshConfig | ingressClass | |
 MeshConfig | ingressControllerMode | DEFAULT and STRICT | Ingress objects are not read
 MeshConfig | ingressSelector | |
 MeshConfig | ingressService | |
 MeshConfig | meshMTLS.ecdhCurves | | has no effect, as on Istio
-MeshConfig | mixerCheckServer | |
-MeshConfig | mixerReportServer | |
+MeshConfig | mixerCheckServer | | has no effect, as on Istio
+MeshConfig | mixerReportServer | | has no effect, as on Istio
 MeshConfig | outboundTrafficPolicy.egressProxy | |
-MeshConfig | proxyStatNameLength | |
-MeshConfig | sdsUdsPath | |
+MeshConfig | proxyStatNameLength | | has no effect, as on Istio
+MeshConfig | sdsUdsPath | | has no effect, as on Istio
 MeshConfig | serviceEntryVisibility | |
-MeshConfig | serviceScopeConfigs | |
-MeshConfig | serviceSettings | |
-MeshConfig | thriftConfig | |
+MeshConfig | serviceScopeConfigs | | there is one cluster, and no ambient mode
+MeshConfig | serviceSettings | | there is one cluster: every service is local to it
+MeshConfig | thriftConfig | | has no effect, as on Istio
 MeshConfig | verifyCertificateAtClient | false | servers are always verified
-MeshConfig | zoneAwareLbSetting | |
+MeshConfig | zoneAwareLbSetting | | proxies do not know the endpoints of their own service
 ProxyConfig | availabilityZone | |
 ProxyConfig | caCertificatesPem | |
 ProxyConfig | connectionSettings | in an annotation, but globalDownstreamConnectionLimit | is the mesh's to say
