@@ -93,6 +93,7 @@ def _balancing(found: Findings, field: str, settings: LoadBalancerSettings) -> N
         found.error(f"{field}.zoneAwareLbSetting", "excludes localityLbSetting")
     if settings.locality_lb_setting is not None:
         _locality(found, f"{field}.localityLbSetting", settings.locality_lb_setting)
+    found.check(f"{field}.warmupDurationSecs", values.duration(settings.warmup_duration_secs))
     if settings.warmup is not None and settings.warmup.duration is None:
         found.missing(f"{field}.warmup.duration")
     if settings.warmup is not None:
@@ -131,6 +132,7 @@ def _cookie(found: Findings, field: str, cookie: HTTPCookie) -> None:
         found.missing(f"{field}.name")
     for name, value in (("name", cookie.name), ("path", cookie.path)):
         found.check(f"{field}.{name}", values.line(value))
+    found.check(f"{field}.ttl", values.duration(cookie.ttl, least=values.ZERO))
     for index, attribute in enumerate(cookie.attributes):
         if not attribute.name:
             found.missing(f"{field}.attributes[{index}].name")

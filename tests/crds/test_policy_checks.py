@@ -43,6 +43,9 @@ POLICIES = [
         "loadBalancer.consistentHash.httpCookie.name", "loadBalancer.consistentHash.httpCookie.attributes[1].name",
         "?loadBalancer.consistentHash.minimumRingSize", "loadBalancer.consistentHash.maglev.tableSize"]),
     ("loadBalancer: {consistentHash: {httpCookie: {name: a}, maglev: {tableSize: 65537}}}", []),
+    ("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: 0s}}}", []),
+    ("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: -1s}}}", ["loadBalancer.consistentHash.httpCookie.ttl"]),
+    ("loadBalancer: {simple: RANDOM, warmupDurationSecs: -1s}", ["loadBalancer.warmupDurationSecs"]),
     ("loadBalancer: {consistentHash: {maglev: {}}, warmup: {duration: 1s}}", []),
     ("loadBalancer: {consistentHash: {maglev: {tableSize: 5000081}}}", ["loadBalancer.consistentHash.maglev.tableSize"]),
     ("loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}, warmup: {}}", [
