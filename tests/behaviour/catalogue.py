@@ -1,0 +1,26 @@
+"""All cases."""
+
+from __future__ import annotations
+
+from tests.behaviour import (
+    cases_balancing,
+    cases_connections,
+    cases_ejection,
+    cases_gateway,
+    cases_http,
+    cases_http_actions,
+    cases_http_faults,
+    cases_l4,
+)
+from tests.behaviour.case import Case
+
+CASES: list[Case] = [
+    *cases_http.CASES,
+    *cases_http_actions.CASES,
+    *cases_http_faults.CASES,
+    *cases_l4.CASES,
+    *cases_balancing.CASES,
+    *cases_ejection.CASES,
+    *cases_connections.CASES,
+    *cases_gateway.CASES,
+]

@@ -1,0 +1,94 @@
+"""Every field that the mesh honours is shown by a case, or stands here with a reason, or as one that waits for a case.
+
+Which fields are honoured is crds.unhonoured's to say: all but those of its rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+import yaml
+
+from crds import unhonoured
+from tests.behaviour import catalogue
+from tests.behaviour.case import fold, shown
+from tests.generated.test_unhonoured import KINDS, leaves
+
+ELSEWHERE: Mapping[str, str] = {
+    r"VirtualService spec\.http\[\]\.(name|match\[\]\.name)": "is a name; only access logs and EnvoyFilters see it",
+    r"Gateway spec\.servers\[\](\.port)?\.name": "is a name",
+    r"(ServiceEntry|Sidecar) spec\.(ports|ingress|egress)\[\](\.port)?\.name": "is a name",
+    r"MeshConfig (defaultConfig|discoverySelectors|enablePrometheusMerge|extensionProviders).*": (
+        "is for the agent, injection, the watch or a policy: tests/agent, tests/webhook, tests/watch, tests/envoy"
+    ),
+    r".*retryRemoteLocalities": "is for several regions that fail at once: tests/envoy/test_route",
+    r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
+    r".*warmup.*": "takes an endpoint that is new for minutes: tests/envoy/test_cluster",
+}
+"""Fields that traffic of the rig cannot tell, and why."""
+
+YET = r"""
+DestinationRule spec\.trafficPolicy\.connectionPool\.http\.http2KeepAlive\.timeout
+DestinationRule spec\.trafficPolicy\.outlierDetection\.minHealthPercent
+DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.(connectionPool|outlierDetection|tls)
+DestinationRule spec\.trafficPolicy\.tls\.credentialName
+DestinationRule spec\.trafficPolicy\.tunnel.*
+EnvoyFilter spec\..*
+Gateway spec\.servers\[\]\.tls\.(credentialNames?|caCertCredentialName)
+Gateway spec\.servers\[\]\.tls\.tlsCertificates\[\]\.caCertificates
+MeshConfig .*
+PeerAuthentication spec\..*
+ServiceEntry spec\.(addresses|location|ports\[\]\.protocol)
+Sidecar spec\..*
+VirtualService spec\.gateways
+VirtualService spec\.(tcp|tls)\[\]\.match\[\]\.destinationSubnets
+VirtualService spec\.tls\[\]\.route\[\]\.destination\.host
+"""
+"""Fields that wait for their case, as patterns."""
+
+
+def honoured() -> Iterator[str]:
+    for kind, model in KINDS.items():
+        rows = [row for row in unhonoured.ROWS if row.kind == kind and not row.when]
+        for path, _, _ in leaves(model):
+            if (kind == "MeshConfig" or path.startswith("spec.")) and not any(row.covers(path) for row in rows):
+                yield f"{kind} {path}"
+
+
+def cases() -> set[str]:
+    """The fields that some case shows, and what holds them."""
+    found: set[str] = set()
+    for case in catalogue.CASES:
+        documents = list(yaml.safe_load_all(re.sub(r"\$\w+", "1", case.objects)))
+        for one in shown(case, [document for document in documents if document]):
+            kind, _, path = fold(f"{one.kind} {one.path}").partition(" ")
+            for whole in (path, one.path):
+                steps = whole.split(".")
+                for count in range(1, len(steps) + 1):
+                    found.add(f"{kind} {'.'.join(steps[:count]).removesuffix('[]')}")
+    return found
+
+
+def test_every_field_has_a_case_or_a_reason() -> None:
+    shown_ones, waiting = cases(), [line for line in YET.split("\n") if line]
+    bare = {
+        fold(field)
+        for field in honoured()
+        if fold(field) not in shown_ones
+        and not any(re.fullmatch(pattern, fold(field)) for pattern in (*ELSEWHERE, *waiting))
+    }
+    assert sorted(bare) == []
+
+
+def test_what_waits_for_a_case_has_none() -> None:
+    shown_ones, fields = cases(), {fold(field) for field in honoured()}
+    for pattern in (line for line in YET.split("\n") if line):
+        matched = {field for field in fields if re.fullmatch(pattern, field)}
+        assert matched, f"{pattern} names no field that is honoured"
+        assert not matched & shown_ones, pattern
+
+
+def test_names_of_cases_are_their_own() -> None:
+    names = [case.name for case in catalogue.CASES]
+    assert sorted(set(names)) == sorted(names)
