@@ -11,6 +11,9 @@ from tests.behaviour import (
     cases_http_actions,
     cases_http_faults,
     cases_l4,
+    cases_mesh,
+    cases_patches,
+    cases_sidecar,
 )
 from tests.behaviour.case import Case
 
@@ -23,4 +26,7 @@ CASES: list[Case] = [
     *cases_ejection.CASES,
     *cases_connections.CASES,
     *cases_gateway.CASES,
+    *cases_sidecar.CASES,
+    *cases_mesh.CASES,
+    *cases_patches.CASES,
 ]
