@@ -32,9 +32,9 @@ BATCH = 40
 BASE = tuple(fleet.parsed(text) for text in configurations.WORLD)
 
 
-def compiled(seed: int) -> tuple[str, list[ResourceSet]]:
+def compiled(seed: int, full: float, odd: float) -> tuple[str, list[ResourceSet]]:
     """What the sidecar and the gateway get of a configuration, with its YAML."""
-    documents = configurations.configuration(seed)
+    documents = configurations.configuration(seed, full=full, odd=odd)
     found = [item for item in map(configurations.accepted, documents) if item is not None]
     return f"seed {seed}:\n{yaml.safe_dump_all(documents)}", resources(found)
 
@@ -65,9 +65,9 @@ def with_endpoints(found: bootstrap_pb2.Bootstrap, several: list[ResourceSet]) -
     return found
 
 
-def problems(seeds: range, folder: Path) -> Iterator[str]:
+def problems(seeds: range, folder: Path, *, full: float = 0.3, odd: float = 0.02) -> Iterator[str]:
     for start in range(seeds.start, seeds.stop, BATCH):
-        batch = [compiled(seed) for seed in range(start, min(start + BATCH, seeds.stop))]
+        batch = [compiled(seed, full, odd) for seed in range(start, min(start + BATCH, seeds.stop))]
         for name, targets in batch:
             yield from (f"{name}: {said}" for target in targets for said in unsound(target))
         yield from test_hostile_objects.refused(batch, folder)
@@ -94,6 +94,21 @@ def test_envoy_takes_what_is_made_of_200_configurations(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_envoy_takes_what_is_made_of_10000_configurations(tmp_path: Path) -> None:
     assert list(problems(range(1000, 11000), tmp_path)) == []
+
+
+@pytest.mark.envoy
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_envoy_takes_what_is_made_of_2000_full_and_odd_configurations(tmp_path: Path) -> None:
+    """Twice as many fields, four times as many odd values."""
+    assert list(problems(range(20_000, 22_000), tmp_path, full=0.6, odd=0.08)) == []
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("seed", [20_159, 20_201, 21_131])
+def test_envoy_takes_what_it_once_refused(seed: int, tmp_path: Path) -> None:
+    """Times below zero: of a hash's cookie, and of a warm-up."""
+    assert list(problems(range(seed, seed + 1), tmp_path, full=0.6, odd=0.08)) == []
 
 
 def test_most_of_what_is_generated_is_taken() -> None:
