@@ -1,7 +1,7 @@
 """The secrets that this pod may serve, as encoded resources with versions, and who waits for them to change.
 
 ``default`` and ``ROOTCA`` come from the identity; ``file-cert:CHAIN~KEY`` and ``file-root:FILE`` are files of the pod
-that a rule or ProxyConfig names (Istio's spelling), read when asked for.
+that a rule or ProxyConfig names (Istio's spelling), read when asked for. ``file-root:system``: what the machine trusts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,17 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 FILE_CERTIFICATE: Final = "file-cert:"
 FILE_ROOT: Final = "file-root:"
+SYSTEM_ROOTS: Final = "file-root:system"
+"""What the machine trusts: asked for where TLS is added without roots (Istio: FileRootSystemCACert)."""
+_SYSTEM_FILES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL 6
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/pki/tls/cacert.pem",  # OpenELEC
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # RHEL 7 and later
+    "/etc/ssl/cert.pem",  # Alpine
+)
+"""Where distributions have it, as Go's crypto/x509 knows them (root_linux.go); the first that is there counts."""
 _FILE_POLL_SECONDS: Final = 5.0
 
 
@@ -80,13 +91,20 @@ def _from_files(name: str) -> Secret | None:
     """A secret read from files; None while one of them is missing or empty, so that Envoy waits for it."""
     try:
         if name.startswith(FILE_ROOT):
-            pem = pathlib.Path(name.removeprefix(FILE_ROOT)).read_bytes()
+            pem = _roots_file(name).read_bytes()
             return roots(name, pem) if pem else None
         chain, _, key = name.removeprefix(FILE_CERTIFICATE).partition("~")
         pems = pathlib.Path(chain).read_bytes(), pathlib.Path(key).read_bytes()
     except OSError:
         return None
     return certificate(name, *pems) if all(pems) else None
+
+
+def _roots_file(name: str) -> pathlib.Path:
+    if name != SYSTEM_ROOTS:
+        return pathlib.Path(name.removeprefix(FILE_ROOT))
+    known = [pathlib.Path(each) for each in _SYSTEM_FILES]
+    return next((each for each in known if each.is_file()), known[0])
 
 
 def _secret(message: secret_pb2.Secret) -> Secret:

@@ -138,6 +138,20 @@ async def test_files_are_secrets_too_and_their_changes_are_seen(
         assert again.validation_context.trusted_ca.inline_bytes == b"changed"
 
 
+async def test_the_systems_roots_are_those_of_the_first_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there.pem"
+    monkeypatch.setattr(secrets, "_SYSTEM_FILES", (str(tmp_path / "missing.pem"), str(there)))
+    known = secrets.Secrets()
+    assert known.get("file-root:system") is None
+    there.write_text("system")
+    found = known.get("file-root:system")
+    assert found is not None
+    secret = secret_pb2.Secret.FromString(found.body)
+    assert (secret.name, secret.validation_context.trusted_ca.inline_bytes) == ("file-root:system", b"system")
+
+
 async def test_what_is_published_between_looking_and_waiting_is_not_missed() -> None:
     published = secrets.Secrets()
     seen = published.generation
