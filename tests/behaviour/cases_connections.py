@@ -214,6 +214,22 @@ async def proxy_protocol_tells_the_client(rig: Rig) -> None:
     assert rig.servers.greetings[0][1].startswith(b"PROXY TCP4 127.4.0.4 127.0.0.1 ")
 
 
+@CASES(
+    """
+kind: DestinationRule
+spec:
+  host: shop
+  trafficPolicy:
+    portLevelSettings: [{port: {number: $http}, connectionPool: {http: {maxRequestsPerConnection: 1}}}]
+""",
+    HOST,
+    r".*port\.number",
+)
+async def connections_of_one_port(rig: Rig) -> None:
+    await rig.names(6, host="shop")
+    assert len({one.connection for one in rig.servers.seen}) == 6
+
+
 # --- TLS
 
 OUTSIDE = """
@@ -249,6 +265,14 @@ async def simple_tls_by_the_handshake(rig: Rig) -> None:
 @CASES(tls("mode: SIMPLE, insecureSkipVerify: true, sni: name.example"), HOST, ENTRY, r".*sni")
 async def unverified_tls(rig: Rig) -> None:
     assert await _handshake(rig) is not None
+
+
+@CASES(tls("mode: SIMPLE, sni: external.example"), HOST, ENTRY, r".*sni")
+async def the_systems_roots_are_trusted_where_none_are_named(rig: Rig) -> None:
+    """They do not know the rig's authority."""
+    before = await rig.stat(r".*external\.example.*ssl\.fail_verify_error")
+    assert await _handshake(rig) is None
+    assert await rig.stat(r".*external\.example.*ssl\.fail_verify_error") > before
 
 
 @CASES(
@@ -307,3 +331,19 @@ async def the_meshs_own_tls(rig: Rig) -> None:
 async def no_tls_where_the_rule_says_so(rig: Rig) -> None:
     await rig.ask(port="mtls", host="mesh")
     assert rig.servers.seen == []
+
+
+@CASES(
+    """
+kind: DestinationRule
+spec:
+  host: external.example
+  trafficPolicy:
+    portLevelSettings: [{port: {number: $http}, tls: {mode: SIMPLE, insecureSkipVerify: true}}]
+"""
+    + OUTSIDE,
+    HOST,
+    ENTRY,
+)
+async def tls_of_one_port(rig: Rig) -> None:
+    assert await _handshake(rig) is not None

@@ -27,7 +27,9 @@ def gateway(server: str, more: str = ROUTED) -> str:
 
 
 @CASES(
-    gateway("{port: {number: $gw, name: http, protocol: HTTP}, hosts: [a.example]}"), RULE, r".*(port\.name|selector)"
+    gateway("{port: {number: $gw, name: http, protocol: HTTP}, hosts: [a.example]}"),
+    r"VirtualService spec\.(hosts|http.*)",
+    r".*(port\.name|selector)",
 )
 async def only_its_hosts_come_in(rig: Rig) -> None:
     assert (await rig.ask(port="gw", host="a.example")).body == "shop-1"

@@ -42,6 +42,7 @@ async def tcp_weights_by_counting(rig: Rig) -> None:
 
 
 TCP_MATCHES = {
+    "destination_subnets": ("destinationSubnets: [127.0.0.0/8]", "destinationSubnets: [10.0.0.0/8]"),
     "port": ("port: $tcp", "port: $tcp2"),
     "source_labels": ("sourceLabels: {app: client}", "sourceLabels: {app: other}"),
     "source_namespace": ("sourceNamespace: default", "sourceNamespace: other"),
@@ -123,7 +124,7 @@ spec:
     ENTRY,
     RULE,
     r".*hosts",
-    r".*destination.*",
+    r".*destination\.(port|subset).*",
 )
 async def tls_by_server_name(rig: Rig) -> None:
     assert await _over_tls(rig, "a.example") == "web-1"
@@ -191,6 +192,26 @@ spec:
 
 for _name, _both in TLS_MATCHES.items():
     _over_tls_selecting(_name, *_both)
+
+
+@CASES(
+    OUTSIDE.replace("$ip1", "$ip2")
+    + """
+---
+kind: VirtualService
+spec:
+  hosts: [a.example]
+  tls:
+  - match: [{sniHosts: [a.example], destinationSubnets: [10.0.0.0/8]}]
+    route: [{destination: {host: web, subset: v1, port: {number: $tls}}}]
+"""
+    + SUBSETS,
+    ENTRY,
+    RULE,
+    r".*(route.*|sniHosts|hosts)",
+)
+async def tls_to_another_subnet_is_another_rules(rig: Rig) -> None:
+    assert await _over_tls(rig, "a.example") == "web-2"
 
 
 # --- ServiceEntry

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from tests.behaviour.case import Cases
+from tests.behaviour.cases_balancing import PLACES
 from tests.behaviour.rig import Rig
 from tests.behaviour.servers import saying
 
@@ -136,3 +138,46 @@ async def requests_are_logged_as_json(rig: Rig) -> None:
     path = f"/{time.monotonic_ns()}"
     await rig.ask(path, host="shop")
     await rig.logged("json.log", f'"path":"{path}"')
+
+
+SPREAD = "spread.example"
+ENTRY = r"ServiceEntry.*"
+OUTLIERS = """
+---
+kind: DestinationRule
+spec: {host: spread.example, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 5}}}
+"""
+
+
+@CASES(mesh("localityLbSetting: {distribute: [{from: r1/*, to: {r1/z2/*: 30, r2/*: 70}}]}", PLACES), ENTRY)
+async def distribution_of_the_mesh(rig: Rig) -> None:
+    found = Counter(await rig.names(200, host=SPREAD))
+    assert set(found) == {"web-2", "web-3"}
+    assert 30 <= found["web-2"] <= 95
+
+
+@CASES(mesh("localityLbSetting: {enabled: false}", PLACES + OUTLIERS), ENTRY, r"DestinationRule.*")
+async def locality_counts_for_nothing_in_the_mesh(rig: Rig) -> None:
+    assert len(set(await rig.names(40, host=SPREAD))) == 4
+
+
+@CASES(mesh("localityLbSetting: {failoverPriority: [app]}", PLACES + OUTLIERS), ENTRY, r"DestinationRule.*")
+async def labels_that_are_shared_in_the_mesh(rig: Rig) -> None:
+    assert set(await rig.names(20, host=SPREAD)) == {"web-2"}
+
+
+@CASES(
+    mesh("defaultHttpRetryPolicy: {attempts: 2, perTryTimeout: 0.2s, retryOn: gateway-error}"), r".*(attempts|retryOn)"
+)
+async def tries_of_the_mesh_have_their_own_time(rig: Rig) -> None:
+    rig.servers.answer = saying(delay=1.5)
+    back = await rig.ask(host="shop")
+    assert back.status == 504
+    assert back.seconds < 1.4
+
+
+@CASES(mesh("defaultInboundHttpRetryPolicy: {attempts: 3, retryOn: '418', backoff: 1ms}"), r".*backoff")
+async def retries_where_requests_come_in(rig: Rig) -> None:
+    rig.servers.answer = saying(status=418)
+    await rig.ask(port="in")
+    assert len(rig.servers.seen) == 4

@@ -105,6 +105,7 @@ async def a_cluster_by_its_port(rig: Rig) -> None:
     assert not await _fresh(rig, "http", "web")
 
 
+# Limits of one configuration share their tokens, also from case to case: hence a name for each.
 LISTENER = """applyTo: HTTP_FILTER
     match:
       context: SIDECAR_OUTBOUND
@@ -115,7 +116,7 @@ LISTENER = """applyTo: HTTP_FILTER
         name: envoy.filters.http.local_ratelimit
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
-          stat_prefix: x
+          stat_prefix: %s
           token_bucket: {max_tokens: 1, tokens_per_fill: 1, fill_interval: 100s}
           filter_enabled: {default_value: {numerator: 100}}
           filter_enforced: {default_value: {numerator: 100}}
@@ -132,12 +133,12 @@ MANAGER = "name: envoy.filters.network.http_connection_manager"
 ROUTER = f"filterChain: {{filter: {{{MANAGER}, subFilter: {{name: envoy.filters.http.router}}}}}}"
 
 
-@CASES(patch(LISTENER % f"portNumber: $http, {ROUTER}"), r".*(context|labels|[fF]ilter\.name)")
+@CASES(patch(LISTENER % (f"portNumber: $http, {ROUTER}", "by_port")), r".*(context|labels|[fF]ilter\.name)")
 async def a_filter_on_one_port(rig: Rig) -> None:
     await _limited(rig)
 
 
-@CASES(patch(LISTENER % f'name: "127.0.0.1_$http", {ROUTER}'), r".*(context|labels|[fF]ilter\.name)")
+@CASES(patch(LISTENER % (f'name: "127.0.0.1_$http", {ROUTER}', "by_name")), r".*(context|labels|[fF]ilter\.name)")
 async def a_filter_on_one_listener(rig: Rig) -> None:
     await _limited(rig)
 

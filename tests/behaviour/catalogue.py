@@ -10,6 +10,7 @@ from tests.behaviour import (
     cases_http,
     cases_http_actions,
     cases_http_faults,
+    cases_ingress,
     cases_l4,
     cases_mesh,
     cases_patches,
@@ -27,6 +28,7 @@ CASES: list[Case] = [
     *cases_connections.CASES,
     *cases_gateway.CASES,
     *cases_sidecar.CASES,
+    *cases_ingress.CASES,
     *cases_mesh.CASES,
     *cases_patches.CASES,
 ]

@@ -118,9 +118,11 @@ def _seen(writer: asyncio.StreamWriter) -> Mapping[str, object]:
 
 def trusting(roots: str = "", certificate: str = "", key: str = "") -> ssl.SSLContext:
     """What a client speaks that trusts these roots (none: everybody) and shows this certificate."""
-    found = ssl.create_default_context(cafile=roots or None)
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     found.check_hostname = False
-    if not roots:
+    if roots:
+        found.load_verify_locations(roots)
+    else:
         found.verify_mode = ssl.CERT_NONE
     if certificate:
         found.load_cert_chain(certificate, key)

@@ -31,9 +31,7 @@ ELSEWHERE: Mapping[str, str] = {
 YET = r"""
 DestinationRule spec\.trafficPolicy\.connectionPool\.http\.http2KeepAlive\.timeout
 DestinationRule spec\.trafficPolicy\.outlierDetection\.minHealthPercent
-DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.connectionPool
 DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.outlierDetection
-DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.tls
 DestinationRule spec\.trafficPolicy\.tls\.credentialName
 DestinationRule spec\.trafficPolicy\.tunnel.*
 EnvoyFilter spec\.configPatches\[\]\.match\.listener\.filterChain.*
@@ -46,14 +44,15 @@ Gateway spec\.servers\[\]\.tls\.credentialName.*
 Gateway spec\.servers\[\]\.tls\.credentialNames
 Gateway spec\.servers\[\]\.tls\.tlsCertificates\[\]\.caCertificates
 MeshConfig defaultHttpRetryPolicy\.backoff
-MeshConfig defaultHttpRetryPolicy\.perTryTimeout
 MeshConfig defaultHttpRetryPolicy\.retryIgnorePreviousHosts
-MeshConfig defaultInboundHttpRetryPolicy.*
+MeshConfig defaultInboundHttpRetryPolicy\.backoff
+MeshConfig defaultInboundHttpRetryPolicy\.perTryTimeout
+MeshConfig defaultInboundHttpRetryPolicy\.retryIgnorePreviousHosts
 MeshConfig dnsRefreshRate
 MeshConfig enableTracing
 MeshConfig inboundTrafficPolicy.*
 MeshConfig ingressControllerMode
-MeshConfig localityLbSetting.*
+MeshConfig localityLbSetting\.failover(\[\].*)?
 MeshConfig meshMTLS.*
 MeshConfig protocolDetectionTimeout
 MeshConfig proxyHttpPort
@@ -68,20 +67,18 @@ ServiceEntry spec\.ports\[\]\.protocol
 Sidecar spec\.egress\[\]\.captureMode
 Sidecar spec\.egress\[\]\.port.*
 Sidecar spec\.inboundConnectionPool\.http\.h2UpgradePolicy
-Sidecar spec\.inboundConnectionPool\.http\.http1MaxPendingRequests
 Sidecar spec\.inboundConnectionPool\.http\.http2KeepAlive.*
 Sidecar spec\.inboundConnectionPool\.http\.http2MaxRequests
-Sidecar spec\.inboundConnectionPool\.http\.idleTimeout
 Sidecar spec\.inboundConnectionPool\.http\.maxConcurrentStreams
 Sidecar spec\.inboundConnectionPool\.http\.maxRetries
 Sidecar spec\.inboundConnectionPool\.http\.useClientProtocol
-Sidecar spec\.inboundConnectionPool\.tcp.*
+Sidecar spec\.inboundConnectionPool\.tcp\.connectTimeout
 Sidecar spec\.ingress\[\]\.port\.protocol
-Sidecar spec\.ingress\[\]\.tls.*
-VirtualService spec\.gateways
-VirtualService spec\.tcp\[\]\.match\[\]\.destinationSubnets
-VirtualService spec\.tls\[\]\.match\[\]\.destinationSubnets
-VirtualService spec\.tls\[\]\.route\[\]\.destination\.host
+Sidecar spec\.ingress\[\]\.tls\.caCertCredentialName
+Sidecar spec\.ingress\[\]\.tls\.credentialName.*
+Sidecar spec\.ingress\[\]\.tls\.credentialNames
+Sidecar spec\.ingress\[\]\.tls\.httpsRedirect
+Sidecar spec\.ingress\[\]\.tls\.tlsCertificates.*
 """
 """Fields that wait for their case, as patterns."""
 
