@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from crds.diagnostic import Code
 from istioctl import dump, options, output, reach
 from istioctl.errors import CommandError
 from istioctl.explain import journey, log_line, question, rendering
@@ -33,7 +34,7 @@ def register(subparsers: Any) -> None:
     add = parser.add_argument
     add("url", nargs="?", default="", metavar="URL", help="http, https, grpc, tcp or tls: SCHEME://HOST[:PORT][/PATH]")
     add("--from", dest="client", required=True, metavar="[TYPE/]NAME[.NAMESPACE]", help="who calls; may be a gateway")
-    add("-X", "--method", default="GET", help="method (default GET)")
+    add("-X", "--method", default="", help="method (default GET, of gRPC POST)")
     add("-H", "--header", action="append", default=[], metavar="NAME: VALUE", help="may stand several times")
     add("--claims", default="", metavar="JSON", help="claims of a good token that comes with the request")
     add("--ip", default="", metavar="ADDRESS", help="where the host's name leads, if not where the mesh says")
@@ -92,7 +93,7 @@ def asked(given: argparse.Namespace) -> Question:
         host=host,
         port=port,
         path=path,
-        method=given.method,
+        method=given.method or ("POST" if scheme == "grpc" else "GET"),
         headers=question.headers(given.header),
         claims=question.claims(given.claims),
         address=given.ip,
@@ -114,4 +115,7 @@ def source(given: argparse.Namespace) -> Mesh:
     read = world.read(given.filename)
     for one in world.errors(read):
         output.complain(str(one), "Warning")
+    twice = sum(one.code is Code.DUPLICATE_OBJECT for one in read.findings)
+    if twice:
+        output.complain(f"{twice} objects stand in an earlier file, too: the first by name counts", "Warning")
     return Files(read)

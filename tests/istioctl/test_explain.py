@@ -60,6 +60,13 @@ class Asking:
         """The same for programs."""
         return json.loads(self(*arguments, "-o", "json", more=more))
 
+    def beside(self, *arguments: str, more: tuple[str, ...] = ()) -> str:
+        """What is said beside the answer."""
+        assert program.main(["explain", *arguments, *self.files(*more)]) == 0
+        said = self._capsys.readouterr()
+        assert "POST grpc://" in said.out
+        return said.err
+
     def refused(self, *arguments: str, more: tuple[str, ...] = ()) -> str:
         """What is said where nothing can be."""
         assert program.main(["explain", *arguments, *self.files(*more)]) == 1
@@ -186,6 +193,14 @@ def test_what_is_not_known_is_said_and_not_guessed(ask: Asking) -> None:
     )
     assert not any(one["certain"] for one in found["outcomes"])
     assert any("envoy.filters.http.lua" in doubt for proxy in found["proxies"] for doubt in proxy["doubts"])
+
+
+def test_objects_that_count_for_nothing_are_warned_of(ask: Asking) -> None:
+    bad = fleet.istio("VirtualService", "bad", {"hosts": ["details"], "http": [{"timeout": "x"}]})
+    found = ask.beside(*FROM_PAGE, "grpc://details:9080/a.b/c", more=(bad, STRICT, STRICT))
+    assert "Warning: " in found
+    assert "M0005" in found
+    assert "1 objects stand in an earlier file, too" in found
 
 
 def test_a_name_that_no_object_defines_leaves_the_mesh(ask: Asking) -> None:
