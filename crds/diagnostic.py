@@ -46,6 +46,7 @@ class Code(Enum):
     UNKNOWN_PROVIDER = "M0113"  # a CUSTOM policy's extension provider is not there, or cannot be asked
     KEYS_UNFETCHED = "M0114"  # a token issuer's keys cannot be fetched; the last ones serve, or tokens are refused
     UNKNOWN_DELEGATE = "M0115"
+    SECRETS_DENIED = "M0125"  # a proxy's account may not read Secrets, or nobody says whether it may
     REJECTED_BY_ENVOY = "M0201"
 
 

@@ -43,7 +43,7 @@ from istiod.jwks.fetch import Fetcher
 from istiod.jwks.guard import Guard
 from istiod.jwks.refresh import Refresher
 from istiod.jwks.services import addresses as service_addresses
-from istiod.mesh import claims, mesh_config, request_authentication
+from istiod.mesh import claims, mesh_config, request_authentication, secret_users
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
@@ -59,6 +59,8 @@ REJECTIONS_PERIOD: Final = 1.0
 """Seconds between two looks at what proxies refuse, while they refuse something."""
 KEYS_PATIENCE: Final = 6.0
 """Seconds for which the start waits for the keys of token issuers: a little more than one fetch may take by default."""
+RIGHTS_PATIENCE: Final = 6.0
+"""The same for what the API server says of the gateways' rights: a little more than one review may take."""
 GENERATIONS: Final = (50_000, 20, 20)
 """When the garbage collector looks: Python's 700, 10, 10 are for programs that make garbage with cycles. Ours makes
 hardly any, and spent about a tenth of the CPU of a first configuration on looking for it."""
@@ -80,6 +82,7 @@ class ControlPlane:
             mesh_config=settings.cluster.mesh_config,
             selected=settings.kubernetes,
             shared_mesh_config=settings.cluster.shared_mesh_config,
+            secret_readers=frozenset() if settings.kubernetes else None,
         )
         self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
         self._injection = admission.Injection(
@@ -110,6 +113,7 @@ class ControlPlane:
         )
         self._listed = asyncio.Event()
         self._keys = self._refresher()
+        self._rights = self._source.secret_rights(self._store, partial(self._findings.replace, "rights to Secrets"))
         self._store.listen(self._counts.observing(self._pipeline.change, self._store.has))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -136,6 +140,8 @@ class ControlPlane:
             await self._open_pages(stack)
             running.supervise("watch", self._watch)
             running.supervise("key sets", self._keys.run)
+            if self._rights is not None:
+                running.supervise("rights to Secrets", self._rights.run)
             running.start(self._begin_pipeline(), "begin")
             running.supervise("pipeline", self._pipeline.run)
             running.supervise("rejections", self._report_rejections)
@@ -148,6 +154,8 @@ class ControlPlane:
         self._findings.replace("mesh", found)
         if (context := self._pipeline.context) is not None:
             self._keys.want(context.model.tokens.wishes)
+            if self._rights is not None:
+                self._rights.want(context.secret_users.accounts)
         self._findings.replace("trust domain", tuple(self._of_trust_domain()))
         if self._settings.https_address:
             self._injection.config()
@@ -180,12 +188,16 @@ class ControlPlane:
         await self._source.follow(self._store, report, self._listed.set)
 
     async def _begin_pipeline(self) -> None:
-        """Build once all has been read and the keys of token issuers have been asked for.
+        """Build once all has been read, and keys of token issuers and rights of gateways have been asked for.
 
-        Else a restart of istiod would have good tokens refused until they came.
+        Else a restart of istiod would have good tokens refused, and gateways without their certificates, until then.
         """
         await self._listed.wait()
-        self._keys.want(request_authentication.first_wishes(self._store.snapshot()))
+        snapshot = self._store.snapshot()
+        self._keys.want(request_authentication.first_wishes(snapshot))
+        if self._rights is not None:
+            self._rights.want(secret_users.build(snapshot).accounts)
+            await self._rights.settled(RIGHTS_PATIENCE)
         await self._keys.settled(KEYS_PATIENCE)
         self._pipeline.open()
 
@@ -234,6 +246,7 @@ class ControlPlane:
                 on_refusal=self._refuse,
                 on_sent=self._counts.sent,
                 on_converged=self._counts.convergence.observe,
+                on_secretless=self._counts.lack_secret,
             ),
         )
         if ca is not None:

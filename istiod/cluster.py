@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -24,9 +25,9 @@ from istiod.ca.following import Following
 from istiod.ca.signer import Signer
 from istiod.ca_secrets import OWN_CA, PLUGGED_IN, ROTATION, ROTATION_TYPE, Own, SecretPlace
 from istiod.config.kubernetes import NOT_FOUND, ApiError
-from istiod.config.protocols import TokenVerifier
+from istiod.config.protocols import SecretRights, TokenVerifier
 from istiod.config.store import ConfigSnapshot, ConfigStore
-from istiod.kube import credentials, root_certificates, secrets, webhooks
+from istiod.kube import credentials, root_certificates, secret_rights, secrets, webhooks
 from istiod.kube.client import KubernetesClient
 from istiod.kube.lease import Candidate, Leader
 from istiod.kube.status_writer import Sources as StatusSources
@@ -91,6 +92,7 @@ class Cluster:
         self._watch: ClusterWatch | None = None
         self._trust: webhooks.Trust | None = None
         self._bundles: webhooks.WebhookBundles | None = None
+        self._rights: secret_rights.SecretRights | None = None
         self._identity = f"{self._own.pod_name}-{uuid.uuid4()}"
         self._everywhere = self._leader("istio-leader")
         self._of_revision = self._leader(f"istio-leader-{self._own.revision}")
@@ -126,6 +128,11 @@ class Cluster:
         """See Source."""
         return TokenReviewVerifier(self._client, self.trust_domain)
 
+    def secret_rights(self, store: ConfigStore, report: Report) -> SecretRights | None:
+        """See Source."""
+        self._rights = secret_rights.SecretRights(self._client, store.put_secret_readers, report, time.monotonic)
+        return self._rights
+
     async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:
         """See Source."""
         self._watch = ClusterWatch(self._client, self.objects, store, kinds.watched(self._own.namespace), report)
@@ -149,7 +156,8 @@ class Cluster:
     def counted(self) -> Iterable[Family]:
         """See Source."""
         bundles = self._bundles.families() if self._bundles is not None else ()
-        return (*bundles, *(self._watch.audit.families() if self._watch is not None else ()))
+        rights = self._rights.families() if self._rights is not None else ()
+        return (*bundles, *rights, *(self._watch.audit.families() if self._watch is not None else ()))
 
     def untrusted(self) -> Sequence[str]:
         """See Source: the API server trusts what the webhook configurations say."""

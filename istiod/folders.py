@@ -16,7 +16,7 @@ from istiod.ca import following, place, serving, tokens
 from istiod.ca.authority import AuthorityError
 from istiod.ca.following import Following
 from istiod.ca.signer import Signer
-from istiod.config.protocols import TokenVerifier
+from istiod.config.protocols import SecretRights, TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.settings import Settings
 from istiod.source import Report, View
@@ -63,6 +63,11 @@ class Folders:
             SettingsError: the signer's key cannot be read.
         """
         return tokens.LocalTokenVerifier(public_key(self._settings.token_key), self.trust_domain, now)
+
+    def secret_rights(self, store: ConfigStore, report: Report) -> SecretRights | None:
+        """See Source: a folder knows no rights. Its Secrets are for whoever runs there, as in Istio's file mode."""
+        del store, report
+        return None
 
     async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:
         """See Source."""

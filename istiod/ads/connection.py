@@ -47,7 +47,8 @@ class Settings:
     ``on_refusal`` is told that a client refused something, which may be one of the many refusals by which the guilty
     resource is found: see AdsService.rejections.
     ``on_sent`` is told each response: type URL, bytes, seconds until the socket had taken it; ``on_converged`` the
-    seconds from a proxy's new target until all that could be sent of it was.
+    seconds from a proxy's new target until all that could be sent of it was. ``on_secretless`` is told each request
+    for Secrets of which the proxy does not get all.
     """
 
     first: float = 20.0
@@ -55,6 +56,7 @@ class Settings:
     on_refusal: Callable[[], None] | None = None
     on_sent: Callable[[str, int, float], None] | None = None
     on_converged: Callable[[float], None] | None = None
+    on_secretless: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +143,11 @@ class Connection:
         Raises:
             OversizedRequestError: see AdsSession.request.
         """
-        if asked.type_url == names.SECRET and self.proxy.peer.identity is None:
-            return  # no proof of identity, no secrets (SEC10)
+        if asked.type_url == names.SECRET:
+            if self._settings.on_secretless is not None and not self._serves(asked):
+                self._settings.on_secretless()
+            if self.proxy.peer.identity is None:
+                return  # no proof of identity, no secrets (SEC10)
         self.session.request(asked)
         if asked.nonce and asked.error is None:
             self.acked_at = self._clock()
@@ -150,6 +155,10 @@ class Connection:
             self._settings.on_refusal()
         if not self.session.quiet:
             self._wake()
+
+    def _serves(self, asked: Request) -> bool:
+        wanted = asked.subscribe if asked.names is None else asked.names
+        return self.proxy.peer.identity is not None and self.session.knows(asked.type_url, wanted)
 
     def _retarget(self, target: ResourceSet, changed: Changed | None) -> None:
         self.targets += 1

@@ -7,7 +7,7 @@ transport drive the same machine. Imports nothing of the compiler: resources are
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -139,6 +139,10 @@ class AdsSession:
         """Whether this very resource is in the target."""
         found = self._stream.target.get(resource.type_url, resource.name)
         return found is not None and found.version == resource.version
+
+    def knows(self, type_url: str, names: Iterable[str]) -> bool:
+        """Whether resources of all these names are in the target."""
+        return all(self._stream.target.get(type_url, name) is not None for name in names)
 
     def accepted(self, resource: Resource) -> bool:
         """Whether this client serves this very resource."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from istiod.config.kubernetes import Event, Raw, Resource
 from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
+from istiod.config.secret_rights import Users
 from wire.spiffe import Identity
 
 Changed = Mapping[str, frozenset[str]]
@@ -63,6 +64,22 @@ class TokenVerifier(Protocol):
         Raises:
             UnavailableError: whoever knows cannot be asked now.
         """
+        ...
+
+
+class SecretRights(Protocol):
+    """Decides which service accounts may have Secrets, and keeps the store told of it (hostile-input SEC63)."""
+
+    def want(self, users: Users) -> None:
+        """Know of these accounts from now on."""
+        ...
+
+    async def settled(self, patience: float) -> None:
+        """Wait until each account has been asked about once, or so many seconds."""
+        ...
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
         ...
 
 

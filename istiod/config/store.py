@@ -12,8 +12,9 @@ from types import MappingProxyType
 
 from crds.key import ConfigKey
 from crds.meta import Object
-from istiod.config import key_sets
+from istiod.config import key_sets, secret_rights
 from istiod.config.key_sets import KeySets, KeySource
+from istiod.config.secret_rights import Readers
 from istiod.features import DEFAULTS, Features
 from wire import names
 
@@ -37,6 +38,8 @@ class ConfigSnapshot:
     """Keys of token issuers as they were last fetched."""
     shared_mesh_config: ConfigKey | None = None
     """Where settings are that hold where the mesh's own say nothing."""
+    secret_readers: Readers = None
+    """Service accounts that may have Secrets of their namespace; None: all."""
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -65,6 +68,7 @@ class ConfigStore:
         *,
         selected: bool = False,
         shared_mesh_config: ConfigKey | None = None,
+        secret_readers: Readers = None,
     ) -> None:
         self._kinds: dict[Kind, dict[ConfigKey, Object]] = {}
         self._frozen: dict[Kind, Mapping[ConfigKey, Object]] = {}
@@ -74,6 +78,7 @@ class ConfigStore:
         self._selected = selected
         self._key_sets: KeySets = MappingProxyType({})
         self._shared = shared_mesh_config
+        self._readers = secret_readers
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
@@ -120,8 +125,15 @@ class ConfigStore:
         """The objects as they are now; later changes do not reach it."""
         for kind in self._kinds:
             self.of(*kind)
-        kinds = MappingProxyType(dict(self._frozen))
-        return ConfigSnapshot(kinds, self._features, self._mesh_config, self._selected, self._key_sets, self._shared)
+        return ConfigSnapshot(
+            MappingProxyType(dict(self._frozen)),
+            self._features,
+            self._mesh_config,
+            self._selected,
+            self._key_sets,
+            self._shared,
+            self._readers,
+        )
 
     def put_key_set(self, source: KeySource, keys: str | None) -> bool:
         """Take a fetched key set, None where there is none any more; False when the store had an equal one."""
@@ -131,6 +143,15 @@ class ConfigStore:
         self._key_sets = MappingProxyType(others if keys is None else {**others, source: keys})
         if self._listener is not None:
             self._listener(key_sets.CHANGED)
+        return True
+
+    def put_secret_readers(self, readers: Readers) -> bool:
+        """Take who may have Secrets from now on; False when the store had the same."""
+        if self._readers == readers:
+            return False
+        self._readers = readers
+        if self._listener is not None:
+            self._listener(secret_rights.CHANGED)
         return True
 
     def _changed(self, key: ConfigKey) -> None:

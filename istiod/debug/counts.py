@@ -42,6 +42,7 @@ class Counts:
 
     pushes: Counter[str] = field(default_factory=Counter)
     refusals: int = 0
+    secretless: int = 0
     writing: dict[str, Histogram] = field(default_factory=dict)
     sizes: dict[str, Histogram] = field(default_factory=dict)
     convergence: Histogram = field(default_factory=lambda: Histogram(_DELAYS))
@@ -58,6 +59,10 @@ class Counts:
             self.writing[kind], self.sizes[kind] = Histogram(_SECONDS), Histogram(_BYTES)
         self.writing[kind].observe(seconds)
         self.sizes[kind].observe(size)
+
+    def lack_secret(self) -> None:
+        """A proxy asked for a Secret that it does not get."""
+        self.secretless += 1
 
     def changed(self, key: ConfigKey, *, there: bool) -> None:
         """An object came, changed, or went."""
@@ -81,6 +86,8 @@ class Counts:
         yield family(
             "pilot_total_xds_rejects", "counter", "Responses that proxies refused.", Sample(value=self.refusals)
         )
+        text = "Requests of proxies for Secrets that they do not get."
+        yield family("pilot_sds_certificate_errors_total", "counter", text, Sample(value=self.secretless))
         yield family("pilot_push_triggers", "counter", "Why was pushed.", *_labelled("type", self.triggers))
         writing = (each for kind, held in self.writing.items() for each in held.samples(type=kind))
         yield family("pilot_xds_push_time", "histogram", "Seconds that writing a response took.", *writing)

@@ -34,6 +34,7 @@ from istiod.mesh import (
     places,
     request_authentication,
     scope_keys,
+    secret_users,
     selected,
     sidecars,
     sources,
@@ -54,6 +55,7 @@ from istiod.mesh.memo import Memo
 from istiod.mesh.model import Model, Summary
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.scope import Scope
+from istiod.mesh.secret_users import SecretUsers
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.sources import Sources
@@ -89,6 +91,7 @@ class MeshContext:
     backends: Backends = field(default_factory=Backends)
     node_local: bool = False
     failover_labels: frozenset[str] = frozenset()
+    secret_users: SecretUsers = secret_users.NOBODY
     memo: Memo = field(default_factory=Memo)
 
 
@@ -129,6 +132,7 @@ def build(
             credentials=step.credentials(servers, policies),
             authorizations=step.authorizations(found),
             tokens=step.tokens(found),
+            secret_readers=snapshot.secret_readers,
         ),
     )
     pairs = ((model, before.model), (routes, before.virtual_services), (servers, before.gateways))
@@ -165,6 +169,7 @@ def build(
         backends=seen,
         node_local=LABEL_HOSTNAME in names or any(one.node_local for one in found.registry.services),
         failover_labels=names,
+        secret_users=step.secret_users(),
         memo=before.memo.without(touched_pods) if same else before.memo.next(),
     )
 
@@ -265,6 +270,13 @@ class _Step:
         if known and not self.touches(credentials.SECRETS):
             return before.credentials
         return credentials.build(self.snapshot, credential_checks.named(servers, policies), before.credentials)
+
+    def secret_users(self) -> SecretUsers:
+        """Whom the API server has to be asked about; nobody where nobody is."""
+        before = self.before.secret_users
+        if self.snapshot.secret_readers is None or not self.touches(secret_users.PODS, *secret_users.RULES):
+            return before
+        return secret_users.build(self.snapshot, before, None if self.kinds is None else self.changed)
 
     def routes(self) -> tuple[VirtualServiceIndex, GatewayIndex]:
         """VirtualServices and Gateways."""

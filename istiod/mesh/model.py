@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from istiod.config.secret_rights import Readers
 from istiod.mesh.authorization import AuthorizationIndex
 from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
@@ -57,6 +58,7 @@ class Model:
     credentials: CredentialIndex = field(default_factory=CredentialIndex)
     authorizations: AuthorizationIndex = field(default_factory=AuthorizationIndex)
     tokens: RequestAuthenticationIndex = field(default_factory=RequestAuthenticationIndex)
+    secret_readers: Readers = None
 
     def of_clients(self, namespace: str, selectors: tuple[str, ...], recall: Recall) -> Model:
         """The mesh as workloads see it for whom these selectors hold; itself where no DestinationRule selects them."""

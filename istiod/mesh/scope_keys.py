@@ -49,7 +49,7 @@ def of(
             own=place.own,
             allocated=allocation.wanted(node, always=model.settings.features.allocate_addresses),
             names=allocation.captures(node),
-            credentials=bool(selecting) and _trusted(proxy, pod),
+            credentials=bool(selecting) and _trusted(model, proxy, pod),
         )
     found = inbound.targets(model, place)
     ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
@@ -60,16 +60,22 @@ def of(
         ports=tuple(sorted(ports)),
         families=place.families,
         own=place.own,
-        credentials=_trusted(proxy, pod),
+        credentials=_trusted(model, proxy, pod),
         authorized_by=tuple(one.key for one in model.authorizations.of_workload(node.namespace, place.labels)),
         tokens=model.tokens.matched(node.namespace, place.labels),
     )
 
 
-def _trusted(proxy: Proxy, pod: PodWorkload | None) -> bool:
-    """Whether a proxy may have Secrets of its namespace: its pod exists, and is who the transport proved (row E7).
+def _trusted(model: Model, proxy: Proxy, pod: PodWorkload | None) -> bool:
+    """Whether a proxy may have Secrets of its namespace (row E7).
 
+    Its pod exists, is who the transport proved, and runs as an account that may read them itself (hostile-input SEC63).
     Who comes without proof sees the chains and gets no Secret: the ADS server answers no such request.
     """
     identity = proxy.peer.identity
-    return identity is None or (pod is not None and pod.identity == str(identity))
+    if identity is None:
+        return True
+    if pod is None or pod.identity != str(identity):
+        return False
+    readers = model.secret_readers
+    return readers is None or (identity.namespace, identity.service_account) in readers

@@ -21,9 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from istiod.ads.auth import Authenticator
+from istiod.ads.connection import Settings
 from istiod.ads.server import AdsService
 from istiod.config.protocols import UnavailableError
 from istiod.config.proxy import Proxy
+from istiod.debug.counts import Counts
 from istiod.grpcserver import frames, tls
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.stream import Stream
@@ -31,7 +33,7 @@ from tests.ads import made
 from tests.ads.serving import Running
 from tests.ads.test_server import DELTA_METHOD, Served, refusal, request
 from tests.grpcserver.wire import HEAD, parse
-from wire import names, spiffe
+from wire import exposition, names, spiffe
 
 
 @dataclass
@@ -120,6 +122,29 @@ async def admitted(served: Served, credentials: grpc.ChannelCredentials, **metad
         await call.write(request(**metadata))
         await call.read()
         return served.configuration.proxies[-1]
+
+
+async def test_a_secret_that_is_not_for_a_proxy_is_counted_and_not_answered(authority: Authority) -> None:
+    """SEC63: whose account may not read Secrets has none in its target, whatever it asks for."""
+    key, chain = authority.issue(dns="localhost")
+    context = tls.context(key, chain, authority.roots)
+    counts = Counts()
+    fixed = made.Fixed(made.targets(made.cluster("c1")))
+    service = AdsService(fixed, time.monotonic, settings=Settings(on_secretless=counts.lack_secret))
+    running = Running(service, context=lambda: context, verifier=Verifier())
+    try:
+        async with Served(service, running, fixed).stream(
+            authority.client("spiffe://cluster.local/ns/demo/sa/app")
+        ) as call:
+            asked = request(names.SECRET)
+            asked.resource_names_subscribe.append("kubernetes://web-cert")
+            await call.write(asked)
+            await call.write(request(names.CLUSTER))
+            assert (await call.read()).type_url == names.CLUSTER
+    finally:
+        await running.stop()
+    text = exposition.render(counts.families())
+    assert "pilot_sds_certificate_errors_total 1\n" in text
 
 
 async def test_the_certificate_decides_who_a_proxy_is(secure: Served, authority: Authority) -> None:

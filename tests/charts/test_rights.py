@@ -38,6 +38,7 @@ CLUSTER = {
     ("", "configmaps"): frozenset({"create"}),
     ("", "configmaps", "istio-ca-root-cert"): READ | {"patch"},
     ("authentication.k8s.io", "tokenreviews"): frozenset({"create"}),
+    ("authorization.k8s.io", "subjectaccessreviews"): frozenset({"create"}),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): READ,
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): READ,
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "istio-sidecar-injector"): frozenset({"patch"}),
