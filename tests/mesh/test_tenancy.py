@@ -1,9 +1,11 @@
-"""What one namespace can do to another by its objects (SEC62, SEC64, SEC66-SEC68): nothing that is not said."""
+"""What one namespace can do to another by its objects (SEC62, SEC64-SEC68): nothing that is not said."""
 
 from __future__ import annotations
 
 import pytest
+from envoy.config.route.v3 import route_pb2
 
+from crds.diagnostic import Code
 from istiod.config.resource import ResourceSet
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context
@@ -96,3 +98,93 @@ def test_an_envoy_filter_of_a_tenant_changes_its_own_proxies_only() -> None:
     mesh = fleet.Mesh(*BASE, text).context
     there = {namespace: compiled(mesh, namespace).get(names.CLUSTER, WEB) is not None for namespace in NAMESPACES}
     assert there == {"default": True, "other": False, "third": True}
+
+
+def rule(namespace: str, *hosts: str, status: int = 418, **more: object) -> str:
+    spec = {"hosts": list(hosts), "http": [{"directResponse": {"status": status}}], **more}
+    return fleet.istio("VirtualService", "foreign", spec, namespace)
+
+
+def answered(target: ResourceSet, status: int) -> bool:
+    """Whether some route answers by itself with this status."""
+    tables = (made.parsed(one, route_pb2.RouteConfiguration) for one in target.of(names.ROUTE))
+    return any(r.direct_response.status == status for t in tables for host in t.virtual_hosts for r in host.routes)
+
+
+@pytest.mark.parametrize("host", ["web.default.svc.cluster.local", "*.default.svc.cluster.local"])
+@pytest.mark.parametrize(
+    ("said", "of_mesh", "struck"),
+    [
+        ({"exportTo": ["."]}, "{}", {"other"}),
+        ({"exportTo": ["third"]}, "{}", {"third"}),
+        ({}, "defaultVirtualServiceExportTo: ['.']", {"other"}),
+        ({}, "{}", {"default", "other", "third"}),
+    ],
+    ids=["own", "named", "own by the mesh's default", "as Istio's default"],
+)
+def test_a_foreign_rule_strikes_those_it_is_exported_to(
+    host: str, said: dict[str, object], of_mesh: str, struck: set[str]
+) -> None:
+    """For calls within the mesh (SEC65)."""
+    mesh = fleet.Mesh(*BASE, rule("other", host, **said), fleet.mesh_config(of_mesh)).context
+    assert {namespace for namespace in NAMESPACES if answered(compiled(mesh, namespace), 418)} == struck
+
+
+def entrance(namespace: str, *hosts: str, created: str = "2024-01-01T00:00:00Z") -> str:
+    servers = [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": list(hosts)}]
+    spec = {"selector": {"app": "gw"}, "servers": servers}
+    return fleet.istio("Gateway", "gw", spec, namespace, creationTimestamp=created)
+
+
+@pytest.mark.parametrize(
+    ("bound", "let_in"),
+    [("other/*", True), ("*/*", True), ("*", True), ("third/*", False), ("./*", False), ("third/web.example", False)],
+)
+def test_a_gateway_takes_rules_of_the_namespaces_that_it_names(bound: str, *, let_in: bool) -> None:
+    """A rule binds itself to another namespace's Gateway only where that one's hosts let it (SEC65)."""
+    texts = (entrance("default", bound), rule("other", "web.example", gateways=["default/gw"]))
+    mesh = fleet.Mesh(test_credentials.SERVICE, test_credentials.POD, *texts)
+    target = Compiler().compile(mesh.scope(test_credentials.ROUTER), mesh.context.endpoints, made.VIEW)
+    assert answered(target, 418) is let_in
+
+
+@pytest.mark.parametrize(("default", "other", "wins"), [("2024", "2025", 410), ("2025", "2024", 420)])
+def test_of_two_namespaces_that_claim_a_host_on_a_port_the_older_has_it(default: str, other: str, wins: int) -> None:
+    """On plain HTTP Gateways of several namespaces share a listener, as on Istio; a host is one rule's (SEC67)."""
+    texts = (
+        entrance("default", "default/web.example", created=f"{default}-01-01T00:00:00Z"),
+        entrance("other", "other/web.example", created=f"{other}-01-01T00:00:00Z"),
+        rule("default", "web.example", status=410, gateways=["gw"]).replace(
+            "  namespace:", f"  creationTimestamp: '{default}-01-01T00:00:00Z'\n  namespace:"
+        ),
+        rule("other", "web.example", status=420, gateways=["gw"]).replace(
+            "  namespace:", f"  creationTimestamp: '{other}-01-01T00:00:00Z'\n  namespace:"
+        ),
+    )
+    mesh = fleet.Mesh(test_credentials.SERVICE, test_credentials.POD, *texts)
+    target = Compiler().compile(mesh.scope(test_credentials.ROUTER), mesh.context.endpoints, made.VIEW)
+    hosts = [
+        host
+        for one in target.of(names.ROUTE)
+        for host in made.parsed(one, route_pb2.RouteConfiguration).virtual_hosts
+        if "web.example" in host.domains
+    ]
+    assert len(hosts) == 1
+    assert hosts[0].routes[0].direct_response.status == wins
+
+
+def test_a_certificate_for_a_name_is_the_older_gateways() -> None:
+    """A younger Gateway of another namespace takes no connection for a name that is served (SEC67)."""
+    young = test_credentials.gateway().replace("namespace: default", "namespace: other").replace("web-cert", "evil")
+    texts = (
+        test_credentials.gateway().replace("metadata:", "metadata:\n  creationTimestamp: '2024-01-01T00:00:00Z'"),
+        young.replace("metadata:", "metadata:\n  creationTimestamp: '2025-01-01T00:00:00Z'").replace(
+            "web-cert", "evil"
+        ),
+    )
+    secrets = (test_credentials.secret(), test_credentials.secret("evil"))
+    mesh = fleet.Mesh(test_credentials.SERVICE, test_credentials.POD, *texts, *secrets)
+    assert set(mesh.scope(test_credentials.ROUTER).outbound.secrets) == {"kubernetes://web-cert"}
+    assert any(
+        one.code is Code.DUPLICATE_HOST and one.key and one.key.namespace == "other" for one in mesh.context.diagnostics
+    )
