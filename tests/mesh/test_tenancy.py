@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from envoy.config.route.v3 import route_pb2
 
@@ -123,7 +125,7 @@ def answered(target: ResourceSet, status: int) -> bool:
     ids=["own", "named", "own by the mesh's default", "as Istio's default"],
 )
 def test_a_foreign_rule_strikes_those_it_is_exported_to(
-    host: str, said: dict[str, object], of_mesh: str, struck: set[str]
+    host: str, said: dict[str, Any], of_mesh: str, struck: set[str]
 ) -> None:
     """For calls within the mesh (SEC65)."""
     mesh = fleet.Mesh(*BASE, rule("other", host, **said), fleet.mesh_config(of_mesh)).context
