@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from crds import parse
+from crds import local_rate_limit, parse
 from crds.diagnostic import Code, Diagnostic, Severity
 from webhook.decision import part
 from webhook.mutation import reasons, warnings
 from webhook.review import Answer, Review
 
-GROUPS: Final = ("networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io")
+GROUPS: Final = (
+    "networking.istio.io",
+    "security.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+    local_rate_limit.GROUP,
+)
 _UNPROCESSABLE: Final = 422
 _UNSUPPORTED: Final = "unsupported_operation"
 _INVALID: Final = "invalid_resource"

@@ -13,6 +13,7 @@ from crds import core, discovery
 from crds import destination_rule as dr
 from crds import envoy_filter as ef
 from crds import gateway as gw
+from crds import local_rate_limit as rl
 from crds import peer_authentication as pa
 from crds import proxy_config_object as pc
 from crds import request_authentication as ra
@@ -24,6 +25,7 @@ from crds.checks import (
     envoy_filter,
     gateway,
     kubernetes,
+    local_rate_limit,
     peer_authentication,
     proxy_config,
     request_authentication,
@@ -50,6 +52,7 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     ap.AuthorizationPolicy: authorization_policy.check,
     pa.PeerAuthentication: peer_authentication.check,
     ra.RequestAuthentication: request_authentication.check,
+    rl.LocalRateLimit: local_rate_limit.check,
     core.Service: kubernetes.service,
     core.Pod: kubernetes.pod,
     discovery.EndpointSlice: kubernetes.endpoint_slice,

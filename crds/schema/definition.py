@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from crds import destination_rule, gateway, peer_authentication, registry, service_entry, sidecar, virtual_service
+from crds import (
+    destination_rule,
+    gateway,
+    local_rate_limit,
+    peer_authentication,
+    registry,
+    service_entry,
+    sidecar,
+    virtual_service,
+)
 from crds.key import NETWORKING, SECURITY
 from crds.meta import Model
 from crds.schema import common, extensions, limits, networking, security, structural, telemetry
@@ -126,6 +135,14 @@ KINDS: Final = (
     ),
     Kind(group=SECURITY, name="RequestAuthentication", short="ra", spec=security.request_authentication),
     Kind(
+        group=local_rate_limit.GROUP,
+        name="LocalRateLimit",
+        short="lrl",
+        spec=_of(local_rate_limit.LocalRateLimitSpec),
+        optional=False,
+        columns=(AGE,),
+    ),
+    Kind(
         group=_TELEMETRY,
         name="Telemetry",
         short="telemetry",
@@ -142,7 +159,7 @@ KINDS: Final = (
     ),
     Kind(group=_EXTENSIONS, name="WasmPlugin", spec=extensions.wasm_plugin, optional=False, columns=(AGE,)),
 )
-"""Istio's kinds, by group and name."""
+"""Istio's kinds, and our own, by group and name."""
 
 
 def all_kinds() -> Mapping[str, Schema]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from crds import destination_rule as dr
 from crds import gateway, meta, service_entry, sidecar
+from crds import local_rate_limit as rl
 from crds import peer_authentication as pa
 from crds import virtual_service as vs
 from crds.schema import common
@@ -230,6 +231,10 @@ _OTHERS: Final[Mapping[type[meta.Model], Limits]] = {
             "ecdhCurves": strings("Curves of the key exchange. Without effect yet."),
         },
     ),
+    rl.LocalRateLimitSpec: Limits(required=("rules",), fields={"rules": {"minItems": 1, "maxItems": 32}}),
+    rl.LimitRule: Limits(required=("limit",), fields={"status": {"minimum": 400, "maximum": 511}}),
+    rl.Limit: Limits(required=("requests", "per"), fields={"requests": {"minimum": 1}}),
+    rl.HeaderMatch: Limits(required=("name",)),
     sidecar.IstioIngressListener: Limits(required=("port",)),
     sidecar.IstioEgressListener: Limits(required=("hosts",)),
     pa.PeerAuthenticationSpec: Limits(

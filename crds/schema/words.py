@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from crds import gateway, meta, service_entry, sidecar
+from crds import local_rate_limit as rl
 from crds import peer_authentication as pa
 from crds import virtual_service as vs
 from crds.schema import words_policy
@@ -268,6 +269,34 @@ _OTHERS: Final[Mapping[type[meta.Model], Mapping[str, str]]] = {
         "selector": "Workloads that this is for; absent: all of the namespace, or of the mesh in its root namespace.",
         "mtls": "For all ports.",
         "portLevelMtls": "For single ports of the workload, by number.",
+    },
+    rl.LocalRateLimitSpec: {
+        "selector": "Workloads that this is for; absent: all of the namespace, or of the mesh in its root namespace.",
+        "rules": "Limits, each with a bucket of its own: a request has to find a token in all that count it.",
+    },
+    rl.LimitRule: {
+        "name": "What statistics call it by; absent: its number.",
+        "match": "Which requests are counted; absent: all.",
+        "limit": "How many are taken.",
+        "perConnection": "Each connection to the port has a bucket of its own.",
+        "status": "What those get that are too many; absent: 429.",
+        "responseHeaders": "Headers that their answers get.",
+    },
+    rl.RequestMatch: {
+        "methods": "HTTP methods, each exact, a prefix (abc*), a suffix (*abc), or * for any.",
+        "paths": "Paths without their query, as methods.",
+        "hosts": "Hosts of the request, as methods, without regard to case.",
+        "headers": "Headers, all of which must match.",
+    },
+    rl.HeaderMatch: {
+        "name": "The header's name.",
+        "values": "Values of which one must match, as methods.",
+        "notValues": "Values of which none may match.",
+    },
+    rl.Limit: {
+        "requests": "How many requests are taken in the time.",
+        "per": "The time, such as 1s; at least 50ms.",
+        "burst": "How many may come at once after a quiet time; absent: as many as requests.",
     },
     meta.WorkloadSelector: {"matchLabels": "Labels that a pod must have, all of them."},
 }

@@ -16,7 +16,17 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.v3 import percent_pb2
 
 from istiod.envoy import access_log, client_limits, dynamic_dns, proxy_headers, route, wellknown
-from istiod.envoy.filters import alpn, authorization, cors, fault, grpc_stats, grpc_web, jwt_authn, router
+from istiod.envoy.filters import (
+    alpn,
+    authorization,
+    cors,
+    fault,
+    grpc_stats,
+    grpc_web,
+    jwt_authn,
+    local_rate_limit,
+    router,
+)
 from istiod.mesh import node_settings
 from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
@@ -77,7 +87,7 @@ def network_filter(
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
     found.MergeFrom(_COMMON)
     found.MergeFrom(_DIRECTIONS[direction])
-    if http.grpc_web or http.caches or http.tokens or http.authorization:
+    if http.grpc_web or http.caches or http.tokens or http.authorization or http.limits:
         *first, last = found.http_filters
         found.ClearField("http_filters")
         found.http_filters.extend(_filters(http, direction, first, last))
@@ -112,6 +122,7 @@ def _filters(
     yield from authorization.asking(http.authorization)
     yield from jwt_authn.http_filters(http.tokens, clear_route_cache=direction is Direction.GATEWAY)
     yield from authorization.deciding(http.authorization)
+    yield from local_rate_limit.filters(http.limits)
     if http.grpc_web:
         yield grpc_web.FILTER
     yield from first

@@ -102,7 +102,7 @@ def string(value: str, before: str = "", *, ignore_case: bool = False) -> string
     if value == "*":
         return _regex(_ANYTHING)
     if value.startswith("*") and before:
-        return _regex(before + ".*" + _quoted(value[1:]))
+        return _regex(before + ".*" + quoted(value[1:]))
     if value.startswith("*"):
         return string_pb2.StringMatcher(suffix=value[1:], ignore_case=ignore_case)
     if value.endswith("*"):
@@ -114,14 +114,14 @@ def _regex(pattern: str) -> string_pb2.StringMatcher:
     return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=pattern))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """The text as a regular expression for itself (Go: regexp.QuoteMeta)."""
     return _SPECIAL.sub(r"\\\g<0>", text)
 
 
 def _wild(text: str, any_of: str) -> str:
     """The text as a regular expression in which ``*`` stands for ``any_of``."""
-    return any_of.join(map(_quoted, text.split("*")))
+    return any_of.join(map(quoted, text.split("*")))
 
 
 def _header(name: str, value: str, *, ignore_case: bool = False) -> route_components_pb2.HeaderMatcher:
@@ -136,11 +136,11 @@ def _inline(name: str, value: str) -> route_components_pb2.HeaderMatcher:
         return route_components_pb2.HeaderMatcher(name=name, present_match=True)
     first, last = r"(.*,)?[ \t]*", r"[ \t]*(,.*)?"
     if value.startswith("*"):
-        pattern = f".*{_quoted(value[1:])}{last}"
+        pattern = f".*{quoted(value[1:])}{last}"
     elif value.endswith("*"):
-        pattern = f"{first}{_quoted(value[:-1])}.*"
+        pattern = f"{first}{quoted(value[:-1])}.*"
     else:
-        pattern = f"{first}{_quoted(value)}{last}"
+        pattern = f"{first}{quoted(value)}{last}"
     return route_components_pb2.HeaderMatcher(name=name, string_match=_regex(pattern))
 
 
@@ -181,7 +181,7 @@ def _namespace(_: tuple[str, ...], value: str) -> Principal:
 
 def _account(_: tuple[str, ...], value: str) -> Principal:
     namespace, account = value.split("/", 1)
-    return _is(_regex(f"{_SPIFFE}.+/ns/{_quoted(namespace)}/(.+/|)sa/{_quoted(account)}(/.+)?"))
+    return _is(_regex(f"{_SPIFFE}.+/ns/{quoted(namespace)}/(.+/|)sa/{quoted(account)}(/.+)?"))
 
 
 def _domain(_: tuple[str, ...], value: str) -> Principal:

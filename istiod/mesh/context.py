@@ -32,6 +32,7 @@ from istiod.mesh import (
     outbound,
     peer_authentication,
     places,
+    rate_limits,
     request_authentication,
     scope_keys,
     secret_users,
@@ -133,6 +134,7 @@ def build(
             authorizations=step.authorizations(found),
             tokens=step.tokens(found),
             secret_readers=snapshot.secret_readers,
+            rate_limits=step.rate_limits(),
         ),
     )
     pairs = ((model, before.model), (routes, before.virtual_services), (servers, before.gateways))
@@ -270,6 +272,15 @@ class _Step:
         if known and not self.touches(credentials.SECRETS):
             return before.credentials
         return credentials.build(self.snapshot, credential_checks.named(servers, policies), before.credentials)
+
+    def rate_limits(self) -> rate_limits.RateLimitIndex:
+        """LocalRateLimits."""
+        before = self.before.model.rate_limits
+        return (
+            rate_limits.build(self.snapshot, self.settings.root_namespace, before)
+            if self.touches(rate_limits.KIND)
+            else before
+        )
 
     def secret_users(self) -> SecretUsers:
         """Whom the API server has to be asked about; nobody where nobody is."""

@@ -17,6 +17,7 @@ from istiod.mesh.gateway_servers import Server
 from istiod.mesh.gateway_tls import Handling
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.l4_routes import L4Route
+from istiod.mesh.rate_limits import RateLimits
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, Cluster, Http, Tcp, WeightedCluster
 from istiod.mesh.virtual_services import VirtualServiceIndex
@@ -68,6 +69,7 @@ class Builder:
     wildcard: str = Families.IPV4.wildcards[0]
     access: Authorization | None = None
     tokens: jwt.Providers = ()
+    limits: RateLimits = ()
 
     def chains(self, place: Place, servers: Iterable[Server]) -> tuple[Chain, ...]:
         """The chains of the servers that share a listener."""
@@ -101,6 +103,7 @@ class Builder:
                 stat_prefix=f"outbound_{place[0] or self.wildcard}_{place[1]};",
                 rds=table_name(server, place),
                 tokens=self.tokens,
+                limits=self.limits,
             )
             yield Chain(name="", match=ChainMatch(server_names=names), tls=context, http=http)
             return

@@ -66,6 +66,7 @@ def scope(
         access=_access(model, key, recall),
         wildcard=key.families.wildcards[0],
         tokens=model.tokens.named(key.tokens),
+        limits=model.rate_limits.named(key.limited_by),
     )
     listeners: dict[str, Listener] = {}
     routes: dict[str, RouteTable] = {}

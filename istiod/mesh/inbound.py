@@ -15,6 +15,7 @@ from istiod.mesh.inbound_chains import PLAINTEXT_HTTP, Target
 from istiod.mesh.model import Model
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import ConnectionPool, MutualTls, TrafficPolicy
+from istiod.mesh.rate_limits import RateLimits
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import Retry
 from istiod.mesh.scope import (
@@ -82,6 +83,7 @@ class Shape:
     origin: Origin | None = None
     authorization: Authorization | None = None
     tokens: jwt.Providers = ()
+    limits: RateLimits = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,8 @@ def inputs(model: Model, namespace: str) -> tuple[object, ...]:
     """What of the mesh the shapes of a namespace's workloads depend on (for Recall)."""
     home = model.registry.in_namespace(namespace)
     known = (home, model.settings, model.summaries, model.declared, model.policies, model.sidecars, model.peers)
-    return (*known, model.tokens, *model.authorizations.inputs(namespace))
+    limits = model.rate_limits.inputs(namespace)
+    return (*known, model.tokens, *model.authorizations.inputs(namespace), *limits)
 
 
 def shape(model: Model, place: Place, recall: Recall | None = None) -> Shape:
@@ -133,6 +136,7 @@ def shape(model: Model, place: Place, recall: Recall | None = None) -> Shape:
         origin=verdict.origin,
         authorization=model.authorizations.choose(place.namespace, place.labels, recall or Recall()),
         tokens=model.tokens.of_workload(place.namespace, place.labels),
+        limits=model.rate_limits.choose(place.namespace, place.labels, recall or Recall()),
     )
 
 
@@ -366,6 +370,7 @@ def _rest(found: Shape, port: int) -> Target:
         origin=found.origin,
         authorization=found.authorization,
         tokens=found.tokens,
+        limits=found.limits,
     )
 
 
@@ -391,4 +396,5 @@ def _target(found: Shape, port: InboundPort) -> Target:
         origin=port.origin or found.origin,
         authorization=found.authorization,
         tokens=found.tokens,
+        limits=found.limits,
     )

@@ -15,6 +15,7 @@ from istiod.config.origin import Origin
 from istiod.mesh import jwt
 from istiod.mesh.authorization import Authorization
 from istiod.mesh.policy import MutualTls
+from istiod.mesh.rate_limits import RateLimits
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, DownstreamTls, Http, Tcp, WeightedCluster
 from istiod.mesh.service import Protocol
@@ -94,6 +95,7 @@ class Target:
     origin: Origin | None
     authorization: Authorization | None = None
     tokens: jwt.Providers = ()
+    limits: RateLimits = ()
 
 
 def chains(target: Target, protocol: Protocol, mode: MutualTls) -> tuple[Chain, ...]:
@@ -118,6 +120,7 @@ def _chain(target: Target, way: _Way, protocol: Protocol) -> Chain:
         grpc_web=protocol is Protocol.GRPC_WEB,
         authorization=target.authorization,
         tokens=target.tokens,
+        limits=target.limits,
     )
     tcp = Tcp(
         stat_prefix=target.cluster,

@@ -15,6 +15,7 @@ from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
+from istiod.mesh.rate_limits import RateLimitIndex
 from istiod.mesh.recall import Recall
 from istiod.mesh.registry import Registry
 from istiod.mesh.request_authentication import RequestAuthenticationIndex
@@ -59,6 +60,7 @@ class Model:
     authorizations: AuthorizationIndex = field(default_factory=AuthorizationIndex)
     tokens: RequestAuthenticationIndex = field(default_factory=RequestAuthenticationIndex)
     secret_readers: Readers = None
+    rate_limits: RateLimitIndex = field(default_factory=RateLimitIndex)
 
     def of_clients(self, namespace: str, selectors: tuple[str, ...], recall: Recall) -> Model:
         """The mesh as workloads see it for whom these selectors hold; itself where no DestinationRule selects them."""

@@ -22,6 +22,7 @@ from istiod.mesh.families import Families
 from istiod.mesh.name_table import Name
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.policy import TlsMode, TrafficPolicy, Tunnel
+from istiod.mesh.rate_limits import RateLimits
 from istiod.mesh.route import RouteTable
 from istiod.mesh.service import Protocol
 from istiod.mesh.settings import MeshSettings
@@ -59,6 +60,8 @@ class ScopeKey:
     """The AuthorizationPolicies that hold for it, of routers: those of sidecars are in their inbound scope."""
     tokens: tuple[str, ...] = ()
     """RequestAuthentications that hold for a router, as ``namespace/name``; sidecars have theirs on the way in."""
+    limited_by: tuple[ConfigKey, ...] = ()
+    """LocalRateLimits that hold for a router; those of sidecars are in their inbound scope."""
 
 
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
@@ -254,6 +257,8 @@ class Http:
     """Which requests are let in; None: all."""
     tokens: jwt.Providers = ()
     """Whose tokens are looked at; of others, and of none, nothing is known."""
+    limits: RateLimits = ()
+    """How many requests are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,7 @@ def of(
         credentials=_trusted(model, proxy, pod),
         authorized_by=tuple(one.key for one in model.authorizations.of_workload(node.namespace, place.labels)),
         tokens=model.tokens.matched(node.namespace, place.labels),
+        limited_by=model.rate_limits.matched(node.namespace, place.labels),
     )
 
 

@@ -28,6 +28,7 @@ ISTIOS = {
     "security.istio.io": ("authorizationpolicies", "peerauthentications", "requestauthentications"),
     "telemetry.istio.io": ("telemetries",),
     "extensions.istio.io": ("wasmplugins", "trafficextensions"),
+    "extensions.istiod.dev": ("localratelimits",),
 }
 CLUSTER = {
     **{("", name): READ for name in ("services", "pods", "nodes", "namespaces", "secrets")},

@@ -57,7 +57,7 @@ def test_the_folders_hold_what_is_made(folder: str) -> None:
 def test_there_are_the_kinds_names_and_versions_that_users_know() -> None:
     made = {each["spec"]["names"]["kind"]: each for each in definition.all_kinds().values()}
 
-    assert len(made) == 15
+    assert len(made) == 16
     assert {kind: each["spec"]["names"]["shortNames"][0] for kind, each in made.items() if kind in SHORT} == SHORT
     for kind, each in made.items():
         versions = {version["name"]: version for version in each["spec"]["versions"]}

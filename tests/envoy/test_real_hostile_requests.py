@@ -99,7 +99,8 @@ async def guards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict
 async def test_no_spelling_of_a_header_gets_past_a_policy(spelling: str, guards: dict[str, int]) -> None:
     lines, wanted = SPELLINGS[spelling]
     sent = b"\r\n".join((b"GET / HTTP/1.1", b"host: a", b"connection: close", *lines, b"", b""))
-    found = {name: statuses(await spoken(guarded.ADDRESS, port, sent)) for name, port in guards.items()}
+    answers = await asyncio.gather(*(spoken(guarded.ADDRESS, port, sent) for port in guards.values()))
+    found = {name: statuses(answer) for name, answer in zip(guards, answers, strict=True)}
     assert found == {name: [status] for name, status in wanted.items()}
 
 
