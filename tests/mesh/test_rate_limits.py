@@ -95,3 +95,15 @@ def test_a_read_again_without_a_change_is_the_same_index() -> None:
     index = mesh.context.model.rate_limits
     mesh.apply(fleet.mesh_config("enableTracing: false"))
     assert mesh.context.model.rate_limits is index
+
+
+def test_what_a_rule_says_is_what_is_counted() -> None:
+    header = {"name": "x-a", "values": ["b"], "notValues": ["c"]}
+    said = {"methods": ["GET"], "paths": ["/a"], "hosts": ["h"], "headers": [header]}
+    (found,) = inbound(
+        fleet.Mesh(*WEB, limit("a", match=said, perConnection=True, responseHeaders={"b": "1", "a": "2"}))
+    )
+    assert found.match is not None
+    assert (found.match.methods, found.match.paths, found.match.hosts) == (("GET",), ("/a",), ("h",))
+    assert [(one.name, one.values, one.not_values) for one in found.match.headers] == [("x-a", ("b",), ("c",))]
+    assert (found.per_connection, found.response_headers) == (True, (("a", "2"), ("b", "1")))
