@@ -8,7 +8,7 @@ the private part of refuses every token.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -48,6 +48,19 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What an object came to, kept for as long as it stays the same object with the same keys."""
+
+    item: api.RequestAuthentication
+    age: creation.Age
+    policy: Policy | None
+    findings: tuple[Diagnostic, ...]
+    wishes: tuple[tuple[KeySource, Wish], ...]
+    keys: tuple[str | None, ...]
+    """Of each wish, what was fetched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAuthenticationIndex:
     """By namespace, oldest first, and the key sets that somebody has to fetch for them."""
 
@@ -55,6 +68,9 @@ class RequestAuthenticationIndex:
     by_namespace: Mapping[str, tuple[Policy, ...]] = field(default_factory=dict)
     wishes: Mapping[KeySource, Wish] = field(default_factory=dict)
     findings: tuple[Diagnostic, ...] = ()
+    read: Mapping[ConfigKey, _Read] = field(default_factory=dict, compare=False, repr=False)
+    basis: tuple[MeshSettings, Registry | None] | None = field(default=None, compare=False, repr=False)
+    """What else the objects were read by: the registry only where Envoy fetches keys."""
 
     def matched(self, namespace: str, labels: Labels) -> tuple[str, ...]:
         """Names of those that hold for a workload: of the root namespace first, then its own."""
@@ -82,29 +98,34 @@ def _composed(policies: Iterable[Policy]) -> Providers:
 def build(
     snapshot: ConfigSnapshot, settings: MeshSettings, registry: Registry, previous: RequestAuthenticationIndex
 ) -> RequestAuthenticationIndex:
-    """The index of a snapshot, with what is wrong with its objects; ``previous`` where it is equal."""
-    found = snapshot.of(*_KIND).values()
+    """The index of a snapshot, with what is wrong with its objects; ``previous`` where it is equal.
+
+    An object that is the same, with the same keys, is not read again.
+    """
+    found = ((key, one) for key, one in snapshot.of(*_KIND).items() if isinstance(one, api.RequestAuthentication))
+    basis = (settings, None if settings.features.key_fetch is KeyFetch.ISTIOD else registry)
+    known = previous.read if previous.basis is not None and _same(previous.basis, basis) else {}
     reader = _Reader(key_sets=snapshot.key_sets, settings=settings, registry=registry)
-    items = sorted((one for one in found if isinstance(one, api.RequestAuthentication)), key=_age)
-    policies: list[Policy] = []
+    each = sorted(((key, reader.again(item, known.get(key))) for key, item in found), key=lambda pair: pair[1].age)
+    read = dict(each)
     wishes: dict[KeySource, Wish] = {}
-    findings: list[Diagnostic] = []
-    for item in items:
-        findings += _ineffective(item)
-        if item.spec.target_ref is not None or item.spec.target_refs:
-            continue
-        policies.append(reader.policy(item))
-        for place, rule in _rules(item):
-            findings += reader.findings(item.key, place, rule)
-            if (source := reader.source(rule)) is not None:
-                wishes[source] = _wished(wishes.get(source), rule, (item.key, place))
+    for one in read.values():
+        for source, wish in one.wishes:
+            wishes[source] = _together(wishes[source], wish) if source in wishes else wish
+    policies = (one.policy for one in read.values() if one.policy)
     index = RequestAuthenticationIndex(
         root_namespace=settings.root_namespace,
         by_namespace=grouped((one.key.namespace, one) for one in policies),
         wishes=wishes,
-        findings=tuple(findings),
+        findings=tuple(finding for one in read.values() for finding in one.findings),
+        read=read,
+        basis=basis,
     )
     return previous if index == previous else index
+
+
+def _same(before: tuple[MeshSettings, Registry | None], now: tuple[MeshSettings, Registry | None]) -> bool:
+    return before[1] is now[1] and before[0] == now[0]
 
 
 def first_wishes(snapshot: ConfigSnapshot) -> Mapping[KeySource, Wish]:
@@ -123,12 +144,9 @@ def _rules(item: api.RequestAuthentication) -> Iterator[tuple[str, api.JWTRule]]
         yield f"spec.jwtRules[{index}]", rule
 
 
-def _wished(known: Wish | None, rule: api.JWTRule, place: tuple[ConfigKey, str]) -> Wish:
+def _together(known: Wish, more: Wish) -> Wish:
     """One fetch for all rules that want it, with the patience of the most patient."""
-    timeout = rule.timeout or jwt.TIMEOUT
-    if known is None:
-        return Wish(timeout=timeout, places=(place,))
-    return replace(known, timeout=max(known.timeout, timeout), places=(*known.places, place))
+    return Wish(timeout=max(known.timeout, more.timeout), places=(*known.places, *more.places))
 
 
 def _ineffective(item: api.RequestAuthentication) -> Iterator[Diagnostic]:
@@ -147,6 +165,26 @@ class _Reader:
     key_sets: KeySets
     settings: MeshSettings
     registry: Registry
+
+    def again(self, item: api.RequestAuthentication, known: _Read | None) -> _Read:
+        """One object: as it was read before, if nothing about it has changed since."""
+        if known is not None and known.item is item and known.keys == self._keys(known.wishes):
+            return known
+        findings = tuple(_ineffective(item))
+        if item.spec.target_ref is not None or item.spec.target_refs:
+            return _Read(item=item, age=_age(item), policy=None, findings=findings, wishes=(), keys=())
+        rules = tuple(_rules(item))
+        findings += tuple(finding for place, rule in rules for finding in self.findings(item.key, place, rule))
+        wishes = tuple(
+            (source, Wish(timeout=rule.timeout or jwt.TIMEOUT, places=((item.key, place),)))
+            for place, rule in rules
+            if (source := self.source(rule)) is not None
+        )
+        made, keys = self.policy(item), self._keys(wishes)
+        return _Read(item=item, age=made.age, policy=made, findings=findings, wishes=wishes, keys=keys)
+
+    def _keys(self, wishes: Iterable[tuple[KeySource, Wish]]) -> tuple[str | None, ...]:
+        return tuple(self.key_sets.get(source) for source, _ in wishes)
 
     def policy(self, item: api.RequestAuthentication) -> Policy:
         """One object, read."""

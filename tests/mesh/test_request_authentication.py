@@ -280,3 +280,40 @@ def test_what_cannot_be_read_makes_every_token_a_bad_one(
     assert [(each.issuer, each.keys, each.required) for each in made] == [("", jwt.NOBODYS, required)] * (
         not of_targets
     )
+
+
+def of_uri(name: str, issuer: str, **more: object) -> api.RequestAuthentication:
+    """An object whose keys somebody has to fetch."""
+    rule = {"issuer": issuer, "jwksUri": f"{issuer}/keys", **more}
+    meta = {"name": name, "namespace": "default"}
+    kind = {"apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication", "metadata": meta}
+    made = parse({**kind, "spec": {"jwtRules": [rule]}}).object
+    assert isinstance(made, api.RequestAuthentication)
+    return made
+
+
+def test_an_object_that_did_not_change_is_not_read_again() -> None:
+    store, settings = ConfigStore(), MeshSettings()
+    index = request_authentication.RequestAuthenticationIndex()
+
+    def kept(settings: MeshSettings, registry: Registry) -> list[str]:
+        """Names of those that were not read again."""
+        nonlocal index
+        before = index.by_namespace.get("default", ())
+        index = request_authentication.build(store.snapshot(), settings, registry, index)
+        return [one.key.name for one in index.by_namespace["default"] if any(one is other for other in before)]
+
+    registry = Registry()
+    for each in (of_uri("a", "https://a.x"), of_uri("b", "https://b.x", timeout="9s"), of_uri("c", "https://b.x")):
+        store.apply(each)
+    assert kept(settings, registry) == []
+    store.apply(of_uri("a", "https://a.x", audiences=["x"]))
+    assert kept(settings, registry) == ["b", "c"]
+    fetched = KeySource(uri="https://b.x/keys")
+    assert (index.wishes[fetched].timeout, len(index.wishes[fetched].places)) == (timedelta(seconds=9), 2)
+    store.put_key_set(fetched, RSA)
+    assert kept(settings, Registry()) == ["a"]
+    by_envoy = MeshSettings(features=Features(key_fetch=KeyFetch.ENVOY))
+    assert kept(by_envoy, registry) == []
+    store.remove(of_uri("a", "https://a.x").key)
+    assert kept(by_envoy, registry) == ["b", "c"]
