@@ -16,7 +16,7 @@ from agent import bootstrap, envoy_admin, httpwire, metrics, notices, probes, pr
 from agent.bootstrap.inputs import InputError
 from agent.dns import settings as dns_settings
 from agent.sds import files, identity, rotation, secrets, server
-from wire import names
+from wire import names, telemetry
 
 _LOG: Final = logging.getLogger("agent")
 _POLL_SECONDS: Final = 1.0
@@ -46,7 +46,9 @@ class Agent:
         self._bootstrap = bootstrap.build(options.inputs)
         self._admin = envoy_admin.EnvoyAdmin(options.admin_port)
         self._proxy = proxy.Proxy(
-            (options.envoy or _packaged(), "-c", str(options.bootstrap), *options.arguments), self._admin.restarted
+            (options.envoy or _packaged(), "-c", str(options.bootstrap), *options.arguments),
+            self._admin.restarted,
+            telemetry.environment(self._bootstrap["node"]["metadata"]),
         )
         self._secrets = secrets.Secrets()
         self._metrics = metrics.Metrics(names.VERSION)

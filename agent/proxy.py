@@ -11,7 +11,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 _LOG: Final = logging.getLogger("envoy")
@@ -29,8 +29,11 @@ class ProxyError(Exception):
 class Proxy:
     """Supervises one Envoy."""
 
-    def __init__(self, command: Sequence[str], on_start: Callable[[], None]) -> None:
-        """Run this command; ``on_start`` is told each start."""
+    def __init__(
+        self, command: Sequence[str], on_start: Callable[[], None], variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Run this command, with more ``variables``; ``on_start`` is told each start."""
+        self._variables = dict(variables or {})
         self._command = tuple(command)
         self._on_start = on_start
         self._process: asyncio.subprocess.Process | None = None
@@ -86,6 +89,7 @@ class Proxy:
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if piped else None,
+                env=os.environ | self._variables,
             )
         except OSError as error:
             raise ProxyError(f"cannot run {self._command[0]}: {error}") from error

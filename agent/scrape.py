@@ -83,7 +83,7 @@ class Scrape:
         self._counted.scrapes += 1
         end = asyncio.get_running_loop().time() + _limit(fields)
         yield httpwire.response_head(200, exposition.CONTENT_TYPE)
-        asked = {name: value for name, value in fields.items() if name == _TIMEOUT_HEADER}
+        asked = _asked_for(fields)
         async for lines in self._part(metrics.ENVOY, self._envoy, _PATH, asked, end):
             yield lines
         yield self._counted.text().encode()
@@ -91,6 +91,13 @@ class Scrape:
             target = httpwire.Target("localhost", app.port)
             async for lines in self._part(metrics.APPLICATION, target, app.path, asked, end):
                 yield lines
+
+    async def envoy_alone(self, fields: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Head and body of what port 15090 gives: Envoy's metrics and no others."""
+        end = asyncio.get_running_loop().time() + _limit(fields)
+        yield httpwire.response_head(200, exposition.CONTENT_TYPE)
+        async for lines in self._part(metrics.ENVOY, self._envoy, _PATH, _asked_for(fields), end):
+            yield lines
 
     async def _part(
         self, whose: str, target: httpwire.Target, path: str, fields: Mapping[str, str], end: float
@@ -110,6 +117,10 @@ class Scrape:
             _LOG.info("metrics of %s at %s%s: %s", whose, target, path, error or "no answer in time")
         finally:
             await lines.aclose()
+
+
+def _asked_for(fields: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if name == _TIMEOUT_HEADER}
 
 
 async def _asked(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent import httpwire, probes, scrape
+from wire import telemetry
 
 _LOG: Final = logging.getLogger("status")
 _HEAD_SECONDS: Final = 5.0
@@ -82,6 +83,9 @@ class StatusServer:
             yield _text(503 if reason else 200, reason)
         elif path == "/stats/prometheus":
             async for part in self._metrics.answer(fields):
+                yield part
+        elif path == telemetry.STATS_PATH:
+            async for part in self._metrics.envoy_alone(fields):
                 yield part
         elif path.startswith(probes.PREFIXES):
             yield _text(await self._probers.probe(path, fields), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from agent.bootstrap.inputs import Inputs
-from wire import names
+from wire import names, telemetry
 
 _HCM: Final = names.TYPE_PREFIX + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER: Final = names.TYPE_PREFIX + "envoy.extensions.filters.http.router.v3.Router"
@@ -19,27 +19,32 @@ _TEXT_TYPES: Final = (
 )
 
 
+def _route(prefix: str, cluster: str, **more: str) -> dict[str, Any]:
+    return {"match": {"prefix": prefix}, "route": {"cluster": cluster} | more}
+
+
+# By way of the agent, which gives them Istio's names: stock Envoy writes ``envoy_istio_...`` (decision 19).
+_STATISTICS: Final = _route("/stats/prometheus", "agent", prefix_rewrite=telemetry.STATS_PATH)
+
+
 def static(inputs: Inputs) -> list[dict[str, Any]]:
     """Both, on all addresses: Prometheus and the kubelet come from outside the pod."""
     compression = _compression() if inputs.config.get("statsCompression", True) else []
     prometheus = inputs.port("ENVOY_PROMETHEUS_PORT", names.PROMETHEUS_PORT)
     readiness = inputs.port("ENVOY_STATUS_PORT", names.READINESS_PORT)
     return [
-        _listener(prometheus, "stats", ("/stats/prometheus", "prometheus_stats"), compression),
-        _listener(readiness, "agent", ("/healthz/ready", "agent"), []),
+        _listener(prometheus, "stats", _STATISTICS, compression),
+        _listener(readiness, "agent", _route("/healthz/ready", "agent"), []),
     ]
 
 
-def _listener(
-    port: int, stat_prefix: str, route: tuple[str, str], http_filters: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """One listener with one route (path prefix, cluster); never refused for overload, else probes would fail first."""
-    routes = [{"match": {"prefix": route[0]}, "route": {"cluster": route[1]}}]
+def _listener(port: int, stat_prefix: str, route: dict[str, Any], http_filters: list[dict[str, Any]]) -> dict[str, Any]:
+    """One listener with one route; never refused for overload, else probes would fail first."""
     manager = {
         "@type": _HCM,
         "codec_type": "AUTO",
         "stat_prefix": stat_prefix,
-        "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": routes}]},
+        "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": [route]}]},
         "http_filters": [
             *http_filters,
             {"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}},

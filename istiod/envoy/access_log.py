@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import base_pb2, extension_pb2, substitution_format_string_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2 as entries
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 from google.protobuf import json_format, struct_pb2
@@ -65,21 +66,29 @@ JSON = {
 _FORMATTERS = (("%REQ_WITHOUT_QUERY(", "envoy.formatter.req_without_query", req_without_query_pb2.ReqWithoutQuery),)
 _NO_ROUTE = accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=["NR"]))
 
+_ENDED = accesslog_pb2.AccessLogFilter(
+    log_type_filter=accesslog_pb2.LogTypeFilter(types=[entries.TcpUpstreamConnected], exclude=True)
+)
+
 
 def requests(settings: MeshSettings) -> tuple[accesslog_pb2.AccessLog, ...]:
-    """Loggers of an HTTP connection manager or a TCP proxy; none where the mesh has no log file."""
+    """Loggers of an HTTP connection manager; none where the mesh has no log file."""
     log = _file(settings.access_log_file, settings.access_log_format, settings.access_log_encoding)
     return () if log is None else (log,)
 
 
+def connections(settings: MeshSettings) -> tuple[accesslog_pb2.AccessLog, ...]:
+    """Loggers of a TCP proxy: a line when a connection ends, none when it has only begun (metrics count that)."""
+    return tuple(_filtered(log, _ENDED) for log in requests(settings))
+
+
 def unrouted(settings: MeshSettings) -> tuple[accesslog_pb2.AccessLog, ...]:
     """Loggers of a listener: connections that no filter chain took, which else nobody would see."""
-    found = []
-    for log in requests(settings):
-        filtered = accesslog_pb2.AccessLog(filter=_NO_ROUTE)
-        filtered.MergeFrom(log)
-        found.append(filtered)
-    return tuple(found)
+    return tuple(_filtered(log, _NO_ROUTE) for log in requests(settings))
+
+
+def _filtered(log: accesslog_pb2.AccessLog, wanted: accesslog_pb2.AccessLogFilter) -> accesslog_pb2.AccessLog:
+    return accesslog_pb2.AccessLog(name=log.name, filter=wanted, typed_config=log.typed_config)
 
 
 @lru_cache(maxsize=16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import previous_prio
 from envoy.type.matcher.v3 import regex_pb2
 
 from istiod.envoy import headers, wellknown
-from istiod.envoy.filters import alpn
+from istiod.envoy.filters import alpn, peer
 from istiod.mesh.policy import HashPolicy
 from istiod.mesh.route import DirectResponse, Mirror, Redirect, Retry, Rewrite, Route, WeightedDestination
 
@@ -90,19 +91,28 @@ def _choose(found: route_components_pb2.RouteAction, destinations: tuple[Weighte
     if len(destinations) == 1:
         found.cluster = destinations[0].destination.cluster
         return
-    mixed = any(weighted.destination.mesh_tls for weighted in destinations)
-    found.weighted_clusters.clusters.extend(_weight(weighted, mixed=mixed) for weighted in destinations)
+    on = needed(destinations)
+    found.weighted_clusters.clusters.extend(_weight(weighted, on) for weighted in destinations)
 
 
-def _weight(weighted: WeightedDestination, *, mixed: bool) -> route_components_pb2.WeightedCluster.ClusterWeight:
+def needed(destinations: Iterable[WeightedDestination]) -> frozenset[str]:
+    """Filters that act for one of the destinations: any other is switched off."""
+    found = set()
+    for weighted in destinations:
+        found |= {alpn.NAME} if weighted.destination.mesh_tls else set()
+        found |= {peer.NAME} if weighted.destination.in_mesh else set()
+    return frozenset(found)
+
+
+def _weight(weighted: WeightedDestination, on: frozenset[str]) -> route_components_pb2.WeightedCluster.ClusterWeight:
     found = route_components_pb2.WeightedCluster.ClusterWeight(
         name=weighted.destination.cluster, weight=wellknown.uint32(weighted.weight)
     )
     headers.apply(found, weighted.headers)
     if authority := headers.authority(weighted.headers):
         found.host_rewrite_literal = authority
-    if mixed and not weighted.destination.mesh_tls:
-        found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.DISABLED)
+    for name in on - needed((weighted,)):
+        found.typed_per_filter_config[name].CopyFrom(alpn.DISABLED)
     return found
 
 

@@ -14,7 +14,7 @@ from google.protobuf import struct_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import dynamic_dns, endpoint, hcm, http_options, policy, tls, wellknown
+from istiod.envoy import dynamic_dns, endpoint, hcm, http_options, metrics, policy, tls, wellknown
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Cluster, Direction, Discovery, UpstreamTls
 from istiod.mesh.settings import MeshSettings
@@ -135,8 +135,6 @@ def _tls(said: UpstreamTls, cluster: Cluster, settings: MeshSettings) -> base_pb
 
 def _describe(found: cluster_pb2.Cluster, cluster: Cluster) -> None:
     """Service, subset and the DestinationRule behind it, as Istio's tools and metrics read them."""
-    if cluster.origin is None and not cluster.services and not cluster.subset:
-        return
     fields = found.metadata.filter_metadata[wellknown.ISTIO].fields
     if cluster.origin is not None:
         fields["config"].string_value = wellknown.config_path(cluster.origin.key)
@@ -147,5 +145,7 @@ def _describe(found: cluster_pb2.Cluster, cluster: Cluster) -> None:
             one["host"].string_value = service.host
             one["name"].string_value = service.name
             one["namespace"].string_value = service.namespace
+    for key, value in metrics.of_cluster(cluster).items():
+        fields[key].string_value = value
     if cluster.subset:
         fields["subset"].string_value = cluster.subset

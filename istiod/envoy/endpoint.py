@@ -13,7 +13,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import locality, wellknown
+from istiod.envoy import locality, metrics, wellknown
 from istiod.envoy.locality import Group
 from istiod.mesh.endpoint import Endpoint, Health, Query, View, Workload
 from wire import names
@@ -107,4 +107,6 @@ def _metadata(workload: Workload, tls: bool) -> bytes:  # noqa: FBT001 (a part o
     service = f"{workload.canonical_name};{workload.canonical_revision}"
     name = f"{workload.name};{workload.namespace};{service};{workload.cluster_id}"
     told = wellknown.filter_metadata(wellknown.ISTIO, workload=name)
+    if parts := metrics.of_workload(workload):
+        told += wellknown.filter_metadata(metrics.SERVER, **parts)
     return resource.delimited(_METADATA, told + _MUTUAL if tls else told)

@@ -15,7 +15,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.v3 import percent_pb2
 
-from istiod.envoy import access_log, client_limits, dynamic_dns, proxy_headers, route, wellknown
+from istiod.envoy import access_log, client_limits, dynamic_dns, metrics, proxy_headers, route, wellknown
 from istiod.envoy.filters import (
     alpn,
     authorization,
@@ -25,8 +25,10 @@ from istiod.envoy.filters import (
     grpc_web,
     jwt_authn,
     local_rate_limit,
+    peer,
     router,
 )
+from istiod.envoy.metrics import Reporter
 from istiod.mesh import node_settings
 from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
@@ -87,10 +89,9 @@ def network_filter(
     found = _Manager(stat_prefix=http.stat_prefix.rstrip(";") + ";")  # Istio's stats tags end a name at ";"
     found.MergeFrom(_COMMON)
     found.MergeFrom(_DIRECTIONS[direction])
-    if http.grpc_web or http.caches or http.tokens or http.authorization or http.limits:
-        *first, last = found.http_filters
-        found.ClearField("http_filters")
-        found.http_filters.extend(_filters(http, direction, first, last))
+    *first, last = found.http_filters
+    found.ClearField("http_filters")
+    found.http_filters.extend(_filters(http, direction, first, last))
     if own.idle_timeout is not None:
         found.common_http_protocol_options.idle_timeout.CopyFrom(wellknown.duration(own.idle_timeout))
     if own.http10 or settings.features.http10:
@@ -100,6 +101,10 @@ def network_filter(
     if limits is not None:
         client_limits.apply(found, limits)
     found.access_log.extend(access_log.requests(settings))
+    reporter = _reporter(http, direction)
+    found.access_log.extend(metrics.http(reporter))
+    if reporter is not Reporter.DESTINATION and direction is not Direction.OUTBOUND:
+        found.early_header_mutation_extensions.append(peer.STRIPPED)
     if settings.enable_tracing:
         found.tracing.CopyFrom(_TRACING)
         found.tracing.random_sampling.value = settings.features.trace_sampling
@@ -118,7 +123,8 @@ def network_filter(
 def _filters(
     http: Http, direction: Direction, first: Iterable[hcm_pb2.HttpFilter], last: hcm_pb2.HttpFilter
 ) -> Iterator[hcm_pb2.HttpFilter]:
-    """All filters of a chain, in Istio's order: who may come in is asked before anything else."""
+    """All filters of a chain, in Istio's order: who calls is noted, and who may come in asked, before anything else."""
+    yield from _OF_REPORTER[_reporter(http, direction)]
     yield from authorization.asking(http.authorization)
     yield from jwt_authn.http_filters(http.tokens, clear_route_cache=direction is Direction.GATEWAY)
     yield from authorization.deciding(http.authorization)
@@ -128,6 +134,19 @@ def _filters(
     yield from first
     yield from map(dynamic_dns.http_filter, http.caches)
     yield last
+
+
+_OF_REPORTER = {
+    Reporter.SOURCE: (peer.TELLING, peer.PROTOCOL),
+    Reporter.DESTINATION: (peer.HEARING, peer.PROVEN),
+    Reporter.STRANGERS: (peer.PROTOCOL,),
+}
+
+
+def _reporter(http: Http, direction: Direction) -> Reporter:
+    if direction is not Direction.INBOUND:
+        return Reporter.SOURCE
+    return Reporter.DESTINATION if http.mesh_tls else Reporter.STRANGERS
 
 
 def _percent(value: float) -> percent_pb2.Percent:

@@ -17,8 +17,9 @@ from google.protobuf import any_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import access_log, dynamic_dns, hcm, proxy_headers, route, tls, wellknown
+from istiod.envoy import access_log, dynamic_dns, hcm, metrics, proxy_headers, route, tls, wellknown
 from istiod.envoy.filters import authorization
+from istiod.envoy.metrics import Reporter
 from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
@@ -169,8 +170,15 @@ def _chain(chain: Chain, listener: Listener, settings: MeshSettings) -> listener
         found.filters.extend(map(dynamic_dns.network_filter, chain.tcp.lookups))
         if chain.tcp.mongo:
             found.filters.append(_mongo(chain.tcp))
-        found.filters.append(_tcp_proxy(chain.tcp, settings, listener.own))
+        found.filters.append(_tcp_proxy(chain.tcp, settings, listener.own, _reporter(chain, listener)))
     return found
+
+
+def _reporter(chain: Chain, listener: Listener) -> Reporter:
+    if listener.direction is not Direction.INBOUND:
+        return Reporter.SOURCE
+    proven = chain.tls is not None and chain.tls.workload and chain.tls.mutual
+    return Reporter.DESTINATION if proven else Reporter.STRANGERS
 
 
 def _match(match: ChainMatch) -> listener_components_pb2.FilterChainMatch | None:
@@ -202,17 +210,24 @@ def _mongo(tcp: Tcp) -> listener_components_pb2.Filter:
     )
 
 
+_ON_CONNECTED = tcp_proxy_pb2.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True)
 _BY_SOURCE = hash_policy_pb2.HashPolicy(source_ip=hash_policy_pb2.HashPolicy.SourceIp())
 
 
-def _tcp_proxy(tcp: Tcp, settings: MeshSettings, own: NodeSettings) -> listener_components_pb2.Filter:
+def _tcp_proxy(
+    tcp: Tcp, settings: MeshSettings, own: NodeSettings, reporter: Reporter
+) -> listener_components_pb2.Filter:
     idle = own.idle_timeout if tcp.idle_timeout is None else tcp.idle_timeout
     found = tcp_proxy_pb2.TcpProxy(
         stat_prefix=tcp.stat_prefix,
         idle_timeout=wellknown.optional_duration(idle),
         hash_policy=[_BY_SOURCE] if tcp.hash_source else [],
-        access_log=access_log.requests(settings),
+        access_log=(*access_log.connections(settings), *metrics.tcp(reporter)),
+        access_log_options=_ON_CONNECTED,
     )
+    if reporter is Reporter.DESTINATION:  # else it is counted as opened before its client is known
+        found.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
+        found.max_early_data_bytes.value = 0
     if tcp.tunnel is not None:
         found.tunneling_config.hostname = tcp.tunnel.target
         found.tunneling_config.use_post = tcp.tunnel.post

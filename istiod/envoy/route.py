@@ -15,12 +15,14 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import action, headers, match, wellknown
-from istiod.envoy.filters import alpn, cors, fault
+from istiod.envoy.filters import alpn, cors, fault, peer
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.route import Route, RouteTable, VirtualHost
 from wire import names
 
 _VIRTUAL_HOSTS = b"\x12"  # field 2 of RouteConfiguration
+_FOR_MESH = frozenset({alpn.NAME, peer.NAME})
+_FOR_INBOUND = frozenset({alpn.NAME})  # where the other filter listens
 _LARGEST_BODY = 1_048_576
 
 
@@ -156,8 +158,8 @@ def _route(route: Route) -> route_components_pb2.Route:
         found.route.CopyFrom(action.forward(route))
         if len(route.destinations) == 1:
             headers.apply(found, route.destinations[0].headers)
-        if not any(weighted.destination.mesh_tls for weighted in route.destinations):
-            found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.DISABLED)
+        for name in (_FOR_INBOUND if route.inbound else _FOR_MESH) - action.needed(route.destinations):
+            found.typed_per_filter_config[name].CopyFrom(alpn.DISABLED)
     if route.fault is not None:
         found.typed_per_filter_config[fault.NAME].CopyFrom(fault.per_route(route.fault))
     if route.cors is not None:

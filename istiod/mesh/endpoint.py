@@ -21,10 +21,12 @@ class Health(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Whose endpoint it is, for metrics and logs. All parts may be ""."""
+    """Whose endpoint it is, for metrics and logs. All parts may be "". ``app`` and ``version`` are its labels."""
 
     name: str = ""
     namespace: str = ""
+    app: str = ""
+    version: str = ""
     canonical_name: str = ""
     canonical_revision: str = ""
     cluster_id: str = ""

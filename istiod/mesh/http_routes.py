@@ -45,6 +45,7 @@ class Resolver:
             port=port,
             subset=target.subset,
             mesh_tls=cluster is not None and _speaks_mesh_tls(cluster),
+            in_mesh=cluster is not None and _in_mesh(cluster),
             hash_policy=cluster.policy.load_balancer.hash if cluster else None,
             known=cluster is not None,
         )
@@ -97,7 +98,12 @@ def _name(target: Target, host: str, port: int) -> str:
 
 def _speaks_mesh_tls(cluster: Cluster) -> bool:
     """Mesh mTLS with the downstream's protocol: the ALPN of such a cluster depends on the request."""
-    return cluster.downstream_protocol and cluster.tls is not None and cluster.tls.mode in _MESH_TLS
+    return cluster.downstream_protocol and _in_mesh(cluster)
+
+
+def _in_mesh(cluster: Cluster) -> bool:
+    """Mesh mTLS, be it only where the endpoint speaks it."""
+    return cluster.tls is not None and cluster.tls.mode in _MESH_TLS
 
 
 def routes(rules: VirtualService, client: Client, resolver: Resolver, *, tls: bool = False) -> tuple[Route, ...]:

@@ -97,6 +97,8 @@ class Destination:
     ``mesh_tls`` says that the cluster speaks mesh mTLS with the downstream's protocol, so that its route needs the ALPN
     substitute; it is disabled on routes that have no such destination (DESIGN section 4, row ALPN).
 
+    ``in_mesh``: it may speak mesh mTLS at all, so that its server may be told who calls.
+
     ``known`` False: no service of the scope has such a port or subset, so the cluster does not exist and Envoy answers
     503 with flag NC, as under Istio. It is no reference: nothing may wait for that cluster.
     """
@@ -106,6 +108,7 @@ class Destination:
     port: int
     subset: str = ""
     mesh_tls: bool = False
+    in_mesh: bool = False
     hash_policy: HashPolicy | None = None
     known: bool = True
 

@@ -93,6 +93,8 @@ def workload(name: str, namespace: str, labels: Mapping[str, str]) -> Workload:
     return Workload(
         name=name,
         namespace=namespace,
+        app=labels.get("app", ""),
+        version=labels.get("version", ""),
         canonical_name=next((labels[k] for k in service if labels.get(k)), name),
         canonical_revision=next((labels[k] for k in revision if labels.get(k)), _NO_REVISION),
         cluster_id=names.CLUSTER_ID,

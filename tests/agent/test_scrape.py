@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent import httpwire, metrics, scrape
 from tests.agent.test_status import chunked, fetch, ok, running, serving
 from webhook import metrics as injected
+from wire import telemetry
 
 ENVOY = (
     b'# TYPE envoy_istio_requests_total counter\nenvoy_istio_requests_total{a="envoy_istio_"} 1\nenvoy_server_live 1\n'
@@ -37,6 +38,19 @@ async def test_one_answer_holds_all_three_under_istios_names() -> None:
     assert "\nistio_agent_scrapes_total 1\n" in text
     assert '\nistio_build{component="agent",tag="1.2.3"} 1\n' in text
     assert text.endswith("\napp_total 7\n")
+
+
+async def test_envoys_own_port_gives_envoys_metrics_alone_under_istios_names() -> None:
+    async with (
+        serving({"/stats/prometheus": ok(ENVOY)}) as proxy,
+        serving({"/m": ok(b"of_the_app 1\n")}) as server,
+        running(proxy, "", scrape.Endpoint(port=server.port, path="/m")) as (agent, _),
+    ):
+        found = (await fetch(agent, telemetry.STATS_PATH)).body.decode()
+    assert "istio_requests_total" in found
+    assert "envoy_server_live" in found
+    assert "of_the_app" not in found
+    assert "istio_agent" not in found
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,8 @@ def endpoint(address: str = "10.0.0.1", **changes: Any) -> Endpoint:
         "workload": Workload(
             name="reviews-v1-abc",
             namespace="default",
+            app="reviews",
+            version="v1",
             canonical_name="reviews",
             canonical_revision="v1",
             cluster_id="Kubernetes",

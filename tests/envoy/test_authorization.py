@@ -307,7 +307,8 @@ def test_who_may_come_in_is_asked_before_anything_else() -> None:
     manager = hcm_pb2.HttpConnectionManager()
     assert hcm.network_filter(http, Direction.INBOUND, made.QUIET).typed_config.Unpack(manager)
     names = [one.name for one in manager.http_filters]
-    assert names[:4] == [
+    assert names[:5] == [
+        "istio.protocol",
         "envoy.filters.http.rbac",
         "envoy.filters.http.ext_authz",
         "envoy.filters.http.rbac",

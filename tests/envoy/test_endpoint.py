@@ -76,6 +76,13 @@ def test_an_endpoint_says_where_whose_and_how() -> None:
                             "filter_metadata": {
                                 "envoy.transport_socket_match": {"tlsMode": "istio"},
                                 "istio": {"workload": "reviews-v1-abc;default;reviews;v1;Kubernetes"},
+                                "peer": {
+                                    "w": "reviews-v1-abc",
+                                    "n": "default",
+                                    "s": "reviews",
+                                    "r": "v1",
+                                    "c": "Kubernetes",
+                                },
                             }
                         },
                     }

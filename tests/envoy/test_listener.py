@@ -127,11 +127,12 @@ def test_a_tcp_chain_leads_to_one_cluster_or_to_shares() -> None:
         (made.cluster_name("tcp"), 10),
     ]
     assert split.idle_timeout.seconds == 1
-    assert len(split.access_log) == 1
-    assert made.shown(made.tcp_proxy(listener.message(one(), made.QUIET).filter_chains[0])) == {
-        "stat_prefix": "x",
-        "cluster": "c",
-    }
+    first, *counting = split.access_log
+    assert first.filter.log_type_filter.exclude
+    assert [each.name for each in counting] == ["envoy.access_loggers.stats"] * 2
+    found = made.shown(made.tcp_proxy(listener.message(one(), made.QUIET).filter_chains[0]))
+    assert made.picked(found, "stat_prefix", "cluster") == {"stat_prefix": "x", "cluster": "c"}
+    assert found["access_log_options"] == {"flush_access_log_on_connected": True}
 
 
 def test_a_tcp_chain_may_pick_endpoints_by_the_clients_address() -> None:
@@ -174,11 +175,12 @@ def test_filters_stand_in_istios_order() -> None:
     def order(http: Http, direction: Direction) -> list[str]:
         return [each["name"].rpartition(".")[2] for each in manager(http, direction)["http_filters"]]
 
-    assert order(HTTP, Direction.OUTBOUND) == ["grpc_stats", "alpn", "fault", "cors", "router"]
-    assert order(HTTP, Direction.GATEWAY) == ["grpc_stats", "alpn", "fault", "cors", "router"]
-    assert order(HTTP, Direction.INBOUND) == ["grpc_stats", "fault", "cors", "router"]
+    telling = ["metadata_exchange", "protocol"]
+    assert order(HTTP, Direction.OUTBOUND) == [*telling, "grpc_stats", "alpn", "fault", "cors", "router"]
+    assert order(HTTP, Direction.GATEWAY) == [*telling, "grpc_stats", "alpn", "fault", "cors", "router"]
+    assert order(HTTP, Direction.INBOUND) == ["protocol", "grpc_stats", "fault", "cors", "router"]
     web = replace(HTTP, grpc_web=True)
-    assert order(web, Direction.INBOUND) == ["grpc_web", "grpc_stats", "fault", "cors", "router"]
+    assert order(web, Direction.INBOUND) == ["protocol", "grpc_web", "grpc_stats", "fault", "cors", "router"]
 
 
 def test_a_stat_prefix_ends_where_istios_tags_end_it() -> None:

@@ -106,6 +106,9 @@ def test_a_match_is_what_the_rule_says(match: RouteMatch, expected: dict[str, An
     assert shown(made.route(match=match))["match"] == expected
 
 
+OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+
+
 def test_a_default_route_has_istios_timeouts_and_retries_and_no_alpn() -> None:
     found = shown(made.route(retry=DEFAULT_RETRY, operation="reviews:9080/*"))
     assert found == {
@@ -130,9 +133,7 @@ def test_a_default_route_has_istios_timeouts_and_retries_and_no_alpn() -> None:
                 "host_selection_retry_max_attempts": "5",
             },
         },
-        "typed_per_filter_config": {
-            "istio.alpn": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-        },
+        "typed_per_filter_config": {"istio.alpn": OFF, "istio.metadata_exchange": OFF},
     }
 
 
@@ -185,7 +186,7 @@ def test_shares_carry_their_own_headers_and_alpn() -> None:
     found = shown(
         made.route(
             destinations=(
-                WeightedDestination(destination=made.destination(subset="v1", mesh_tls=True), weight=75),
+                WeightedDestination(destination=made.destination(subset="v1", mesh_tls=True, in_mesh=True), weight=75),
                 WeightedDestination(destination=made.destination(subset="v2"), weight=25, headers=headers),
             )
         )
@@ -201,9 +202,7 @@ def test_shares_carry_their_own_headers_and_alpn() -> None:
             ],
             "request_headers_to_remove": ["x-d"],
             "host_rewrite_literal": "v1.example",
-            "typed_per_filter_config": {
-                "istio.alpn": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-            },
+            "typed_per_filter_config": {"istio.alpn": OFF, "istio.metadata_exchange": OFF},
         },
     ]
 

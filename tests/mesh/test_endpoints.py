@@ -49,9 +49,8 @@ def test_an_endpoint_takes_identity_labels_and_place_from_its_pod() -> None:
     assert {("version", "v1"), ("topology.kubernetes.io/zone", "z1"), ("kubernetes.io/hostname", "node-1")} <= (
         found.labels
     )
-    assert found.workload == Workload(
-        name="web-1", namespace="default", canonical_name="web", canonical_revision="v1", cluster_id="Kubernetes"
-    )
+    canonical = {"canonical_name": "web", "canonical_revision": "v1", "cluster_id": "Kubernetes"}
+    assert found.workload == Workload(name="web-1", namespace="default", app="web", version="v1", **canonical)
 
 
 @pytest.mark.parametrize("order", [("agent", "proxy"), ("proxy", "agent")])

@@ -1,0 +1,114 @@
+"""What metrics are made of: loggers, filters, and the metadata they read (the traffic: tests/story/test_metrics.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from envoy.extensions.access_loggers.stats.v3 import stats_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
+from istiod.envoy import cluster, endpoint, listener, metrics, route
+from istiod.envoy.filters import peer
+from istiod.envoy.metrics import Reporter
+from istiod.mesh.endpoint import Workload
+from istiod.mesh.scope import Chain, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
+from tests.envoy import made
+from wire import telemetry
+
+
+def chain(direction: Direction, **changes: Any) -> Any:
+    """A chain of a listener, compiled."""
+    one = Chain(name="c", **changes)
+    found = Listener(name="l", address="127.0.0.1", port=1, direction=direction, chains=(one,))
+    return listener.message(found, made.QUIET).filter_chains[0]
+
+
+def names_of_filters(direction: Direction, *, mesh_tls: bool = False) -> tuple[list[str], bool]:
+    """The names of the HTTP filters, and whether the peer header is taken away before them."""
+    http = Http(stat_prefix="x", rds="r", mesh_tls=mesh_tls)
+    found = made.manager(chain(direction, http=http))
+    return [one.name for one in found.http_filters], peer.STRIPPED in found.early_header_mutation_extensions
+
+
+def test_who_tells_and_who_is_believed() -> None:
+    told, stripped = names_of_filters(Direction.OUTBOUND)
+    assert (told[:2], stripped) == (["istio.metadata_exchange", "istio.protocol"], False)
+    assert names_of_filters(Direction.GATEWAY)[0][:2] == ["istio.metadata_exchange", "istio.protocol"]
+    assert names_of_filters(Direction.GATEWAY)[1]
+    heard, stripped = names_of_filters(Direction.INBOUND, mesh_tls=True)
+    assert (heard[:2], stripped) == (["istio.metadata_exchange", "istio.client_namespace"], False)
+    stranger, stripped = names_of_filters(Direction.INBOUND)
+    assert (stranger[0], stripped) == ("istio.protocol", True)
+
+
+@pytest.mark.parametrize("reporter", list(Reporter))
+def test_every_metric_has_the_labels_of_its_kind(reporter: Reporter) -> None:
+    seen = {}
+    for log in (*metrics.http(reporter), *metrics.tcp(reporter)):
+        config = stats_pb2.Config()
+        assert log.typed_config.Unpack(config)
+        for one in (*config.counters, *config.histograms):
+            seen[one.stat.name] = {tag.name for tag in one.stat.tags}
+            assert all(tag.value_format for tag in one.stat.tags)
+    ours = {name for name, labels in seen.items() if len(labels) == 25}
+    assert ours == {"requests_total", "request_duration_milliseconds", "request_bytes", "response_bytes"}
+    others = {name: labels for name, labels in seen.items() if name not in ours}
+    assert others.keys() == {f"tcp_{what}_total" for what in _TCP}
+    assert all(len(labels) == 23 for labels in others.values())
+    assert all(not {"response_code", "grpc_response_status"} & labels for labels in others.values())
+
+
+_TCP = ("connections_opened", "connections_closed", "sent_bytes", "received_bytes")
+
+
+def test_loggers_are_the_same_ones_for_all() -> None:
+    assert metrics.http(Reporter.SOURCE) is metrics.http(Reporter.SOURCE)
+    assert len(metrics.tcp(Reporter.DESTINATION)) == 2
+
+
+def test_a_server_says_what_differs_from_its_canonical_names() -> None:
+    known = {"w": "echo-v1", "n": "default", "s": "echo", "r": "v1", "c": "Kubernetes"}
+    parts = {"name": "echo-v1", "namespace": "default", "canonical_name": "echo", "canonical_revision": "v1"}
+    alike = Workload(app="echo", version="v1", cluster_id="Kubernetes", **parts)
+    assert metrics.of_workload(alike) == known
+    other = Workload(version="2", cluster_id="Kubernetes", **parts)
+    assert metrics.of_workload(other) == known | {"a": "unknown", "v": "2"}
+    assert metrics.of_workload(Workload(namespace="default")) == {}
+    resource = endpoint.compile(made.query(), (made.endpoint(workload=Workload()),), None)
+    assert b"peer" not in made.body(resource).value
+
+
+def test_a_cluster_without_a_service_is_named_itself() -> None:
+    said = made.shown(cluster.message(made.cluster(services=()), made.SETTINGS))["metadata"]["filter_metadata"]["istio"]
+    assert made.picked(said, "host", "name") == {"host": "unknown", "name": made.cluster_name("reviews")}
+
+
+def test_only_routes_out_of_the_mesh_tell_nobody() -> None:
+    def off(**changes: Any) -> set[str]:
+        to = made.to(made.destination(**changes))
+        found = route.virtual_host(made.virtual_host(routes=[made.route(destinations=to)]))
+        return set(found.routes[0].typed_per_filter_config)
+
+    assert off() == {"istio.alpn", peer.NAME}
+    assert off(in_mesh=True) == {"istio.alpn"}
+    assert off(in_mesh=True, mesh_tls=True) == set()
+    inside = made.route(destinations=made.to(made.destination()), inbound=True)
+    assert peer.NAME not in route.virtual_host(made.virtual_host(routes=[inside])).routes[0].typed_per_filter_config
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_connection_is_opened_when_its_client_is_known(*, proven: bool) -> None:
+    tcp = Tcp(stat_prefix="x", clusters=(WeightedCluster(cluster="c"),))
+    tls = DownstreamTls(workload=True, mutual=True, alpn=()) if proven else None
+    found = made.tcp_proxy(chain(Direction.INBOUND, tcp=tcp, tls=tls))
+    assert (found.upstream_connect_mode == tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE) is proven
+
+
+def test_a_proxy_tells_what_its_metadata_says() -> None:
+    labels = {"app": "a", "version": "v1", "service.istio.io/canonical-name": "shop"}
+    said = {"LABELS": labels, "WORKLOAD_NAME": "a-v1", "NAMESPACE": "ns", "CLUSTER_ID": "Kubernetes"}
+    found = telemetry.environment(said)
+    assert found["OWN_PEER"] == "a-v1;ns;a;v1;shop;v1;Kubernetes"
+    assert found["OWN_UNKNOWN"] == "unknown"
+    assert telemetry.environment({"WORKLOAD_NAME": "x"})["OWN_PEER"] == "x;unknown;unknown;unknown;x;latest;unknown"
