@@ -61,6 +61,9 @@ class Features:
     rotation_wait: timedelta = timedelta(seconds=30)
     """PILOT_CA_ROTATION_WAIT (not Istio's): for how long no connected proxy may have been seen that lacks a new root,
     before its CA may sign."""
+    log_rules: bool = True
+    """PILOT_ACCESS_LOG_RULES (not Istio's): lines of access logs in the default formats end with the rule that routed
+    the request; false: they are Istio's to the byte."""
     select_entries: bool = True
     """PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES: the selectors of Services of Kubernetes find WorkloadEntries too."""
     allocate_addresses: bool = True
@@ -158,6 +161,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_TRACE_SAMPLING": ("trace_sampling", _percent),
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),
+    "PILOT_ACCESS_LOG_RULES": ("log_rules", _switch),
     "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
     "PILOT_CA_ROTATION_WAIT": ("rotation_wait", _time),
     "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES": ("select_entries", _switch),

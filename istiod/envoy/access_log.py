@@ -1,7 +1,8 @@
-"""Access logs: Istio's line with the rule behind the request at its end (features rows R4, Z3).
+"""Access logs: Istio's line with the rule behind the request at its end (features rows R4, Z3; decision 20).
 
-The rule is the origin in the route's metadata, so a line says which object and field routed its request. Formats that
-users set are theirs: they name ``%METADATA(ROUTE:istio:config)%`` themselves if they want it.
+The rule is the origin in the route's metadata, so a line says which object and field routed its request; it can be
+switched off (``Features.log_rules``). Formats that users set are theirs: they name
+``%METADATA(ROUTE:istio:config)%`` themselves if they want it.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ TEXT = (
     '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% '
     '%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
     '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% '
-    f"%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME% {RULE} {RULE_FIELD}\n"
+    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
 )
-"""Istio's default line, then the rule."""
+"""Istio's default line."""
+RULED_TEXT = TEXT.replace("\n", f" {RULE} {RULE_FIELD}\n")
+"""The same, then the rule."""
 
 JSON = {
     "start_time": "%START_TIME%",
@@ -58,10 +61,10 @@ JSON = {
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",
     "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
-    "rule": RULE,
-    "rule_field": RULE_FIELD,
 }
-"""Istio's default JSON fields, and the rule."""
+"""Istio's default JSON fields."""
+RULED_JSON = {**JSON, "rule": RULE, "rule_field": RULE_FIELD}
+"""The same, and the rule."""
 
 _FORMATTERS = (("%REQ_WITHOUT_QUERY(", "envoy.formatter.req_without_query", req_without_query_pb2.ReqWithoutQuery),)
 _NO_ROUTE = accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=["NR"]))
@@ -73,7 +76,8 @@ _ENDED = accesslog_pb2.AccessLogFilter(
 
 def requests(settings: MeshSettings) -> tuple[accesslog_pb2.AccessLog, ...]:
     """Loggers of an HTTP connection manager; none where the mesh has no log file."""
-    log = _file(settings.access_log_file, settings.access_log_format, settings.access_log_encoding)
+    said = (settings.access_log_file, settings.access_log_format, settings.access_log_encoding)
+    log = _file(*said, ruled=settings.features.log_rules)
     return () if log is None else (log,)
 
 
@@ -92,16 +96,16 @@ def _filtered(log: accesslog_pb2.AccessLog, wanted: accesslog_pb2.AccessLogFilte
 
 
 @lru_cache(maxsize=16)
-def _file(path: str, text: str, encoding: AccessLogEncoding) -> accesslog_pb2.AccessLog | None:
+def _file(path: str, text: str, encoding: AccessLogEncoding, *, ruled: bool) -> accesslog_pb2.AccessLog | None:
     if not path:
         return None
-    form = _json(text) if encoding is AccessLogEncoding.JSON else _text(text)
+    form = _json(text, ruled=ruled) if encoding is AccessLogEncoding.JSON else _text(text, ruled=ruled)
     log = file_pb2.FileAccessLog(path=path, log_format=form)
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=wellknown.packed(log))
 
 
-def _text(text: str) -> substitution_format_string_pb2.SubstitutionFormatString:
-    line = text or TEXT
+def _text(text: str, *, ruled: bool) -> substitution_format_string_pb2.SubstitutionFormatString:
+    line = text or (RULED_TEXT if ruled else TEXT)
     if not line.endswith("\n"):
         line += "\n"
     return substitution_format_string_pb2.SubstitutionFormatString(
@@ -109,10 +113,10 @@ def _text(text: str) -> substitution_format_string_pb2.SubstitutionFormatString:
     )
 
 
-def _json(text: str) -> substitution_format_string_pb2.SubstitutionFormatString:
+def _json(text: str, *, ruled: bool) -> substitution_format_string_pb2.SubstitutionFormatString:
     fields = _object(text) if text else None
     if fields is None:
-        fields = json_format.ParseDict(JSON, struct_pb2.Struct())
+        fields = json_format.ParseDict(RULED_JSON if ruled else JSON, struct_pb2.Struct())
     return substitution_format_string_pb2.SubstitutionFormatString(
         json_format=fields, formatters=_formatters(text or RULE)
     )

@@ -8,6 +8,7 @@ import pytest
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 
 from istiod.envoy import access_log
+from istiod.features import Features
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
 from tests.envoy import made
 
@@ -34,6 +35,19 @@ def test_the_default_line_is_istios_and_the_rule() -> None:
     assert line.startswith('[%START_TIME%] "%REQ(:METHOD)%')
     assert line.endswith(f"%ROUTE_NAME% {RULE}\n")
     assert "formatters" not in found
+
+
+@pytest.mark.parametrize("encoding", list(AccessLogEncoding))
+def test_without_the_rule_the_default_is_istios_to_the_byte(encoding: AccessLogEncoding) -> None:
+    plain = Features(log_rules=False)
+    settings = MeshSettings(access_log_file="/dev/stdout", access_log_encoding=encoding, features=plain)
+    found = file_pb2.FileAccessLog.FromString(access_log.requests(settings)[0].typed_config.value)
+    shown = made.shown(found.log_format)
+    if encoding is AccessLogEncoding.TEXT:
+        assert shown["text_format_source"]["inline_string"].endswith("%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n")
+    else:
+        assert shown["json_format"] == access_log.JSON
+        assert len(access_log.JSON) == 24
 
 
 def test_an_own_line_stays_as_it_is_and_ends() -> None:

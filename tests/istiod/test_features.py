@@ -23,6 +23,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
             "ENABLE_LEADER_ELECTION": "false",
             "PLATFORM": "openshift",
             "PILOT_MAX_STREAMS_PER_IDENTITY": "0",
+            "PILOT_ACCESS_LOG_RULES": "false",
         }
     )
     assert problems == ()
@@ -36,6 +37,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
         leader_election=False,
         openshift=True,
         streams_per_identity=0,
+        log_rules=False,
     )
     found, problems = features.read(
         {
