@@ -1,6 +1,6 @@
 """What istio_* metrics need of both programs: variables that the agent sets for its Envoy and istiod's resources name.
 
-So resources hold nothing of a proxy, and all proxies share them (decision 19). Labels are Istio's (features row Q2).
+So resources hold nothing of a proxy, and all proxies share them (decision 22). Labels are Istio's (features row Q2).
 """
 
 from __future__ import annotations

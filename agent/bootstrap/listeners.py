@@ -23,7 +23,7 @@ def _route(prefix: str, cluster: str, **more: str) -> dict[str, Any]:
     return {"match": {"prefix": prefix}, "route": {"cluster": cluster} | more}
 
 
-# By way of the agent, which gives them Istio's names: stock Envoy writes ``envoy_istio_...`` (decision 19).
+# By way of the agent, which gives them Istio's names: stock Envoy writes ``envoy_istio_...`` (decision 22).
 _STATISTICS: Final = _route("/stats/prometheus", "agent", prefix_rewrite=telemetry.STATS_PATH)
 
 

@@ -1,4 +1,4 @@
-"""Access logs: Istio's line with the rule behind the request at its end (features rows R4, Z3; decision 20).
+"""Access logs: Istio's line with the rule behind the request at its end (features rows R4, Z3; decision 23).
 
 The rule is the origin in the route's metadata, so a line says which object and field routed its request; it can be
 switched off (``Features.log_rules``). Formats that users set are theirs: they name

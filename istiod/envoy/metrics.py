@@ -1,4 +1,4 @@
-"""Istio's metrics from Envoy's stats access logger (features rows Q1, Q2; decision 19).
+"""Istio's metrics from Envoy's stats access logger (features rows Q1, Q2; decision 22).
 
 The labels of a proxy's own side are variables that its agent sets (``wire.telemetry``), those of a server are in the
 metadata of its endpoint and cluster, those of a client in a header that ``filters/peer.py`` takes apart. So there are

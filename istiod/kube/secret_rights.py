@@ -2,7 +2,7 @@
 
 What istiod would serve over SDS, the proxy's own account has to be allowed to read: else whoever may run a pod in a
 gateway's namespace would get its keys. Asked ahead, in a task of its own: nothing waits here while a proxy is served.
-An answer counts for a minute; while there is none, the last one counts on (docs/decisions/0019).
+An answer counts for a minute; while there is none, the last one counts on (docs/decisions/0020).
 """
 
 from __future__ import annotations

@@ -14,12 +14,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from istiod.envoy import cluster
 from istiod.features import Features
 from istiod.mesh.families import Families
-from istiod.mesh.policy import (
-    ConnectionPool,
-    TlsDefaults,
-    TlsMode,
-    TrafficPolicy,
-)
+from istiod.mesh.policy import ConnectionPool, TlsDefaults, TlsMode, TrafficPolicy
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.scope import Cluster, Direction, Discovery, UpstreamTls
 from istiod.mesh.service import Protocol

@@ -1,4 +1,4 @@
-"""The substitute for Istio's metadata exchange: who calls, told in a header between two proxies (decision 19).
+"""The substitute for Istio's metadata exchange: who calls, told in a header between two proxies (decision 22).
 
 A client's proxy adds the header on routes to the mesh; a server's proxy takes it apart for metrics and takes it away.
 It is believed on mesh mTLS only, and never about the namespace, which the certificate proves. Anywhere else it is
