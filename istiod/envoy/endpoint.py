@@ -104,9 +104,6 @@ def _locate(found: address_pb2.Address, address: str, port: int) -> None:
 @lru_cache(maxsize=4096)
 def _metadata(workload: Workload, tls: bool) -> bytes:  # noqa: FBT001 (a part of the key)
     """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket). Replicas share it."""
-    service = f"{workload.canonical_name};{workload.canonical_revision}"
-    name = f"{workload.name};{workload.namespace};{service};{workload.cluster_id}"
-    told = wellknown.filter_metadata(wellknown.ISTIO, workload=name)
-    if parts := metrics.of_workload(workload):
-        told += wellknown.filter_metadata(metrics.SERVER, **parts)
+    parts = metrics.of_workload(workload)
+    told = wellknown.filter_metadata(metrics.SERVER, **parts) if parts else b""
     return resource.delimited(_METADATA, told + _MUTUAL if tls else told)

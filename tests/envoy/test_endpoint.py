@@ -75,7 +75,6 @@ def test_an_endpoint_says_where_whose_and_how() -> None:
                         "metadata": {
                             "filter_metadata": {
                                 "envoy.transport_socket_match": {"tlsMode": "istio"},
-                                "istio": {"workload": "reviews-v1-abc;default;reviews;v1;Kubernetes"},
                                 "peer": {
                                     "w": "reviews-v1-abc",
                                     "n": "default",
