@@ -32,6 +32,7 @@ YET = r"""
 DestinationRule spec\.trafficPolicy\.connectionPool\.http\.http2KeepAlive\.timeout
 DestinationRule spec\.trafficPolicy\.outlierDetection\.minHealthPercent
 DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.outlierDetection
+DestinationRule spec\.trafficPolicy\.retryBudget\.budgetInterval
 DestinationRule spec\.trafficPolicy\.tls\.credentialName
 DestinationRule spec\.trafficPolicy\.tunnel.*
 EnvoyFilter spec\.configPatches\[\]\.match\.listener\.filterChain.*
@@ -42,22 +43,27 @@ EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.vhost\.route\.ac
 Gateway spec\.servers\[\]\.tls\.caCertCredentialName
 Gateway spec\.servers\[\]\.tls\.credentialName.*
 Gateway spec\.servers\[\]\.tls\.credentialNames
+Gateway spec\.servers\[\]\.tls\.insecureSkipVerify
 Gateway spec\.servers\[\]\.tls\.tlsCertificates\[\]\.caCertificates
 MeshConfig defaultHttpRetryPolicy\.backoff
 MeshConfig defaultHttpRetryPolicy\.retryIgnorePreviousHosts
 MeshConfig defaultInboundHttpRetryPolicy\.backoff
 MeshConfig defaultInboundHttpRetryPolicy\.perTryTimeout
 MeshConfig defaultInboundHttpRetryPolicy\.retryIgnorePreviousHosts
+MeshConfig defaultTrafficPolicy.*
 MeshConfig dnsRefreshRate
 MeshConfig enableTracing
+MeshConfig inboundClusterStatName
 MeshConfig inboundTrafficPolicy.*
 MeshConfig ingressControllerMode
 MeshConfig localityLbSetting\.failover(\[\].*)?
 MeshConfig meshMTLS.*
+MeshConfig outboundClusterStatName
 MeshConfig protocolDetectionTimeout
 MeshConfig proxyHttpPort
 MeshConfig proxyInboundListenPort
 MeshConfig proxyListenPort
+MeshConfig tlsDefaults.*
 MeshConfig trustDomain.*
 MeshConfig trustDomainAliases
 MeshConfig verifyCertificateAtClient
@@ -78,6 +84,7 @@ Sidecar spec\.ingress\[\]\.tls\.caCertCredentialName
 Sidecar spec\.ingress\[\]\.tls\.credentialName.*
 Sidecar spec\.ingress\[\]\.tls\.credentialNames
 Sidecar spec\.ingress\[\]\.tls\.httpsRedirect
+Sidecar spec\.ingress\[\]\.tls\.insecureSkipVerify
 Sidecar spec\.ingress\[\]\.tls\.tlsCertificates.*
 """
 """Fields that wait for their case, as patterns."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from istiod.ca import authority, server, serving, tokens
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
+from istiod.grpcserver.stream import Client
 from protos import ca_pb2
 from tests.ca.test_server import KEY, SLEEP, bearer, now, request, stub
 from tests.ca.test_tokens import KEY as SIGNER
@@ -111,7 +112,11 @@ async def test_no_message_raises_anything_but_a_refusal(raw: bytes) -> None:
     """A crafted CSR never raises in the server."""
     service = server.CertificateService(CA, Verifier(), now)
     with pytest.raises(RpcError) as refusal:
-        await service.create_certificate(raw, Request(path="", metadata=((b"authorization", b"Bearer x"),)))
+        await service.create_certificate(
+            raw,
+            Request(path="", metadata=((b"authorization", b"Bearer x"),)),
+            Client(address="10.0.0.1:1", secure=True),
+        )
     assert refusal.value.code is Code.INVALID_ARGUMENT
 
 
