@@ -76,11 +76,6 @@ def fraction(percent: float) -> percent_pb2.FractionalPercent:
     )
 
 
-def text(value: str) -> struct_pb2.Value:
-    """A string inside a Struct."""
-    return struct_pb2.Value(string_value=value)
-
-
 def struct(**fields: str) -> struct_pb2.Struct:
     """A Struct of strings."""
     found = struct_pb2.Struct()

@@ -166,3 +166,8 @@ def test_nobody_is_asked_for_where_nobody_can_be() -> None:
     mesh = fleet.Mesh(test_credentials.POD, test_credentials.gateway())
     assert mesh.context.secret_users is secret_users.NOBODY
     assert not ConfigStore().put_secret_readers(None)
+
+
+def test_a_store_that_nobody_listens_to_takes_rights_all_the_same() -> None:
+    store = ConfigStore(secret_readers=frozenset())
+    assert store.put_secret_readers(frozenset({("istio-system", "gw")}))
