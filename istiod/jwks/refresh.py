@@ -18,6 +18,7 @@ from typing import Final
 from crds.diagnostic import Code, Diagnostic, error, warning
 from istiod.config.key_sets import KeySource, Wish
 from istiod.jwks.fetch import FetchError
+from istiod.rounds import Question, Rounds
 
 KEPT: Final = timedelta(days=7).total_seconds()
 """Seconds for which a key set serves that could not be fetched again."""
@@ -29,24 +30,17 @@ MOST_OF_ONE: Final = 100
 """Key sets for one namespace: each may be a megabyte, and is asked for every minute while it is none."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
-_BREATH: Final = 0.05
-"""Seconds between two looks: what many fetches come to is told together."""
 
 Fetch = Callable[[KeySource, timedelta], Awaitable[str]]
 Put = Callable[[KeySource, str | None], object]
 Report = Callable[[tuple[Diagnostic, ...]], None]
 
 
-@dataclasses.dataclass(slots=True)
-class _State:
+@dataclasses.dataclass(slots=True, kw_only=True)
+class _State(Question):
     """One source. ``good`` is when its keys last came; None: they never did."""
 
-    due: float
     good: float | None = None
-    failures: int = 0
-    problem: str = ""
-    tried: bool = False
-    task: asyncio.Task[None] | None = None
 
 
 class Refresher:
@@ -60,9 +54,7 @@ class Refresher:
         self._interval = interval.total_seconds()
         self._wishes: Mapping[KeySource, Wish] = {}
         self._homes: Mapping[KeySource, str] = {}
-        self._states: dict[KeySource, _State] = {}
-        self._changed = asyncio.Event()
-        self._tried = asyncio.Condition()
+        self._rounds: Rounds[KeySource, _State] = Rounds(clock, _LONGEST_PAUSE, self._one, self._tell_news)
         self._untold = False
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._slots_of: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
@@ -73,67 +65,28 @@ class Refresher:
             return
         self._wishes = wishes
         self._homes = homes(wishes)
-        kept = self._kept()
-        for source in self._states.keys() - kept:
-            state = self._states.pop(source)
-            if state.task is not None:
-                state.task.cancel()
+        for source in self._rounds.keep(self._kept(), lambda now: _State(due=now)):
             self._put(source, None)
-        for source in kept - self._states.keys():
-            self._states[source] = _State(due=self._clock())
         self._tell()
-        self._changed.set()
+        self._rounds.wake()
 
     def _kept(self) -> set[KeySource]:
         """As many as each namespace may have, those first that it has already."""
         counts: Counter[str] = Counter()
         kept = set()
-        for source in sorted(self._homes, key=lambda one: (one not in self._states, one)):
+        for source in sorted(self._homes, key=lambda one: (one not in self._rounds.questions, one)):
             counts[self._homes[source]] += 1
             if counts[self._homes[source]] <= MOST_OF_ONE:
                 kept.add(source)
         return kept
 
     async def settled(self, patience: float) -> None:
-        """Wait until each source has been tried once, or so many seconds."""
-        try:
-            async with asyncio.timeout(patience), self._tried:
-                await self._tried.wait_for(self._is_settled)
-        except TimeoutError:
-            return  # whatever is missing is refused meanwhile
-
-    def _is_settled(self) -> bool:
-        return not self._untold and all(state.tried for state in self._states.values())
+        """Wait until each source has been tried once, or so many seconds: whatever is missing is refused meanwhile."""
+        await self._rounds.settled(patience)
 
     async def run(self) -> None:
         """Fetch until cancelled."""
-        try:
-            while True:
-                self._changed.clear()
-                pause = self._begin()
-                await self._tell_news()
-                await asyncio.sleep(_BREATH)
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            for state in self._states.values():
-                if state.task is not None:
-                    state.task.cancel()
-
-    def _begin(self) -> float | None:
-        """Start what is due; seconds until the next is, None where nothing waits."""
-        now = self._clock()
-        pauses: list[float] = []
-        for source, state in self._states.items():
-            if state.task is None and state.due <= now:
-                state.due = now + _LONGEST_PAUSE  # also where a bug ends the task
-                state.task = asyncio.create_task(self._one(source, state))
-            elif state.task is None:
-                pauses.append(state.due - now)
-        return min(pauses, default=None)
+        await self._rounds.run()
 
     async def _one(self, source: KeySource, state: _State) -> None:
         slots = self._slots_of.setdefault(self._homes[source], asyncio.Semaphore(AT_ONCE_OF_ONE))
@@ -148,10 +101,6 @@ class Refresher:
             state.good, state.failures, state.problem = now, 0, ""
             state.due = now + self._interval
             self._put(source, keys)
-        finally:
-            state.task = None
-            self._changed.set()
-        state.tried = True
         self._untold |= before != (state.problem, state.good is None)
 
     def _failed(self, source: KeySource, state: _State, problem: str) -> None:
@@ -164,22 +113,20 @@ class Refresher:
             state.good = None
             self._put(source, None)
 
-    async def _tell_news(self) -> None:
+    def _tell_news(self) -> None:
         if self._untold:
             self._tell()
-        async with self._tried:
-            self._tried.notify_all()
 
     def _tell(self) -> None:
         self._untold = False
         self._report(tuple(self._findings()))
 
     def _findings(self) -> Iterator[Diagnostic]:
-        for source in sorted(self._wishes.keys() - self._states.keys()):
+        for source in sorted(self._wishes.keys() - self._rounds.questions.keys()):
             for key, place in self._wishes[source].places:
                 message = f"a namespace has at most {MOST_OF_ONE} key sets: this one is not fetched, tokens are refused"
                 yield error(Code.KEYS_UNFETCHED, key, _field(source, place), message)
-        for source, state in self._states.items():
+        for source, state in self._rounds.questions.items():
             if state.problem:
                 kept = state.good is not None
                 make, then = (warning, "the last keys serve") if kept else (error, "tokens of this issuer are refused")

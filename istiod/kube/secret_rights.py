@@ -19,6 +19,7 @@ from crds.key import ConfigKey
 from istiod.config.kubernetes import ApiError
 from istiod.config.secret_rights import Account, Readers, Users
 from istiod.kube.client import KubernetesClient
+from istiod.rounds import Question, Rounds
 from wire.exposition import Family, Sample, family
 
 DEADLINE: Final = 5.0
@@ -32,8 +33,6 @@ KEPT: Final = 24 * 3600.0
 AT_ONCE: Final = 8
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
-_BREATH: Final = 0.05
-"""Seconds between two looks: what many answers come to is told together."""
 _PATH: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _CHANCE: Final = random.SystemRandom()
 
@@ -41,17 +40,12 @@ Put = Callable[[Readers], object]
 Report = Callable[[tuple[Diagnostic, ...]], None]
 
 
-@dataclass(slots=True)
-class _State:
+@dataclass(slots=True, kw_only=True)
+class _State(Question):
     """One account. ``answered`` is when ``allowed`` was heard; None: it never was."""
 
-    due: float
     allowed: bool = False
     answered: float | None = None
-    failures: int = 0
-    problem: str = ""
-    tried: bool = False
-    task: asyncio.Task[None] | None = None
 
 
 class SecretRights:
@@ -64,9 +58,7 @@ class SecretRights:
         self._report = report
         self._clock = clock
         self._users: Users = {}
-        self._states: dict[Account, _State] = {}
-        self._wake = asyncio.Event()
-        self._tried = asyncio.Condition()
+        self._rounds: Rounds[Account, _State] = Rounds(clock, _LONGEST_PAUSE, self._one, self._tell)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._told: tuple[Diagnostic, ...] = ()
         self._counts: Counter[str] = Counter(allowed=0, refused=0, failed=0)
@@ -76,60 +68,23 @@ class SecretRights:
         if users is self._users:
             return
         self._users = users
-        for account in self._states.keys() - users.keys():
-            state = self._states.pop(account)
-            if state.task is not None:
-                state.task.cancel()
-        for account in users.keys() - self._states.keys():
-            self._states[account] = _State(due=self._clock())
+        self._rounds.keep(users, lambda now: _State(due=now))
         self._tell()
-        self._wake.set()
+        self._rounds.wake()
 
     async def settled(self, patience: float) -> None:
-        """Wait until each account has been asked about once, or so many seconds."""
-        try:
-            async with asyncio.timeout(patience), self._tried:
-                await self._tried.wait_for(lambda: all(state.tried for state in self._states.values()))
-        except TimeoutError:
-            return  # whoever is not known of gets nothing meanwhile
+        """Wait until each account has been asked about once, or so many seconds: who is not known of gets nothing."""
+        await self._rounds.settled(patience)
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        try:
-            while True:
-                self._wake.clear()
-                pause = self._begin()
-                self._tell()
-                async with self._tried:
-                    self._tried.notify_all()
-                await asyncio.sleep(_BREATH)
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            for state in self._states.values():
-                if state.task is not None:
-                    state.task.cancel()
+        await self._rounds.run()
 
     def families(self) -> Iterator[Family]:
         """What was asked, for /metrics."""
         samples = (Sample(value=count, labels={"answer": name}) for name, count in self._counts.items())
         text = "Reviews of whether a proxy's account may read Secrets."
         yield family("pilot_secret_access_reviews", "counter", text, *samples)
-
-    def _begin(self) -> float | None:
-        """Start what is due; seconds until the next is, None where nothing waits."""
-        now = self._clock()
-        pauses: list[float] = []
-        for account, state in self._states.items():
-            if state.task is None and state.due <= now:
-                state.due = now + _LONGEST_PAUSE  # also where a bug ends the task
-                state.task = asyncio.create_task(self._one(account, state))
-            elif state.task is None:
-                pauses.append(state.due - now)
-        return min(pauses, default=None)
 
     async def _one(self, account: Account, state: _State) -> None:
         try:
@@ -146,10 +101,6 @@ class SecretRights:
             state.allowed, state.answered, state.failures, state.problem = allowed, now, 0, ""
             state.due = now + (AGAIN if allowed else REFUSED) * (0.8 + _CHANCE.random() / 5)
             self._counts["allowed" if allowed else "refused"] += 1
-        finally:
-            state.task = None
-            self._wake.set()
-        state.tried = True
 
     async def _ask(self, account: Account) -> bool:
         answer = await self._client.request("post", _PATH, review(account), deadline=DEADLINE)
@@ -159,7 +110,7 @@ class SecretRights:
 
     def _tell(self) -> None:
         now = self._clock()
-        self._put(frozenset(account for account, state in self._states.items() if _holds(state, now)))
+        self._put(frozenset(account for account, state in self._rounds.questions.items() if _holds(state, now)))
         users = self._users.items()
         found = tuple(finding for account, keys in users for finding in self._findings(account, keys, now))
         if found != self._told:
@@ -167,7 +118,7 @@ class SecretRights:
             self._report(found)
 
     def _findings(self, account: Account, keys: tuple[ConfigKey, ...], now: float) -> Iterator[Diagnostic]:
-        state = self._states[account]
+        state = self._rounds.questions[account]
         who = f"the service account {account[0]}/{account[1]}"
         if state.problem and _holds(state, now):
             message = f"nobody says whether {who} may still list Secrets: {state.problem}; the last answer holds"

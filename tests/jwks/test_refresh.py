@@ -53,8 +53,8 @@ class Server:
         """Let time pass, have the refresher look, and wait for the fetch that follows."""
         asked = len(self.asked)
         self.now += seconds
-        self.refresher._changed.set()
-        states = self.refresher._states
+        self.refresher._rounds.wake()
+        states = self.refresher._rounds.questions
         await waiting.until(
             lambda: len(self.asked) > asked and all(s.task is None for s in states.values()), "fetched again"
         )
@@ -156,7 +156,7 @@ async def test_a_fetch_that_is_under_way_ends_with_the_refresher() -> None:
         server.refresher._fetch = never
         server.refresher.want({SOURCE: wish()})
         await waiting.until(lambda: bool(server.asked), "the fetch had its effect")
-        (state,) = server.refresher._states.values()
+        (state,) = server.refresher._rounds.questions.values()
         task = state.task
         assert task is not None
     await asyncio.gather(task, return_exceptions=True)

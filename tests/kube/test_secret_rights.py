@@ -75,7 +75,7 @@ class Asked:
     async def pass_time(self, seconds: float) -> None:
         """The clock jumps; the asker looks at it now."""
         self.ahead += seconds
-        self.rights._wake.set()
+        self.rights._rounds.wake()
         await asyncio.sleep(0)
 
 
