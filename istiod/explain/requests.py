@@ -22,6 +22,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 from istiod.envoy import blame
+from istiod.envoy.filters import peer
 from istiod.explain import forwarding, held, matching, rbac, routing, tokens
 from istiod.explain.answer import Answer, Stage
 from istiod.explain.call import Call, Tls, UndecidedError
@@ -35,8 +36,11 @@ _PASSIVE: Final = (
     "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb",
     "envoy.extensions.filters.http.set_filter_state.v3.Config",
     "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",  # what is left of a limit nobody can foresee
 )
 """Filters that neither answer requests nor say where they go."""
+_NOTING: Final = (peer.NAME, peer.PROTOCOL.name)
+"""Ours that only note for metrics who calls; a filter of their types that somebody else adds may do more."""
 _RBAC: Final = "envoy.filters.http.rbac"
 _ALPN: Final = "istio.alpn"
 _FORWARDED: Final = "x-forwarded-for"
@@ -132,7 +136,7 @@ def _filtered(each: hcm_pb2.HttpFilter, request: _Request) -> Answer | None:
     if (off and getattr(own, "disabled", False)) or (each.disabled and own is None):
         return None
     kind = "" if config is None else config.DESCRIPTOR.full_name
-    if kind in _PASSIVE:
+    if kind in _PASSIVE or each.name in _NOTING:
         return None
     handle = _FILTERS.get(kind)
     if handle is None or off:
