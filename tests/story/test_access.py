@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from examples.demo.mesh import FILES, BookInfo
+from examples.demo.mesh import FILES, PATIENCE, BookInfo
 from examples.demo.steps import LEGACY
 from istiod.ca import keystore
 from istiod.ca.authority import Material, self_signed
@@ -86,8 +86,10 @@ async def running() -> AsyncIterator[shop.Running]:
     """BookInfo under load from outside and inside, a pod without a sidecar, and listeners of which nobody speaks."""
     asker = {**shop.ASKER, "spec": {"containers": [{"name": "asker", "image": shop.LOAD, "args": list(ASKED)}]}}
     options = Options(images={shop.LOAD: shop.program(shop.LOAD)})
-    async with worlds.world([*FILES, LEGACY, yaml.safe_dump(asker)], options) as book:
+    async with worlds.world([*FILES, LEGACY], options) as book:
         shop.write(book.mesh.config / "mtls.yaml", rule("PERMISSIVE"))
+        await book.mesh.apply(changes.text([asker]))  # later than whom it asks: nobody answers before it is ready
+        await book.mesh.ready(PATIENCE)
         for pod in pods(book):
             serve = [sys.executable, "-m", "http.server", str(UNDECLARED)]
             script = f"{' '.join(serve)} --directory /var/empty >/dev/null 2>&1 &"
