@@ -156,8 +156,19 @@ def _switched(state: State, before: Authority, chosen: Authority, now: float) ->
 
 
 def _removed(state: State, wanted: Authority, chosen: Authority, now: float) -> State:
+    """Without the roots that nobody needs.
+
+    Of one whose CA signed, but not here (its key was replaced while we were away), the end is not known yet: it stays
+    as long as what was signed may live.
+    """
     stay = {*authority.split(wanted.roots), chosen.anchor}
-    return replace(state, roots=tuple(root for root in state.roots if root.pem in stay or now < root.until))
+    ended = (
+        replace(root, until=now + root.longest + MARGIN)
+        if root.pem not in stay and root.longest and not root.until
+        else root
+        for root in state.roots
+    )
+    return replace(state, roots=tuple(root for root in ended if root.pem in stay or now < root.until))
 
 
 def _status(state: State, wanted: Authority, chosen: Authority, seen: Seen, now: float) -> str:

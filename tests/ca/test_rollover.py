@@ -110,6 +110,23 @@ def test_where_the_old_key_is_gone_the_new_one_signs_and_both_roots_are_publishe
     state = rollover.first(ca(OLD), 0.0, HOUR)
     step = rollover.step(state, ca(NEW), None, UNKNOWN, 1.0)
     assert step.signer.anchor.encode() == NEW.certificate
+    assert authority.split(step.signer.roots) == (OLD.certificate.decode(), NEW.certificate.decode())
+    step = rollover.step(step.state, ca(NEW), step.signer, ALL, HOUR)
+    assert len(step.state.roots) == 2
+    step = rollover.step(step.state, ca(NEW), step.signer, ALL, 1.0 + HOUR + rollover.MARGIN)
+    assert [root.pem.encode() for root in step.state.roots] == [NEW.certificate]
+
+
+def test_a_leader_that_does_not_know_the_new_ca_yet_leaves_the_root_of_what_it_signed() -> None:
+    """The kubelet brings a mounted ``cacerts`` to each replica at another time, up to two minutes late."""
+    step, old = begun()
+    step = rollover.step(step.state, ca(NEW), None, ALL, 200.0)
+    step = rollover.step(step.state, ca(NEW), step.signer, Seen(missing=0, longest=HOUR), 201.0)
+    late = rollover.step(step.state, old, old, ALL, 202.0)
+    assert NEW.certificate.decode() in authority.split(late.signer.roots)
+    caught_up = rollover.step(late.state, ca(NEW), late.signer, ALL, 203.0)
+    assert caught_up.signer.anchor.encode() == NEW.certificate
+    assert [root.until for root in caught_up.state.roots] == [203.0 + HOUR + rollover.MARGIN, 0.0]
 
 
 def test_the_state_survives_its_text() -> None:
