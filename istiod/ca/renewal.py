@@ -53,8 +53,11 @@ class Renewals:
         if not self._lives(identity, host):
             reason = f"no workload of {identity} is known at {host}: without a token its certificate is not renewed"
             raise RpcError(Code.PERMISSION_DENIED, reason)
+        life = found.not_valid_after_utc - found.not_valid_before_utc - authority.CLOCK_SKEW
+        if life <= dt.timedelta():  # of another issuer below our roots; to the CA it would mean "as long as usual"
+            raise RpcError(Code.PERMISSION_DENIED, f"the certificate of {identity} lives too short to be renewed")
         self._count(found.serial_number)
-        return identity, found.not_valid_after_utc - found.not_valid_before_utc - authority.CLOCK_SKEW
+        return identity, life
 
     def _count(self, serial: int) -> None:
         bought = self._counts.pop(serial, 0) + 1

@@ -160,3 +160,16 @@ def test_an_expired_certificate_on_an_old_connection_and_garbage_are_refused(
     for certificate, moment in ((der, chains.now() + 2 * HOUR), (b"garbage", chains.now())):
         with pytest.raises(RpcError):
             renewals.allow(Client(address="[::1]:4", secure=True, certificate=certificate), moment)
+
+
+async def test_a_certificate_of_a_minute_does_not_become_one_of_a_day(
+    ca: authority.Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another issuer below the same root need not date back as ours does."""
+    with monkeypatch.context() as other:
+        other.setattr(authority, "CLOCK_SKEW", dt.timedelta())
+        short = held(ca, life=dt.timedelta(minutes=1))
+    async with service(ca, lambda *_: True) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="too short") as refused:
+            await ask(channel(short))
+        assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
