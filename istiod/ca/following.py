@@ -98,6 +98,7 @@ class Following:
         self._clock = clock
         self._say = say
         self._started = clock.now()
+        self._led = False
         self._lacked = 0.0
         self._wanted = signer.current
         self._wanted_material: Material | None = None
@@ -132,9 +133,9 @@ class Following:
         await self._step(state)
 
     async def _step(self, state: State) -> None:
+        leads = self._leads()
         own = self._seen(state)
         seen = rollover.merged((own, *self._place.others(state.fingerprint)))
-        leads = self._place.leads
         if leads and not state.waits and state.signer is None:
             current = self._signer.current
             if await self._place.renew(rollover.keeping(state, current), current):
@@ -152,6 +153,14 @@ class Following:
             self._tell("_status", due.status)
         if state.waits:
             self._hasten(state.fingerprint)
+
+    def _leads(self) -> bool:
+        """Whether this process decides. One that begins to waits: who led until now told nobody of its own proxies."""
+        leads = self._place.leads
+        if leads and not self._led:
+            self._started = self._clock.now()
+        self._led = leads
+        return leads
 
     def _hasten(self, fingerprint: int) -> None:
         """Have those come back who may have the new root by now; many of them over a longer time."""

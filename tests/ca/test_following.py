@@ -229,6 +229,57 @@ async def test_a_root_of_the_operators_own_is_not_made_anew(tmp_path: Path, monk
         assert len(found.roots()) == 1
 
 
+class Shared:
+    """A following.Place of several replicas, in memory; only the leader's view is played."""
+
+    def __init__(self, wanted: authority.Material, state: rollover.State) -> None:
+        self.leads = False
+        self._wanted = wanted
+        self.kept = state
+
+    def wanted(self) -> authority.Material:
+        return self._wanted
+
+    def state(self) -> rollover.State:
+        return self.kept
+
+    def others(self, fingerprint: int) -> tuple[rollover.Seen, ...]:
+        del fingerprint
+        return ()
+
+    async def keep(self, state: rollover.State, status: str) -> None:
+        del status
+        self.kept = state
+
+    async def report(self, seen: rollover.Seen, fingerprint: int) -> None:
+        """Nobody reads it."""
+
+    async def renew(self, state: rollover.State, signer: authority.Authority) -> bool:
+        del state, signer
+        return False
+
+
+async def test_a_new_leader_gives_the_old_one_time_to_tell_of_its_proxies() -> None:
+    """An old leader has told nobody whom it serves: its proxies may lack the root that the new one's all have."""
+    old, new = (authority.self_signed("cluster.local", chains.now()) for _ in range(2))
+    before, now = authority.Authority(old), 1000.0
+    begun = rollover.step(rollover.first(before, 0.0, 3600.0), authority.Authority(new), before, rollover.Seen(), 100.0)
+    shared, signer = Shared(new, begun.state), Signer(begun.signer)
+    proxies = following.Proxies(clients=tuple, hasten=lambda *_: None)
+    follows = following.Following(shared, signer, proxies, following.Clock(now=lambda: now, wait=30.0), print)
+    now = 1100.0  # long after its start
+    await follows.look()
+    shared.leads = True
+    await follows.look()
+    assert signer.current.anchor.encode() == old.certificate
+    now += 29
+    await follows.look()
+    assert shared.kept.waits
+    now += 2
+    await follows.look()
+    assert signer.current.anchor.encode() == new.certificate
+
+
 def test_who_shows_no_certificate_is_taken_for_the_proxy_of_its_address() -> None:
     ca = authority.Authority(authority.self_signed("cluster.local", chains.now()))
     leaf = ssl.PEM_cert_to_DER_cert(ca.serving(("x",), chains.now()).certificate.decode())
