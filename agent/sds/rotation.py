@@ -29,6 +29,8 @@ EARLY_SECONDS: Final = 15.0
 """Within how many seconds a certificate is renewed after the mounted roots changed, spread by chance."""
 ALARM: Final = 0.25
 """Part of a certificate's life that is left when the log says so (fault FT37)."""
+LEAST: Final = 1.0
+"""Seconds between two certificates at the least: lives shrink to nothing before the end of the CA itself."""
 SKEW: Final = 15 * 60.0
 """Seconds by which our clock and the CA's may differ unsaid (fault FT33)."""
 _LOG: Final = logging.getLogger("identity")
@@ -55,16 +57,18 @@ class Options:
 def rotation_delay(life: float, options: Options, chance: float) -> float:
     """Seconds until the next certificate, of a ``life`` in seconds; ``chance`` is 0 to 1."""
     left = min(max(options.ratio + (chance - 0.5) * 2 * options.jitter, 0.0), 1.0)
-    return max(life * (1 - left), 0.0)
+    return max(life * (1 - left), LEAST)
 
 
 def life_left(certificate: Certificate, asked: dt.timedelta, now: dt.datetime) -> float:
-    """Seconds that a certificate lives which came just now; at most those asked for.
+    """Seconds that a certificate lives which came just now: at most those asked for, and those between its own dates.
 
-    Where our clock says that it is over already, the clock is wrong: a CA gives none of these.
+    Where our clock says that it is over already, the clock is wrong: a CA gives none of these. A CA that is near its
+    end gives less than was asked for. One that does not date back, as ours does, is taken to give what was asked for.
     """
     left = (certificate.expires - now).total_seconds()
-    most = asked.total_seconds()
+    own = (certificate.expires - certificate.begins).total_seconds() - names.BACKDATING_SECONDS
+    most = min(own, asked.total_seconds()) if own > 0 else asked.total_seconds()
     return min(left, most) if left > 0 else most
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -110,6 +111,10 @@ async def test_a_pod_whose_clock_is_wrong_renews_in_time_and_says_so() -> None:
         assert abs(rotation.skew(found, now)) < rotation.SKEW
     late = pod.now() + dt.timedelta(hours=2)
     assert rotation.life_left(found, HOUR, late) == 3600
+    for off in (dt.timedelta(hours=-2), dt.timedelta(hours=2)):  # of a CA near its end: an hour instead of a day
+        assert rotation.life_left(found, dt.timedelta(days=1), pod.now() + off) == 3600
+    undated = dataclasses.replace(found, begins=found.expires - dt.timedelta(minutes=5))
+    assert rotation.life_left(undated, HOUR, late) == 3600
     assert rotation.skew(found, late) < -rotation.SKEW
 
 

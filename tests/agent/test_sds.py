@@ -200,9 +200,15 @@ def test_whatever_a_client_does_it_ends_up_with_what_it_wants(steps: list[tuple[
         assert wanted <= has.keys()
 
 
-@given(st.floats(0, 1), st.integers(1, 90 * 86_400))
+@given(st.floats(0, 1), st.integers(3, 90 * 86_400))
 def test_rotation_comes_at_half_life_give_or_take_a_little(chance: float, life: int) -> None:
     assert 0.44 * life <= rotation.rotation_delay(life, rotation.Options(), chance) <= 0.56 * life
+
+
+@given(st.floats(0, 1), st.floats(0, 90 * 86_400), st.floats(0, 1))
+def test_no_life_and_no_ratio_makes_an_agent_ask_without_a_pause(chance: float, life: float, ratio: float) -> None:
+    assert rotation.rotation_delay(life, rotation.Options(ratio=ratio), chance) >= rotation.LEAST >= 1
+    assert rotation.rotation_delay(life, rotation.Options(ratio=1.0, jitter=0.0), chance) == rotation.LEAST
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
