@@ -95,13 +95,20 @@ def _users(
 
 
 def _selectors(snapshot: ConfigSnapshot) -> Iterator[_Selector]:
-    for key, item in snapshot.of(NETWORKING, "Gateway").items():
-        if isinstance(item, gateway.Gateway) and any(one.tls and _named(one.tls) for one in item.spec.servers):
-            yield _Selector(key=key, namespace="", labels=frozenset(item.spec.selector.items()))
+    found = snapshot.of(NETWORKING, "Gateway").items()
+    specs = {key: item.spec for key, item in found if isinstance(item, gateway.Gateway)}
+    for key, spec in specs.items():
+        if any(one.tls and _named(one.tls) for one in spec.servers):
+            yield _Selector(key=key, namespace="", labels=frozenset(spec.selector.items()))
+    routers = {frozenset(spec.selector.items()) for spec in specs.values()}
     for key, item in snapshot.of(NETWORKING, "DestinationRule").items():
-        if not isinstance(item, destination_rule.DestinationRule) or item.spec.workload_selector is None:
+        if not isinstance(item, destination_rule.DestinationRule) or not any(
+            tls is not None and tls.credential_name for tls in _tls(item.spec)
+        ):
             continue
-        if any(tls is not None and tls.credential_name for tls in _tls(item.spec)):
+        if item.spec.workload_selector is None:  # for whatever is a gateway, as one for egress with plain servers
+            yield from (_Selector(key=key, namespace="", labels=labels) for labels in routers)
+        else:
             labels = frozenset(item.spec.workload_selector.match_labels.items())
             yield _Selector(key=key, namespace=key.namespace, labels=labels)
 

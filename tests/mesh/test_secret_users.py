@@ -103,6 +103,19 @@ def test_a_rule_for_all_workloads_gives_sidecars_nothing() -> None:
     assert not Followed(fleet.pod("client-1", "10.1.0.1"), fleet.istio("DestinationRule", "web", policy)).users.accounts
 
 
+def test_an_egress_gateway_that_a_rule_gives_a_secret_is_asked_about() -> None:
+    """Istio's task "Egress Gateways with TLS Origination": the gateway's own servers name no Secret."""
+    policy = {"host": "web", "trafficPolicy": {"tls": {"mode": "SIMPLE", "credentialName": "a"}}}
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    spec = {"selector": {"app": "gw"}, "servers": [{"port": port, "hosts": ["*"]}]}
+    followed = Followed(test_credentials.POD, fleet.pod("client-1", "10.1.0.1"), fleet.istio("Gateway", "gw", spec))
+    assert not followed.users.accounts
+    followed.apply(fleet.istio("DestinationRule", "web", policy))
+    assert followed.users.accounts == {("istio-system", "gw"): (RULE,)}
+    followed.store.remove(RULE)
+    assert not followed.follow().accounts
+
+
 def test_what_changes_nothing_is_the_same_object() -> None:
     followed = Followed(test_credentials.POD, test_credentials.gateway())
     before = followed.users
