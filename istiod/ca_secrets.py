@@ -142,11 +142,15 @@ class SecretPlace:
         await self._put({_STATE: rollover.dump(state).encode(), **gone}, {STATUS: status or None})
 
     async def report(self, seen: Seen, fingerprint: int) -> None:
-        """See Place. Written while proxies have to learn a root, and whenever a longer life was granted."""
-        before = self._reported
-        waits = self.state()
-        due = self._clock() >= self._reported_at + REPORT and waits is not None and waits.waits
-        if not due and seen.longest <= (before.longest if before is not None else 0.0):
+        """See Place. Written while proxies have to learn a root, and for a life that is longer than is known of.
+
+        Each replica that ever wrote has its line until the state is next kept: those of a usual life need none.
+        """
+        state = self.state()
+        due = self._clock() >= self._reported_at + REPORT and state is not None and state.waits
+        told = self._reported.longest if self._reported is not None else 0.0
+        known = min((root.longest for root in state.roots), default=0.0) if state is not None else 0.0
+        if not due and seen.longest <= max(told, known):
             return
         said = {
             "fingerprint": fingerprint,

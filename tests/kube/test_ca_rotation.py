@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
 from contextlib import AsyncExitStack
@@ -11,12 +12,14 @@ import pytest
 from cryptography import x509
 
 from e2e.harness.controlplane import Cluster
+from istiod import ca_secrets
 from istiod.ca import authority, keystore, rollover
-from istiod.ca_secrets import OWN_CA, PLUGGED_IN, ROTATE, ROTATION, STATUS
+from istiod.ca_secrets import OWN_CA, PLUGGED_IN, ROTATE, ROTATION, STATUS, Own, SecretPlace
 from istiod.config.kubernetes import ApiError
 from istiod.kube.client import MERGE_PATCH, KubernetesClient
+from istiod.kube.lease import Candidate, Leader
 from tests.ca import chains
-from tests.kube.following import becomes
+from tests.kube.following import becomes, until
 from tests.kube.test_discovery import discovery
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120, func_only=True)]
@@ -127,3 +130,34 @@ async def test_the_users_own_ca_is_followed_and_its_intermediate_swapped(
         await becomes(mesh.told, lambda roots: len(roots) == 2, 20)
         await becomes(said, lambda text: "2 root(s), CA until" in text, 20)
         assert x509.load_pem_x509_certificates("".join(await mesh.told()).encode())
+
+
+async def test_a_replica_tells_only_of_lives_that_nobody_knows_of(
+    client: KubernetesClient, namespace: str, tmp_path: Path
+) -> None:
+    """Else each replica that ever signed would leave a line in the Secret, until it is too large to be written."""
+    leader = Leader(client, Candidate(namespace=namespace, name="istio-leader", identity="one"))
+    own = Own(
+        namespace=namespace, replica="one", organization=lambda: "mine", mounted=tmp_path / "none", now=chains.now
+    )
+    place = SecretPlace(client, leader, own)
+    day = 24 * 3600.0
+    state = rollover.first(authority.Authority(authority.self_signed("mine", chains.now())), 0.0, day)
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    await client.request("post", path, ca_secrets.new({"state": rollover.dump(state).encode()}))
+
+    async def lines() -> list[str]:
+        found = await client.request("get", f"{path}/{ROTATION}")
+        return [name for name in found["data"] if name.startswith("replica.")]
+
+    tasks = [asyncio.create_task(each.follow()) for each in place.collections]
+    try:
+        await until(lambda: place.collections[2].listed, "the state is read")
+        await place.report(rollover.Seen(longest=day), state.fingerprint)
+        assert await lines() == []
+        await place.report(rollover.Seen(longest=2 * day), state.fingerprint)
+        assert await lines() == ["replica.one"]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
