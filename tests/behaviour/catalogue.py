@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.behaviour import (
     cases_balancing,
     cases_connections,
+    cases_credentials,
     cases_ejection,
     cases_gateway,
     cases_http,
@@ -29,6 +30,7 @@ CASES: list[Case] = [
     *cases_gateway.CASES,
     *cases_sidecar.CASES,
     *cases_ingress.CASES,
+    *cases_credentials.CASES,
     *cases_mesh.CASES,
     *cases_patches.CASES,
 ]

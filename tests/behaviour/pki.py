@@ -66,6 +66,16 @@ def digests(certificate: x509.Certificate) -> dict[str, str]:
     return {"hash": certificate.fingerprint(hashes.SHA256()).hex(), "spki": f'"{spki}"'}
 
 
+def encoded(folder: Path, *names: str) -> dict[str, str]:
+    """What Secrets hold: certificates and keys of the folder in base64, as NAME_crt and NAME_key ("." is "_")."""
+    return {
+        f"{name.replace('.', '_')}_{said}": base64.b64encode(file.read_bytes()).decode()
+        for name in names
+        for said, ending in (("crt", "pem"), ("key", "key"))
+        if (file := folder / f"{name}.{ending}").exists()
+    }
+
+
 def _name(said: str) -> x509.GeneralName:
     if "://" in said:
         return x509.UniformResourceIdentifier(said)

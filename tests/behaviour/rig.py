@@ -1,7 +1,8 @@
 """One small mesh for all cases: our store, pipeline and xDS server in this process, three real Envoys, real servers.
 
-Nothing captures traffic: the client's sidecar listens on localhost (interception mode NONE), the gateway and the other
-sidecar on ports of their own. A case's objects come beside those of ``world``, and go when the next case comes.
+Proxies ask over mutual TLS, each as its service account: nobody else is given secrets. Nothing captures traffic: the
+client's sidecar listens on localhost (interception mode NONE), the gateway and the other sidecar on ports of their own.
+A case's objects come beside those of ``world``, and go when the next case comes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from crds.meta import Object
 from istiod.ads.server import AdsService, ProxyStatus
 from istiod.config.resource import Resource
 from istiod.config.store import ConfigStore
+from istiod.grpcserver import tls
 from istiod.pipeline import Pipeline
 from tests.ads import real_envoy, serving
 from tests.ads.real_envoy import RunningEnvoy
@@ -181,9 +183,10 @@ async def _warm(envoy: RunningEnvoy, wanted: Container[str]) -> bool:
     return not any(one["cluster"]["name"] in wanted for one in dump.get("configs", ()))
 
 
-def _bootstrap(port: int, kind: str, name: str, sds: Path) -> Mapping[str, object]:
+def _bootstrap(port: int, kind: str, name: str, sds: Path, own_socket: Document) -> Mapping[str, object]:
     said = json.loads(json.dumps(real_envoy.bootstrap(sds, port, delta=True)))
     agent = {**said["static_resources"]["clusters"][0], "name": names.CLUSTER_SDS}
+    said["static_resources"]["clusters"][0]["transport_socket"] = own_socket
     place = {"endpoint": {"address": {"pipe": {"path": str(sds)}}}}
     agent["load_assignment"] = {"cluster_name": names.CLUSTER_SDS, "endpoints": [{"lb_endpoints": [place]}]}
     app, _, _ = name.partition("-")
@@ -200,6 +203,23 @@ def _bootstrap(port: int, kind: str, name: str, sds: Path) -> Mapping[str, objec
         "static_resources": {"clusters": [*said["static_resources"]["clusters"], agent]},
         "layered_runtime": {"layers": [{"name": "static", "static_layer": runtime}]},
         "cluster_manager": {"enable_deferred_cluster_creation": False},
+    }
+
+
+def _authentic(rig: Rig, account: str) -> Document:
+    """The transport socket of a proxy's xDS: it shows the certificate of this service account."""
+    chain, key = rig.mesh.of(f"cluster.local/ns/default/sa/{account}")
+    files = {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2"],
+                "tls_certificates": [files],
+                "validation_context": {"trusted_ca": {"filename": str(rig.mesh.root)}},
+            },
+        },
     }
 
 
@@ -222,6 +242,7 @@ async def _listen(rig: Rig, stack: contextlib.AsyncExitStack) -> None:
     rig.strangers.issue("stranger.example")
     rig.roots.revoke("some.crl", issued["revoked.example"], issued["external.example"])
     rig.texts |= pki.digests(issued["client.example"])
+    rig.texts |= pki.encoded(rig.folder, *issued, "roots")
     web = Listening.of(rig.path("external.example.pem"), rig.path("external.example.key"), rig.path("roots.pem"))
     mesh: ssl.SSLContext = Listening.of(
         *map(str, rig.mesh.of("cluster.local/ns/default/sa/mesh")), str(rig.mesh.root), alpn=("istio", "istio-http/1.1")
@@ -259,14 +280,17 @@ async def running(folder: Path) -> AsyncIterator[Rig]:
         rig.base(rig.read(world.text()))
         rig.pipeline.open()
         rig.pipeline.push()
-        served = await stack.enter_async_context(serving.running(rig.service))
+        chain, key = rig.mesh.of("cluster.local/ns/istio-system/sa/istiod")
+        context = tls.context(key.read_bytes(), chain.read_bytes(), rig.mesh.root.read_bytes())
+        served = serving.Running(rig.service, context=lambda: context)
+        stack.push_async_callback(served.stop)
         for kind, name, account in world.PROXIES:
             app, _, _ = name.partition("-")
             own = folder / app
             own.mkdir()
             agent = await _agent(rig, account, own / "sds.sock")
             stack.push_async_callback(agent.stop)
-            more = _bootstrap(served.port, kind, name, own / "sds.sock")
+            more = _bootstrap(served.port, kind, name, own / "sds.sock", _authentic(rig, account))
             rig.envoys[app] = await stack.enter_async_context(real_envoy.envoy(own, served.port, delta=True, more=more))
 
         async def connected_all() -> bool:

@@ -33,17 +33,12 @@ DestinationRule spec\.trafficPolicy\.connectionPool\.http\.http2KeepAlive\.timeo
 DestinationRule spec\.trafficPolicy\.outlierDetection\.minHealthPercent
 DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.outlierDetection
 DestinationRule spec\.trafficPolicy\.retryBudget\.budgetInterval
-DestinationRule spec\.trafficPolicy\.tls\.credentialName
 DestinationRule spec\.trafficPolicy\.tunnel.*
 EnvoyFilter spec\.configPatches\[\]\.match\.listener\.filterChain.*
 EnvoyFilter spec\.configPatches\[\]\.match\.listener\.listenerFilter
 EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.gateway
 EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.portName
 EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.vhost\.route\.action
-Gateway spec\.servers\[\]\.tls\.caCertCredentialName
-Gateway spec\.servers\[\]\.tls\.credentialName.*
-Gateway spec\.servers\[\]\.tls\.credentialNames
-Gateway spec\.servers\[\]\.tls\.insecureSkipVerify
 Gateway spec\.servers\[\]\.tls\.tlsCertificates\[\]\.caCertificates
 MeshConfig defaultHttpRetryPolicy\.backoff
 MeshConfig defaultHttpRetryPolicy\.retryIgnorePreviousHosts
@@ -84,7 +79,6 @@ Sidecar spec\.ingress\[\]\.tls\.caCertCredentialName
 Sidecar spec\.ingress\[\]\.tls\.credentialName.*
 Sidecar spec\.ingress\[\]\.tls\.credentialNames
 Sidecar spec\.ingress\[\]\.tls\.httpsRedirect
-Sidecar spec\.ingress\[\]\.tls\.insecureSkipVerify
 Sidecar spec\.ingress\[\]\.tls\.tlsCertificates.*
 """
 """Fields that wait for their case, as patterns."""

@@ -107,6 +107,9 @@ def text() -> str:
         namespace = "other" if app == "far" else "default"
         labels = {"version": "v1" if which == "1" else "v2"} | ({} if app == "mesh" else plain)
         documents.append(fleet.pod(name, f"$ip{number}", namespace, account=app, labels=labels))
+    for _, name, account in PROXIES:
+        at = ADDRESSES[account]
+        documents.append(fleet.pod(name, f"$ip{at}", account=account, labels={"role": account, **plain}))
     for app, members in {"web": (1, 2, 3), "shop": (4,), "far": (5,), "mesh": (6,)}.items():
         namespace = "other" if app == "far" else "default"
         backends = [
