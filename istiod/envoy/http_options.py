@@ -30,14 +30,16 @@ def follows_client(cluster: Cluster) -> bool:
     """Whether the cluster speaks the HTTP version that its client speaks.
 
     So do the opaque ones of sidecars, though no HTTP is sent to them, as long as nothing changes: when a port that was
-    HTTP/2 is declared TCP, the chains that still drain go on to send it HTTP/2, which may be gRPC (fault FT27).
+    HTTP/2 is declared TCP, the chains that still drain go on to send it HTTP/2, which may be gRPC (fault FT27). Not
+    those behind a tunnel: Envoy asks for it over HTTP/2 wherever a cluster can, proxies expect HTTP/1.1 (row G13).
     """
     return cluster.downstream_protocol or cluster.policy.connection_pool.use_client_protocol or _opaque(cluster)
 
 
 def _opaque(cluster: Cluster) -> bool:
     own = cluster.tls is not None and cluster.tls.mode in _SELF_MADE
-    return bool(cluster.services) and cluster.direction in _SIDECARS and cluster.protocol in _OPAQUE and not own
+    opaque = cluster.protocol in _OPAQUE and cluster.policy.tunnel is None
+    return bool(cluster.services) and cluster.direction in _SIDECARS and opaque and not own
 
 
 def http2(cluster: Cluster, settings: MeshSettings) -> bool:

@@ -14,7 +14,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from istiod.envoy import cluster
 from istiod.features import Features
 from istiod.mesh.families import Families
-from istiod.mesh.policy import ConnectionPool, TlsDefaults, TlsMode, TrafficPolicy
+from istiod.mesh.policy import ConnectionPool, TlsDefaults, TlsMode, TrafficPolicy, Tunnel
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.scope import Cluster, Direction, Discovery, UpstreamTls
 from istiod.mesh.service import Protocol
@@ -390,6 +390,8 @@ def test_opaque_clusters_of_sidecars_speak_what_a_draining_http_chain_speaks() -
     assert options(made.cluster(protocol=Protocol.TCP, tls=own)) == {}
     assert options(made.cluster(protocol=Protocol.TCP, direction=Direction.GATEWAY)) == {}
     assert options(made.cluster(protocol=Protocol.TCP, services=())) == {}
+    behind = TrafficPolicy(tunnel=Tunnel(target="a.example:1"))
+    assert options(made.cluster(protocol=Protocol.TCP, policy=behind)) == {}
 
 
 def test_names_of_headers_keep_their_case_where_the_mesh_says_so() -> None:
