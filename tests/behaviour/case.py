@@ -58,6 +58,7 @@ _FOLDS = (
         r"^DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.(load\w+|conn\w+|outlier\w+|tls)\.",
         r"DestinationRule spec.trafficPolicy.\1.",
     ),
+    (r"^MeshConfig defaultTrafficPolicy\.(conn\w+|outlier\w+)\.", r"DestinationRule spec.trafficPolicy.\1."),
     (r"^Sidecar spec\.ingress\[\]\.connectionPool\.", "Sidecar spec.inboundConnectionPool."),
 )
 

@@ -14,7 +14,10 @@ from tests.behaviour import (
     cases_ingress,
     cases_l4,
     cases_mesh,
+    cases_mesh_security,
+    cases_mesh_traffic,
     cases_patches,
+    cases_protocols,
     cases_sidecar,
 )
 from tests.behaviour.case import Case
@@ -32,5 +35,8 @@ CASES: list[Case] = [
     *cases_ingress.CASES,
     *cases_credentials.CASES,
     *cases_mesh.CASES,
+    *cases_mesh_security.CASES,
+    *cases_mesh_traffic.CASES,
+    *cases_protocols.CASES,
     *cases_patches.CASES,
 ]

@@ -33,40 +33,23 @@ DestinationRule spec\.trafficPolicy\.connectionPool\.http\.http2KeepAlive\.timeo
 DestinationRule spec\.trafficPolicy\.outlierDetection\.minHealthPercent
 DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.outlierDetection
 DestinationRule spec\.trafficPolicy\.retryBudget\.budgetInterval
-DestinationRule spec\.trafficPolicy\.tunnel.*
 EnvoyFilter spec\.configPatches\[\]\.match\.listener\.filterChain.*
 EnvoyFilter spec\.configPatches\[\]\.match\.listener\.listenerFilter
 EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.gateway
 EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.portName
 EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.vhost\.route\.action
 Gateway spec\.servers\[\]\.tls\.tlsCertificates\[\]\.caCertificates
-MeshConfig defaultHttpRetryPolicy\.backoff
-MeshConfig defaultHttpRetryPolicy\.retryIgnorePreviousHosts
-MeshConfig defaultInboundHttpRetryPolicy\.backoff
-MeshConfig defaultInboundHttpRetryPolicy\.perTryTimeout
 MeshConfig defaultInboundHttpRetryPolicy\.retryIgnorePreviousHosts
-MeshConfig defaultTrafficPolicy.*
 MeshConfig dnsRefreshRate
 MeshConfig enableTracing
-MeshConfig inboundClusterStatName
 MeshConfig inboundTrafficPolicy.*
 MeshConfig ingressControllerMode
-MeshConfig localityLbSetting\.failover(\[\].*)?
-MeshConfig meshMTLS.*
-MeshConfig outboundClusterStatName
-MeshConfig protocolDetectionTimeout
 MeshConfig proxyHttpPort
 MeshConfig proxyInboundListenPort
 MeshConfig proxyListenPort
-MeshConfig tlsDefaults.*
-MeshConfig trustDomain.*
-MeshConfig trustDomainAliases
 MeshConfig verifyCertificateAtClient
-ServiceEntry spec\.addresses
-ServiceEntry spec\.location
-ServiceEntry spec\.ports\[\]\.protocol
 Sidecar spec\.egress\[\]\.captureMode
-Sidecar spec\.egress\[\]\.port.*
+Sidecar spec\.egress\[\]\.port\.protocol
 Sidecar spec\.inboundConnectionPool\.http\.h2UpgradePolicy
 Sidecar spec\.inboundConnectionPool\.http\.http2KeepAlive.*
 Sidecar spec\.inboundConnectionPool\.http\.http2MaxRequests
@@ -74,7 +57,6 @@ Sidecar spec\.inboundConnectionPool\.http\.maxConcurrentStreams
 Sidecar spec\.inboundConnectionPool\.http\.maxRetries
 Sidecar spec\.inboundConnectionPool\.http\.useClientProtocol
 Sidecar spec\.inboundConnectionPool\.tcp\.connectTimeout
-Sidecar spec\.ingress\[\]\.port\.protocol
 Sidecar spec\.ingress\[\]\.tls\.caCertCredentialName
 Sidecar spec\.ingress\[\]\.tls\.credentialName.*
 Sidecar spec\.ingress\[\]\.tls\.credentialNames
@@ -98,9 +80,9 @@ def cases() -> set[str]:
     for case in catalogue.CASES:
         documents = list(yaml.safe_load_all(re.sub(r"\$\w+", "1", case.objects)))
         for one in shown(case, [document for document in documents if document]):
-            kind, _, path = fold(f"{one.kind} {one.path}").partition(" ")
-            for whole in (path, one.path):
-                steps = whole.split(".")
+            for whole in (one.folded, f"{one.kind} {one.path}"):
+                kind, _, path = whole.partition(" ")
+                steps = path.split(".")
                 for count in range(1, len(steps) + 1):
                     found.add(f"{kind} {'.'.join(steps[:count]).removesuffix('[]')}")
     return found
