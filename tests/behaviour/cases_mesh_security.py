@@ -18,21 +18,21 @@ GUARDED = "\n---" + BASE + STRICT % ("STRICT", "")
 ROUTED = SIMPLE.replace("gateways: [case-0]", "gateways: [case-1]")
 
 
-async def _https(rig: Rig, ciphers: str = "", *, latest: int = 0, curve: str = "") -> Reply:
+async def _https(rig: Rig, ciphers: str = "", *, latest: ssl.TLSVersion | None = None, curve: str = "") -> Reply:
     context = _limited(trusting(rig.path("roots.pem")), ciphers, latest=latest)
     if curve:
         context.set_ecdh_curve(curve)
     return await rig.ask(port="gwtls", host="a.example", tls=context)
 
 
-async def _mutual(rig: Rig, ciphers: str = "", *, latest: int = 0) -> Reply:
+async def _mutual(rig: Rig, ciphers: str = "", *, latest: ssl.TLSVersion | None = None) -> Reply:
     chain, key = rig.mesh.of("cluster.local/ns/default/sa/client")
     context = _limited(trusting(str(rig.mesh.root), str(chain), str(key)), ciphers, latest=latest)
     context.set_alpn_protocols(["istio-http/1.1", "istio"])
     return await rig.ask(port="in", tls=context, host="server")
 
 
-def _limited(context: ssl.SSLContext, ciphers: str, *, latest: int) -> ssl.SSLContext:
+def _limited(context: ssl.SSLContext, ciphers: str, *, latest: ssl.TLSVersion | None) -> ssl.SSLContext:
     if latest:
         context.maximum_version = latest
     if ciphers:

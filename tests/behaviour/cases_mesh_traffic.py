@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.behaviour.case import Cases
+from tests.behaviour.cases_balancing import policy
 from tests.behaviour.cases_mesh import mesh
 from tests.behaviour.client import Ask, connected
 from tests.behaviour.rig import Rig
@@ -67,6 +68,21 @@ async def connections_of_the_mesh(rig: Rig) -> None:
     r".*maxEjectionPercent",
 )
 async def ejection_of_the_mesh(rig: Rig) -> None:
+    await _ejects(rig)
+
+
+@CASES(
+    policy(
+        "portLevelSettings: [{port: {number: $http},"
+        " outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}}]"
+    ),
+    r".*(host|number|maxEjectionPercent)",
+)
+async def ejection_at_one_port(rig: Rig) -> None:
+    await _ejects(rig)
+
+
+async def _ejects(rig: Rig) -> None:
     def answer(seen: Seen) -> Answer:
         return Answer(status=500 if seen.name == "web-1" else 200, body=seen.name)
 

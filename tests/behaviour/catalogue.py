@@ -16,7 +16,9 @@ from tests.behaviour import (
     cases_mesh,
     cases_mesh_security,
     cases_mesh_traffic,
+    cases_patch_places,
     cases_patches,
+    cases_pools,
     cases_protocols,
     cases_sidecar,
 )
@@ -39,4 +41,6 @@ CASES: list[Case] = [
     *cases_mesh_traffic.CASES,
     *cases_protocols.CASES,
     *cases_patches.CASES,
+    *cases_patch_places.CASES,
+    *cases_pools.CASES,
 ]

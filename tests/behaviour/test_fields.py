@@ -25,43 +25,37 @@ ELSEWHERE: Mapping[str, str] = {
     r".*retryRemoteLocalities": "is for several regions that fail at once: tests/envoy/test_route",
     r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
     r".*warmup.*": "takes an endpoint that is new for minutes: tests/envoy/test_cluster",
+    r"MeshConfig inboundTrafficPolicy.*": "is for captured traffic, the rig captures none: tests/mesh/test_inbound",
+    r"MeshConfig (verifyCertificateAtClient|ingressControllerMode)": (
+        "is for what is not there, and found where it asks for it: tests/mesh/test_mesh_config"
+    ),
+    r"Sidecar spec\.egress\[\]\.captureMode": "is for proxies that capture, the rig's do not: tests/mesh/test_egress",
+    r"Sidecar spec\.ingress\[\]\.tls\.(httpsRedirect|credentialNames?|tlsCertificates.*)": (
+        "is refused, as on Istio: tests/crds/test_checks"
+    ),
+    r"EnvoyFilter .*\.listener\.filterChain\.(name|destinationPort)": (
+        "are of chains for captured traffic only: tests/envoy/test_patched_listeners"
+    ),
 }
 """Fields that traffic of the rig cannot tell, and why."""
 
 YET = r"""
 DestinationRule spec\.trafficPolicy\.connectionPool\.http\.http2KeepAlive\.timeout
 DestinationRule spec\.trafficPolicy\.outlierDetection\.minHealthPercent
-DestinationRule spec\.trafficPolicy\.portLevelSettings\[\]\.outlierDetection
 DestinationRule spec\.trafficPolicy\.retryBudget\.budgetInterval
-EnvoyFilter spec\.configPatches\[\]\.match\.listener\.filterChain.*
-EnvoyFilter spec\.configPatches\[\]\.match\.listener\.listenerFilter
-EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.gateway
-EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.portName
-EnvoyFilter spec\.configPatches\[\]\.match\.routeConfiguration\.vhost\.route\.action
+EnvoyFilter spec\.configPatches\[\]\.match\.listener\.filterChain\.transportProtocol
 Gateway spec\.servers\[\]\.tls\.tlsCertificates\[\]\.caCertificates
 MeshConfig defaultInboundHttpRetryPolicy\.retryIgnorePreviousHosts
 MeshConfig dnsRefreshRate
 MeshConfig enableTracing
-MeshConfig inboundTrafficPolicy.*
-MeshConfig ingressControllerMode
 MeshConfig proxyHttpPort
 MeshConfig proxyInboundListenPort
 MeshConfig proxyListenPort
-MeshConfig verifyCertificateAtClient
-Sidecar spec\.egress\[\]\.captureMode
 Sidecar spec\.egress\[\]\.port\.protocol
 Sidecar spec\.inboundConnectionPool\.http\.h2UpgradePolicy
-Sidecar spec\.inboundConnectionPool\.http\.http2KeepAlive.*
-Sidecar spec\.inboundConnectionPool\.http\.http2MaxRequests
-Sidecar spec\.inboundConnectionPool\.http\.maxConcurrentStreams
-Sidecar spec\.inboundConnectionPool\.http\.maxRetries
-Sidecar spec\.inboundConnectionPool\.http\.useClientProtocol
+Sidecar spec\.inboundConnectionPool\.http\.http2KeepAlive\.timeout
 Sidecar spec\.inboundConnectionPool\.tcp\.connectTimeout
 Sidecar spec\.ingress\[\]\.tls\.caCertCredentialName
-Sidecar spec\.ingress\[\]\.tls\.credentialName.*
-Sidecar spec\.ingress\[\]\.tls\.credentialNames
-Sidecar spec\.ingress\[\]\.tls\.httpsRedirect
-Sidecar spec\.ingress\[\]\.tls\.tlsCertificates.*
 """
 """Fields that wait for their case, as patterns."""
 

@@ -209,6 +209,17 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
             [],
         ),
         ("ingress: [{tls: {mode: SIMPLE, serverCertificate: a, privateKey: b}}]", ["ingress[0].port"]),
+        *(
+            (
+                f"ingress: [{{port: {{number: 80, protocol: HTTPS}}, tls: {{mode: SIMPLE, {name}: {value}}}}}]",
+                [f"ingress[0].tls.{name}"],
+            )
+            for name, value in (
+                ("credentialName", "a"),
+                ("credentialNames", "[a]"),
+                ("tlsCertificates", "[{serverCertificate: a, privateKey: b}]"),
+            )
+        ),
     ],
 }
 PEERS = [
