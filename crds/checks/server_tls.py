@@ -69,7 +69,7 @@ def _own(found: Findings, field: str, tls: ServerTLSSettings) -> None:
         _pair(found, f"{field}.tlsCertificates[{index}]", pair)
     if not tls.tls_certificates:
         _pair(found, field, tls)
-    if verifies and not (tls.ca_certificates or tls.ca_cert_credential_name):
+    if verifies and not tls.ca_certificates:  # a Secret's authorities go with a Secret's certificate only, as on Istio
         found.missing(f"{field}.caCertificates")
 
 

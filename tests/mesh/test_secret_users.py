@@ -66,7 +66,7 @@ def test_pods_that_gateways_with_credentials_select_are_asked_about() -> None:
 def test_whatever_field_names_a_secret(field: str) -> None:
     tls: dict[str, object] = {"mode": "SIMPLE", field: ["a"]}
     if field == "caCertCredentialName":
-        tls = {"mode": "MUTUAL", field: "a", "serverCertificate": "/a", "privateKey": "/b"}
+        tls = {"mode": "MUTUAL", field: "a", "serverCertificate": "/a", "privateKey": "/b", "caCertificates": "/c"}
     port = {"number": 443, "name": "https", "protocol": "HTTPS"}
     spec = {"selector": {"app": "gw"}, "servers": [{"port": port, "hosts": ["*"], "tls": tls}]}
     followed = Followed(test_credentials.POD, fleet.istio("Gateway", "gw", spec))
