@@ -10,6 +10,7 @@ from tests.behaviour.cases_mesh import mesh
 from tests.behaviour.cases_sidecar import BASE, STRICT
 from tests.behaviour.client import Reply, trusting
 from tests.behaviour.rig import Rig
+from tests.waiting import until
 
 CASES = Cases()
 OTHERS = r"(Gateway|VirtualService|Sidecar|PeerAuthentication).*"
@@ -100,5 +101,8 @@ spec: {clusterIP: 10.0.0.9, selector: {app: server}, ports: [{name: http, port: 
 
 @CASES(mesh("inboundClusterStatName: 'mine_%SERVICE_NAME%'", SERVICE))
 async def statistics_of_what_comes_in(rig: Rig) -> None:
-    await rig.ask(port="in")
-    assert await rig.stat("cluster.mine_server.*upstream_rq_total", "server") > 0
+    async def counted() -> bool:
+        await rig.ask(port="in")
+        return await rig.stat("cluster.mine_server.*upstream_rq_total", "server") > 0
+
+    await until(counted, "a request is counted by this name", 4)

@@ -386,12 +386,10 @@ def test_opaque_clusters_of_sidecars_speak_what_a_draining_http_chain_speaks() -
     follows = {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
     inbound = made.cluster(protocol=Protocol.REDIS, direction=Direction.INBOUND, tls=None)
     assert options(made.cluster(protocol=Protocol.TCP)) == options(inbound) == follows
-    own = UpstreamTls(mode=TlsMode.SIMPLE, sni="x")
-    assert options(made.cluster(protocol=Protocol.TCP, tls=own)) == {}
+    assert options(made.cluster(protocol=Protocol.TCP, tls=UpstreamTls(mode=TlsMode.SIMPLE, sni="x"))) == {}
     assert options(made.cluster(protocol=Protocol.TCP, direction=Direction.GATEWAY)) == {}
     assert options(made.cluster(protocol=Protocol.TCP, services=())) == {}
-    behind = TrafficPolicy(tunnel=Tunnel(target="a.example:1"))
-    assert options(made.cluster(protocol=Protocol.TCP, policy=behind)) == {}
+    assert options(made.cluster(protocol=Protocol.TCP, policy=TrafficPolicy(tunnel=Tunnel(target="a:1")))) == {}
 
 
 def test_names_of_headers_keep_their_case_where_the_mesh_says_so() -> None:
