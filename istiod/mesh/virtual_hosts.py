@@ -71,11 +71,9 @@ class Finder:
         if self.resolver.port != HTTP_PORT:
             return
         for rules in self.index.in_mesh(self.client.namespace):
-            for host in rules.hosts:
-                if host in taken or any(_holds(host, name) for name in taken):
-                    continue
-                if routes := self._routes(rules):
-                    yield Candidate(host=host, routes=routes, ruled=True)
+            left = [host for host in rules.hosts if not _speaks_for_one(host, taken)]
+            routes = self._routes(rules) if left else ()
+            yield from (Candidate(host=host, routes=routes, ruled=True) for host in left if routes)
 
     def _first(self, several: Iterable[VirtualService]) -> tuple[Route, ...]:
         """The routes of the first VirtualService that has any for this client and port; () when none has."""
@@ -91,5 +89,5 @@ class Finder:
         return (kind, self.client, self.resolver.port)
 
 
-def _holds(pattern: str, name: str) -> bool:
-    return hosts.is_wildcard(pattern) and hosts.matches(pattern, name)
+def _speaks_for_one(host: str, taken: frozenset[str]) -> bool:
+    return host in taken or (hosts.is_wildcard(host) and any(hosts.matches(host, name) for name in taken))
