@@ -50,8 +50,11 @@ def _differences(cluster: Cluster) -> list[str]:
     if not proxies:
         raise ClusterError("no pod has a proxy")
     every = wanted.sidecar(there)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        dumps = list(pool.map(lambda pod: config_dump(cluster, pod), proxies))
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            dumps = list(pool.map(lambda pod: config_dump(cluster, pod), proxies))
+    except ClusterError as error:  # a stream of kubectl exec was cut: asked again, until the deadline
+        return [str(error)]
     wrong = []
     for pod, found_there in zip(proxies, dumps, strict=True):
         is_router = all(each["name"] != "istio-init" for each in pod["spec"].get("initContainers", []))

@@ -228,5 +228,7 @@ def test_uninstalling_leaves_the_definitions_and_what_istiod_made(cluster: Clust
 
     left = everything(cluster) - installed
     made = {f"CustomResourceDefinition//{each['metadata']['name']}" for each in definition.all_kinds().values()}
-    istiods = {each for each in left if each.endswith(("/istio-ca-root-cert", "/istio-ca-secret"))}
+    istiods = {
+        each for each in left if each.endswith(("/istio-ca-root-cert", "/istio-ca-secret", "/istio-ca-rotation"))
+    }
     assert left - istiods == made

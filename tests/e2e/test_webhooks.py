@@ -184,7 +184,7 @@ def test_an_object_stored_while_validation_was_off_can_be_labelled_and_deleted(
     wait("validation", refused, [istiod], 30)
     done = apiserver.call("kubectl", "label", "authorizationpolicy", "deny-all", "-n", space, "a=b")
     assert done.returncode == 0, done.stderr
-    assert "Warning: the object has no effect" in done.stderr
+    assert "Warning: the object refuses whatever it might have refused" in done.stderr
     apiserver.kubectl("delete", "authorizationpolicy", "deny-all", "-n", space)
 
 
