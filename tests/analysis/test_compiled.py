@@ -180,6 +180,7 @@ GATEWAY = """
 
 @pytest.mark.parametrize(("port", "codes"), [(80, ["M0156"]), (8080, [])])
 def test_a_policy_for_the_port_of_a_gateways_service_protects_nothing(port: int, codes: list[str]) -> None:
+    """SEC49: ports of a gateway's policy are those of its pods."""
     text = policy("DENY", "ipBlocks: [10.0.0.0/8]", f"to: [{{operation: {{ports: ['{port}']}}}}]")
     found = samples.said(samples.MESH, GATEWAY, text.replace("app: reviews", "istio: gateway"))
     assert [code for code, _ in found] == codes
@@ -197,6 +198,7 @@ def test_a_policy_for_the_port_of_a_gateways_service_protects_nothing(port: int,
     ],
 )
 def test_service_entries_for_others_hosts_are_told(host: str, code: str) -> None:
+    """SEC64: the service of Kubernetes wins, and whoever wrote the entry hears of it."""
     entry = f"""
     apiVersion: networking.istio.io/v1
     kind: ServiceEntry
