@@ -250,15 +250,21 @@ class ObjectSet:
             elif key in self._serving:
                 self._serving.discard(key)
                 removed.append(key)
-        if gone and any((key.group, key.kind) == kinds.CONFIG_MAP for key in removed):
+        if gone and any((key.group, key.kind) in (kinds.CONFIG_MAP, kinds.NAMESPACE) for key in removed):
             rest = self._deselected(removed)
             return Change(applied=(*applied, *rest.applied), removed=(*removed, *rest.removed))
         return Change(applied=tuple(applied), removed=tuple(removed))
 
     def _deselected(self, removed: Iterable[ConfigKey]) -> Change:
-        """A ConfigMap of the mesh is gone, and its selectors with it."""
-        mesh = [key.name for key in removed if key.name in (self._place.mesh_config, self._place.shared)]
-        return self._settle([key for name in mesh for key in self._select(name, None)])
+        """A ConfigMap of the mesh is gone, and its selectors with it, or a namespace, and the labels that select it."""
+        found: list[ConfigKey] = []
+        for key in removed:
+            kind = key.group, key.kind
+            if kind == kinds.NAMESPACE and self._selectors:
+                found.extend(self._all(key.name))
+            elif kind == kinds.CONFIG_MAP and key.name in (self._place.mesh_config, self._place.shared):
+                found.extend(self._select(key.name, None))
+        return self._settle(found)
 
     def _forget(self, key: ConfigKey) -> None:
         self._good.pop(key, None)

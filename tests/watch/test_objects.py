@@ -250,6 +250,17 @@ def test_selectors_may_be_those_of_a_shared_configuration() -> None:
     assert played.names() == {"out"}
 
 
+def test_a_namespace_that_is_gone_is_selected_no_more_whatever_is_heard_first() -> None:
+    played = Played()
+    labelled = made("Namespace", "in", labels={"mesh": "yes"})
+    played.put(labelled, SELECTIVE, rule("a", "in"))
+    assert "a" in played.names()
+    played.delete(labelled)
+    assert "a" not in played.names()
+    played.put(labelled)
+    assert "a" in played.names()
+
+
 def test_a_kind_that_is_gone_takes_its_objects_along() -> None:
     played = Played()
     played.put(rule("a"), rule("b"), made("Pod", "p"))
