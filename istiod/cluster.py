@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from crds import diagnostic
-from crds.diagnostic import Code, Position
+from crds.diagnostic import Code, Diagnostic, Position
 from crds.key import ConfigKey
 from crds.meta import Object
 from crds.parse import parse
@@ -248,13 +248,21 @@ class Cluster:
     def _statuses(self, view: View, *, labelled: bool) -> StatusSources:
         """Of objects that name a revision, which is ours, or of those that name none."""
         objects = self.objects
+
+        def findings() -> Sequence[Diagnostic]:
+            # The watch tells many findings at once, now and then: a status of an object that it has not told of yet
+            # would say that nothing is wrong with it.
+            if self._watch is not None:
+                self._watch.tell()
+            return view.findings()
+
         return StatusSources(
             ready=view.ready,
             version=lambda: (view.version(), objects.changes),
             observed=lambda: (
                 (key, one) for key, one in objects.observed.items() if one.labelled == labelled and objects.visible(key)
             ),
-            findings=view.findings,
+            findings=findings,
             serving=view.serving,
             addresses=view.addresses,
         )

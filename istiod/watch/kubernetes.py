@@ -74,6 +74,7 @@ class ClusterWatch:
         self._states = {kind: _State() for kind in watched}
         self._report = report
         self._told: tuple[Diagnostic, ...] = ()
+        self._known: tuple[int, tuple[Diagnostic, ...]] = -1, ()
         self._wanted: frozenset[str] = frozenset()
         self._credentials = asyncio.Event()
 
@@ -215,15 +216,18 @@ class ClusterWatch:
         if error.status in (NOT_FOUND, FORBIDDEN) and kind.optional:
             state.listed.set()
 
+    def tell(self) -> None:
+        """Report the findings as they are now, if others than those told last."""
+        if self._known[0] != self._objects.changes:
+            self._known = self._objects.changes, self._objects.diagnostics
+        findings = (*self._known[1], *self._problems())
+        if findings != self._told:
+            self._told = findings
+            self._report(findings)
+
     async def _tell_forever(self) -> None:
-        changes, found = -1, self._told
         while True:
-            if changes != self._objects.changes:
-                changes, found = self._objects.changes, self._objects.diagnostics
-            findings = (*found, *self._problems())
-            if findings != self._told:
-                self._told = findings
-                self._report(findings)
+            self.tell()
             await asyncio.sleep(REPORT_PERIOD)
 
     def _problems(self) -> Iterator[Diagnostic]:

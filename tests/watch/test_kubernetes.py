@@ -120,3 +120,15 @@ async def test_findings_are_told_when_they_change_and_when_their_namespace_is_lo
         world.api.put(made("Namespace", "shop", labels={"mesh": "yes"}))
         await until(lambda: len(world.reports[-1]) == 1)
         assert [len(report) for report in world.reports] == [1, 0, 1]
+
+
+async def test_who_writes_statuses_has_the_findings_of_an_object_that_is_observed_at_once() -> None:
+    async with following() as world:
+        poison = made("Telemetry", "t", spec={})
+        world.api.put(poison)
+        await until(lambda: key_of(poison) in world.objects.observed)
+        world.watch.tell()
+        assert [found.key for found in world.reports[-1]] == [key_of(poison)]
+        told = len(world.reports)
+        world.watch.tell()
+        assert len(world.reports) == told
