@@ -11,6 +11,10 @@ import ssl
 import struct
 from typing import Final
 
+CHUNK: Final = 64 * 1024
+"""Bytes that are read or written at once."""
+_RECORD: Final = 16 * 1024
+"""Bytes of a record of TLS at most (RFC 8446 section 5.1)."""
 _BYTES_ACKED: Final = 120
 """Offset of tcpi_bytes_acked (64 bits) in Linux's struct tcp_info (linux/tcp.h)."""
 _TCP_INFO_SIZE: Final = 128
@@ -24,6 +28,8 @@ class Channel:
     """A plain connection. Every method answers at once."""
 
     secure = False
+    most = CHUNK
+    """Bytes that one read gives at most: where it gives fewer, nothing more has come."""
 
     def __init__(self, plain: socket.socket) -> None:
         """Take a connected socket over."""
@@ -47,14 +53,14 @@ class Channel:
         """What the client proved to hold, as DER; None for none. After the handshake."""
         return None
 
-    def read(self, most: int) -> bytes | None:
-        """What has come; b"" at the end, None for nothing yet. Under TLS one record: ``most`` must have room for it.
+    def read(self) -> bytes | None:
+        """What has come, up to ``most`` bytes; b"" at the end, None for nothing yet. Under TLS one record.
 
         Raises:
             ChannelError: the connection is gone.
         """
         try:
-            return self._socket.recv(most)
+            return self._socket.recv(CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:  # ssl.SSLError among them
@@ -97,6 +103,7 @@ class SecureChannel(Channel):
     """A connection under TLS."""
 
     secure = True
+    most = _RECORD
 
     def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
         """Take a connected socket over; the handshake is yet to come."""
@@ -118,10 +125,10 @@ class SecureChannel(Channel):
         """See Channel."""
         return self._tls.getpeercert(binary_form=True)
 
-    def read(self, most: int) -> bytes | None:
+    def read(self) -> bytes | None:
         """See Channel. As there, without a layer of Python's ssl."""
         try:
-            return self._tls.read(most)
+            return self._tls.read(CHUNK)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:

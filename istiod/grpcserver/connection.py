@@ -11,15 +11,13 @@ from typing import Final
 
 from cryptography import x509
 
-from istiod.grpcserver.channel import Channel, ChannelError
+from istiod.grpcserver.channel import CHUNK, Channel, ChannelError
 from istiod.grpcserver.deadlines import NOTHING, Deadlines, Do, Facts, Limits, Verdict
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.http2 import Http2Connection, Open
 from istiod.grpcserver.stream import Client
 from istiod.grpcserver.turns import Turns
 
-CHUNK: Final = 64 * 1024
-"""Bytes that are read or written at once."""
 TURNS: Final = 8
 """Chunks for one client before others have their turn."""
 LINGER: Final = 1.0
@@ -131,14 +129,14 @@ class Connection:
             if not self._shaken and not self._shake():
                 return
             for _ in range(TURNS):
-                data = self._channel.read(CHUNK)
+                data = self._channel.read()
                 if data is None:
                     break
                 if not data:
                     self._end("")
                     return
                 self._take(data)
-                if len(data) < CHUNK:  # under TLS always: a read gives one record, and the loop calls again
+                if len(data) < self._channel.most:  # asking once more costs as much as a turn of the loop
                     break
         except ChannelError as error:
             self._end(str(error))
