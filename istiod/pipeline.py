@@ -9,7 +9,9 @@ changes without end (fault FT23). What is sent when is istiod.ads'.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,9 +24,10 @@ from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.envoy import patch_values
 from istiod.envoy.compiler import Compiler
-from istiod.mesh import claims, sources
+from istiod.mesh import claims, expected, sources
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
+from wire import names
 
 GATHER = 0.005
 """Seconds from the first change of a quiet time to its push."""
@@ -33,6 +36,10 @@ INTERVAL = 0.1
 """Seconds between pushes in the long run: endpoints may flap a hundred times a second for hours (fault FT23)."""
 BURST = 3
 """Pushes that may follow each other sooner: what a person or a rollout changes goes out at once."""
+MOST_EXPECTED = 100
+"""Of so many namespaces configurations are made at the start; those of more are made when their proxies come."""
+EXPECTED = 120.0
+"""Seconds for which they are kept for proxies that do not come: longer than Envoy waits before it tries again."""
 
 
 _Differences: TypeAlias = dict[tuple[int, int], Changed]
@@ -89,12 +96,14 @@ class Pipeline:
         self._changed: set[ConfigKey] = set()
         self._wake = asyncio.Event()
         self._opened = False
+        self._preparing = False
+        self._expected: list[ResourceSet] = []
         store.listen(self.change)
 
     @property
     def ready(self) -> bool:
-        """Whether the mesh has been built from complete listings."""
-        return self._context is not None
+        """Whether the mesh has been built from complete listings, and what most proxies will ask for has been made."""
+        return self._context is not None and not self._preparing
 
     @property
     def context(self) -> MeshContext | None:
@@ -129,11 +138,31 @@ class Pipeline:
             await self._wake.wait()
             await asyncio.sleep(GATHER)
             started = self._clock()
-            if self._opened:
-                self.push()
-            else:
+            if not self._opened:
                 self._wake.clear()
+            elif self._context is None:
+                await self._start()
+            else:
+                self.push()
             await asyncio.sleep(pace.rest(started, self._clock()))
+
+    async def _start(self) -> None:
+        """The first push, and all that proxies will ask for at once as soon as they hear that we are there.
+
+        A thousand of them come together then; what is made for the first would keep all others waiting.
+        """
+        self._preparing = True
+        try:
+            self.push()
+            for proxy in itertools.islice(expected.proxies(self._built()), MOST_EXPECTED):
+                target = self._target(proxy)
+                for layer in target.layers[names.ENDPOINT]:  # made when they are first read
+                    deque(map(layer.get, layer), maxlen=0)
+                self._expected.append(target)
+                await asyncio.sleep(0)
+        finally:
+            self._preparing = False
+        asyncio.get_running_loop().call_later(EXPECTED, self._expected.clear)
 
     def push(self) -> None:
         """Build from the store as it is now and tell every proxy whose target changed.
@@ -205,7 +234,10 @@ class Pipeline:
 
     def _target(self, proxy: Proxy) -> ResourceSet:
         """What a proxy should have; proxies of a scope and view share it."""
-        context = self._context
-        if context is None:
-            raise RuntimeError("asked for a target before the sources have listed")
+        context = self._built()
         return self._compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))
+
+    def _built(self) -> MeshContext:
+        if self._context is None:
+            raise RuntimeError("asked for a target before the sources have listed")
+        return self._context
