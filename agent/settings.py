@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from agent import departure
 from agent.bootstrap import proxyconfig
 from agent.bootstrap.inputs import InputError, Inputs
 from agent.sds import settings as credentials
@@ -53,6 +54,7 @@ class Settings:
         bootstrap: Where the bootstrap is written.
         credentials: Where the workload's certificate comes from.
         exit_on_zero: Whether to wait for connections to end instead of a fixed time.
+        departure: For how long to wait until nobody sends to the pod any more; None: not at all.
     """
 
     inputs: Inputs
@@ -70,6 +72,7 @@ class Settings:
     termination_drain: float
     minimum_drain: float
     exit_on_zero: bool
+    departure: float | None = None
 
 
 def gather(flags: Flags, environment: Mapping[str, str]) -> Settings:
@@ -114,6 +117,7 @@ def gather(flags: Flags, environment: Mapping[str, str]) -> Settings:
         ),
         minimum_drain=_seconds(environment, "MINIMUM_DRAIN_DURATION", "5s"),
         exit_on_zero=environment.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS") == "true",
+        departure=departure.limit(environment),
     )
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent import httpwire, probes, scrape
-from wire import telemetry
+from wire import names, telemetry
 
 _LOG: Final = logging.getLogger("status")
+_MERGED: Final = "/stats/prometheus"
 _HEAD_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 120.0
 
@@ -28,6 +29,8 @@ class Actions:
     unready: Callable[[], Awaitable[str]]
     drain: Callable[[], Awaitable[None]]
     quit: Callable[[], None]
+    released: Callable[[], Awaitable[bool | None]] | None = None
+    """Waits until nobody sends to the pod any more, see agent.departure; None where that was not asked for."""
 
 
 class StatusServer:
@@ -81,18 +84,24 @@ class StatusServer:
         if path == "/healthz/ready":
             reason = await self._actions.unready()
             yield _text(503 if reason else 200, reason)
-        elif path == "/stats/prometheus":
-            async for part in self._metrics.answer(fields):
-                yield part
-        elif path == telemetry.STATS_PATH:
-            async for part in self._metrics.envoy_alone(fields):
+        elif path in (_MERGED, telemetry.STATS_PATH):
+            page = self._metrics.answer if path == _MERGED else self._metrics.envoy_alone
+            async for part in page(fields):
                 yield part
         elif path.startswith(probes.PREFIXES):
             yield _text(await self._probers.probe(path, fields), "")
+        elif path == names.RELEASED_PATH:
+            yield _text(await self._released(), "")
         elif path in ("/quitquitquit", "/drain"):
             yield _text(await self._command(method, path, local=local), "")
         else:
             yield _text(404, "not found")
+
+    async def _released(self) -> int:
+        """Anybody may wait with us: the kubelet asks from outside of the pod."""
+        if self._actions.released is None:
+            return 404
+        return 200 if await self._actions.released() else 503
 
     async def _command(self, method: str, path: str, *, local: bool) -> int:
         """Only from within the pod: anybody may reach the port, not everybody may end the proxy."""

@@ -77,7 +77,7 @@ def cluster_settings(kubeconfig: str | None, environment: Mapping[str, str]) -> 
     said = environment.get
     return ClusterSettings(
         kubeconfig=kubeconfig or said("KUBECONFIG", ""),
-        pod_name=said("POD_NAME") or "istiod",
+        pod_name=said("POD_NAME") or said("HOSTNAME") or "istiod",
         namespace=said("POD_NAMESPACE") or names.ROOT_NAMESPACE,
         revision=said("REVISION") or DEFAULT_REVISION,
         injection_webhook=said("INJECTION_WEBHOOK_CONFIG_NAME", ""),

@@ -46,6 +46,7 @@ from istiod.jwks.services import addresses as service_addresses
 from istiod.mesh import claims, mesh_config, request_authentication, secret_users
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
+from istiod.releases import Releases
 from istiod.settings import Settings
 from istiod.source import Source, View
 from istiod.supervision import Lines, Running, SettingsError, now, say
@@ -274,7 +275,8 @@ class ControlPlane:
         self._verifier = self._source.verifier()
         renewals = Renewals(self._lives, lambda: self._source.trust_domain)
         service = ca_server.CertificateService(ca, self._verifier, now, self._issued, renewals)
-        server = Server({**ads.methods(self._verifier), **service.methods()})
+        releases = Releases(settings.cluster, lambda: self._pipeline.context, ca, now).service(ads, self._verifier)
+        server = Server({**ads.methods(self._verifier), **service.methods(), **releases.methods()})
         stack.push_async_callback(server.stop)
         self._secure = server
         for address in filter(None, (settings.ca_address, settings.mtls_address)):  # two names of one server

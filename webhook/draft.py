@@ -109,6 +109,11 @@ class Draft:
         return strings(self.proxy_config.get("proxyMetadata"))
 
     @property
+    def departs(self) -> bool:
+        """Whether the pod ends only when nobody sends to it any more."""
+        return not self.router and self.proxy_metadata.get(names.DRAIN_UNTIL_ACKNOWLEDGED) == "true"
+
+    @property
     def image(self) -> str:
         """The proxy's image. A name in the annotation has to be a full one, as on Istio."""
         asked = self.annotations.get(f"{notes.SIDECAR}proxyImage", "")

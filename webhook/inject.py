@@ -15,7 +15,7 @@ from crds import proxy_annotation
 from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from webhook import annotations as notes
-from webhook import builtin, capture, decision, images, metrics, patch, probes, strategic, workload
+from webhook import builtin, capture, decision, departure, images, metrics, patch, probes, strategic, workload
 from webhook.decision import Decision, items, part
 from webhook.draft import INIT, PROXY, Draft, draft
 from webhook.settings import InjectionConfig, Json
@@ -23,7 +23,8 @@ from webhook.workload import Owner
 from wire import names, variables
 
 _ASKED_FOR: Final = Decision(inject=True, reason="asked for")
-_LISTS: Final = ("initContainers", "containers")
+_APPS: Final = "containers"
+_LISTS: Final = ("initContainers", _APPS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +185,12 @@ def _with_agent(plan: Draft, pod: Json) -> Json:
         told += [{"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": app}] if app else []
     said = {**annotations, **changed}
     kept = {name: value for name, value in said.items() if value is not None}
+    if plan.departs and _has_proxy(spec):
+        held = (
+            each if each.get("name") == PROXY else departure.holding(each, plan.agent_port)
+            for each in items(spec.get(_APPS))
+        )
+        spec[_APPS] = list(held)
     spec |= {place: [_told(each, told) for each in items(spec.get(place))] for place in _LISTS if place in spec}
     return {**pod, "metadata": {**metadata, "annotations": kept}, "spec": spec}
 
@@ -194,6 +201,10 @@ def _has_proxy(spec: Mapping[str, object]) -> bool:
 
 def _rewritten(container: Mapping[str, object], agent_port: int) -> tuple[Json, Mapping[str, Json]]:
     return (dict(container), {}) if container.get("name") == PROXY else probes.rewrite(container, agent_port)
+
+
+def _holding(container: Mapping[str, object], agent_port: int) -> Json:
+    return dict(container) if container.get("name") == PROXY else departure.holding(container, agent_port)
 
 
 def _told(container: Mapping[str, object], told: list[object]) -> Json:

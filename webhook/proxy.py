@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 
 from webhook import annotations as notes
+from webhook import departure
+from webhook.decision import part
 from webhook.draft import PROXY, Draft
 from webhook.settings import Json
 from wire import names
@@ -69,7 +71,7 @@ def _lifecycle(draft: Draft) -> Json:
     """Hooks: the chart's, else draining at the end of a native sidecar, else the wait that holds the app back."""
     if draft.config.lifecycle:
         return dict(draft.config.lifecycle)
-    if draft.router:
+    if draft.router or (draft.native and draft.departs):  # it ends after the app, which waits
         return {}
     if draft.native:
         drain = ["pilot-agent", "request", f"--debug-port={draft.status_port or draft.agent_port}", "POST", "drain"]
@@ -118,6 +120,8 @@ def env(draft: Draft) -> list[object]:
     if config.network:
         values["ISTIO_META_NETWORK"] = config.network
     values |= {**draft.proxy_metadata, **config.environment}
+    if draft.departs:
+        values |= departure.environment(part(draft.pod, "spec"))
     fields = {
         "POD_NAME": "metadata.name",
         "POD_NAMESPACE": "metadata.namespace",

@@ -31,6 +31,13 @@ PROXY_UID: Final = 1337
 INBOUND_BIND_ADDRESS: Final = "127.0.0.6"
 INBOUND_BIND_ADDRESS_IPV6: Final = "::6"
 
+DRAIN_UNTIL_ACKNOWLEDGED: Final = "DRAIN_UNTIL_ACKNOWLEDGED"
+"""Proxy metadata: "true" lets a pod end only when nobody sends to it any more (features row Z5). Ours, not Istio's."""
+GRACE_PERIOD: Final = "POD_TERMINATION_GRACE_PERIOD_SECONDS"
+"""Variable of the agent: how long its pod may take to end, as injection knows it."""
+RELEASED_PATH: Final = "/released"
+"""Of the agent's status port: answers when nobody sends to the pod any more; what hooks of its containers wait for."""
+
 SDS_SOCKET: Final = "./var/run/secrets/workload-spiffe-uds/socket"
 BACKDATING_SECONDS: Final = 600
 """How far our CA dates certificates back, for peers whose clocks are behind (fault FT33)."""

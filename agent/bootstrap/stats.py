@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from agent.bootstrap import metadata
 from agent.bootstrap.inputs import InputError, Inputs
+from wire import names
 
 _PREFIX: Final = "sidecar.istio.io/"
 _ADDRESS: Final = r"(?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*)"
@@ -39,6 +40,7 @@ _SUFFIXES: Final = ("rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_den
 _REGEXPS: Final = (r"vhost\..*\.route\..*",)
 EXIT_ON_ZERO: Final = "EXIT_ON_ZERO_ACTIVE_CONNECTIONS"
 ACTIVE_CONNECTIONS: Final = "downstream_cx_active"
+INBOUND_REQUESTS: Final = r"^cluster\.inbound\|.*\.upstream_rq_active$"
 
 
 def config(inputs: Inputs, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,11 +63,12 @@ def config(inputs: Inputs, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _patterns(inputs: Inputs, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     suffixes = (*_SUFFIXES, ACTIVE_CONNECTIONS) if inputs.environment.get(EXIT_ON_ZERO) == "true" else _SUFFIXES
+    counted = (INBOUND_REQUESTS,) if inputs.environment.get(names.DRAIN_UNTIL_ACKNOWLEDGED) == "true" else ()
     return [
         {"prefix": "reporter="},
         *({"prefix": value} for value in (*_wanted(inputs, facts, "Prefixes"), *_PREFIXES)),
         *({"suffix": value} for value in (*_wanted(inputs, facts, "Suffixes"), *suffixes)),
-        *({"safe_regex": {"regex": value}} for value in (*_wanted(inputs, facts, "Regexps"), *_REGEXPS)),
+        *({"safe_regex": {"regex": value}} for value in (*_wanted(inputs, facts, "Regexps"), *_REGEXPS, *counted)),
         {"prefix": "component"},
         {"prefix": "istio"},
     ]

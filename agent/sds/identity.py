@@ -7,9 +7,10 @@ The key is made here and never leaves the pod. The token is read anew for each r
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import pathlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +30,7 @@ KEY_FILE: Final = "key.pem"
 ROOT_FILE: Final = "root-cert.pem"
 """Names in the folders of PROV_CERT, OUTPUT_CERTS and file-mounted certificates, as in Istio."""
 
+Metadata = tuple[tuple[str, str], ...]
 Sign = Callable[[str], Awaitable[Sequence[str]]]
 """A CSR in PEM to a chain, leaf first, the roots last, as one text. Raises IdentityError."""
 
@@ -82,16 +84,8 @@ class CaClient:
         Raises:
             IdentityError: there is none this time.
         """
-        token, pem, pair = self._proof(held)
         request = ca_pb2.IstioCertificateRequest(csr=csr, validity_duration=int(self.ttl.total_seconds()))
-        options = (
-            ("grpc.ssl_target_name_override", self.server_name),
-            ("grpc.service_config_disable_resolution", 1),  # a TXT look-up that a broken name server would let hang
-            ("grpc.enable_http_proxy", 0),  # HTTP_PROXY is for what leaves the mesh
-        )
-        metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        channel = grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(pem, *pair), options)
-        async with channel:
+        async with self.channel(held) as (channel, metadata):
             create = channel.unary_unary(
                 METHOD,
                 request_serializer=ca_pb2.IstioCertificateRequest.SerializeToString,
@@ -102,6 +96,23 @@ class CaClient:
             except grpc.aio.AioRpcError as error:
                 raise IdentityError(f"CA {self.address}: {error.code().name} {error.details()}") from error
         return tuple(answer.cert_chain)
+
+    @contextlib.asynccontextmanager
+    async def channel(self, held: Certificate | None = None) -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
+        """One connection to the control plane, and the metadata that prove to it who calls.
+
+        Raises:
+            IdentityError: there is no proof, or it cannot be read.
+        """
+        token, pem, pair = self._proof(held)
+        options = (
+            ("grpc.ssl_target_name_override", self.server_name),
+            ("grpc.service_config_disable_resolution", 1),  # a TXT look-up that a broken name server would let hang
+            ("grpc.enable_http_proxy", 0),  # HTTP_PROXY is for what leaves the mesh
+        )
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        async with grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(pem, *pair), options) as channel:
+            yield channel, metadata
 
     def _proof(self, held: Certificate | None) -> tuple[str, bytes, tuple[()] | tuple[bytes, bytes]]:
         """Token, roots, and what is shown besides: key and chain. A token is enough, where there is one.

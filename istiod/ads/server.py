@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,6 +16,7 @@ from typing import Final
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import REFUSALS, Connection, Decode, Settings, Wiring
+from istiod.ads.holders import Holders
 from istiod.ads.quarantine import Rejection
 from istiod.ads.quota import Quota, TooManyStreamsError
 from istiod.ads.request import MalformedRequestError, claims, decode_delta, decode_sotw
@@ -74,6 +75,7 @@ class AdsService:
         self._wiring = Wiring(settings=settings or Settings(), clock=clock, shared=shared or Shared())
         self._connections: dict[int, Connection] = {}
         self._quota = Quota(self._wiring.settings.streams)
+        self._holders = Holders(lambda: ((c.proxy, c.session) for c in self._connections.values()), configuration.knows)
 
     def methods(self, verifier: TokenVerifier | None = None) -> Mapping[str, Method]:
         """For a grpcserver.Server. ``verifier`` recognises clients without a certificate; None: there are none."""
@@ -100,6 +102,10 @@ class AdsService:
             )
             for c in self._connections.values()
         )
+
+    def holder(self, hosts: Collection[str], addresses: Iterable[str], first: str = "") -> str:
+        """The node id of a proxy that may send to an address of these hosts, "" for none; see Holders.find."""
+        return self._holders.find(hosts, addresses, self._clock(), first)
 
     @property
     def places(self) -> int:
@@ -152,6 +158,10 @@ class AdsService:
         holds.callback(left)
         return peer
 
+    def _lost(self, connection: Connection) -> None:
+        del self._connections[id(connection)]
+        self._holders.lost(connection.proxy, connection.session, self._clock())
+
     def _admit(self, stream: Stream, peer: Peer, raw: bytes, *, delta: bool) -> None:
         """Serve a client that has said its first request.
 
@@ -172,7 +182,7 @@ class AdsService:
                 failed.pop_all()
             stream.receiver = connection
             self._connections[id(connection)] = connection
-            connection.holds.callback(self._connections.pop, id(connection))
+            connection.holds.callback(self._lost, connection)
             if stream.request.timeout is not None:
                 end = partial(connection.end, Code.DEADLINE_EXCEEDED, "the client's time is over")
                 timer = asyncio.get_running_loop().call_later(stream.request.timeout, end)

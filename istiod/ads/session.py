@@ -7,7 +7,7 @@ transport drive the same machine. Imports nothing of the compiler: resources are
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -150,6 +150,21 @@ class AdsSession:
         if sub is None or not sub.answered or sub.flight_of(resource.name):
             return False
         return subscription.version(sub.held(resource.name, self._stream.target)) == resource.version
+
+    def follows(self, type_url: str) -> bool:
+        """Whether the client has asked for something of a type."""
+        return type_url in self._stream.subscriptions
+
+    def may_use(self, of: Callable[[frozenset[str]], Iterable[str]], contains: Callable[[Resource], bool]) -> bool:
+        """Whether the client may use endpoints that ``contains`` holds for, of those names that ``of`` picks.
+
+        What it has ACKed counts, and what is on its way. What it brought from an earlier stream, without its content,
+        counts as such; so does what it refused a part of.
+        """
+        sub = self._stream.subscriptions.get(names.ENDPOINT)
+        return sub is not None and any(
+            subscription.may_be(sub, name, self._stream.target, contains) for name in of(sub.names)
+        )
 
     def _subscribe(self, request: Request) -> Subscription:
         stream = self._stream

@@ -7,7 +7,7 @@ stores nothing per resource. Which exception is sent when is decided in istiod.a
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -324,6 +324,14 @@ class Subscription:
         self.refused[name] = resource.version
         self.reasons[name] = self.error
         return resource
+
+
+def may_be(sub: Subscription, name: str, target: ResourceSet, wanted: Callable[[Resource], bool]) -> bool:
+    """Whether the client may have, or get, content under a name that is ``wanted``; of what nobody knows, it may."""
+    if any(name in flight.items and wanted(flight.items[name]) for flight in sub.flights):
+        return True
+    held = sub.held(name, target)
+    return held is not None and (wanted(held) if isinstance(held, Resource) else True)
 
 
 def _parts(order: tuple[str, ...], error: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -173,6 +173,12 @@ def test_waiting_for_zero_connections_needs_their_count() -> None:
     assert counted not in patterns(made())
 
 
+def test_requests_under_way_are_counted_where_a_pod_waits_for_their_end() -> None:
+    counted = {"safe_regex": {"regex": r"^cluster\.inbound\|.*\.upstream_rq_active$"}}
+    assert counted not in patterns(made())
+    assert counted in patterns(made(environment={"DRAIN_UNTIL_ACKNOWLEDGED": "true"}))
+
+
 def test_the_annotation_wins_over_proxy_stats_matcher() -> None:
     config = {"proxyStatsMatcher": {"inclusionPrefixes": ["from-config"]}}
     assert {"prefix": "from-config"} in patterns(made(config=config))

@@ -133,6 +133,10 @@ class Deeds:
     unready: str = ""
     drained: int = 0
     ended: int = 0
+    released: bool | None = None
+
+    async def over(self) -> bool | None:
+        return self.released
 
     async def why(self) -> str:
         return self.unready
@@ -145,9 +149,12 @@ class Deeds:
 
 
 @contextlib.asynccontextmanager
-async def running(envoy: Server, declared: str = "", *apps: scrape.Endpoint) -> AsyncIterator[tuple[Server, Deeds]]:
-    deeds = Deeds()
-    actions = status.Actions(unready=deeds.why, drain=deeds.drain, quit=deeds.end)
+async def running(
+    envoy: Server, declared: str = "", *apps: scrape.Endpoint, released: bool | None = None
+) -> AsyncIterator[tuple[Server, Deeds]]:
+    deeds = Deeds(released=released)
+    over = None if released is None else deeds.over
+    actions = status.Actions(unready=deeds.why, drain=deeds.drain, quit=deeds.end, released=over)
     page = scrape.Scrape(httpwire.Target("127.0.0.1", envoy.port), apps, metrics.Metrics("1.2.3"))
     served = status.StatusServer(0, actions, page, probes.Probers(declared, "127.0.0.1"))
     await served.start()
@@ -171,6 +178,12 @@ async def test_commands_are_posts_from_within_the_pod() -> None:
         assert (await httpwire.request(target, "POST", "/drain")).status == 200
         assert (await httpwire.request(target, "POST", "/quitquitquit")).status == 200
         assert (deeds.drained, deeds.ended) == (1, 1)
+
+
+@pytest.mark.parametrize(("released", "code"), [(None, 404), (True, 200), (False, 503)])
+async def test_hooks_wait_until_nobody_sends_any_more(*, released: bool | None, code: int) -> None:
+    async with serving({}) as envoy, running(envoy, released=released) as (agent, _):
+        assert (await fetch(agent, "/released")).status == code
 
 
 async def test_commands_from_elsewhere_are_refused() -> None:

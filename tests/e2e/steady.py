@@ -17,6 +17,7 @@ SERVER, CLIENT = "server", "client"
 _NAMES = (SERVER, "other")
 """Two names of the server: ``load`` asks each with two requests at once, about 100 a second in all."""
 _URL = "http://{}:9080/details/0"
+_DEPARTS = 'proxyMetadata: {DRAIN_UNTIL_ACKNOWLEDGED: "true"}'
 _DRAIN = 3  # seconds in which a server that ends still answers, until all clients know of it
 
 
@@ -33,14 +34,18 @@ def _service(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
-def _server() -> dict[str, Any]:
-    container = {
+def _server(*, departs: bool) -> dict[str, Any]:
+    container: dict[str, Any] = {
         "name": SERVER,
         "image": "istio/examples-bookinfo-details-v1:1.20.3",
         "readinessProbe": {"httpGet": {"path": "/health", "port": 9080}, "periodSeconds": 1, "timeoutSeconds": 20},
-        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN}}},
     }
-    return _deployment(SERVER, {"containers": [container]})
+    made = _deployment(SERVER, {"containers": [container]})
+    if departs:
+        made["spec"]["template"]["metadata"]["annotations"] = {"proxy.istio.io/config": _DEPARTS}
+    else:
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": _DRAIN}}}
+    return made
 
 
 def _client() -> dict[str, Any]:
@@ -92,15 +97,18 @@ class Steady:
         return self.mesh.cluster.kubectl("logs", self.pod, "-c", CLIENT, "-n", self.namespace).splitlines()
 
 
-def start(mesh: Mesh, namespace: str, label: str) -> Steady:
-    """Client and server in a new namespace with this label, both ready and the load under way."""
+def start(mesh: Mesh, namespace: str, label: str, *, departs: bool = False) -> Steady:
+    """Client and server in a new namespace with this label, both ready and the load under way.
+
+    A server that ends waits for a fixed time, or, if it ``departs``, until nobody sends to it any more.
+    """
     cluster: Cluster = mesh.cluster
     cluster.kubectl("create", "namespace", namespace)
     cluster.kubectl("label", "namespace", namespace, label)
     text = Path(load.__file__).read_text()
     script = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "load"}, "data": {"load.py": text}}
     services = [_service(name) for name in _NAMES]
-    for each in (script, *services, _server()):
+    for each in (script, *services, _server(departs=departs)):
         cluster.apply(json.dumps(each), namespace)
     mesh.rolled_out(namespace)
     cluster.apply(json.dumps(_client()), namespace)

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.root, pytest.mark.timeout(120, fu
 SHOP = "upgraded"
 SECOND = 100
 """Requests of about a second."""
+DEPARTURES = 2
 BASE = Release(chart="base", name="istio-base")
 ISTIOD = Release(chart="istiod", name="istiod")
 CANARY = Release(
@@ -131,6 +132,16 @@ def test_pods_move_to_the_new_release_without_a_failed_request(load: Steady) -> 
 
     assert image(load, SERVER).endswith(f":{images.TAG}")
     assert load.failures() == []
+
+
+def test_pods_end_when_nobody_sends_to_them_any_more(mesh: Mesh) -> None:
+    """Row Z5, with two replicas of which each has some of the proxies: no pause anywhere, and no failed request."""
+    load = steady.start(mesh, "departing", "istio-injection=enabled", departs=True)
+    for _ in range(DEPARTURES):
+        load.restart(SERVER)
+    load.more(SECOND)
+    assert load.failures() == []
+    mesh.cluster.kubectl("delete", "namespace", load.namespace, "--timeout=100s")
 
 
 def test_a_label_and_a_restart_move_a_pod_to_another_revision_without_a_failed_request(

@@ -348,3 +348,29 @@ def test_a_pod_of_nobody_is_its_own_workload() -> None:
     metadata: Any = answer.pod["metadata"]
     assert metadata["labels"]["service.istio.io/canonical-name"] == "solo"
     assert metadata["labels"]["service.istio.io/canonical-revision"] == "latest"
+
+
+DEPARTS = {"proxy.istio.io/config": 'proxyMetadata: {DRAIN_UNTIL_ACKNOWLEDGED: "true"}'}
+RELEASED = {"httpGet": {"path": "/released", "port": 15020}}
+
+
+def test_apps_that_are_to_end_without_a_lost_request_wait_for_the_agent() -> None:
+    own = {"name": "own", "lifecycle": {"preStop": {"exec": {"command": ["sync"]}}}}
+    answer = injected(pod(DEPARTS, containers=[{"name": "web", "lifecycle": {"postStart": RELEASED}}, own]))
+    assert named(answer, "web")["lifecycle"] == {"postStart": RELEASED, "preStop": RELEASED}
+    assert named(answer, "own") == own
+    assert "lifecycle" not in named(answer, "istio-proxy")
+    said = variables(named(answer, "istio-proxy"))
+    assert said["DRAIN_UNTIL_ACKNOWLEDGED"] == "true"
+    assert said["POD_TERMINATION_GRACE_PERIOD_SECONDS"] == "30"
+
+
+def test_the_agent_knows_how_long_its_pod_may_take() -> None:
+    answer = injected(pod(DEPARTS, terminationGracePeriodSeconds=90))
+    assert variables(named(answer, "istio-proxy"))["POD_TERMINATION_GRACE_PERIOD_SECONDS"] == "90"
+
+
+def test_a_native_sidecar_needs_no_hook_to_end_after_its_apps() -> None:
+    answer = injected(pod(DEPARTS), replace(CONFIG, native_sidecar=True))
+    assert "lifecycle" not in named(answer, "istio-proxy")
+    assert named(answer, "reviews")["lifecycle"] == {"preStop": RELEASED}
