@@ -61,6 +61,7 @@ Gateway, Sidecar | spec..tls.privateKey | where TLS is not ended | is not used
 Gateway, Sidecar | spec..tls.serverCertificate | where TLS is not ended | is not used
 Gateway, Sidecar | spec..tls.subjectAltNames | without clients' certificates | is not used
 Gateway, Sidecar | spec..tls.tlsCertificates | where TLS is not ended; mode ISTIO_MUTUAL | is not used
+Gateway, Sidecar | spec..tls.tlsCertificates[].caCertificates | | has no effect, as on Istio: tls.caCertificates has
 Gateway, Sidecar | spec..tls.verifyCertificateHash | without clients' certificates | is not used
 Gateway, Sidecar | spec..tls.verifyCertificateSpki | without clients' certificates | is not used
 MeshConfig | ca | |
@@ -144,10 +145,10 @@ Service | metadata.annotations | Istio's but exportTo; traffic-distribution of o
 Service | spec.sessionAffinity | ClientIP | consistentHash in a DestinationRule keeps an endpoint
 ServiceEntry | spec.endpoints[].network | | it is reached as if it were in the proxy's own network
 ServiceEntry | spec.ports[].targetPort | HTTP with DYNAMIC_DNS | requests go to the port that they name
-Sidecar | spec..connectionPool.http.h2UpgradePolicy | other than DEFAULT | the app is sent what its port declares
+Sidecar | spec..connectionPool.http.h2UpgradePolicy | | the app is sent what its port declares
 Sidecar | spec..connectionPool.tcp.idleTimeout | | has no effect on connections from clients
 Sidecar | spec.egress[].port.targetPort | | has no effect, as on Istio
-Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | other than DEFAULT | the app is sent what its port declares
+Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | | the app is sent what its port declares
 Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connections from clients
 Sidecar | spec.ingress[].port.targetPort | | has no effect, as on Istio
 VirtualService | spec.http[].appendHeaders | | has no effect, as on Istio: headers has

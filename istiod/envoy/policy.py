@@ -124,7 +124,8 @@ def _weighted(cluster: Cluster) -> bool:
 
 def _common(found: cluster_pb2.Cluster, policy: TrafficPolicy, *, weighted: bool) -> None:
     outlier = policy.outlier_detection
-    # A panic threshold of 0 %: a failing service fails, it does not send to hosts that were found bad
+    # A panic threshold of 0 %: a failing service fails, it does not send to hosts that were found bad. Envoy gathers
+    # ejections for a second (update_merge_window), so that the second one of a moment counts that much later.
     if outlier is not None or not found.HasField("cluster_type"):
         found.common_lb_config.healthy_panic_threshold.value = outlier.min_health_percent if outlier else 0
     if weighted and found.lb_policy != _Cluster.CLUSTER_PROVIDED:

@@ -51,7 +51,7 @@ def read(said: gateway.ServerTLSSettings, *, http: bool) -> ServerTls:
         certificate_file=said.server_certificate or (files[0][0] if files else ""),
         key_file=said.private_key or (files[0][1] if files else ""),
         more_files=tuple(files if said.server_certificate else files[1:]),
-        ca_file=said.ca_certificates or next((p.ca_certificates for p in said.tls_certificates), ""),
+        ca_file=said.ca_certificates,
         crl_file="" if workload or credentials else said.ca_crl,
         subject_alt_names=said.subject_alt_names,
         spki=said.verify_certificate_spki,

@@ -18,7 +18,6 @@ from istiod.mesh.route import ANY, Destination, DirectResponse, Route, RouteTabl
 from istiod.mesh.scope import Cluster
 from istiod.mesh.service import Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
-from istiod.mesh.sidecars import UNIX
 from istiod.mesh.virtual_hosts import HTTP_PORT, Candidate, Finder
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
@@ -157,15 +156,15 @@ class Builder:
     def proxy_table(self, name: str, resolvers: Iterable[Resolver]) -> RouteTable:
         """The table of an HTTP proxy: the services of all ports (one resolver each), told apart by the port asked for.
 
-        Without a port a name means port 80. Behind a socket the port counts, so Envoy may not ignore it; on Istio it
-        does there too, and no name with a port is ever found.
+        Without a port a name means port 80. The port counts, so Envoy may not ignore it; on Istio it does, and no name
+        with a port is ever found.
         """
         hosts: list[VirtualHost] = []
         for resolver in resolvers:
             finder = self._finder(resolver)
             hosts += self._hosts(finder, self._candidates(finder), _qualified, self.namespace)
         table = self._table(name, [*hosts, *_rest(hosts, self.settings)])
-        return replace(table, ignore_port=False) if name.startswith(UNIX) else table
+        return replace(table, ignore_port=False)
 
     def _of_port(self, finder: Finder, namespace: str) -> list[VirtualHost]:
         """All HTTP and undeclared services of a port, hosts of rules, and what happens to all others."""

@@ -153,16 +153,10 @@ def _unsupported(item: api.Sidecar) -> Iterator[Diagnostic]:
 
 
 def _of_ingress(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
-    """Fields of inbound listeners without effect: certificates that nothing asks for, and what is for clients."""
-    pools = [("spec.inboundConnectionPool", spec.inbound_connection_pool)]
+    """Fields of inbound listeners without effect: certificates that nothing asks for."""
     for i, listener in enumerate(spec.ingress):
-        path = f"spec.ingress[{i}]"
-        pools.append((f"{path}.connectionPool", listener.connection_pool))
         for name, reason in gateway_tls.without_effect(listener.tls) if listener.tls else ():
-            yield f"{path}.tls.{name}", reason
-    for path, pool in pools:
-        if pool and pool.http and pool.http.h2_upgrade_policy != "DEFAULT":
-            yield f"{path}.http.h2UpgradePolicy", "has no effect: the app is sent what its port declares"
+            yield f"spec.ingress[{i}].tls.{name}", reason
 
 
 def _default(home: Iterable[Sidecar]) -> Sidecar | None:

@@ -118,6 +118,18 @@ async def http2_connections_are_pinged(rig: Rig) -> None:
 
 
 @CASES(
+    policy("connectionPool: {http: {h2UpgradePolicy: UPGRADE, http2KeepAlive: {interval: 1s, timeout: 0.3s}}}", "shop"),
+    HOST,
+    r".*(interval|h2UpgradePolicy)",
+)
+async def connections_without_an_answer_to_pings_end(rig: Rig) -> None:
+    rig.servers.deaf = True
+    await rig.ask(host="shop")
+    await until(lambda: rig.servers.seen[-1].connection in rig.servers.ended, "the connection is closed", 4)
+    assert len(rig.servers.pings) == 1
+
+
+@CASES(
     """
 kind: ServiceEntry
 spec:
@@ -205,6 +217,31 @@ async def retries_have_a_budget_of_percents(rig: Rig) -> None:
     rig.servers.answer = saying(status=418, delay=0.4)
     await asyncio.gather(*(rig.ask(host="shop") for _ in range(12)))
     assert 15 <= len(rig.servers.seen) <= 18
+
+
+@CASES(
+    policy(
+        "retryBudget: {percent: 20, minRetryConcurrency: 1, budgetInterval: 60s}",
+        "shop",
+        """
+---
+kind: VirtualService
+spec:
+  hosts: [shop]
+  http: [{retries: {attempts: 1, retryOn: '418', backoff: 1ms}, route: [{destination: {host: shop}}]}]
+""",
+    ),
+    HOST,
+    ALONE,
+    r".*(minRetryConcurrency|percent)",
+)
+async def a_budget_of_retries_counts_what_was_before(rig: Rig) -> None:
+    """Of 20 requests that are over and four that go on 20 % are four; of the latter alone it were one."""
+    await rig.names(20, host="shop")
+    rig.servers.seen.clear()
+    rig.servers.answer = saying(status=418, delay=0.6)
+    await asyncio.gather(*(rig.ask(host="shop") for _ in range(4)))
+    assert len(rig.servers.seen) == 8
 
 
 @CASES(policy("proxyProtocol: {version: V1}", "shop"), HOST)

@@ -122,3 +122,22 @@ async def ejection_ends_in_time(rig: Rig) -> None:
         return "web-1" in await _asked(rig, 3)
 
     await until(back, "the endpoint is asked again", 3)
+
+
+@CASES(
+    policy(EJECT % "consecutive5xxErrors: 1, maxEjectionPercent: 100, minHealthPercent: 50"),
+    NOTHING_ELSE,
+    r".*(consecutive5xxErrors|maxEjectionPercent)",
+)
+async def all_are_asked_where_too_few_are_left(rig: Rig) -> None:
+    """Two of three are ejected, which leaves fewer than the half. Envoy gathers ejections for a second."""
+    rig.servers.answer = lambda seen: Answer(status=200 if seen.name == "web-1" else 500, body=seen.name)
+    panic = rf"cluster\.outbound\|{rig.ports['http']}\|\|web\.default.*lb_healthy_panic"
+    before = await rig.stat(panic)
+
+    async def in_panic() -> bool:
+        await rig.names(3)
+        return await rig.stat(panic) > before
+
+    await until(in_panic, "the ejected are asked, too", 4)
+    assert set(await _asked(rig, 6)) == {"web-1", "web-2", "web-3"}

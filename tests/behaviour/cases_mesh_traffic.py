@@ -135,3 +135,39 @@ async def clients_that_say_nothing_are_led_on(rig: Rig) -> None:
     finally:
         writer.close()
     assert time.monotonic() - started > 0.2
+
+
+@CASES(
+    mesh(
+        "dnsRefreshRate: 0.2s",
+        """
+---
+kind: ServiceEntry
+spec:
+  hosts: [named.example]
+  resolution: DNS
+  ports: [{number: $http, name: http, protocol: HTTP, targetPort: $app}]
+  endpoints: [{address: localhost}]
+""",
+    ),
+    ENTRY,
+)
+async def names_are_looked_up_so_often(rig: Rig) -> None:
+    lookups = r"cluster\.outbound\|.*named\.example.*\.update_attempt"
+    before = await rig.stat(lookups)
+
+    async def asked_again() -> bool:
+        return await rig.stat(lookups) >= before + 4
+
+    await until(asked_again, "the name is looked up again and again", 4)
+
+
+@CASES(
+    mesh("defaultInboundHttpRetryPolicy: {attempts: 1, retryOn: '418', retryIgnorePreviousHosts: false}"),
+    r".*(attempts|retryOn)",
+)
+async def an_app_may_be_tried_again(rig: Rig) -> None:
+    """Not to be told by traffic: an app is one host, which Envoy takes again in any case."""
+    said = await rig.envoys["server"].admin("/config_dump?resource=dynamic_listeners")
+    assert "retry_policy" in said
+    assert "retry_host_predicate" not in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.behaviour.case import Cases
 from tests.behaviour.cases_gateway import FILES, ROUTED
 from tests.behaviour.cases_patches import MANAGER, patch
+from tests.behaviour.cases_sidecar import mutual
 from tests.behaviour.client import Reply, trusting
 from tests.behaviour.rig import Rig
 
@@ -174,3 +175,17 @@ spec:
 )
 async def an_http_filter_by_its_name(rig: Rig) -> None:
     assert (await rig.ask()).status == 200
+
+
+@CASES(
+    patch(
+        """applyTo: FILTER_CHAIN
+    match: {context: SIDECAR_INBOUND, listener: {filterChain: {transportProtocol: raw_buffer}}}
+    patch: {operation: REMOVE}"""
+    ).replace("app: client", "app: server", 1),
+    r".*(context|labels)",
+)
+async def a_chain_by_its_transport(rig: Rig) -> None:
+    """Plaintext has no way in any more."""
+    assert (await rig.ask(port="in")).status == 0
+    assert (await mutual(rig)).body == "local"

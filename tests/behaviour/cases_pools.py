@@ -8,6 +8,7 @@ from collections import Counter
 from tests.behaviour.case import Cases
 from tests.behaviour.rig import Rig
 from tests.behaviour.servers import saying
+from tests.waiting import until
 
 CASES = Cases()
 RETRIES = """
@@ -72,3 +73,18 @@ async def retries_at_the_app_have_a_limit(rig: Rig) -> None:
     rig.servers.answer = saying(status=418, delay=0.4)
     await _crowd(rig, 5)
     assert len(rig.servers.seen) < 10
+
+
+@CASES(pool("http: {http2KeepAlive: {interval: 1s, timeout: 0.3s}}", "HTTP2"), *BESIDE, r".*interval")
+async def connections_to_an_app_that_answers_no_pings_end(rig: Rig) -> None:
+    rig.servers.deaf = True
+    await rig.ask(port="in")
+    await until(lambda: rig.servers.seen[-1].connection in rig.servers.ended, "the connection is closed", 4)
+    assert len(rig.servers.pings) == 1
+
+
+@CASES(pool("tcp: {connectTimeout: 0.3s}").replace("$local", "$full"), *BESIDE)
+async def connecting_to_the_app_takes_so_long_at_most(rig: Rig) -> None:
+    back = await rig.ask(port="in")
+    assert back.status == 503
+    assert back.seconds < 3

@@ -116,7 +116,7 @@ spec: {selector: {matchLabels: {app: server}}, mtls: {mode: %s}%s}
 """
 
 
-async def _mutual(rig: Rig) -> Reply:
+async def mutual(rig: Rig) -> Reply:
     """As a sidecar asks, with the client's certificate."""
     chain, key = rig.mesh.of("cluster.local/ns/default/sa/client")
     context = trusting(str(rig.mesh.root), str(chain), str(key))
@@ -133,7 +133,7 @@ SIDE = r"Sidecar.*"
 @CASES(BASE + STRICT % ("STRICT", ""), SIDE, r".*matchLabels")
 async def plaintext_is_refused(rig: Rig) -> None:
     assert (await rig.ask(port="in")).status == 0
-    assert (await _mutual(rig)).body == "local"
+    assert (await mutual(rig)).body == "local"
     assert (
         rig.servers.seen[-1]
         .headers["x-forwarded-client-cert"]
@@ -146,7 +146,7 @@ async def plaintext_is_refused(rig: Rig) -> None:
 )
 async def plaintext_is_accepted_on_one_port(rig: Rig) -> None:
     assert (await rig.ask(port="in")).body == "local"
-    assert (await _mutual(rig)).body == "local"
+    assert (await mutual(rig)).body == "local"
 
 
 @CASES(

@@ -19,6 +19,7 @@ from tests.behaviour import (
     cases_patch_places,
     cases_patches,
     cases_pools,
+    cases_ports,
     cases_protocols,
     cases_sidecar,
 )
@@ -43,4 +44,5 @@ CASES: list[Case] = [
     *cases_patches.CASES,
     *cases_patch_places.CASES,
     *cases_pools.CASES,
+    *cases_ports.CASES,
 ]

@@ -14,8 +14,9 @@ import os
 import socket
 import ssl
 import string
+import tempfile
 import time
-from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from collections.abc import AsyncIterator, Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class Rig:
         self.strangers = Authority("strangers", folder)
         self.mesh = guarded.Certificates(folder)
         self.envoys: dict[str, RunningEnvoy] = {}
+        self.xds_port = 0
         self._store = ConfigStore()
         self.pipeline = Pipeline(self._store, lambda _: None, time.monotonic)
         self.service = AdsService(self.pipeline, time.monotonic)
@@ -134,6 +136,13 @@ class Rig:
         context = self.pipeline.context
         return [] if context is None else [f"{one.code} {one.field}: {one.message}" for one in context.diagnostics]
 
+    @contextlib.asynccontextmanager
+    async def capturing(self, app: str) -> AsyncIterator[RunningEnvoy]:
+        """One more proxy of an app, which listens as if all traffic were captured for it."""
+        own = Path(tempfile.mkdtemp(dir=self.folder))
+        async with _proxy(self, own, ("sidecar", f"{app}-1", app), capture="REDIRECT") as envoy:
+            yield envoy
+
     # --- traffic
 
     async def ask(self, path: str = "/", *, port: str = "http", **said: Any) -> Reply:
@@ -183,14 +192,26 @@ async def _warm(envoy: RunningEnvoy, wanted: Container[str]) -> bool:
     return not any(one["cluster"]["name"] in wanted for one in dump.get("configs", ()))
 
 
-def _bootstrap(port: int, kind: str, name: str, sds: Path, own_socket: Document) -> Mapping[str, object]:
-    said = json.loads(json.dumps(real_envoy.bootstrap(sds, port, delta=True)))
+@contextlib.asynccontextmanager
+async def _proxy(rig: Rig, own: Path, who: tuple[str, str, str], capture: str = "NONE") -> AsyncIterator[RunningEnvoy]:
+    """A proxy with its agent, of a kind, name and account; ``own`` is its folder."""
+    kind, name, account = who
+    async with contextlib.AsyncExitStack() as stack:
+        agent = await _agent(rig, account, own / "sds.sock")
+        stack.push_async_callback(agent.stop)
+        more = _bootstrap(rig, kind, name, own / "sds.sock", _authentic(rig, account))
+        more["node"]["metadata"]["INTERCEPTION_MODE"] = capture
+        yield await stack.enter_async_context(real_envoy.envoy(own, rig.xds_port, delta=True, more=more))
+
+
+def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) -> Document:
+    said = json.loads(json.dumps(real_envoy.bootstrap(sds, rig.xds_port, delta=True)))
     agent = {**said["static_resources"]["clusters"][0], "name": names.CLUSTER_SDS}
     said["static_resources"]["clusters"][0]["transport_socket"] = own_socket
     place = {"endpoint": {"address": {"pipe": {"path": str(sds)}}}}
     agent["load_assignment"] = {"cluster_name": names.CLUSTER_SDS, "endpoints": [{"lb_endpoints": [place]}]}
     app, _, _ = name.partition("-")
-    metadata = {"NAMESPACE": "default", "LABELS": {"app": app, "role": app}, "INTERCEPTION_MODE": "NONE", "ROLE": app}
+    metadata = {"NAMESPACE": "default", "LABELS": {"app": app, "role": app}, "ROLE": app}
     own = address(world.ADDRESSES[app])
     runtime = {"re2.max_program_size.error_level": "32768"}
     return {
@@ -247,13 +268,14 @@ async def _listen(rig: Rig, stack: contextlib.AsyncExitStack) -> None:
     mesh: ssl.SSLContext = Listening.of(
         *map(str, rig.mesh.of("cluster.local/ns/default/sa/mesh")), str(rig.mesh.root), alpn=("istio", "istio-http/1.1")
     )
-    full = stack.enter_context(socket.socket())
-    full.bind((address(world.FULL), world.APP))
-    full.listen(0)
-    for _ in range(3):
-        waiting = stack.enter_context(socket.socket())
-        waiting.settimeout(0)
-        waiting.connect_ex((address(world.FULL), world.APP))
+    for place in ((address(world.FULL), world.APP), ("127.0.0.1", rig.ports["full"])):
+        full = stack.enter_context(socket.socket())
+        full.bind(place)
+        full.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(place)
     for server in (
         await rig.servers.http("local", "127.0.0.1", rig.ports["local"]),
         await rig.servers.tcp("local", "127.0.0.1", rig.ports["locallines"]),
@@ -284,14 +306,12 @@ async def running(folder: Path) -> AsyncIterator[Rig]:
         context = tls.context(key.read_bytes(), chain.read_bytes(), rig.mesh.root.read_bytes())
         served = serving.Running(rig.service, context=lambda: context)
         stack.push_async_callback(served.stop)
+        rig.xds_port = served.port
         for kind, name, account in world.PROXIES:
             app, _, _ = name.partition("-")
             own = folder / app
             own.mkdir()
-            agent = await _agent(rig, account, own / "sds.sock")
-            stack.push_async_callback(agent.stop)
-            more = _bootstrap(served.port, kind, name, own / "sds.sock", _authentic(rig, account))
-            rig.envoys[app] = await stack.enter_async_context(real_envoy.envoy(own, served.port, delta=True, more=more))
+            rig.envoys[app] = await stack.enter_async_context(_proxy(rig, own, (kind, name, account)))
 
         async def connected_all() -> bool:
             return len(rig.service.status()) == len(world.PROXIES) and await rig.at_work()

@@ -85,10 +85,12 @@ class Servers:
         """The first bytes of TCP connections, by server."""
         self.answer: Callable[[Seen], Answer] = by_name
         self.pings: list[float] = []
+        self.deaf = False
+        """Pings are not answered."""
 
     def forget(self) -> None:
         """Begin anew."""
-        self.answer = by_name
+        self.answer, self.deaf = by_name, False
         for each in (self.seen, self.opened, self.ended, self.greetings, self.pings):
             each.clear()
 
@@ -168,6 +170,8 @@ class _Http:
                         tasks.create_task(self._answer2(own, wire, event))
                     elif isinstance(event, h2.events.PingReceived):
                         self._servers.pings.append(time.monotonic())
+                        if self._servers.deaf:
+                            wire.clear_outbound_data_buffer()
                 own.writer.write(wire.data_to_send())
                 data = await own.reader.read(65_536)
 

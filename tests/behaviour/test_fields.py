@@ -43,21 +43,7 @@ ELSEWHERE: Mapping[str, str] = {
 """Fields that traffic of the rig cannot tell, and why."""
 
 YET = r"""
-DestinationRule spec\.trafficPolicy\.connectionPool\.http\.http2KeepAlive\.timeout
-DestinationRule spec\.trafficPolicy\.outlierDetection\.minHealthPercent
-DestinationRule spec\.trafficPolicy\.retryBudget\.budgetInterval
-EnvoyFilter spec\.configPatches\[\]\.match\.listener\.filterChain\.transportProtocol
-Gateway spec\.servers\[\]\.tls\.tlsCertificates\[\]\.caCertificates
-MeshConfig defaultInboundHttpRetryPolicy\.retryIgnorePreviousHosts
-MeshConfig dnsRefreshRate
 MeshConfig enableTracing
-MeshConfig proxyHttpPort
-MeshConfig proxyInboundListenPort
-MeshConfig proxyListenPort
-Sidecar spec\.egress\[\]\.port\.protocol
-Sidecar spec\.inboundConnectionPool\.http\.h2UpgradePolicy
-Sidecar spec\.inboundConnectionPool\.http\.http2KeepAlive\.timeout
-Sidecar spec\.inboundConnectionPool\.tcp\.connectTimeout
 """
 """Fields that wait for their case, as patterns."""
 

@@ -12,9 +12,13 @@ from tests.mesh import fleet
 
 PORTS = (
     *("http", "http2", "http3", "tcp", "tcp2", "tls", "mtls", "auto"),
-    *("gw", "gw2", "gwtls", "gwtls2", "gwtcp", "in", "intcp", "in2", "local", "locallines"),
+    *("gw", "gw2", "gwtls", "gwtls2", "gwtcp", "in", "intcp", "in2", "local", "locallines", "full"),
+    *("proxy", "caught", "entered"),
 )
-"""Ports that Envoys listen on: services', a gateway's (gw...), the other sidecar's (in...); servers on localhost."""
+"""Ports that Envoys listen on: services', a gateway's (gw...), the other sidecar's (in...); servers on localhost.
+
+``full`` is the port of a server there that accepts nobody; no service has ``proxy``, ``caught`` and ``entered``.
+"""
 APP, SECOND_APP, LINES, TLS, MESH_TLS = 18_080, 18_081, 19_000, 18_443, 18_444
 """Ports that the servers behind them listen on."""
 NUMBERS = {"app": APP, "app2": SECOND_APP, "lines": LINES, "tlsapp": TLS, "meshapp": MESH_TLS}

@@ -62,6 +62,8 @@ SHARED: Mapping[str, str] = {
     "MeshConfig meshMTLS.ecdhCurves": "read of tlsDefaults",
     "EnvoyFilter spec.targetRefs": "read to patch nobody",
     "ServiceEntry spec.endpoints[].network": "read for the label of the network",
+    "Sidecar spec..connectionPool.http.h2UpgradePolicy": "read for clients' connections",
+    "Sidecar spec.inboundConnectionPool.http.h2UpgradePolicy": "read for clients' connections",
     "Sidecar spec..connectionPool.tcp.idleTimeout": "read for clients' connections",
     "Sidecar spec.inboundConnectionPool.tcp.idleTimeout": "read for clients' connections",
     **{
@@ -116,7 +118,7 @@ spec:
   ingress:
   - {port: {number: 80, name: a, protocol: HTTPS, targetPort: 1}, connectionPool: *pool,
      tls: {mode: PASSTHROUGH, serverCertificate: a, privateKey: a, caCertificates: a, caCrl: a, credentialName: a,
-           tlsCertificates: [{serverCertificate: a}], credentialNames: [a], caCertCredentialName: a,
+           tlsCertificates: [{serverCertificate: a, caCertificates: c}], credentialNames: [a], caCertCredentialName: a,
            subjectAltNames: [a], verifyCertificateSpki: [a], verifyCertificateHash: [a], minProtocolVersion: TLSV1_2,
            maxProtocolVersion: TLSV1_3, cipherSuites: [a], insecureSkipVerify: true, httpsRedirect: true}}
   egress: [{bind: "unix:///a", port: {number: 1, protocol: HTTP, name: a, targetPort: 1}, hosts: ["*/*"]}]

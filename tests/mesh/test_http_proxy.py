@@ -34,6 +34,7 @@ def test_every_http_service_is_behind_the_proxy_port(texts: tuple[str, ...], met
     assert list(names) == ["web.default.svc.cluster.local:80", "web.default.svc.cluster.local:8080", "allow_any"]
     assert {"web", "web:80"} < set(names["web.default.svc.cluster.local:80"])
     assert "web:8080" in names["web.default.svc.cluster.local:8080"]
+    assert not found.outbound.routes["http_proxy"].ignore_port
 
 
 @pytest.mark.parametrize("said", ["", "0", "70000", "-1", "x", 15007.0])
