@@ -7,7 +7,7 @@ import ssl
 from collections import Counter
 
 from tests.behaviour.case import Cases
-from tests.behaviour.cases_sidecar import PORT, THE_SERVER, server
+from tests.behaviour.cases_sidecar import PORT, THE_SERVER, mutual, server
 from tests.behaviour.client import Reply, trusting
 from tests.behaviour.rig import Rig
 from tests.behaviour.servers import saying
@@ -112,3 +112,21 @@ async def the_newest_tls_of_a_sidecar_and_its_ciphers(rig: Rig) -> None:
     back = await _ask(rig)
     assert (back.version, back.cipher) == ("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")
     assert (await _ask(rig, latest=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-AES256-GCM-SHA384")).status == 0
+
+
+LIMIT = """
+---
+kind: LocalRateLimit
+spec:
+  selector: {matchLabels: {app: server}}
+  rules: [{match: {paths: [/limited]}, limit: {requests: 2, per: 1h}, status: 503}]
+"""
+
+
+@CASES(server() + LIMIT, r"Sidecar.*")
+async def requests_to_the_app_have_a_limit(rig: Rig) -> None:
+    """Where mTLS is permissive, plaintext and mTLS have a bucket each."""
+    assert [(await rig.ask("/limited", port="in")).status for _ in range(4)] == [200, 200, 503, 503]
+    assert [(await mutual(rig, "/limited")).status for _ in range(4)] == [200, 200, 503, 503]
+    assert (await rig.ask("/other", port="in")).body == "local"
+    assert len(rig.servers.seen) == 5

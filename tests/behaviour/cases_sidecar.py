@@ -116,14 +116,14 @@ spec: {selector: {matchLabels: {app: server}}, mtls: {mode: %s}%s}
 """
 
 
-async def mutual(rig: Rig) -> Reply:
+async def mutual(rig: Rig, path: str = "/") -> Reply:
     """As a sidecar asks, with the client's certificate."""
     chain, key = rig.mesh.of("cluster.local/ns/default/sa/client")
     context = trusting(str(rig.mesh.root), str(chain), str(key))
     with contextlib.suppress(NotImplementedError):
         context.set_alpn_protocols(["istio-http/1.1", "istio"])
     assert isinstance(context, ssl.SSLContext)
-    return await rig.ask(port="in", tls=context, host="server")
+    return await rig.ask(path, port="in", tls=context, host="server")
 
 
 BASE = server()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import yaml
 
+from crds.local_rate_limit import GROUP
 from tests.mesh import fleet
 
 PORTS = (
@@ -82,6 +83,8 @@ def completed(one: dict[str, object], number: int) -> dict[str, object]:
     core = kind in ("Service", "Pod", "Secret", "ConfigMap", "Namespace", "Node")
     security = kind in ("PeerAuthentication", "AuthorizationPolicy")
     group = "v1" if core else "security.istio.io/v1" if security else "networking.istio.io/v1"
+    if kind == "LocalRateLimit":
+        group = f"{GROUP}/v1alpha1"
     if kind == "EndpointSlice":
         group = "discovery.k8s.io/v1"
     if kind == "EnvoyFilter":
