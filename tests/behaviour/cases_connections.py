@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
+from tests.behaviour import crowds
 from tests.behaviour.case import Cases
 from tests.behaviour.cases_balancing import policy
-from tests.behaviour.client import Reply
 from tests.behaviour.rig import Rig
 from tests.behaviour.servers import Handshake, saying
 from tests.waiting import until
@@ -22,21 +21,14 @@ spec: {hosts: [shop], http: [{retries: {attempts: 0}, route: [{destination: {hos
 """
 
 
-async def _crowd(rig: Rig, count: int, **said: object) -> Counter[int]:
-    """Statuses of so many requests at once, of which each takes a while."""
-    rig.servers.answer = saying(delay=0.5)
-    found: list[Reply] = await asyncio.gather(*(rig.ask(host="shop", **said) for _ in range(count)))  # type: ignore[arg-type]  # by name
-    return Counter(one.status for one in found)
-
-
 @CASES(
     policy("connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}", "shop", SHOP_ONLY),
     HOST,
     ALONE,
 )
 async def limits_by_a_crowd(rig: Rig) -> None:
-    found = await _crowd(rig, 5)
-    assert found == {200: 2, 503: 3}
+    pending = rf"cluster\.outbound\|{rig.ports['http']}\|\|shop\..*upstream_rq_pending_active"
+    assert await crowds.queue(rig, pending, 5, host="shop") == {200: 2, 503: 3}
     assert len({one.connection for one in rig.servers.seen}) == 1
 
 
@@ -44,7 +36,7 @@ async def limits_by_a_crowd(rig: Rig) -> None:
     policy("connectionPool: {http: {http2MaxRequests: 2, h2UpgradePolicy: UPGRADE}}", "shop", SHOP_ONLY), HOST, ALONE
 )
 async def requests_over_http2_have_a_limit(rig: Rig) -> None:
-    assert await _crowd(rig, 5) == {200: 2, 503: 3}
+    assert await crowds.crowd(rig, 5, 3, host="shop") == {200: 2, 503: 3}
     assert {one.protocol for one in rig.servers.seen} == {"2"}
 
 
@@ -100,8 +92,8 @@ async def the_clients_protocol_goes_on(rig: Rig) -> None:
     ALONE,
 )
 async def streams_of_a_connection(rig: Rig) -> None:
-    assert await _crowd(rig, 4) == {200: 4}
-    assert Counter(one.protocol for one in rig.servers.seen) == {"2": 4}
+    assert await crowds.crowd(rig, 4, 0, host="shop") == {200: 4}
+    assert [one.protocol for one in rig.servers.seen] == ["2"] * 4
     assert len({one.connection for one in rig.servers.seen}) == 4
 
 
@@ -170,9 +162,7 @@ spec:
     ALONE,
 )
 async def retries_at_once_have_a_limit(rig: Rig) -> None:
-    rig.servers.answer = saying(status=418, delay=0.4)
-    await asyncio.gather(*(rig.ask(host="shop") for _ in range(5)))
-    assert len(rig.servers.seen) == 6
+    assert await crowds.tries(rig, 5, 418, host="shop") == 6
 
 
 @CASES(
@@ -192,9 +182,7 @@ spec:
     r".*percent",
 )
 async def retries_have_a_budget(rig: Rig) -> None:
-    rig.servers.answer = saying(status=418, delay=0.4)
-    await asyncio.gather(*(rig.ask(host="shop") for _ in range(6)))
-    assert len(rig.servers.seen) == 8
+    assert await crowds.tries(rig, 6, 418, host="shop") == 8
 
 
 @CASES(
@@ -214,9 +202,7 @@ spec:
     r".*minRetryConcurrency",
 )
 async def retries_have_a_budget_of_percents(rig: Rig) -> None:
-    rig.servers.answer = saying(status=418, delay=0.4)
-    await asyncio.gather(*(rig.ask(host="shop") for _ in range(12)))
-    assert 15 <= len(rig.servers.seen) <= 18
+    assert 15 <= await crowds.tries(rig, 12, 418, host="shop") <= 18
 
 
 @CASES(
@@ -238,10 +224,7 @@ spec:
 async def a_budget_of_retries_counts_what_was_before(rig: Rig) -> None:
     """Of 20 requests that are over and four that go on 20 % are four; of the latter alone it were one."""
     await rig.names(20, host="shop")
-    rig.servers.seen.clear()
-    rig.servers.answer = saying(status=418, delay=0.6)
-    await asyncio.gather(*(rig.ask(host="shop") for _ in range(4)))
-    assert len(rig.servers.seen) == 8
+    assert await crowds.tries(rig, 4, 418, host="shop") == 8
 
 
 @CASES(policy("proxyProtocol: {version: V1}", "shop"), HOST)

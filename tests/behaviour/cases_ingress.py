@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections import Counter
 
+from tests.behaviour import crowds
 from tests.behaviour.case import Cases
 from tests.behaviour.cases_sidecar import PORT, THE_SERVER, mutual, server
 from tests.behaviour.client import Reply, trusting
 from tests.behaviour.rig import Rig
-from tests.behaviour.servers import saying
 from tests.waiting import until
 
 CASES = Cases()
@@ -22,9 +20,8 @@ BESIDE = (*THE_SERVER, PORT, r".*(bind|defaultEndpoint)")
     *BESIDE,
 )
 async def a_crowd_that_comes_in(rig: Rig) -> None:
-    rig.servers.answer = saying(delay=0.5)
-    found: list[Reply] = await asyncio.gather(*(rig.ask(port="in") for _ in range(5)))
-    assert Counter(one.status for one in found) == {200: 2, 503: 3}
+    pending = r"cluster\.inbound\|.*upstream_rq_pending_active"
+    assert await crowds.queue(rig, pending, 5, "server", port="in") == {200: 2, 503: 3}
 
 
 async def _closed(rig: Rig) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-
+from tests.behaviour import crowds
 from tests.behaviour.case import Cases
 from tests.behaviour.rig import Rig
 from tests.behaviour.servers import saying
@@ -37,21 +35,14 @@ spec:
 BESIDE = (r".*(workloadSelector|ingress|egress).*", r"MeshConfig.*")
 
 
-async def _crowd(rig: Rig, count: int) -> Counter[int]:
-    found = await asyncio.gather(*(rig.ask(port="in") for _ in range(count)))
-    return Counter(one.status for one in found)
-
-
 @CASES(pool("http: {http2MaxRequests: 2}", "HTTP2"), *BESIDE)
 async def requests_to_the_app_over_http2_have_a_limit(rig: Rig) -> None:
-    rig.servers.answer = saying(delay=0.5)
-    assert await _crowd(rig, 5) == {200: 2, 503: 3}
+    assert await crowds.crowd(rig, 5, 3, port="in") == {200: 2, 503: 3}
 
 
 @CASES(pool("http: {maxConcurrentStreams: 1}", "HTTP2"), *BESIDE)
 async def streams_of_a_connection_to_the_app(rig: Rig) -> None:
-    rig.servers.answer = saying(delay=0.5)
-    assert await _crowd(rig, 4) == {200: 4}
+    assert await crowds.crowd(rig, 4, 0, port="in") == {200: 4}
     assert len({one.connection for one in rig.servers.seen}) == 4
 
 
@@ -70,9 +61,7 @@ async def the_clients_protocol_reaches_the_app(rig: Rig) -> None:
 
 @CASES(pool("http: {maxRetries: 1}", more=RETRIES), *BESIDE)
 async def retries_at_the_app_have_a_limit(rig: Rig) -> None:
-    rig.servers.answer = saying(status=418, delay=0.4)
-    await _crowd(rig, 5)
-    assert len(rig.servers.seen) < 10
+    assert await crowds.tries(rig, 5, 418, port="in") == 6
 
 
 @CASES(pool("http: {http2KeepAlive: {interval: 1s, timeout: 0.3s}}", "HTTP2"), *BESIDE, r".*interval")

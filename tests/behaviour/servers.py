@@ -53,13 +53,14 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What is answered, after ``delay`` seconds; ``abort``: the connection is reset instead."""
+    """What is answered, after ``delay`` seconds or once ``held`` is set; ``abort``: the connection is reset instead."""
 
     status: int = 200
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     body: str = ""
     delay: float = 0.0
     abort: bool = False
+    held: asyncio.Event | None = None
 
 
 def by_name(seen: Seen) -> Answer:
@@ -209,6 +210,8 @@ class _Http:
     async def _wait(self, answer: Answer, own: _Connection) -> bool:
         if answer.delay:
             await asyncio.sleep(answer.delay)
+        if answer.held is not None:
+            await answer.held.wait()
         if answer.abort:
             own.writer.transport.abort()
         return not answer.abort
