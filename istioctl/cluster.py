@@ -32,6 +32,7 @@ _WEBSOCKETS: Final[Any] = ws_client  # nor are these
 PROXY: Final = "istio-proxy"
 _RUNNING: Final = "Running"
 _PAGE: Final = "500"
+_MERGE: Final = "application/merge-patch+json"
 _STDOUT, _STDERR = 1, 2
 _APPS: Final = "/apis/apps/v1"
 _WORKLOADS: Final[Mapping[str, tuple[str, str]]] = {
@@ -173,6 +174,15 @@ class Cluster:
         """
         return self._get(path, path, query)
 
+    def merge(self, path: str, change: Json) -> None:
+        """Change an object, as a merge patch (RFC 7396) says.
+
+        Raises:
+            CommandError: the API server refuses, or cannot be reached.
+        """
+        if self._asked(f"change {path}", "PATCH", path, change=change) is None:
+            raise CommandError(f"cannot change {path}: not found")
+
     def listed(self, path: str, what: str, query: Sequence[tuple[str, str]] = ()) -> Iterator[Json]:
         """The objects of a list, page by page; none where the API server does not have the kind.
 
@@ -209,7 +219,7 @@ class Cluster:
         """
         streams = [(stream, "true") for stream in ("stdout", "stderr")]
         query = [("command", list(command)), ("container", PROXY), *streams]
-        url, headers = self._serialized(f"{_path(pod)}/exec")
+        url, headers, _ = self._request("GET", f"{_path(pod)}/exec")
         try:
             done = _WEBSOCKETS.websocket_call(
                 self._api.configuration,
@@ -232,7 +242,7 @@ class Cluster:
         return _text(out)
 
     def _forwarded(self, pod: Pod, port: int) -> http.client.HTTPConnection:
-        url, headers = self._serialized(f"{_path(pod)}/portforward")
+        url, headers, _ = self._request("GET", f"{_path(pod)}/portforward")
         connection = http.client.HTTPConnection("localhost", port, timeout=SECONDS)
         try:
             tunnel = _WEBSOCKETS.portforward_call(
@@ -244,19 +254,26 @@ class Cluster:
         connection.sock.settimeout(SECONDS)
         return connection
 
-    def _serialized(self, path: str, query: Sequence[tuple[str, str]] = ()) -> tuple[str, dict[str, str]]:
-        """The URL of a path, and headers with the proof of who asks."""
-        headers = {"Accept": "application/json"}
-        _, url, sent, *_ = self._api.param_serialize(
-            "GET", path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
+    def _request(
+        self, method: str, path: str, query: Sequence[tuple[str, str]] = (), change: Json | None = None
+    ) -> tuple[str, dict[str, str], Any]:
+        """The URL of a path, headers with the proof of who asks, and the body."""
+        headers = {"Accept": "application/json"} | ({"Content-Type": _MERGE} if change is not None else {})
+        _, url, sent, body, *_ = self._api.param_serialize(
+            method, path, query_params=list(query), header_params=headers, body=change, auth_settings=["BearerToken"]
         )
-        return url, dict(sent)
+        return url, dict(sent), body
 
     def _get(self, path: str, what: str, query: Sequence[tuple[str, str]] = ()) -> Json | None:
         """An object or a list; None where there is none of that name."""
+        return self._asked(f"get {what}", "GET", path, query)
+
+    def _asked(
+        self, deed: str, method: str, path: str, query: Sequence[tuple[str, str]] = (), change: Json | None = None
+    ) -> Json | None:
         try:
-            url, headers = self._serialized(path, query)
-            answer: Any = self._api.call_api("GET", url, header_params=headers, _request_timeout=SECONDS)
+            url, headers, sent = self._request(method, path, query, change)
+            answer: Any = self._api.call_api(method, url, header_params=headers, body=sent, _request_timeout=SECONDS)
             body: bytes = answer.read()
             if answer.status == http.HTTPStatus.NOT_FOUND:
                 return None  # of a kind that the cluster has not, the body is no JSON
@@ -264,9 +281,9 @@ class Cluster:
         except _UNREACHABLE as error:
             raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
         except _TROUBLE as error:
-            raise CommandError(f"cannot get {what}: {_reason(error)}") from error
+            raise CommandError(f"cannot {deed}: {_reason(error)}") from error
         if answer.status != http.HTTPStatus.OK:
-            raise CommandError(f"cannot get {what}: {found.get('message') or answer.status}")
+            raise CommandError(f"cannot {deed}: {found.get('message') or answer.status}")
         return found
 
     def _pod(self, name: str, namespace: str) -> Pod | None:

@@ -19,27 +19,21 @@ from typing import Any, Final
 
 from istiod.ca import authority, keystore, rollover
 from istiod.ca.authority import Authority, AuthorityError, Material
+from istiod.ca.following import OutdatedError
 from istiod.ca.rollover import Seen, State
-from istiod.config.kubernetes import ApiError, Raw, Resource
+from istiod.config.kubernetes import CONFLICT, ApiError, Raw, Resource
 from istiod.kube import fence
 from istiod.kube.client import MERGE_PATCH, KubernetesClient
 from istiod.kube.collection import Collection
 from istiod.kube.lease import Leader
+from wire.ca import OWN_CA, PLUGGED_IN, ROTATE, ROTATION, STATE, STATUS
 
-OWN_CA: Final = "istio-ca-secret"
-PLUGGED_IN: Final = "cacerts"
-ROTATION: Final = "istio-ca-rotation"
 ROTATION_TYPE: Final = "istio.io/ca-rotation"
-ROTATE: Final = "ca.istio.io/rotate"
-"""Annotation of OWN_CA, with any value, that asks for a new self-signed root."""
-STATUS: Final = "ca.istio.io/status"
-"""Annotation of ROTATION: what a replacement waits for; absent where there is none."""
 FRESH: Final = 20.0
 """Seconds after which a replica that has said nothing new counts as gone."""
 REPORT: Final = 5.0
 """Seconds between two reports of a replica while proxies have to learn a root."""
 _REPLICA: Final = "replica."
-_STATE: Final = "state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +110,7 @@ class SecretPlace:
 
     def state(self) -> State | None:
         """See Place."""
-        found = self._rotation().get(_STATE)
+        found = self._rotation().get(STATE)
         return None if not found else rollover.load(found.decode(errors="replace"))
 
     def others(self, fingerprint: int) -> Sequence[Seen]:
@@ -132,14 +126,15 @@ class SecretPlace:
         return found
 
     async def keep(self, state: State, status: str) -> None:
-        """See Place.
+        """See Place. On top of what was read only: who led before may have written meanwhile.
 
         Raises:
             AuthorityError: the API server refused or failed.
+            OutdatedError: somebody else has written since it was read.
         """
         gone = {key: None for key, heard in self._heard.items() if self._clock() >= heard.at + FRESH}
         self._heard = {key: heard for key, heard in self._heard.items() if key not in gone}
-        await self._put({_STATE: rollover.dump(state).encode(), **gone}, {STATUS: status or None})
+        await self._put({STATE: rollover.dump(state).encode(), **gone}, {STATUS: status or None}, sole=True)
 
     async def report(self, seen: Seen, fingerprint: int) -> None:
         """See Place. Written while proxies have to learn a root, and for a life that is longer than is known of.
@@ -159,7 +154,7 @@ class SecretPlace:
             "longest": seen.longest,
             "time": time.time(),
         }
-        await self._put({self._key: json.dumps(said).encode()}, {}, fenced=False)
+        await self._put({self._key: json.dumps(said).encode()}, {})
         self._reported, self._reported_at = seen, self._clock()
 
     async def renew(self, state: State, signer: Authority) -> bool:
@@ -208,14 +203,16 @@ class SecretPlace:
         return {} if found is None else found["data"]
 
     async def _put(
-        self, data: Mapping[str, bytes | None], annotations: Mapping[str, str | None], *, fenced: bool = True
+        self, data: Mapping[str, bytes | None], annotations: Mapping[str, str | None], *, sole: bool = False
     ) -> None:
-        body = {"metadata": {"annotations": dict(annotations)}, "data": _encoded(data)}
-        there = (self._own.namespace, ROTATION) in self.collections[2].items
-        if there:
-            answer = await self._write("patch", f"{self._path}/{ROTATION}", body, fenced=fenced)
+        """Write these parts; ``sole``: as the one who leads, and if nobody has written since it was read."""
+        there = self.collections[2].items.get((self._own.namespace, ROTATION))
+        if there is None:
+            answer = await self._write("post", self._path, new(data), fenced=sole)
         else:
-            answer = await self._write("post", self._path, new(data), fenced=fenced)
+            version = {"resourceVersion": there["version"]} if sole else {}
+            body = {"metadata": {"annotations": dict(annotations), **version}, "data": _encoded(data)}
+            answer = await self._write("patch", f"{self._path}/{ROTATION}", body, fenced=sole)
         self.collections[2].items[self._own.namespace, ROTATION] = kept(answer)
 
     async def _write(self, method: str, path: str, body: object, *, fenced: bool = True) -> Raw:
@@ -223,6 +220,7 @@ class SecretPlace:
 
         Raises:
             AuthorityError: it refused or failed, or we lead no more.
+            OutdatedError: the object is another one by now.
         """
         try:
             with fence.fenced((lambda: self._leader.holds) if fenced else (lambda: True)):
@@ -230,6 +228,8 @@ class SecretPlace:
                     method, path, body, kind=MERGE_PATCH if method == "patch" else ""
                 )
         except (ApiError, fence.FencedError) as error:
+            if isinstance(error, ApiError) and error.status == CONFLICT:
+                raise OutdatedError(str(error)) from error
             self.problem = error if isinstance(error, ApiError) else None
             raise AuthorityError(str(error)) from error
         self.problem = None

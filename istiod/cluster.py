@@ -23,7 +23,7 @@ from istiod.ca import following, keystore, rollover
 from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
 from istiod.ca.following import Following
 from istiod.ca.signer import Signer
-from istiod.ca_secrets import OWN_CA, PLUGGED_IN, ROTATION, ROTATION_TYPE, Own, SecretPlace
+from istiod.ca_secrets import ROTATION_TYPE, Own, SecretPlace
 from istiod.config.kubernetes import NOT_FOUND, ApiError
 from istiod.config.protocols import SecretRights, TokenVerifier
 from istiod.config.store import ConfigSnapshot, ConfigStore
@@ -41,6 +41,7 @@ from istiod.supervision import Part, SettingsError, now, say
 from istiod.watch import kinds
 from istiod.watch.kubernetes import ClusterWatch
 from istiod.watch.objects import ObjectSet, Place
+from wire.ca import OWN_CA, PLUGGED_IN, ROTATION
 from wire.exposition import Family
 
 CA_TYPE: Final = "istio.io/ca-root"

@@ -28,6 +28,10 @@ ALARM: Final = 0.25
 Say = Callable[[str], None]
 
 
+class OutdatedError(AuthorityError):
+    """Somebody else has written where the state is kept: the next look sees it, and decides anew."""
+
+
 class Place(Protocol):
     """Where the CA and the state of its replacement are kept."""
 
@@ -112,6 +116,8 @@ class Following:
             try:
                 await self.look()
                 self._problem = ""
+            except OutdatedError:
+                pass
             except AuthorityError as error:
                 self._tell("_problem", f"istiod: the CA stays as it is: {error}")
             await asyncio.sleep(LOOK)

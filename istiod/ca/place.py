@@ -75,7 +75,7 @@ class FolderPlace:
                 self._state = rollover.load((self._path / keystore.STATE).read_text())
             except FileNotFoundError:
                 return None
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
                 raise AuthorityError(f"cannot read the CA's folder: {error}") from error
         return self._state
 
@@ -97,14 +97,30 @@ class FolderPlace:
         """See Place: there is nobody to tell."""
 
     async def renew(self, state: State, signer: Authority) -> bool:
-        """See Place."""
+        """See Place.
+
+        Raises:
+            AuthorityError: the CA is the operator's own, or the folder cannot be written.
+        """
         asked = self._path / keystore.ROTATE
         if not asked.exists():
             return False
         if signer.material.certificate.strip() not in {pem.strip().encode() for pem in authority.split(signer.roots)}:
-            asked.unlink(missing_ok=True)
+            _put_away(asked)
             raise AuthorityError("only a self-signed root can be made anew here; replace the files of your own CA")
         await self.keep(state, "")
+        _put_away(asked)  # first: a wish that cannot be put away would bring a new root each second
         self._files.store(authority.self_signed(self._organization, self._now()))
-        asked.unlink(missing_ok=True)
         return True
+
+
+def _put_away(asked: pathlib.Path) -> None:
+    """Remove the wish.
+
+    Raises:
+        AuthorityError: it cannot be removed (it is a folder, or not ours).
+    """
+    try:
+        asked.unlink(missing_ok=True)
+    except OSError as error:
+        raise AuthorityError(f"cannot remove {asked}: {error}") from error

@@ -122,13 +122,18 @@ class SecretRights:
         who = f"the service account {account[0]}/{account[1]}"
         if state.problem and _holds(state, now):
             message = f"nobody says whether {who} may still list Secrets: {state.problem}; the last answer holds"
-            yield from (warning(Code.SECRETS_DENIED, key, "spec.selector", message) for key in keys)
+            yield from (warning(Code.SECRETS_DENIED, key, _field(key), message) for key in keys)
         elif state.problem:
             message = f"nobody says whether {who} may list Secrets: {state.problem}; its proxies get none"
-            yield from (error(Code.SECRETS_DENIED, key, "spec.selector", message) for key in keys)
+            yield from (error(Code.SECRETS_DENIED, key, _field(key), message) for key in keys)
         elif state.tried and not state.allowed:
             message = f"{who} may not list the Secrets of its namespace: its proxies get none"
-            yield from (error(Code.SECRETS_DENIED, key, "spec.selector", message) for key in keys)
+            yield from (error(Code.SECRETS_DENIED, key, _field(key), message) for key in keys)
+
+
+def _field(key: ConfigKey) -> str:
+    """What chooses the proxies: a Gateway's selector, or a DestinationRule's."""
+    return "spec.workloadSelector" if key.kind == "DestinationRule" else "spec.selector"
 
 
 def _holds(state: _State, now: float) -> bool:

@@ -229,11 +229,33 @@ async def test_a_root_of_the_operators_own_is_not_made_anew(tmp_path: Path, monk
         assert len(found.roots()) == 1
 
 
+@pytest.mark.parametrize("name", [keystore.STATE, keystore.ROTATE])
+async def test_what_cannot_be_read_or_put_away_is_said_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A state that is no text; a wish that is a folder, which would bring a new root at each look."""
+    folder = tmp_path / "ca"
+    place.load_or_create(folder, "cluster.local", chains.now())
+    async with world(folder, monkeypatch) as found:
+        files = place.FolderPlace(folder, "cluster.local", chains.now)
+        before = (folder / keystore.CERTIFICATE).read_bytes()
+        if name == keystore.STATE:
+            (folder / name).write_bytes(b"\xff\xfe")
+            with pytest.raises(authority.AuthorityError, match="cannot read"):
+                files.state()
+        else:
+            (folder / name).mkdir()
+            await until(lambda: any("cannot remove" in line for line in found.said), "a word")
+        assert (folder / keystore.CERTIFICATE).read_bytes() == before
+        assert len(found.roots()) == 1
+
+
 class Shared:
     """A following.Place of several replicas, in memory; only the leader's view is played."""
 
     def __init__(self, wanted: authority.Material, state: rollover.State) -> None:
         self.leads = False
+        self.outdated = False
         self._wanted = wanted
         self.kept = state
 
@@ -249,6 +271,9 @@ class Shared:
 
     async def keep(self, state: rollover.State, status: str) -> None:
         del status
+        if self.outdated:
+            self.outdated = False
+            raise following.OutdatedError("somebody was faster")
         self.kept = state
 
     async def report(self, seen: rollover.Seen, fingerprint: int) -> None:
@@ -278,6 +303,27 @@ async def test_a_new_leader_gives_the_old_one_time_to_tell_of_its_proxies() -> N
     now += 2
     await follows.look()
     assert signer.current.anchor.encode() == new.certificate
+
+
+async def test_a_write_that_came_too_late_is_tried_again_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "LOOK", 0.01)
+    old, new = (authority.self_signed("cluster.local", chains.now()) for _ in range(2))
+    shared = Shared(new, rollover.first(authority.Authority(old), 0.0, 3600.0))
+    shared.leads = shared.outdated = True
+    said: list[str] = []
+    proxies = following.Proxies(clients=tuple, hasten=lambda *_: None)
+    clock = following.Clock(now=lambda: 1000.0, wait=30.0)
+    task = asyncio.create_task(
+        following.Following(shared, Signer(authority.Authority(old)), proxies, clock, said.append).run()
+    )
+    try:
+        await until(lambda: len(shared.kept.roots) == 2, "both roots are published")
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert not shared.outdated
+    assert [line for line in said if "stays as it is" in line] == []
 
 
 def test_who_shows_no_certificate_is_taken_for_the_proxy_of_its_address() -> None:

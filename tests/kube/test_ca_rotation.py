@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime as dt
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,14 +14,15 @@ from cryptography import x509
 
 from e2e.harness.controlplane import Cluster
 from istiod import ca_secrets
-from istiod.ca import authority, keystore, rollover
-from istiod.ca_secrets import OWN_CA, PLUGGED_IN, ROTATE, ROTATION, STATUS, Own, SecretPlace
+from istiod.ca import authority, following, keystore, rollover
+from istiod.ca_secrets import Own, SecretPlace
 from istiod.config.kubernetes import ApiError
 from istiod.kube.client import MERGE_PATCH, KubernetesClient
 from istiod.kube.lease import Candidate, Leader
 from tests.ca import chains
 from tests.kube.following import becomes, until
 from tests.kube.test_discovery import discovery
+from wire.ca import OWN_CA, PLUGGED_IN, ROTATE, ROTATION, STATUS
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120, func_only=True)]
 
@@ -28,8 +30,10 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(120, func_only=True)]
 class Mesh:
     """The objects of a root namespace that speak of its CA."""
 
-    def __init__(self, client: KubernetesClient, namespace: str) -> None:
+    def __init__(self, client: KubernetesClient, namespace: str, kubeconfig: str = "") -> None:
         self._client = client
+        self._namespace = namespace
+        self._kubeconfig = kubeconfig
         self._base = f"/api/v1/namespaces/{namespace}"
 
     async def state(self) -> rollover.State:
@@ -56,6 +60,17 @@ class Mesh:
         wish = {"metadata": {"annotations": {ROTATE: "now"}}}
         await self._client.request("patch", f"{self._base}/secrets/{OWN_CA}", wish, kind=MERGE_PATCH)
 
+    async def ask(self, *command: str) -> str:
+        """What istioctl says of the CA of this namespace, also where it fails."""
+        own = ("-c", self._kubeconfig, "-i", self._namespace)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "istioctl", "x", "ca", *command, *own),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        return out.decode()
+
     async def wished(self) -> bool:
         found = await self._client.request("get", f"{self._base}/secrets/{OWN_CA}")
         return ROTATE in (found["metadata"].get("annotations") or {})
@@ -74,7 +89,7 @@ async def test_a_root_is_made_anew_by_annotation_over_a_change_of_leader(
     cluster: Cluster, client: KubernetesClient, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PILOT_CA_ROTATION_WAIT", "4s")
-    mesh = Mesh(client, namespace)
+    mesh = Mesh(client, namespace, str(cluster.kubeconfig))
     logs = [tmp_path / "first", tmp_path / "second"]
     async with AsyncExitStack() as stack:
         async with discovery(str(cluster.kubeconfig), namespace, logs[0], pod="first") as first:
@@ -84,7 +99,7 @@ async def test_a_root_is_made_anew_by_annotation_over_a_change_of_leader(
             )
             await becomes(second.ready, lambda said: said[0] == 200, 60)
             (old,) = await mesh.told()
-            await mesh.rotate()
+            assert "A new self-signed root is asked for (Secret" in await mesh.ask("rotate")
             await becomes(mesh.published, lambda count: count == 2, 20)
             await becomes(mesh.told, lambda roots: len(roots) == 2, 20)
             assert not await mesh.wished()
@@ -96,7 +111,9 @@ async def test_a_root_is_made_anew_by_annotation_over_a_change_of_leader(
         assert (len(state.roots), state.signer) == (1, None)
         assert await mesh.status() == ""
         assert "signs with another CA" in logs[1].read_text()
+        assert "nothing is being replaced; 1 root(s) published" in await mesh.ask("status", "--wait")
         await mesh.plug_in(authority.self_signed("mine", chains.now()))
+        assert "Error: the CA is your own: replace Secret" in await mesh.ask("rotate")
         await mesh.rotate()
 
         async def said() -> str:
@@ -161,3 +178,27 @@ async def test_a_replica_tells_only_of_lives_that_nobody_knows_of(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_led_before_does_not_write_over_what_came_after(
+    client: KubernetesClient, namespace: str, tmp_path: Path
+) -> None:
+    """Two may take themselves for the leader for a moment: who knows less than what is there writes nothing."""
+    own = Own(namespace=namespace, replica="x", organization=lambda: "mine", mounted=tmp_path / "no", now=chains.now)
+    alone = Leader(client, Candidate(namespace="", name="", identity=""), alone=True)
+    old, new = SecretPlace(client, alone, own), SecretPlace(client, alone, own)
+    states = [rollover.first(authority.Authority(authority.self_signed("x", chains.now())), 0.0, 1.0) for _ in range(3)]
+    await old.keep(states[0], "")
+    tasks = [asyncio.create_task(each.follow()) for each in new.collections]
+    try:
+        await until(lambda: new.state() == states[0], "the other one has read it")
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await new.keep(states[1], "")
+    await new.keep(states[2], "")  # its own writes are known to it
+    with pytest.raises(following.OutdatedError):
+        await old.keep(states[1], "")
+    mesh = Mesh(client, namespace)
+    assert await mesh.state() == states[2]

@@ -20,6 +20,7 @@ from tests.kube.faults import FaultProxy, plural
 from tests.kube.following import until
 
 GATEWAY = ConfigKey(NETWORKING, "Gateway", "default", "gw")
+RULE = ConfigKey(NETWORKING, "DestinationRule", "default", "rule")
 ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/{}"
 
 
@@ -107,11 +108,14 @@ async def test_a_right_counts_when_it_is_given_and_no_more_when_it_is_taken(
 ) -> None:
     account = (namespace, "gw")
     async with asking(client) as asked:
-        asked.rights.want({account: (GATEWAY,)})
+        asked.rights.want({account: (GATEWAY, RULE)})
         await asked.rights.settled(10)
         await until(lambda: asked.findings, "it is told")
         assert asked.readers == frozenset()
-        assert [(f.code.value, f.severity, f.key) for f in asked.findings] == [("M0125", Severity.ERROR, GATEWAY)]
+        assert [(f.code.value, f.severity, f.key, f.field) for f in asked.findings] == [
+            ("M0125", Severity.ERROR, GATEWAY, "spec.selector"),
+            ("M0125", Severity.ERROR, RULE, "spec.workloadSelector"),
+        ]
         binding = await bind(client, namespace, {"kind": "ServiceAccount", "name": "gw", "namespace": namespace})
 
         async def until_said(readers: frozenset[tuple[str, str]]) -> None:
