@@ -1,7 +1,7 @@
 """Service-account tokens, judged by the API server (TokenReview), for the certificate service (features row O4).
 
 The API server knows what no signature says: whether the pod and the account of a token still exist. An answer is used
-again for half a minute, never longer than the token lives, since an agent asks several times in a row (fault FT40).
+again for ten seconds, never longer than the token lives, since an agent asks several times in a row (fault FT40).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from wire.spiffe import Identity
 
 MAX_TOKEN_CHARS: Final = 16_384
 DEADLINE: Final = 2.0
-KEPT: Final = 30.0
-"""Seconds for which an answer is used again."""
+KEPT: Final = 10.0
+"""Seconds for which an answer is used again: a pod that is gone proves nobody any longer after that (SEC14)."""
 REFUSED: Final = 5.0
 """The same for a refusal: a token may be asked about before its pod is known everywhere."""
 MOST: Final = 10_000

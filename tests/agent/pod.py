@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from agent import httpwire
 from istiod.ca import authority, server, serving, tokens
 from istiod.grpcserver.server import Server
 from wire import names
+from wire.spiffe import Identity
 
 assert router_pb2
 assert file_pb2
@@ -58,6 +59,12 @@ class Istiod:
     serve: asyncio.Event = field(default_factory=asyncio.Event)
     peers: list[str] = field(default_factory=list)
     nodes: list[Any] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    """What was shown to the CA."""
+
+    async def verify(self, token: str) -> Identity | None:
+        self.tokens.append(token)
+        return await tokens.LocalTokenVerifier(self.key.public_key(), "cluster.local", now).verify(token)
 
     async def stream(self, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest], context: Any) -> None:
         self.peers.extend(value.decode() for value in context.auth_context().get("peer_spiffe_id", ()))
@@ -122,36 +129,43 @@ def credentials(material: authority.Material) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([(material.key, chain)], material.roots, require_client_auth=True)
 
 
+Certified = Callable[[authority.Authority], serving.ServingCertificate]
+
+
+def certified(ca: authority.Authority) -> serving.ServingCertificate:
+    """What istiod's servers show."""
+    return serving.ServingCertificate(ca, now)
+
+
 @contextlib.asynccontextmanager
-async def istiod() -> AsyncIterator[Istiod]:
+async def istiod(ca: Certified = certified, xds: Certified = certified) -> AsyncIterator[Istiod]:
+    """Both servers; ``ca`` and ``xds`` make what they show of themselves."""
     found = Istiod(
         authority.Authority(authority.self_signed("cluster.local", now())), ec.generate_private_key(ec.SECP256R1())
     )
-    certificate = serving.ServingCertificate(found.ca, now)
-    verifier = tokens.LocalTokenVerifier(found.key.public_key(), "cluster.local", now)
-    service = server.CertificateService(found.ca, verifier, now)
+    service = server.CertificateService(found.ca, found, now)
     certificates = Server(service.methods())
-    found.ca_port = certificates.listen("127.0.0.1:0", certificate.context)
-    xds = grpc.aio.server()
+    found.ca_port = certificates.listen("127.0.0.1:0", ca(found.ca).context)
+    streams = grpc.aio.server()
     method = grpc.stream_stream_rpc_method_handler(
         found.stream,
         request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
         response_serializer=discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
     )
-    xds.add_generic_rpc_handlers(
+    streams.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler(
                 "envoy.service.discovery.v3.AggregatedDiscoveryService", {"DeltaAggregatedResources": method}
             ),
         )
     )
-    found.xds_port = xds.add_secure_port("127.0.0.1:0", credentials(certificate.material))
+    found.xds_port = streams.add_secure_port("127.0.0.1:0", credentials(xds(found.ca).material))
     found.listener_port = free_port()
-    await xds.start()
+    await streams.start()
     try:
         yield found
     finally:
-        await xds.stop(None)
+        await streams.stop(None)
         await certificates.stop(0)
 
 

@@ -19,12 +19,11 @@ from crds.key import NETWORKING, ConfigKey
 from e2e.harness.controlplane import Cluster
 from istiod.ca import keystore
 from istiod.ca.authority import self_signed
-from istiod.cluster import OWN_CA, PLUGGED_IN
 from istiod.cluster import Cluster as Source
 from istiod.config.kubernetes import ApiError
 from istiod.config.protocols import UnavailableError
 from istiod.config.store import ConfigStore
-from istiod.kube import root_certificates, secrets
+from istiod.kube import root_certificates, secrets, token_review
 from istiod.kube.client import MERGE_PATCH, KubernetesClient
 from istiod.kube.lease import DURATION, PERIOD, VALID, Candidate, Leader
 from istiod.kube.root_certificates import NAME, RootCertificates
@@ -36,6 +35,7 @@ from istiod.source import View
 from istiod.supervision import SettingsError, now
 from tests.kube.faults import FaultProxy
 from tests.kube.following import becomes, following, until
+from wire.ca import OWN_CA, PLUGGED_IN
 from wire.spiffe import Identity
 
 pytestmark = pytest.mark.apiserver
@@ -272,6 +272,31 @@ async def test_the_api_server_judges_tokens(
     with pytest.raises(UnavailableError):
         await slow.verify(other)
     assert time.monotonic() - began < DEADLINE + 1
+
+
+async def test_a_pod_that_is_gone_proves_nobody_after_ten_seconds(client: KubernetesClient, namespace: str) -> None:
+    """SEC14. The API server itself remembers for 10 s whom it has judged."""
+    assert token_review.KEPT <= 10
+    core = f"/api/v1/namespaces/{namespace}"
+    spec = {"containers": [{"name": "app", "image": "app"}], "schedulerName": "none"}
+    pod = await client.request("post", f"{core}/pods", {"metadata": {"name": "web"}, "spec": spec})
+    bound = {"kind": "Pod", "apiVersion": "v1", "name": "web", "uid": pod["metadata"]["uid"]}
+    wanted = {"spec": {"audiences": ["istio-ca"], "expirationSeconds": 3600, "boundObjectRef": bound}}
+    made = await client.request("post", f"{core}/serviceaccounts/default/token", wanted)
+    token, ahead = made["status"]["token"], 0.0
+    verifier = TokenReviewVerifier(client, "example.org", clock=lambda: time.time() + ahead)
+    assert await verifier.verify(token) == Identity("example.org", namespace, "default")
+    await client.request("delete", f"{core}/pods/web?gracePeriodSeconds=0")
+    ahead += 9.0
+    assert await verifier.verify(token) is not None  # not asked anew
+    ahead += 1.1
+
+    async def proves_nobody() -> bool:
+        nonlocal ahead
+        ahead += token_review.KEPT
+        return await verifier.verify(token) is None
+
+    await becomes(proves_nobody, bool, 15)
 
 
 RULES = "/apis/networking.istio.io/v1/namespaces/{}/virtualservices"
