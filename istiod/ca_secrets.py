@@ -40,7 +40,7 @@ _REPLICA: Final = "replica."
 class Own:
     """Who we are: the root namespace, this replica's name, the trust domain, and where ``cacerts`` may be mounted.
 
-    ``now`` gives aware times.
+    ``now`` gives aware times, ``life`` is that of new roots.
     """
 
     namespace: str
@@ -48,6 +48,7 @@ class Own:
     organization: Callable[[], str]
     mounted: pathlib.Path
     now: Callable[[], dt.datetime]
+    life: dt.timedelta = authority.ROOT_LIFE
 
 
 @dataclass(slots=True)
@@ -157,21 +158,24 @@ class SecretPlace:
         await self._put({self._key: json.dumps(said).encode()}, {})
         self._reported, self._reported_at = seen, self._clock()
 
-    async def renew(self, state: State, signer: Authority) -> bool:
+    async def renew(self, state: State, signer: Authority, *, aged: bool) -> bool:
         """See Place.
 
         Raises:
             AuthorityError: the CA is the operator's own, or the API server refused or failed.
         """
         found = self.collections[1].items.get((self._own.namespace, OWN_CA))
-        if found is None or ROTATE not in found["annotations"]:
+        wished = found is not None and ROTATE in found["annotations"]
+        if found is None or not (wished or aged):
             return False
         if (self._own.namespace, PLUGGED_IN) in self.collections[0].items or self._folder.load() is not None:
+            if not wished:
+                return False
             raise AuthorityError(f"{ROTATE} is for the self-signed root, and {PLUGGED_IN} is there: replace that")
         if signer.material.certificate.strip() != found["data"].get(keystore.CERTIFICATE, b"").strip():
             return False
         await self.keep(state, "")
-        made = authority.self_signed(self._own.organization(), self._own.now())
+        made = authority.self_signed(self._own.organization(), self._own.now(), self._own.life)
         body = {
             "metadata": {"resourceVersion": found["version"], "annotations": {ROTATE: None}},
             "data": _encoded(keystore.pack(made)),

@@ -19,7 +19,7 @@ from crds.diagnostic import Code, Diagnostic, Position
 from crds.key import ConfigKey
 from crds.meta import Object
 from crds.parse import parse
-from istiod.ca import following, keystore, rollover
+from istiod.ca import following, keystore, rollover, signer
 from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
 from istiod.ca.following import Following
 from istiod.ca.signer import Signer
@@ -71,6 +71,7 @@ class Cluster:
             SettingsError: there are no credentials for an API server.
         """
         self._own = settings.cluster
+        self._features = settings.features
         self._elects = settings.features.leader_election
         self._validates = bool(settings.https_address)
         self.trust_domain = settings.trust_domain
@@ -80,7 +81,6 @@ class Cluster:
             raise SettingsError(str(error)) from error
         self._problem = ""
         self._signer: Signer | None = None
-        self._wait = settings.features.rotation_wait.total_seconds()
         mesh, injector = self._own.mesh_config.name, self._own.named(INJECTOR)
         place = Place(
             root_namespace=self._own.namespace,
@@ -103,6 +103,7 @@ class Cluster:
             organization=lambda: self.trust_domain,
             mounted=pathlib.Path(self._own.ca_dir),
             now=now,
+            life=settings.features.root_life,
         )
         self._place = SecretPlace(self._client, self._everywhere, own)
 
@@ -115,7 +116,8 @@ class Cluster:
         while True:
             try:
                 self.trust_domain = await self._mesh_trust_domain()
-                found = Signer(await self._resumed(Authority(await self._material())))
+                wanted = Authority(await self._material())
+                found = Signer(await self._resumed(wanted), signer.lives(self._features))
             except ApiError as error:
                 self._say_once(str(error))
                 await asyncio.sleep(RETRY)
@@ -216,7 +218,7 @@ class Cluster:
         """What keeps the CA at what the operator has put into its Secrets."""
         if self._signer is None:
             return ()
-        clock = following.Clock(now=lambda: now().timestamp(), wait=self._wait)
+        clock = following.clock(lambda: now().timestamp(), self._features)
         run = Following(self._place, self._signer, view.proxies, clock, say).run
         watches = ((f"watch of the CA {i}", one.follow) for i, one in enumerate(self._place.collections))
         return (*watches, ("replacement of the CA", run))
@@ -307,7 +309,7 @@ class Cluster:
         for name in (PLUGGED_IN, OWN_CA):
             if (found := await secrets.read(self._client, space, name)) is not None:
                 return keystore.unpack(found, f"Secret {name}")
-        made = self_signed(self.trust_domain, now())
+        made = self_signed(self.trust_domain, now(), self._features.root_life)
         if await secrets.create(self._client, space, OWN_CA, CA_TYPE, keystore.pack(made)):
             state = rollover.dump(rollover.first(Authority(made), now().timestamp(), 0.0))
             await secrets.create(self._client, space, ROTATION, ROTATION_TYPE, {"state": state.encode()})

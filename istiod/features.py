@@ -19,6 +19,7 @@ from wire import names
 _WHOLE: Final = 100.0
 _LONGEST: Final = timedelta(days=1)
 _SHORTEST: Final = timedelta(seconds=1)
+_AGE: Final = timedelta(days=36_500)
 
 
 class KeyFetch(Enum):
@@ -61,6 +62,16 @@ class Features:
     rotation_wait: timedelta = timedelta(seconds=30)
     """PILOT_CA_ROTATION_WAIT (not Istio's): for how long no connected proxy may have been seen that lacks a new root,
     before its CA may sign."""
+    certificate_life: timedelta = timedelta(hours=24)
+    """DEFAULT_WORKLOAD_CERT_TTL: how long a certificate lives for which nothing is asked."""
+    certificate_longest: timedelta = timedelta(days=90)
+    """MAX_WORKLOAD_CERT_TTL: the longest life that may be asked for."""
+    root_life: timedelta = timedelta(days=3650)
+    """SELF_SIGNED_CA_CERT_TTL: how long a root of istiod's own lives."""
+    root_check: timedelta = timedelta(hours=1)
+    """CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL: how often it is looked whether such a root is old; 0: never."""
+    root_grace: float = 20.0
+    """CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE: percent of its life that are left when it is replaced."""
     log_rules: bool = True
     """PILOT_ACCESS_LOG_RULES (not Istio's): lines of access logs in the default formats end with the rule that routed
     the request; false: they are Istio's to the byte."""
@@ -96,6 +107,9 @@ def read(environment: Mapping[str, str]) -> tuple[Features, tuple[str, ...]]:
             found = replace(found, **{field: parse(text)})
         except ValueError as problem:
             problems.append(f"{name}={text}: {problem}; the default holds")
+    if found.certificate_life > found.certificate_longest:
+        problems.append("DEFAULT_WORKLOAD_CERT_TTL is longer than MAX_WORKLOAD_CERT_TTL, which holds for both")
+        found = replace(found, certificate_life=found.certificate_longest)
     return found, tuple(problems)
 
 
@@ -133,6 +147,13 @@ def _time(text: str) -> timedelta:
     return value
 
 
+def _life(text: str) -> timedelta:
+    value = duration.parse(text)
+    if not _SHORTEST <= value <= _AGE:
+        raise ValueError("not from 1s to 100 years")
+    return value
+
+
 def _key_fetch(text: str) -> KeyFetch:
     known = {"false": "istiod", "true": "hybrid"}
     return KeyFetch(known.get(text.lower(), text.lower()))
@@ -164,6 +185,11 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_ACCESS_LOG_RULES": ("log_rules", _switch),
     "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
     "PILOT_CA_ROTATION_WAIT": ("rotation_wait", _time),
+    "DEFAULT_WORKLOAD_CERT_TTL": ("certificate_life", _life),
+    "MAX_WORKLOAD_CERT_TTL": ("certificate_longest", _life),
+    "SELF_SIGNED_CA_CERT_TTL": ("root_life", _life),
+    "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL": ("root_check", _time),
+    "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE": ("root_grace", _percent),
     "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES": ("select_entries", _switch),
     "PILOT_ENABLE_IP_AUTOALLOCATE": ("allocate_addresses", _switch),
     "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": ("gateway_handshake", _time),

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from crds.diagnostic import Position
 from crds.key import ConfigKey
-from istiod.ca import following, place, serving, tokens
+from istiod.ca import following, place, serving, signer, tokens
 from istiod.ca.authority import AuthorityError
 from istiod.ca.following import Following
 from istiod.ca.signer import Signer
@@ -35,7 +35,8 @@ class Folders:
         self._settings = settings
         self._files = FileSet()
         self.trust_domain = settings.trust_domain
-        self._place = place.FolderPlace(pathlib.Path(settings.ca_dir), self.trust_domain, now)
+        life = settings.features.root_life
+        self._place = place.FolderPlace(pathlib.Path(settings.ca_dir), self.trust_domain, now, life)
         self._signer: Signer | None = None
 
     async def authority(self) -> Signer:
@@ -50,8 +51,10 @@ class Folders:
         if not settings.token_key and (settings.ca_address or settings.mtls_address):
             raise SettingsError("--secureGRPCAddr and --mtlsAddr need --tokenKey")
         try:
-            wanted = place.load_or_create(pathlib.Path(settings.ca_dir), self.trust_domain, now())
-            self._signer = Signer(following.resumed(self._place.state(), wanted, now().timestamp()))
+            features = settings.features
+            wanted = place.load_or_create(pathlib.Path(settings.ca_dir), self.trust_domain, now(), features.root_life)
+            first = following.resumed(self._place.state(), wanted, now().timestamp())
+            self._signer = Signer(first, signer.lives(features))
         except AuthorityError as error:
             raise SettingsError(str(error)) from error
         return self._signer
@@ -101,9 +104,7 @@ class Folders:
         """See Source."""
         if self._signer is None:
             return ()
-        clock = following.Clock(
-            now=lambda: now().timestamp(), wait=self._settings.features.rotation_wait.total_seconds()
-        )
+        clock = following.clock(lambda: now().timestamp(), self._settings.features)
         return (("replacement of the CA", Following(self._place, self._signer, view.proxies, clock, say).run),)
 
     async def close(self) -> None:

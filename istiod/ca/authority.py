@@ -12,7 +12,7 @@ import hashlib
 import ipaddress
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography import x509
@@ -85,6 +85,27 @@ class CaExpiredError(CsrRefusedError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lives:
+    """How long workloads' certificates live: the ``usual`` life, and the ``longest`` that may be asked for."""
+
+    usual: dt.timedelta = DEFAULT_TTL
+    longest: dt.timedelta = MAX_TTL
+
+    def of(self, ttl: dt.timedelta) -> dt.timedelta:
+        """The life for one that is asked; zero or less means the usual one.
+
+        Raises:
+            TtlRefusedError: it is too long.
+        """
+        if ttl > self.longest:
+            raise TtlRefusedError(f"requested life of {ttl} is longer than the longest allowed, {self.longest}")
+        return ttl if ttl > dt.timedelta() else self.usual
+
+
+USUAL: Final = Lives()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """A certificate with its key, as PEM. ``chain`` holds what lies between it and ``roots``; empty if nothing does."""
 
@@ -94,17 +115,18 @@ class Material:
     roots: bytes
 
 
-def self_signed(organization: str, now: dt.datetime) -> Material:
-    """A new root of 10 years (features row O1) with an ECDSA P-256 key.
+def self_signed(organization: str, now: dt.datetime, life: dt.timedelta = ROOT_LIFE) -> Material:
+    """A new root, of 10 years if nothing else is said (features row O1), with an ECDSA P-256 key.
 
     Args:
         organization: Subject's O; Istio puts the trust domain there.
         now: Aware time; validity starts CLOCK_SKEW before it.
+        life: How long it is good from now on.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)])
     builder = (
-        _builder(name, key.public_key(), now, ROOT_LIFE)
+        _builder(name, key.public_key(), now, life)
         .issuer_name(name)
         .serial_number(x509.random_serial_number())
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -116,6 +138,8 @@ def self_signed(organization: str, now: dt.datetime) -> Material:
 
 class Authority:
     """Signs with one CA certificate. Holds no state but its material, so any number of replicas may share it."""
+
+    lives: Final = USUAL
 
     def __init__(self, material: Material) -> None:
         """Take the material.
@@ -170,45 +194,38 @@ class Authority:
 
     def trusting(self, roots: Iterable[str]) -> Authority:
         """The same CA, whose clients are told to trust these roots (PEM)."""
-        pem = "".join(roots).encode()
-        return Authority(
-            Material(
-                certificate=self.material.certificate,
-                key=self.material.key,
-                chain=self.material.chain,
-                roots=pem,
-            )
-        )
+        return Authority(replace(self.material, roots="".join(roots).encode()))
 
-    def life(self, ttl: dt.timedelta, now: dt.datetime) -> dt.timedelta:
-        """How long a certificate lives for which this life is asked; never longer than the CA itself.
+    def life(self, wanted: dt.timedelta, now: dt.datetime) -> dt.timedelta:
+        """How long a certificate lives that is to live so long; never longer than the CA itself.
 
         Raises:
-            CsrRefusedError: it is longer than MAX_TTL, or the CA has expired.
+            CaExpiredError: the CA has expired.
         """
-        if ttl > MAX_TTL:
-            raise TtlRefusedError(f"requested life of {ttl} is longer than the longest allowed, {MAX_TTL}")
         left = self._certificate.not_valid_after_utc - now
         if left <= dt.timedelta():
             raise CaExpiredError("the CA's own certificate has expired")
-        return min(ttl if ttl > dt.timedelta() else DEFAULT_TTL, left)
+        return min(wanted, left)
 
-    def sign(self, csr_pem: str, identity: Identity, ttl: dt.timedelta, now: dt.datetime) -> tuple[str, ...]:
+    def sign(
+        self, csr_pem: str, identity: Identity, ttl: dt.timedelta, now: dt.datetime, lives: Lives = USUAL
+    ) -> tuple[str, ...]:
         """The chain for a workload: leaf first, then what lies between, then all roots as one text; PEM.
 
         Args:
             csr_pem: The request. Its subject, names and extensions are ignored.
             identity: Who asks, as authentication proved it; the only SAN of the certificate.
-            ttl: Life asked for; zero or less means DEFAULT_TTL.
+            ttl: Life asked for; zero or less means the usual one.
             now: Aware time.
+            lives: What may be asked for.
 
         Raises:
             CsrRefusedError: the request cannot be parsed, its key is unfit, its signature is wrong, the life asked
-                for is longer than MAX_TTL, or the CA itself has expired.
+                for is too long, or the CA itself has expired.
         """
         public = _proven_key(csr_pem)
         san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
-        leaf = self._leaf(public, san, self.life(ttl, now), now)
+        leaf = self._leaf(public, san, self.life(lives.of(ttl), now), now)
         return leaf, *self._chain, self.roots
 
     def serving(self, hosts: tuple[str, ...], now: dt.datetime, ttl: dt.timedelta = SERVING_TTL) -> Material:

@@ -16,6 +16,7 @@ from istiod.ca import authority, rollover
 from istiod.ca.authority import Authority, AuthorityError, Material
 from istiod.ca.rollover import Seen, State
 from istiod.ca.signer import Signer
+from istiod.features import Features
 from istiod.grpcserver.stream import Client
 from wire.exposition import Family, Sample, family, of
 
@@ -68,10 +69,11 @@ class Place(Protocol):
         """Tell the leader."""
         ...
 
-    async def renew(self, state: State, signer: Authority) -> bool:
-        """Replace the CA's self-signed root by a new one, if the operator has asked for it; whether it did.
+    async def renew(self, state: State, signer: Authority, *, aged: bool) -> bool:
+        """Replace the CA's self-signed root by a new one, where the operator asks for it or it is ``aged``.
 
-        ``state``, which holds the key of ``signer``, is kept before.
+        Returns whether it did. ``state``, which holds the key of ``signer``, is kept before. An operator's own CA is
+        never replaced.
         """
         ...
 
@@ -86,10 +88,25 @@ class Proxies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """``now`` is Unix time. ``wait``: for so many seconds no proxy may have been seen that lacks a root."""
+    """``now`` is Unix time. ``wait``: for so many seconds no proxy may have been seen that lacks a root.
+
+    Each ``check`` seconds (0: never) a self-signed root of whose life less than the part ``grace`` is left is aged.
+    """
 
     now: Callable[[], float]
     wait: float
+    check: float = 3600.0
+    grace: float = 0.2
+
+
+def clock(now: Callable[[], float], features: Features) -> Clock:
+    """As the operator's variables have it."""
+    return Clock(
+        now=now,
+        wait=features.rotation_wait.total_seconds(),
+        check=features.root_check.total_seconds(),
+        grace=features.root_grace / 100,
+    )
 
 
 class Following:
@@ -104,6 +121,7 @@ class Following:
         self._started = clock.now()
         self._led = False
         self._lacked = 0.0
+        self._checked = 0.0
         self._wanted = signer.current
         self._wanted_material: Material | None = None
         self._status = ""
@@ -133,7 +151,8 @@ class Following:
         if state is None:
             if self._place.leads:
                 ca = self._signer.current
-                longest = max(self._signer.longest, authority.DEFAULT_TTL.total_seconds())
+                usual = max(self._signer.lives.usual, authority.DEFAULT_TTL)  # the variable may be new
+                longest = max(self._signer.longest, usual.total_seconds())
                 await self._place.keep(rollover.first(ca, self._clock.now(), longest), "")
             return
         await self._step(state)
@@ -144,8 +163,10 @@ class Following:
         seen = rollover.merged((own, *self._place.others(state.fingerprint)))
         if leads and not state.waits and state.signer is None:
             current = self._signer.current
-            if await self._place.renew(rollover.keeping(state, current), current):
-                self._say("istiod: the CA has a new self-signed root, as was asked for")
+            aged = self._aged(current)
+            if await self._place.renew(rollover.keeping(state, current), current, aged=aged):
+                reason = "since the old one ages" if aged else "as was asked for"
+                self._say(f"istiod: the CA has a new self-signed root, {reason}")
                 return
         wanted = self._read()
         due = rollover.step(state, wanted, self._signer.current, seen if leads else Seen(), self._clock.now())
@@ -159,6 +180,14 @@ class Following:
             self._tell("_status", due.status)
         if state.waits:
             self._hasten(state.fingerprint)
+
+    def _aged(self, ca: Authority) -> bool:
+        """Whether little is left of the CA's own life, if it is time to look."""
+        now = self._clock.now()
+        if not self._clock.check or now < self._checked + self._clock.check:
+            return False
+        self._checked = now
+        return any(name == "ca" and left < self._clock.grace for name, left, _ in lives(ca, now))
 
     def _leads(self) -> bool:
         """Whether this process decides. One that begins to waits: who led until now told nobody of its own proxies."""

@@ -125,7 +125,9 @@ def _pems(text: bytes) -> list[bytes]:
     return found or [text]
 
 
-def load_or_create(store: KeyStore, organization: str, now: dt.datetime) -> authority.Authority:
+def load_or_create(
+    store: KeyStore, organization: str, now: dt.datetime, life: dt.timedelta = authority.ROOT_LIFE
+) -> authority.Authority:
     """The store's authority; a new self-signed one is made and kept where there is none.
 
     Raises:
@@ -133,7 +135,7 @@ def load_or_create(store: KeyStore, organization: str, now: dt.datetime) -> auth
     """
     material = store.load()
     if material is None:
-        material = authority.self_signed(organization, now)
+        material = authority.self_signed(organization, now, life)
         store.store(material)
     return authority.Authority(material)
 

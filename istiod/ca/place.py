@@ -20,7 +20,9 @@ PUBLISHED: Final = "published-roots.pem"
 """Name of the file with all roots that proxies are told to trust."""
 
 
-def load_or_create(path: pathlib.Path, organization: str, now: dt.datetime) -> Authority:
+def load_or_create(
+    path: pathlib.Path, organization: str, now: dt.datetime, life: dt.timedelta = authority.ROOT_LIFE
+) -> Authority:
     """The CA in a folder; a new self-signed one, which has signed nothing yet, where there is none.
 
     Raises:
@@ -28,7 +30,7 @@ def load_or_create(path: pathlib.Path, organization: str, now: dt.datetime) -> A
     """
     folder = keystore.Folder(path)
     fresh = folder.load() is None
-    wanted = keystore.load_or_create(folder, organization, now)
+    wanted = keystore.load_or_create(folder, organization, now, life)
     if fresh:
         _keep(path, rollover.first(wanted, now.timestamp(), 0.0), "")
     return wanted
@@ -48,8 +50,15 @@ class FolderPlace:
 
     leads = True
 
-    def __init__(self, path: pathlib.Path, organization: str, now: Callable[[], dt.datetime]) -> None:
-        """``organization`` is for the subject of new roots."""
+    def __init__(
+        self,
+        path: pathlib.Path,
+        organization: str,
+        now: Callable[[], dt.datetime],
+        life: dt.timedelta = authority.ROOT_LIFE,
+    ) -> None:
+        """``organization`` is for the subject of new roots, ``life`` is theirs."""
+        self._life = life
         self._path = path
         self._files = keystore.Folder(path)
         self._organization = organization
@@ -96,21 +105,24 @@ class FolderPlace:
     async def report(self, seen: Seen, fingerprint: int) -> None:
         """See Place: there is nobody to tell."""
 
-    async def renew(self, state: State, signer: Authority) -> bool:
+    async def renew(self, state: State, signer: Authority, *, aged: bool) -> bool:
         """See Place.
 
         Raises:
             AuthorityError: the CA is the operator's own, or the folder cannot be written.
         """
         asked = self._path / keystore.ROTATE
-        if not asked.exists():
+        wished = asked.exists()
+        if not (wished or aged):
             return False
         if signer.material.certificate.strip() not in {pem.strip().encode() for pem in authority.split(signer.roots)}:
+            if not wished:
+                return False
             _put_away(asked)
             raise AuthorityError("only a self-signed root can be made anew here; replace the files of your own CA")
         await self.keep(state, "")
         _put_away(asked)  # first: a wish that cannot be put away would bring a new root each second
-        self._files.store(authority.self_signed(self._organization, self._now()))
+        self._files.store(authority.self_signed(self._organization, self._now(), self._life))
         return True
 
 

@@ -73,9 +73,9 @@ class CertificateService:
             raise
         try:
             asked = ca_pb2.IstioCertificateRequest.FromString(raw)
-            ttl = _ttl(asked.validity_duration)
+            ttl = _ttl(asked.validity_duration, self._ca.lives.longest)
             async with self._queue.turn():
-                life = ttl if longest is None else _shorter(ttl, longest)
+                life = ttl if longest is None else min(ttl if ttl > dt.timedelta() else self._ca.lives.usual, longest)
                 chain = self._ca.sign(asked.csr, identity, life, self._now())
         except DecodeError as error:
             counts.unreadable += 1
@@ -94,12 +94,7 @@ class CertificateService:
         return await bearer.proven(request, self._verifier), None
 
 
-def _shorter(asked: dt.timedelta, longest: dt.timedelta) -> dt.timedelta:
-    wanted = asked if asked > dt.timedelta() else authority.DEFAULT_TTL
-    return min(wanted, longest)
-
-
-def _ttl(seconds: int) -> dt.timedelta:
+def _ttl(seconds: int, longest: dt.timedelta) -> dt.timedelta:
     """Asked life in seconds, 0 for the default; anything beyond what timedelta holds is simply too long.
 
     Raises:
@@ -107,5 +102,4 @@ def _ttl(seconds: int) -> dt.timedelta:
     """
     if seconds < 0:
         raise authority.TtlRefusedError(f"a validity_duration of {seconds} s is negative")
-    longest = int(authority.MAX_TTL.total_seconds()) + 1
-    return dt.timedelta(seconds=min(seconds, longest))
+    return dt.timedelta(seconds=min(seconds, int(longest.total_seconds()) + 1))

@@ -6,8 +6,14 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Protocol
 
-from istiod.ca.authority import DEFAULT_TTL, Authority, Material
+from istiod.ca.authority import USUAL, Authority, Lives, Material
+from istiod.features import Features
 from wire.spiffe import Identity
+
+
+def lives(features: Features) -> Lives:
+    """As the operator's variables have it."""
+    return Lives(usual=features.certificate_life, longest=features.certificate_longest)
 
 
 class Signs(Protocol):
@@ -16,6 +22,11 @@ class Signs(Protocol):
     @property
     def roots(self) -> str:
         """PEM of the roots that clients must trust."""
+        ...
+
+    @property
+    def lives(self) -> Lives:
+        """How long certificates live."""
         ...
 
     def sign(self, csr_pem: str, identity: Identity, ttl: dt.timedelta, now: dt.datetime) -> tuple[str, ...]:
@@ -30,7 +41,9 @@ class Signs(Protocol):
 class Signer:
     """Signs with one CA at a time. All in the event loop's thread."""
 
-    def __init__(self, ca: Authority) -> None:
+    def __init__(self, ca: Authority, lives: Lives = USUAL) -> None:
+        """``lives``: how long certificates live, whichever CA signs."""
+        self.lives = lives
         self._current = ca
         self._longest = 0.0
         self._listeners: list[Callable[[], None]] = []
@@ -68,8 +81,8 @@ class Signer:
 
     def sign(self, csr_pem: str, identity: Identity, ttl: dt.timedelta, now: dt.datetime) -> tuple[str, ...]:
         """See Authority."""
-        chain = self._current.sign(csr_pem, identity, ttl, now)
-        self._longest = max(self._longest, (ttl if ttl > dt.timedelta() else DEFAULT_TTL).total_seconds())
+        chain = self._current.sign(csr_pem, identity, ttl, now, self.lives)
+        self._longest = max(self._longest, self.lives.of(ttl).total_seconds())
         return chain
 
     def serving(self, hosts: tuple[str, ...], now: dt.datetime, ttl: dt.timedelta) -> Material:

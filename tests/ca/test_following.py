@@ -279,8 +279,8 @@ class Shared:
     async def report(self, seen: rollover.Seen, fingerprint: int) -> None:
         """Nobody reads it."""
 
-    async def renew(self, state: rollover.State, signer: authority.Authority) -> bool:
-        del state, signer
+    async def renew(self, state: rollover.State, signer: authority.Authority, *, aged: bool) -> bool:
+        del state, signer, aged
         return False
 
 

@@ -41,6 +41,28 @@ def test_variables_have_istios_names_and_defaults() -> None:
     )
     found, problems = features.read(
         {
+            "DEFAULT_WORKLOAD_CERT_TTL": "90m",
+            "MAX_WORKLOAD_CERT_TTL": "87600h",
+            "SELF_SIGNED_CA_CERT_TTL": "720h",
+            "CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL": "0s",
+            "CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE": "50",
+        }
+    )
+    assert problems == ()
+    assert found == Features(
+        certificate_life=timedelta(minutes=90),
+        certificate_longest=timedelta(days=3650),
+        root_life=timedelta(days=30),
+        root_check=timedelta(0),
+        root_grace=50.0,
+    )
+    found, problems = features.read({"DEFAULT_WORKLOAD_CERT_TTL": "48h", "MAX_WORKLOAD_CERT_TTL": "24h"})
+    assert problems == ("DEFAULT_WORKLOAD_CERT_TTL is longer than MAX_WORKLOAD_CERT_TTL, which holds for both",)
+    assert found.certificate_life == timedelta(hours=24)
+    for text in ("0s", "2000000h", "long"):
+        assert features.read({"SELF_SIGNED_CA_CERT_TTL": text})[0] == Features()
+    found, problems = features.read(
+        {
             "PILOT_JWT_ENABLE_REMOTE_JWKS": "True",
             "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL": "1m",
             "BLOCKED_CIDRS_IN_JWKS_URIS": "10.0.0.0/8, 169.254.169.254",
