@@ -98,6 +98,7 @@ def gather(flags: Flags, environment: Mapping[str, str]) -> Settings:
         sds_socket=f"{_SDS_FOLDER}/{environment.get('WORKLOAD_IDENTITY_SOCKET_FILE') or 'socket'}",
         outlier_log_path=flags.outlier_log_path,
         istiod_san=environment.get("ISTIOD_SAN") or _san(discovery),
+        credential_socket=names.CREDENTIAL_SOCKET if pathlib.Path(names.CREDENTIAL_SOCKET).is_socket() else "",
     )
     return Settings(
         inputs=inputs,

@@ -20,13 +20,18 @@ _DNS: Final = {"type": "STRICT_DNS", "respect_dns_ttl": True, "dns_lookup_family
 
 
 def base(inputs: Inputs) -> list[dict[str, Any]]:
-    """The four that every proxy has."""
-    config = inputs.config
+    """The four that every proxy has, and that of somebody else's SDS for gateways' keys, where there is one."""
+    config, keys = inputs.config, inputs.credential_socket
     return [
         _local("prometheus_stats", int(config["proxyAdminPort"])),
         _local("agent", int(config["statusPort"])),
         _cluster(names.CLUSTER_SDS, {"pipe": {"path": inputs.sds_socket}}) | {"type": "STATIC"} | _http2(),
         _istiod(inputs),
+        *(
+            [_cluster(names.CLUSTER_CREDENTIALS, {"pipe": {"path": keys}}) | {"type": "STATIC"} | _http2()]
+            if keys
+            else ()
+        ),
     ]
 
 

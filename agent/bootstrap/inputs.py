@@ -46,6 +46,7 @@ class Inputs:
         outlier_log_path: Where Envoy logs ejections; empty means nowhere.
         istiod_san: DNS name that istiod's certificate must carry.
         node_id: Overrides the id otherwise made of the rest.
+        credential_socket: Path of the unix socket of somebody else's SDS for gateways' keys; empty where there is none.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Inputs:
     outlier_log_path: str = ""
     istiod_san: str = "istiod.istio-system.svc"
     node_id: str = ""
+    credential_socket: str = ""
 
     def port(self, variable: str, default: int) -> int:
         """A port that an environment variable may move.

@@ -56,6 +56,7 @@ def metadata(inputs: Inputs) -> dict[str, Any]:
         "ANNOTATIONS": {**objects.get("ANNOTATIONS", {}), **inputs.annotations},
     }
     facts |= {key: inputs.environment.get(variable, "") for variable, key in _NAMES.items()}
+    facts[names.METADATA_CREDENTIAL] = "true" if inputs.credential_socket else ""
     return {key: facts[key] for key in sorted(facts) if facts[key] not in ("", {}, None)}
 
 

@@ -123,11 +123,13 @@ def served_secrets(tls: UpstreamTls | DownstreamTls | None) -> frozenset[str]:
     if tls is None or not tls.credential_name:
         return frozenset()
     if isinstance(tls, DownstreamTls):
-        roots = {_root_credential(tls)} if tls.mutual else set[str]()
-        return frozenset({_credential(name) for name in (tls.credential_name, *tls.more_credentials)} | roots)
-    certificate = {_credential(tls.credential_name)} if tls.mode is TlsMode.MUTUAL else set[str]()
-    root = set[str]() if tls.insecure_skip_verify else {_credential(tls.credential_name) + _CA_SUFFIX}
-    return frozenset(certificate | root)
+        own = (tls.credential_name, *tls.more_credentials)
+        root = tls.ca_credential_name or tls.credential_name if tls.mutual else ""
+    else:
+        own = (tls.credential_name,) if tls.mode is TlsMode.MUTUAL else ()
+        root = "" if tls.insecure_skip_verify else tls.credential_name
+    found = (*own, *((root + _CA_SUFFIX,) if root else ()))
+    return frozenset(_credential(name) for name in found if not name.startswith(names.EXTERNAL_CREDENTIAL))
 
 
 def _mesh(tls: UpstreamTls) -> bool:
@@ -140,7 +142,7 @@ def _client_certificate(tls: UpstreamTls) -> secret_pb2.SdsSecretConfig | None:
     if tls.mode is not TlsMode.MUTUAL:
         return None
     if tls.credential_name:
-        return _ads(_credential(tls.credential_name))
+        return _credential_of(tls.credential_name)
     return _agent(f"file-cert:{tls.client_certificate}~{tls.private_key}")
 
 
@@ -150,7 +152,7 @@ def _upstream_root(tls: UpstreamTls) -> secret_pb2.SdsSecretConfig | None:
     if tls.insecure_skip_verify:
         return None
     if tls.credential_name:
-        return _ads(_credential(tls.credential_name) + _CA_SUFFIX)
+        return _credential_of(tls.credential_name, _CA_SUFFIX)
     return _agent(f"file-root:{tls.ca_certificates}" if tls.ca_certificates else _SYSTEM_ROOTS)
 
 
@@ -158,13 +160,9 @@ def _server_certificates(tls: DownstreamTls) -> list[secret_pb2.SdsSecretConfig]
     if tls.workload:
         return [_agent(names.RESOURCE_WORKLOAD)]
     if tls.credential_name:
-        return [_ads(_credential(name)) for name in (tls.credential_name, *tls.more_credentials)]
+        return [_credential_of(name) for name in (tls.credential_name, *tls.more_credentials)]
     pairs = ((tls.certificate_file, tls.key_file), *tls.more_files)
     return [_agent(f"file-cert:{certificate}~{key}") for certificate, key in pairs]
-
-
-def _root_credential(tls: DownstreamTls) -> str:
-    return _credential(tls.ca_credential_name or tls.credential_name) + _CA_SUFFIX
 
 
 def _client_validation(
@@ -173,7 +171,7 @@ def _client_validation(
     if tls.workload:
         root = _agent(names.RESOURCE_ROOT)
     elif tls.credential_name:
-        root = _ads(_root_credential(tls))
+        root = _credential_of(tls.ca_credential_name or tls.credential_name, _CA_SUFFIX)
     else:
         root = _agent(f"file-root:{tls.ca_file}")
     found = _validation(root, tls.subject_alt_names, tls.crl_file)
@@ -240,6 +238,13 @@ def _credential(name: str) -> str:
     return name if name.startswith(_CREDENTIAL) else _CREDENTIAL + name
 
 
+def _credential_of(name: str, end: str = "") -> secret_pb2.SdsSecretConfig:
+    """Where a credential comes from: us, or somebody in the pod."""
+    if name.startswith(names.EXTERNAL_CREDENTIAL):
+        return secret_pb2.SdsSecretConfig(name=name + end, sds_config=_POD)
+    return _ads(_credential(name) + end)
+
+
 def _ads(name: str) -> secret_pb2.SdsSecretConfig:
     source = config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.V3
@@ -251,18 +256,20 @@ def _agent(name: str) -> secret_pb2.SdsSecretConfig:
     return secret_pb2.SdsSecretConfig(name=name, sds_config=_AGENT)
 
 
-_AGENT = config_source_pb2.ConfigSource(
-    api_config_source=config_source_pb2.ApiConfigSource(
-        api_type=config_source_pb2.ApiConfigSource.GRPC,
-        transport_api_version=config_source_pb2.V3,
-        set_node_on_first_message_only=True,
-        grpc_services=[
-            grpc_service_pb2.GrpcService(
-                envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=names.CLUSTER_SDS)
-            )
-        ],
-    ),
-    # The agent may need longer than Envoy's 15 s for its first certificate; without it connections must wait, not fail
-    initial_fetch_timeout=wellknown.duration(timedelta(0)),
-    resource_api_version=config_source_pb2.V3,
-)
+def _sds(cluster: str) -> config_source_pb2.ConfigSource:
+    return config_source_pb2.ConfigSource(
+        api_config_source=config_source_pb2.ApiConfigSource(
+            api_type=config_source_pb2.ApiConfigSource.GRPC,
+            transport_api_version=config_source_pb2.V3,
+            set_node_on_first_message_only=True,
+            grpc_services=[
+                grpc_service_pb2.GrpcService(envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=cluster))
+            ],
+        ),
+        resource_api_version=config_source_pb2.V3,
+    )
+
+
+_AGENT, _POD = _sds(names.CLUSTER_SDS), _sds(names.CLUSTER_CREDENTIALS)
+# The agent may need longer than Envoy's 15 s for its first certificate; without it connections must wait, not fail
+_AGENT.initial_fetch_timeout.CopyFrom(wellknown.duration(timedelta(0)))

@@ -37,6 +37,8 @@ def findings(model: Model, gateways: GatewayIndex) -> Iterator[Diagnostic]:
             context = server.context
             if context is None or not context.credential_name:
                 continue
+            if all(map(credentials.is_external, (*credentials.certificates(context), *credentials.roots(context)))):
+                continue
             if not any(model.credentials.resolve(home, context) is not None for home in homes):
                 yield _missing(server, context, sorted(homes))
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import filterfalse
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +22,7 @@ from crds.diagnostic import Code, Diagnostic, error
 from istiod.config.store import ConfigSnapshot, Kind
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Cluster, Credential, DownstreamTls, UpstreamTls
+from wire import names
 
 SECRETS: Kind = ("", "Secret")
 CA_SUFFIX = "-cacert"
@@ -50,15 +52,22 @@ class CredentialIndex:
 
     materials: Mapping[SecretName, Material] = field(default_factory=dict)
 
-    def resolve(self, namespace: str, tls: DownstreamTls | UpstreamTls) -> tuple[Credential, ...] | None:
-        """The credentials of a TLS context for a router of ``namespace``; None where one of them is not there."""
+    def resolve(
+        self, namespace: str, tls: DownstreamTls | UpstreamTls, *, external: bool = True
+    ) -> tuple[Credential, ...] | None:
+        """The credentials of a TLS context for a router of ``namespace``; None where one of them is not there.
+
+        ``external``: somebody serves keys in its pod; which ones, Envoy asks there.
+        """
+        if not external and any(map(is_external, (*certificates(tls), *roots(tls)))):
+            return None
         found = []
-        for name in certificates(tls):
+        for name in filterfalse(is_external, certificates(tls)):
             own = self._get(namespace, name)
             if own is None or not own.certificate:
                 return None
             found.append(Credential(name=SCHEME + bare(name), certificate=own.certificate, key=own.key))
-        for name in roots(tls):
+        for name in filterfalse(is_external, roots(tls)):
             own = self._get(namespace, name) or self._get(namespace, name.removesuffix(CA_SUFFIX))
             if own is None or not own.root:
                 return None
@@ -83,10 +92,11 @@ class Vault:
 
     index: CredentialIndex
     namespace: str
+    external: bool = False
 
     def open(self, tls: DownstreamTls | UpstreamTls) -> tuple[Credential, ...] | None:
         """See CredentialIndex.resolve."""
-        return self.index.resolve(self.namespace, tls)
+        return self.index.resolve(self.namespace, tls, external=self.external)
 
     def usable(self, clusters: Mapping[str, Cluster]) -> Mapping[str, Cluster]:
         """The clusters without those whose Secret is missing: they would never be ready."""
@@ -100,6 +110,11 @@ class Vault:
 def bare(name: str) -> str:
     """A credential's name without its scheme."""
     return name.removeprefix(SCHEME)
+
+
+def is_external(name: str) -> bool:
+    """Whether somebody else in the proxy's pod serves the credential, not us (Istio: SDSExternalCredentialPrefix)."""
+    return name.startswith(names.EXTERNAL_CREDENTIAL)
 
 
 def certificates(tls: DownstreamTls | UpstreamTls) -> tuple[str, ...]:
@@ -128,7 +143,7 @@ def build(snapshot: ConfigSnapshot, named: frozenset[str], previous: CredentialI
         named: the credentials that objects name, as they name them.
         previous: the index before.
     """
-    short = {bare(name).rpartition("/")[2] for name in named}
+    short = {bare(name).rpartition("/")[2] for name in filterfalse(is_external, named)}
     short |= {name.removesuffix(CA_SUFFIX) for name in short} | {name + CA_SUFFIX for name in short}
     found: dict[SecretName, Material] = {}
     for key, item in snapshot.of(*SECRETS).items():

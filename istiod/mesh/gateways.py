@@ -48,7 +48,11 @@ def scope(
     recall = recall or Recall()
     model = model.of_clients(key.namespace, key.matched, recall)
     services = egress.visible(model.registry, key.namespace, recall)
-    vault = Vault(index=model.credentials if key.credentials else CredentialIndex(), namespace=key.namespace)
+    vault = Vault(
+        index=model.credentials if key.credentials else CredentialIndex(),
+        namespace=key.namespace,
+        external=key.external_credentials,
+    )
     sees = perspective.of(model, index, key.namespace, recall)
     upstream = vault.usable(outbound_clusters.of(model, key, sees, services, recall))
     client = Client(namespace=key.namespace, gateways=frozenset(), selectors=frozenset(key.matched))

@@ -59,7 +59,11 @@ def scope(
     upstream = outbound_clusters.of(model, key, sees, sight.services, recall)
     secrets: Mapping[str, Credential] = {}
     if model is not mesh:  # only rules that select their clients give them credentials
-        vault = Vault(index=model.credentials if key.credentials else CredentialIndex(), namespace=key.namespace)
+        vault = Vault(
+            index=model.credentials if key.credentials else CredentialIndex(),
+            namespace=key.namespace,
+            external=key.external_credentials,
+        )
         upstream = recall.of_many("usable", (upstream, vault.index), lambda: vault.usable(upstream))
         secrets = vault.needed(one.tls for one in upstream.values())
     if sight.settings.egress_proxy and sight.settings.egress_proxy not in upstream:

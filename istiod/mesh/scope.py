@@ -56,6 +56,8 @@ class ScopeKey:
     """Whether its agent answers DNS queries at all."""
     credentials: bool = False
     """Whether it may have the Secrets of its namespace: routers, and sidecars that a DestinationRule selects."""
+    external_credentials: bool = False
+    """Whether somebody serves keys in its pod, which credentials ``sds://...`` name."""
     authorized_by: tuple[ConfigKey, ...] = ()
     """The AuthorizationPolicies that hold for it, of routers: those of sidecars are in their inbound scope."""
     tokens: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from istiod.mesh.model import Model
 from istiod.mesh.scope import ScopeKey
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from istiod.mesh.workloads import PodWorkload
+from wire import names
 from wire.node import NodeType
 
 
@@ -32,6 +33,7 @@ def of(
         place: where it stands, with the labels that count.
     """
     node, labels = proxy.node, dict(place.labels)
+    external = node.metadata.get(names.METADATA_CREDENTIAL) == "true"
     selecting = model.policies.matched(node.namespace, labels)
     matched = routes.matched(labels)
     matched = tuple(sorted({*matched, *selecting})) if selecting else matched
@@ -50,6 +52,7 @@ def of(
             allocated=allocation.wanted(node, always=model.settings.features.allocate_addresses),
             names=allocation.captures(node),
             credentials=bool(selecting) and _trusted(model, proxy, pod),
+            external_credentials=bool(selecting) and external,
         )
     found = inbound.targets(model, place)
     ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
@@ -61,6 +64,7 @@ def of(
         families=place.families,
         own=place.own,
         credentials=_trusted(model, proxy, pod),
+        external_credentials=external,
         authorized_by=tuple(one.key for one in model.authorizations.of_workload(node.namespace, place.labels)),
         tokens=model.tokens.matched(node.namespace, place.labels),
         limited_by=model.rate_limits.matched(node.namespace, place.labels),

@@ -14,6 +14,7 @@ from crds import core, destination_rule, gateway
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.secret_rights import Account, Users
 from istiod.config.store import ConfigSnapshot, Kind
+from wire import names
 
 PODS: Final[Kind] = ("", "Pod")
 RULES: Final[frozenset[Kind]] = frozenset({(NETWORKING, "Gateway"), (NETWORKING, "DestinationRule")})
@@ -103,7 +104,7 @@ def _selectors(snapshot: ConfigSnapshot) -> Iterator[_Selector]:
     routers = {frozenset(spec.selector.items()) for spec in specs.values()}
     for key, item in snapshot.of(NETWORKING, "DestinationRule").items():
         if not isinstance(item, destination_rule.DestinationRule) or not any(
-            tls is not None and tls.credential_name for tls in _tls(item.spec)
+            tls is not None and _ours(tls.credential_name) for tls in _tls(item.spec)
         ):
             continue
         if item.spec.workload_selector is None:  # for whatever is a gateway, as one for egress with plain servers
@@ -114,7 +115,11 @@ def _selectors(snapshot: ConfigSnapshot) -> Iterator[_Selector]:
 
 
 def _named(tls: gateway.ServerTLSSettings) -> bool:
-    return bool(tls.credential_name or tls.credential_names or tls.ca_cert_credential_name)
+    return any(map(_ours, (tls.credential_name, *tls.credential_names, tls.ca_cert_credential_name)))
+
+
+def _ours(name: str) -> bool:
+    return bool(name) and not name.startswith(names.EXTERNAL_CREDENTIAL)
 
 
 def _tls(spec: destination_rule.DestinationRuleSpec) -> Iterator[destination_rule.ClientTLSSettings | None]:

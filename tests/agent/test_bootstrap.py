@@ -88,6 +88,15 @@ def test_proxies_go_to_istios_one_port_over_mtls() -> None:
     assert xds["type"] == "STRICT_DNS"
 
 
+def test_somebody_elses_keys_for_gateways_have_a_cluster_and_the_node_says_so() -> None:
+    built = bootstrap.build(made(credential_socket="./var/run/secrets/credential-uds/socket"))
+    assert built["node"]["metadata"]["credential"] == "true"
+    assert endpoint(cluster(built, "sds-external")) == {"pipe": {"path": "./var/run/secrets/credential-uds/socket"}}
+    without = bootstrap.build(made())
+    assert "credential" not in without["node"]["metadata"]
+    assert "sds-external" not in [one["name"] for one in without["static_resources"]["clusters"]]
+
+
 def test_an_ip_needs_no_dns_and_15010_is_plaintext() -> None:
     xds = cluster(bootstrap.build(made(config={"discoveryAddress": "127.0.0.1:15010"})), "xds-grpc")
     assert xds["type"] == "STATIC"

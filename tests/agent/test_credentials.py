@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from agent import metrics
+from agent import settings as agent_settings
 from agent.bootstrap.inputs import InputError
 from agent.sds import files, identity, keys, rotation, secrets, server, settings
 from istiod.ca import authority
 from tests.agent import pod
 from tests.ca.test_renewal import service
 from tests.waiting import until
+from wire import names
 from wire.spiffe import Identity
 
 SLEEP = Identity("cluster.local", "default", "sleep")
@@ -269,3 +272,16 @@ async def test_a_token_that_the_kubelet_rotates_is_read_for_each_request(tmp_pat
                 await identity.obtain(found.sign, SLEEP)
             pod.write_token(tmp_path / "token", control)
             assert await identity.obtain(found.sign, SLEEP)
+
+
+def test_a_socket_for_the_keys_of_gateways_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert agent_settings.gather(agent_settings.Flags(), {}).inputs.credential_socket == ""
+    place = tmp_path / names.CREDENTIAL_SOCKET
+    place.parent.mkdir(parents=True)
+    place.touch()
+    assert agent_settings.gather(agent_settings.Flags(), {}).inputs.credential_socket == ""
+    place.unlink()
+    with socket.socket(socket.AF_UNIX) as served:
+        served.bind(names.CREDENTIAL_SOCKET)
+        assert agent_settings.gather(agent_settings.Flags(), {}).inputs.credential_socket == names.CREDENTIAL_SOCKET

@@ -106,3 +106,30 @@ async def a_clients_certificate_of_a_secret(rig: Rig) -> None:
 async def clients_of_strangers_come_in_at_the_sidecar(rig: Rig) -> None:
     assert (await _ask(rig, "stranger.example", port="in")).body == "local"
     assert (await _ask(rig, port="in")).status == 0
+
+
+@CASES(gateway(f"{{{HTTPS}, tls: {{mode: MUTUAL, credentialName: 'sds://outside'}}}}"), *SAID)
+async def keys_of_somebody_in_the_gateways_pod(rig: Rig) -> None:
+    back = await _ask(rig, "client.example")
+    assert (back.body, back.certificate) == ("shop-1", ("a.example",))
+    assert (await _ask(rig)).status == 0
+    assert (await _ask(rig, "stranger.example")).status == 0
+
+
+@CASES(
+    """
+kind: DestinationRule
+spec:
+  host: external.example
+  workloadSelector: {matchLabels: {app: client}}
+  trafficPolicy: {tls: {mode: SIMPLE, credentialName: 'sds://outside', sni: external.example}}
+"""
+    + OUTSIDE,
+    r"ServiceEntry.*",
+    r".*(host|matchLabels|sni)",
+)
+async def roots_of_somebody_in_the_sidecars_pod(rig: Rig) -> None:
+    assert (await rig.ask(host="external.example")).body == "shop-1"
+    seen = rig.servers.seen[-1].tls
+    assert seen is not None
+    assert seen.sni == "external.example"

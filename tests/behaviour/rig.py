@@ -201,6 +201,7 @@ async def _proxy(rig: Rig, own: Path, who: tuple[str, str, str], capture: str = 
         stack.push_async_callback(agent.stop)
         more = _bootstrap(rig, kind, name, own / "sds.sock", _authentic(rig, account))
         more["node"]["metadata"]["INTERCEPTION_MODE"] = capture
+        stack.push_async_callback((await _keys(rig, own / "keys.sock")).stop)
         yield await stack.enter_async_context(real_envoy.envoy(own, rig.xds_port, delta=True, more=more))
 
 
@@ -210,8 +211,12 @@ def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) 
     said["static_resources"]["clusters"][0]["transport_socket"] = own_socket
     place = {"endpoint": {"address": {"pipe": {"path": str(sds)}}}}
     agent["load_assignment"] = {"cluster_name": names.CLUSTER_SDS, "endpoints": [{"lb_endpoints": [place]}]}
+    keys = {**json.loads(json.dumps(agent)), "name": names.CLUSTER_CREDENTIALS}
+    keys["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+        {"endpoint": {"address": {"pipe": {"path": str(sds.with_name("keys.sock"))}}}}
+    ]
     app, _, _ = name.partition("-")
-    metadata = {"NAMESPACE": "default", "LABELS": {"app": app, "role": app}, "ROLE": app}
+    metadata = {"NAMESPACE": "default", "LABELS": {"app": app, "role": app}, "ROLE": app, "credential": "true"}
     own = address(world.ADDRESSES[app])
     runtime = {"re2.max_program_size.error_level": "32768"}
     return {
@@ -221,7 +226,7 @@ def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) 
             "metadata": {**metadata, "ISTIO_VERSION": "1.30.0"},
             "locality": {"region": "r1", "zone": "z1", "sub_zone": "s1"},
         },
-        "static_resources": {"clusters": [*said["static_resources"]["clusters"], agent]},
+        "static_resources": {"clusters": [*said["static_resources"]["clusters"], agent, keys]},
         "layered_runtime": {"layers": [{"name": "static", "static_layer": runtime}]},
         "cluster_manager": {"enable_deferred_cluster_creation": False},
     }
@@ -255,6 +260,20 @@ async def _agent(rig: Rig, account: str, path: Path) -> SdsServer:
     served = SdsServer(known, str(path))
     await served.start()
     return served
+
+
+async def _keys(rig: Rig, path: Path) -> SdsServer:
+    """Somebody else's SDS in the pod, with the certificate of a.example and who vouches for its clients."""
+    served = SdsServer(_kept(rig.folder), str(path))
+    await served.start()
+    return served
+
+
+def _kept(folder: Path) -> secrets.Secrets:
+    known = secrets.Secrets()
+    chain, key, roots = ((folder / name).read_bytes() for name in ("a.example.pem", "a.example.key", "roots.pem"))
+    known.publish(secrets.certificate("sds://outside", chain, key), secrets.roots("sds://outside-cacert", roots))
+    return known
 
 
 async def _listen(rig: Rig, stack: contextlib.AsyncExitStack) -> None:
