@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.behaviour import (
+    cases_access_logs,
     cases_balancing,
     cases_connections,
     cases_credentials,
@@ -45,4 +46,5 @@ CASES: list[Case] = [
     *cases_patch_places.CASES,
     *cases_pools.CASES,
     *cases_ports.CASES,
+    *cases_access_logs.CASES,
 ]
