@@ -146,7 +146,10 @@ def test_what_nobody_declared_passes_through_in_its_own_version(world: tuple[Nam
 
 
 def test_the_rules_of_both_versions_count(world: tuple[Namespace, Namespace]) -> None:
-    ours, _ = world
+    ours, other = world
+    for address, vip in zip((ours.address, six(ours)), VIPS["other"], strict=True):
+        assert asking(other, address, 8080) == {ours.address: "127.0.0.6"}.get(address, "::6")
+        assert asking(ours, vip, 80) == ours.address
     for program in ("iptables-save", "ip6tables-save"):
         assert "-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001" in ours.rules(program)
         counted = [line for line in ours.run(program, "-c", "-t", "nat").splitlines() if "to-ports" in line]

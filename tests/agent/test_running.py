@@ -18,11 +18,7 @@ pytestmark = pytest.mark.envoy
 
 async def test_envoy_gets_its_identity_then_configuration_then_counts_as_ready(tmp_path: Path) -> None:
     async with support.istiod() as control, support.pod(tmp_path, control) as pod:
-
-        async def identified() -> bool:
-            return bool(control.peers)
-
-        await until(identified, "it has its identity")
+        await until(lambda: bool(control.nodes), "it has its identity, and says who it is")
         assert control.peers == ["spiffe://cluster.local/ns/default/sa/sleep"]
         node = control.nodes[0]
         assert node.id == "sidecar~127.0.0.1~sleep-1.default~default.svc.cluster.local"
