@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Final
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.service_entry import WorkloadEntry
-from istiod import addresses, admission
+from istiod import addresses, admission, apart
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import Settings as AdsSettings
@@ -374,6 +375,7 @@ async def run(settings: Settings) -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     gc.set_threshold(*GENERATIONS)
+    sys.setswitchinterval(apart.SWITCH)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,21 +12,22 @@ import asyncio
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
-from istiod.config.protocols import Changed, OnTarget, RefusedError, Subscription
+from istiod import apart, push
+from istiod.apart import Apart
+from istiod.config.protocols import OnTarget, RefusedError, Subscription
 from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.envoy import patch_values
 from istiod.envoy.compiler import Compiler
-from istiod.mesh import claims, expected, sources
+from istiod.mesh import backends, claims, expected, sources
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
+from istiod.push import Made, Member, Push
 from wire import names
 
 GATHER = 0.005
@@ -42,20 +43,14 @@ EXPECTED = 120.0
 """Seconds for which they are kept for proxies that do not come: longer than Envoy waits before it tries again."""
 
 
-_Differences: TypeAlias = dict[tuple[int, int], Changed]
-"""By the ids of two targets: those before all lived when the push began, those after live in the members."""
 _SHOWN = 3
 """So many failures of one push are raised: most are of one scope, and equal."""
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A subscribed proxy and what it was last told."""
-
-    proxy: Proxy
-    on_target: OnTarget
-    target: ResourceSet
-    close: Callable[[], None]
+QUICK = 0.01
+"""Seconds that a push of endpoints may take on the loop; where one took longer, the next is made apart."""
+FEW = 64
+"""So many changes at most are made on the loop at once."""
+_ENDPOINTS = frozenset((backends.SLICES, backends.PODS))
+"""Kinds of which one change is small, whatever somebody writes: the API server limits them."""
 
 
 class _Pace:
@@ -92,11 +87,14 @@ class Pipeline:
         self._pods_known = pods_known
         self._compiler = Compiler()
         self._context: MeshContext | None = None
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int, Member] = {}
         self._changed: set[ConfigKey] = set()
         self._wake = asyncio.Event()
         self._opened = False
         self._preparing = False
+        self._pushing = False
+        self._quick = True
+        self._apart = Apart("compiler")
         self._expected: list[ResourceSet] = []
         store.listen(self.change)
 
@@ -113,7 +111,7 @@ class Pipeline:
     @property
     def pending(self) -> bool:
         """Whether something changed that no target holds yet."""
-        return bool(self._changed)
+        return bool(self._changed) or self._pushing
 
     @property
     def compiled(self) -> Mapping[str, int]:
@@ -143,7 +141,7 @@ class Pipeline:
             elif self._context is None:
                 await self._start()
             else:
-                self.push()
+                await self._push()
             await asyncio.sleep(pace.rest(started, self._clock()))
 
     async def _start(self) -> None:
@@ -153,50 +151,111 @@ class Pipeline:
         """
         self._preparing = True
         try:
-            self.push()
-            for proxy in itertools.islice(expected.proxies(self._built()), MOST_EXPECTED):
-                target = self._target(proxy)
-                for layer in target.layers[names.ENDPOINT]:  # made when they are first read
-                    deque(map(layer.get, layer), maxlen=0)
-                self._expected.append(target)
-                await asyncio.sleep(0)
+            await self._push()
+            async with self._apart.lock:
+                self._expected = await self._apart.run(self._expect)
         finally:
             self._preparing = False
         asyncio.get_running_loop().call_later(EXPECTED, self._expected.clear)
 
+    def _expect(self) -> list[ResourceSet]:
+        return [self._whole(proxy) for proxy in itertools.islice(expected.proxies(self._built()), MOST_EXPECTED)]
+
+    def _whole(self, proxy: Proxy) -> ResourceSet:
+        """What a proxy should have, with endpoints, which are made when they are first read."""
+        found = self._target(proxy)
+        for layer in found.layers[names.ENDPOINT]:
+            deque(map(layer.get, layer), maxlen=0)
+        return found
+
+    async def _push(self) -> None:
+        """Push, made apart where that may take long; proxies are told in slices of the loop's time.
+
+        Raises:
+            ExceptionGroup: see ``push``.
+        """
+        self._pushing = True
+        try:
+            async with self._apart.lock:
+                begun = self._begin()
+                try:
+                    made = await self._made(begun)
+                except BaseException:
+                    self._changed |= begun.changed  # the next has to see these changes again
+                    raise
+                self._take(made)
+            failed = list(made.failed)
+            await apart.sliced(self._tell(made, failed), self._clock)
+        finally:
+            self._pushing = False
+        self._raise(failed)
+
     def push(self) -> None:
-        """Build from the store as it is now and tell every proxy whose target changed.
+        """Build from the store as it is now and tell every proxy whose target changed, before this returns.
 
         Raises:
             ExceptionGroup: targets of some proxies could not be made: a bug. They keep what they had, and all others
                 have been told.
+            RuntimeError: a push is being made apart.
         """
+        if self._apart.busy:
+            raise RuntimeError("a push is under way")
+        begun = self._begin()
+        try:
+            made = begun.make()
+        except BaseException:
+            self._changed |= begun.changed
+            raise
+        self._take(made)
+        failed = list(made.failed)
+        deque(self._tell(made, failed), maxlen=0)
+        self._raise(failed)
+
+    def _begin(self) -> Push:
+        """What is there now; what changes from here on is the next push's."""
         self._wake.clear()
-        self._context = mesh.build(self._store.snapshot(), self._context, frozenset(self._changed))
-        # Only now: a build that failed has to see these changes again.
-        self._changed.clear()
-        self._report((*self._context.diagnostics, *patch_values.findings(self._context.envoy_filters)))
-        differences: _Differences = {}
-        failed: list[Exception] = []
-        for member in list(self._members.values()):
-            try:
-                self._tell(member, differences)
-            except Exception as error:  # noqa: BLE001 (one proxy's must not keep the others from theirs; raised below)
-                failed.append(error)
+        changed, self._changed = frozenset(self._changed), set()
+        return Push(
+            compiler=self._compiler,
+            snapshot=self._store.snapshot(),
+            before=self._context,
+            changed=changed,
+            members=tuple(self._members.values()),
+        )
+
+    async def _made(self, begun: Push) -> Made:
+        """Make it, apart where it may stop the loop for long: rules may be as large as an API server takes.
+
+        A few endpoints go out at once, as long as that is quick.
+        """
+        small = len(begun.changed) <= FEW and all((key.group, key.kind) in _ENDPOINTS for key in begun.changed)
+        if not (small and self._quick):
+            return await self._apart.run(begun.make)
+        started = self._clock()
+        made = begun.make()
+        self._quick = self._clock() - started <= QUICK
+        return made
+
+    def _take(self, made: Made) -> None:
+        """From here on the mesh is the new one."""
+        self._context = made.context
+        self._report(made.findings)
+
+    def _tell(self, made: Made, failed: list[Exception]) -> Iterator[None]:
+        for each in made.news:
+            member = each.member
+            if id(member) in self._members:  # it may leave meanwhile
+                member.target = each.target
+                try:
+                    if each.changed:
+                        member.on_target(each.target, each.changed)
+                except Exception as error:  # noqa: BLE001 (as above: all others are told)
+                    failed.append(error)
+            yield
+
+    def _raise(self, failed: list[Exception]) -> None:
         if failed:
             raise ExceptionGroup(f"{len(failed)} of {len(self._members)} proxies keep their targets", failed[:_SHOWN])
-
-    def _tell(self, member: _Member, differences: _Differences) -> None:
-        before, after = member.target, self._target(member.proxy)
-        if before is after:
-            return
-        pair = (id(before), id(after))
-        changed = differences.get(pair)
-        if changed is None:
-            changed = differences[pair] = self._compiler.changed(before, after)
-        member.target = after
-        if changed:
-            member.on_target(after, changed)
 
     def knows(self, proxy: Proxy) -> bool:
         """See istiod.config.protocols.Configuration."""
@@ -206,36 +265,61 @@ class Pipeline:
         """See istiod.config.protocols.Configuration.
 
         Raises:
-            RuntimeError: called before ``ready``.
+            RuntimeError: called before ``ready``, or where ``ahead`` has to be awaited.
             RefusedError: the proxy is not the pod that it claims to be.
         """
-        if self._context is not None and (reason := claims.refusal(self._context, proxy, pods_known=self._pods_known)):
+        if self._apart.busy:
+            raise RuntimeError("a mesh is being built")
+        if reason := self._refusal(proxy):
             raise RefusedError(reason)
-        member = _Member(proxy, on_target, self._target(proxy), lambda: None)
+        member = Member(proxy, on_target, self._target(proxy), lambda: None)
         self._members[id(member)] = member
         member.close = lambda: self._leave(member)
         on_target(member.target, None)
         return member
 
+    def ahead(self, proxy: Proxy) -> Callable[[], Awaitable[object]] | None:
+        """See istiod.config.protocols.Configuration."""
+        if not self._apart.busy and (
+            self._context is None or mesh.has_scope(self._context, proxy) or self._refusal(proxy)
+        ):
+            return None
+        return partial(self._prepare, proxy)
+
+    async def _prepare(self, proxy: Proxy) -> object:
+        """What the proxy will get, if it is the first of its scope: that may be as long a piece of work as a push."""
+        async with self._apart.lock:
+            if mesh.has_scope(self._built(), proxy) or self._refusal(proxy):
+                return None
+            return await self._apart.run(partial(self._whole, proxy))
+
+    def _refusal(self, proxy: Proxy) -> str:
+        known = self._context
+        return "" if known is None else claims.refusal(known, proxy, pods_known=self._pods_known)
+
     def target(self, proxy: Proxy) -> ResourceSet:
-        """What a proxy should have now, for debug pages.
+        """What a proxy should have now, for debug pages: what it was told last, if it is subscribed.
 
         Raises:
-            RuntimeError: called before ``ready``.
+            RuntimeError: called before ``ready``, or, for one that is not subscribed, while a mesh is built.
         """
+        for member in self._members.values():
+            if member.proxy is proxy:
+                return member.target
+        if self._apart.busy:
+            raise RuntimeError("a mesh is being built")
         return self._target(proxy)
 
     def addresses(self, key: ConfigKey) -> Sequence[tuple[str, str]] | None:
         """Hosts of an object and the addresses that the mesh gave them; None where it is not in the mesh yet."""
         return None if self._context is None else sources.given(self._context.sources, key)
 
-    def _leave(self, member: _Member) -> None:
+    def _leave(self, member: Member) -> None:
         self._members.pop(id(member), None)
 
     def _target(self, proxy: Proxy) -> ResourceSet:
         """What a proxy should have; proxies of a scope and view share it."""
-        context = self._built()
-        return self._compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))
+        return push.target(self._compiler, self._built(), proxy)
 
     def _built(self) -> MeshContext:
         if self._context is None:

@@ -162,8 +162,12 @@ class AdsService:
         del self._connections[id(connection)]
         self._holders.lost(connection.proxy, connection.session, self._clock())
 
-    def _admit(self, stream: Stream, peer: Peer, raw: bytes, *, delta: bool) -> None:
-        """Serve a client that has said its first request.
+    def _admit(
+        self, stream: Stream, peer: Peer, raw: bytes, holds: contextlib.ExitStack, *, delta: bool
+    ) -> Callable[[], Awaitable[object]] | None:
+        """Serve a client that has said its first request, or give back what is to be awaited before it is said again.
+
+        ``holds`` is closed when the client has a place of its own.
 
         Raises:
             RpcError: it may not be served.
@@ -174,6 +178,9 @@ class AdsService:
             if decoded.node is None:
                 raise MalformedRequestError("the first request has no node")
             proxy = auth.admit(peer, claims(decoded.node))
+            if (waiting := self._configuration.ahead(proxy)) is not None:
+                return waiting
+            holds.close()
             connection = Connection(stream, proxy, self._wiring, decode, delta=delta)
             with contextlib.ExitStack() as failed:
                 failed.callback(connection.lost)
@@ -190,21 +197,28 @@ class AdsService:
             connection.take(decoded.request)
         except tuple(_REFUSALS) as refusal:
             raise _told(stream, refusal) from refusal
+        return None
 
 
 class _Newcomer:
     """A stream whose client is not known yet, or has said nothing: what it says waits, in its first small window.
 
-    ``holds`` is what has to be given back when it is known, or over.
+    So does what it says while its configuration is being made. ``holds`` is what has to be given back when it is
+    served, or over.
     """
 
-    def __init__(self, stream: Stream, admit: Callable[[Peer, bytes], None], patience: float) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        admit: Callable[[Peer, bytes, contextlib.ExitStack], Callable[[], Awaitable[object]] | None],
+        patience: float,
+    ) -> None:
         self.holds = contextlib.ExitStack()
         self._stream = stream
         self._admit = admit
         self._peer: Peer | None = None
         self._said: list[bytes] = []
-        self._ended = False
+        self._ended = self._waiting = False
         self._task: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
 
@@ -223,15 +237,22 @@ class _Newcomer:
             self._stream.receiver.done()
 
     def message(self, raw: bytes) -> None:
-        if self._peer is None:
+        if self._peer is None or self._waiting:
             self._said.append(raw)
             return
-        self._over()
-        self._admit(self._peer, raw)
+        self._timer.cancel()
+        try:
+            waiting = self._admit(self._peer, raw, self.holds)
+        except Exception:
+            self._over()
+            raise
+        if waiting is not None:
+            self._said, self._waiting = [raw], True
+            self._task = asyncio.create_task(self._await(self._peer, waiting))
 
     def done(self) -> None:
         self._ended = True
-        if self._peer is not None:
+        if self._peer is not None and not self._waiting:
             raise _told(self._stream, MalformedRequestError("the stream ended before its first request"))
 
     def drained(self) -> None:
@@ -250,6 +271,18 @@ class _Newcomer:
         except Exception:  # whatever keeps us from judging a token ends this stream, and only it
             _LOGGER.exception("the token of %s could not be judged", self._stream.client.address)
             self._refuse(RpcError(Code.UNAVAILABLE, "the token could not be judged"))
+
+    async def _await(self, peer: Peer, ahead: Callable[[], Awaitable[object]]) -> None:
+        try:
+            made = await ahead()
+            self._waiting = False
+            self.known(peer)
+            del made  # until here, so that it need not be made once more
+        except RpcError as refusal:
+            self._refuse(refusal)
+        except Exception:  # a bug ends this stream, and only it; it is logged whole
+            _LOGGER.exception("stream of %s ends", self._stream.client.address)
+            self._refuse(RpcError(Code.INTERNAL, "a fault of the control plane"))
 
     async def _proven(self, ask: Callable[[], Awaitable[Peer]]) -> Peer:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from istiod.config.kubernetes import Event, Raw, Resource
@@ -44,6 +44,13 @@ class Configuration(Protocol):
 
     def knows(self, proxy: Proxy) -> bool:
         """Whether the proxy says that it is a pod of the mesh. That it may say so, ``subscribe`` judges."""
+        ...
+
+    def ahead(self, proxy: Proxy) -> Callable[[], Awaitable[object]] | None:
+        """What has to be awaited before this proxy may subscribe, and ``ahead`` asked again; None: it may at once.
+
+        What comes of it has to be held until then: it is what makes subscribing quick.
+        """
         ...
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> Subscription:

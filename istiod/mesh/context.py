@@ -52,15 +52,17 @@ from istiod.mesh.endpoints import HostName
 from istiod.mesh.envoy_filters import EnvoyFilterIndex
 from istiod.mesh.findings import Findings
 from istiod.mesh.gateway_servers import GatewayIndex
+from istiod.mesh.inbound import Place
 from istiod.mesh.memo import Memo
 from istiod.mesh.model import Model, Summary
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
-from istiod.mesh.scope import Scope
+from istiod.mesh.scope import Scope, ScopeKey
 from istiod.mesh.secret_users import SecretUsers
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.sources import Sources
 from istiod.mesh.virtual_services import VirtualServiceIndex
+from istiod.mesh.workloads import PodWorkload
 from wire.names import LABEL_HOSTNAME
 from wire.node import NodeType
 
@@ -350,11 +352,21 @@ def scope(context: MeshContext, proxy: Proxy) -> Scope:
     return context.memo.of_proxy(name, proxy, lambda: _scope(context, proxy))
 
 
+def has_scope(context: MeshContext, proxy: Proxy) -> bool:
+    """Whether ``scope`` is quick, since most of this one's was made for another proxy."""
+    pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
+    return _key(context, proxy, pod, places.of(proxy.node, pod)) in context.memo.outbound
+
+
+def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:
+    return scope_keys.of(context.model, context.virtual_services, context.gateways, proxy, pod, place)
+
+
 def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
     pod = context.backends.pods.get((node.namespace, node.name))
     place = places.of(node, pod)
-    key = scope_keys.of(model, context.virtual_services, context.gateways, proxy, pod, place)
+    key = _key(context, proxy, pod, place)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, config_source_pb2
@@ -51,9 +52,14 @@ class Fixed:
         self.closed = 0
         self.refuses = ""
         self.pods: set[str] = set()
+        self.making: asyncio.Event | None = None
 
     def knows(self, proxy: Proxy) -> bool:
         return proxy.node.name in self.pods
+
+    def ahead(self, proxy: Proxy) -> Callable[[], Awaitable[object]] | None:
+        del proxy
+        return None if self.making is None or self.making.is_set() else self.making.wait
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> _Place:
         if self.refuses:

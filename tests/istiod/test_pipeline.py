@@ -131,9 +131,7 @@ async def test_nobody_is_served_before_the_sources_have_listed(world: World) -> 
         world.pipeline.subscribe(proxy("a"), Told())
     world.pipeline.open()
     assert not world.pipeline.ready, "building is the pipeline's own"
-    async with asyncio.timeout(5):
-        await world.built.wait()
-    assert world.pipeline.ready
+    await waiting.until(lambda: world.pipeline.ready, "ready", 5)
     told = Told()
     world.pipeline.subscribe(proxy("a"), told)
     assert told.changes == [None]

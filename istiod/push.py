@@ -1,0 +1,98 @@
+"""One push without its shell: from a snapshot to what each proxy is to be told.
+
+Reads what it is given, and changes the memory of compiler and mesh: only one may be made at a time, in whichever thread
+(istiod.pipeline sees to it). When it is made and who is told when is the pipeline's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from crds.diagnostic import Diagnostic
+from crds.key import ConfigKey
+from istiod.config.protocols import Changed, OnTarget
+from istiod.config.proxy import Proxy
+from istiod.config.resource import ResourceSet
+from istiod.config.store import ConfigSnapshot
+from istiod.envoy import patch_values
+from istiod.envoy.compiler import Compiler
+from istiod.mesh import context as mesh
+from istiod.mesh.context import MeshContext
+
+_Differences: TypeAlias = dict[tuple[int, int], Changed]
+"""By the ids of two targets: those before all lived when the push began, and members keep them until they are told."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A subscribed proxy and what it was last told."""
+
+    proxy: Proxy
+    on_target: OnTarget
+    target: ResourceSet
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a member is to be told."""
+
+    member: Member
+    target: ResourceSet
+    changed: Changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of a push. ``failed`` are bugs, each of one member's target."""
+
+    context: MeshContext
+    findings: tuple[Diagnostic, ...]
+    news: tuple[News, ...]
+    failed: tuple[Exception, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """What a push is made of: all objects, the mesh before, the keys that changed since, and who is to be told."""
+
+    compiler: Compiler
+    snapshot: ConfigSnapshot
+    before: MeshContext | None
+    changed: frozenset[ConfigKey]
+    members: tuple[Member, ...]
+
+    def make(self) -> Made:
+        """Build the mesh, and each member's target in it."""
+        context = mesh.build(self.snapshot, self.before, self.changed)
+        failed: list[Exception] = []
+        news = tuple(self._news(context, failed))
+        found = (*context.diagnostics, *patch_values.findings(context.envoy_filters))
+        return Made(context=context, findings=found, news=news, failed=tuple(failed))
+
+    def _news(self, context: MeshContext, failed: list[Exception]) -> Iterator[News]:
+        differences: _Differences = {}
+        for member in self.members:
+            try:
+                after = target(self.compiler, context, member.proxy)
+                changed = self._changed(differences, member.target, after)
+            except Exception as error:  # noqa: BLE001 (one proxy's must not keep the others from theirs; raised later)
+                failed.append(error)
+            else:
+                if after is not member.target:
+                    yield News(member=member, target=after, changed=changed)
+
+    def _changed(self, differences: _Differences, before: ResourceSet, after: ResourceSet) -> Changed:
+        if before is after:
+            return {}
+        pair = (id(before), id(after))
+        if pair not in differences:
+            differences[pair] = self.compiler.changed(before, after)
+        return differences[pair]
+
+
+def target(compiler: Compiler, context: MeshContext, proxy: Proxy) -> ResourceSet:
+    """What a proxy should have; proxies of a scope and view share it."""
+    return compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))
