@@ -84,11 +84,15 @@ class ConfigStore:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
         self._listener = listener
 
-    def apply(self, item: Object) -> bool:
-        """Take an object as it is now; False when the store had an equal one."""
+    def apply(self, item: Object, *, compared: bool = False) -> bool:
+        """Take an object as it is now; False when the store had an equal one.
+
+        ``compared``: the caller knows that an equal one would be the same (to compare large objects takes its time).
+        """
         key = item.key
         objects = self._kinds.setdefault((key.group, key.kind), {})
-        if objects.get(key) == item:
+        known = objects.get(key)
+        if known is item or (not compared and known == item):
             return False
         objects[key] = item
         self._changed(key)

@@ -7,7 +7,7 @@ stands in action.py, what it looks for in match.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -21,6 +21,7 @@ from istiod.mesh.route import Route, RouteTable, VirtualHost
 from wire import names
 
 _VIRTUAL_HOSTS = b"\x12"  # field 2 of RouteConfiguration
+_ROUTES = b"\x1a"  # field 3 of VirtualHost
 _FOR_MESH = frozenset({alpn.NAME, peer.NAME})
 _FOR_INBOUND = frozenset({alpn.NAME})  # where the other filter listens
 _LARGEST_BODY = 1_048_576
@@ -64,8 +65,9 @@ class Routes:
 
 def routes(host: VirtualHost, upstreams: Told = _USUAL) -> Routes:
     """Compile the routes of one virtual host."""
-    found = route_components_pb2.VirtualHost(routes=_routes(host, upstreams))
-    return Routes(body=wellknown.encode(found), clusters=frozenset(clusters(host)))
+    # Each by itself: of ten thousand one call's copy and encoding keep Python's lock from all others (fault FT21)
+    frames = (resource.delimited(_ROUTES, wellknown.encode(route)) for route in _routes(host, upstreams))
+    return Routes(body=b"".join(frames), clusters=frozenset(clusters(host)))
 
 
 def frame(host: VirtualHost, compiled: Routes, upstreams: Told = _USUAL) -> Frame:
@@ -123,12 +125,12 @@ def _around(host: VirtualHost, upstreams: Told) -> route_components_pb2.VirtualH
     )
 
 
-def _routes(host: VirtualHost, upstreams: Told) -> list[route_components_pb2.Route]:
-    found = [_route(route) for route in host.routes]
-    if upstreams.host:
-        for each in (one.route for one in found if one.HasField("route")):
-            each.append_x_forwarded_host = True
-    return found
+def _routes(host: VirtualHost, upstreams: Told) -> Iterator[route_components_pb2.Route]:
+    for route in host.routes:
+        found = _route(route)
+        if upstreams.host and found.HasField("route"):
+            found.route.append_x_forwarded_host = True
+        yield found
 
 
 def _head(source: RouteTable) -> route_pb2.RouteConfiguration:

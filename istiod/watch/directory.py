@@ -124,21 +124,17 @@ class _Source:
         while changed:
             patient = time.monotonic() < deadline
             ripe = {path: stamp for path, stamp in changed.items() if not (patient and self._writing(path, stamp))}
-            for state in await self._read(ripe):
+            large = sum(stamp.size for stamp in ripe.values()) > _SMALL
+            for state in await asyncio.to_thread(self._read_all, list(ripe)) if large else self._read_all(ripe):
                 stamp = ripe[state.path]
                 if patient and self._shrinking(state, stamp):
                     continue
                 self._stamps[state.path] = stamp
-                self._apply(self._files.put(state))
+                self._apply(self._files.put(state), compared=large)
             changed = {path: stamp for path, stamp in changed.items() if self._stamps.get(path) != stamp}
             if changed:
                 await asyncio.sleep(_WRITING)
                 changed = await asyncio.to_thread(tree.scan, list(changed))
-
-    async def _read(self, stamps: Mapping[str, Stamp]) -> list[FileState]:
-        if sum(stamp.size for stamp in stamps.values()) > _SMALL:
-            return await asyncio.to_thread(self._read_all, list(stamps))
-        return self._read_all(stamps)
 
     def _read_all(self, paths: Iterable[str]) -> list[FileState]:
         return [_read(path, self._files.get(path)) for path in paths]
@@ -156,9 +152,9 @@ class _Source:
         lost = {entry.key for entry in before.entries} - {entry.key for entry in state.entries}
         return bool(lost) and stamp.age(time.time()) < _SHRINKING
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, change: Change, *, compared: bool = False) -> None:
         for item in change.applied:
-            self._store.apply(item)
+            self._store.apply(item, compared=compared)
         for key in change.removed:
             self._store.remove(key)
 

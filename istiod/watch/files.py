@@ -153,7 +153,8 @@ class _Reader:
             return ""
         before = self._before.get(parsed.key)
         good = before.object if before is not None and not before.closed else None
-        item = parsed.object or good or parsed.stand_in
+        same = good is not None and good == parsed.object  # then it stays, so that nobody compares the two again
+        item = good if same else parsed.object or good or parsed.stand_in
         closed = item is not None and item is parsed.stand_in
         self._entries.append(Entry(key=parsed.key, object=item, chunk=chunk, place=place, closed=closed))
         if parsed.object is not None or item is None:

@@ -17,12 +17,13 @@ NODE: Final[Kind] = ("", "Node")
 NAMESPACE: Final[Kind] = ("", "Namespace")
 SECRET: Final[Kind] = ("", "Secret")
 CONFIG_MAP: Final[Kind] = ("", "ConfigMap")
+SERVICE: Final[Kind] = ("", "Service")
 GATEWAY: Final[Kind] = (NETWORKING, "Gateway")
 DESTINATION_RULE: Final[Kind] = (NETWORKING, "DestinationRule")
 CORE: Final[tuple[Kind, ...]] = (
     NAMESPACE,
     CONFIG_MAP,
-    ("", "Service"),
+    SERVICE,
     ("discovery.k8s.io", "EndpointSlice"),
     POD,
     NODE,

@@ -22,11 +22,11 @@ from istiod.config import backoff
 from istiod.config.kubernetes import FORBIDDEN, NOT_FOUND, ApiError, Event, Verb
 from istiod.config.protocols import ObjectApi
 from istiod.config.store import ConfigStore
-from istiod.watch import kinds
+from istiod.watch import kinds, objects, weight
 from istiod.watch.audit import GRACE, PERIOD, Audit, Pass
 from istiod.watch.files import Change
 from istiod.watch.kinds import WatchedKind
-from istiod.watch.objects import ObjectSet
+from istiod.watch.objects import ObjectSet, Reading
 
 REPORT_PERIOD: Final = 0.2
 """Seconds between two reports: findings of a thousand events in a row are told once."""
@@ -162,29 +162,42 @@ class ClusterWatch:
             async with contextlib.aclosing(self._api.events(kind.resource(state.attempts), state.stop)) as events:
                 async for event in events:
                     state.heard = time.monotonic()
-                    self._take(kind, state, event)
+                    await self._take(kind, state, event)
         except ApiError as problem:
             error = problem
         steady = state.complete and asyncio.get_running_loop().time() - began > STEADY
         state.failures = 1 if steady else state.failures + 1
         return error
 
-    def _take(self, kind: WatchedKind, state: _State, event: Event) -> None:
+    async def _take(self, kind: WatchedKind, state: _State, event: Event) -> None:
         if event.verb is Verb.LISTED:
             self._apply(self._objects.listed(kind))
             state.complete, state.misses, state.problem = True, 0, None
             state.listed.set()
         elif event.verb is not Verb.ALIVE:
+            reading = await self._read_apart(kind, event)
             try:
-                self._apply(self._objects.take(kind, event))
+                self._apply(self._objects.take(kind, event, reading), compared=reading is not None)
             except Exception:  # noqa: BLE001 (a bug that one object brings to light must not keep back all others: FT18)
                 _LOG.exception("an object of %s cannot be taken: %s", kind.resource(), event.item.get("metadata"))
         if kind.kind in _NAMERS:
             self._want_secrets()
 
-    def _apply(self, change: Change) -> None:
+    async def _read_apart(self, kind: WatchedKind, event: Event) -> Reading | None:
+        """A large object, read beside the loop, which goes on; the kind's next event waits. None of any other."""
+        if event.verb is Verb.DELETED or not (kind.ours or kind.kind == kinds.SERVICE) or not weight.heavy(event.item):
+            return None
+        key = self._objects.concerning(kind, event.item)
+        if key is None:
+            return None
+        try:
+            return await asyncio.to_thread(objects.read, kind, event.item, self._store.get(key))
+        except Exception:  # noqa: BLE001 (a bug: who takes the event without it meets it again, and says so)
+            return None
+
+    def _apply(self, change: Change, *, compared: bool = False) -> None:
         for item in change.applied:
-            self._store.apply(item)
+            self._store.apply(item, compared=compared)
         for key in change.removed:
             self._store.remove(key)
 

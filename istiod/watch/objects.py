@@ -17,7 +17,7 @@ from crds import shared_mesh
 from crds.diagnostic import Diagnostic, Severity
 from crds.key import SECURITY, ConfigKey
 from crds.meta import Object
-from crds.parse import parse
+from crds.parse import Parsed, parse
 from istiod.config.kubernetes import Event, Raw, Verb
 from istiod.config.store import Kind
 from istiod.mesh import credentials
@@ -44,6 +44,26 @@ class Place:
     config_maps: frozenset[str]
     shared: str = ""
     """The ConfigMap with a mesh configuration that lies below the mesh's own; "" is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What an object says, and the credentials that it names."""
+
+    parsed: Parsed
+    names: frozenset[str]
+
+
+def read(kind: WatchedKind, raw: Raw, known: Object | None = None) -> Reading:
+    """Read an object. ``known`` itself is given back where it says the same.
+
+    Pure and thread-safe, so that large objects can be read off the event loop.
+    """
+    parsed = parse(strip(kind.info.kind, raw))
+    if known is not None and parsed.object == known:
+        parsed = replace(parsed, object=known)
+    names = frozenset(_named(raw.get("spec"))) if kind.kind in _NAMERS else frozenset[str]()
+    return Reading(parsed=parsed, names=names)
 
 
 class ObjectSet:
@@ -76,8 +96,8 @@ class ObjectSet:
         """A pass begins."""
         self._seen[kind.kind] = set()
 
-    def take(self, kind: WatchedKind, event: Event) -> Change:
-        """An event of a pass: PRESENT, CHANGED or DELETED."""
+    def take(self, kind: WatchedKind, event: Event, reading: Reading | None = None) -> Change:
+        """An event of a pass: PRESENT, CHANGED or DELETED. ``reading`` is its item's, where it was read already."""
         key = _key(kind, event.item)
         if event.verb is Verb.DELETED:
             known = self._uids.get(kind.kind, {}).get(key)
@@ -86,7 +106,7 @@ class ObjectSet:
             self._seen.setdefault(kind.kind, set()).add(key)
         if not self._concerns_us(kind, key, event.item):
             return self._drop(kind.kind, (key,))
-        return self._put(kind, key, event.item)
+        return self._put(kind, key, event.item, reading)
 
     def listed(self, kind: WatchedKind) -> Change:
         """The listing is complete: what it did not hold is gone."""
@@ -132,7 +152,7 @@ class ObjectSet:
             return key.name in self.credentials
         return not kind.ours or selection.of_revision(raw, self._place.revision)
 
-    def _put(self, kind: WatchedKind, key: ConfigKey, raw: Raw) -> Change:
+    def _put(self, kind: WatchedKind, key: ConfigKey, raw: Raw, reading: Reading | None) -> Change:
         uids = self._uids.setdefault(kind.kind, {})
         before, uids[key] = uids.get(key), _uid(raw)
         self._versions.setdefault(kind.kind, {})[key] = str(raw["metadata"].get("resourceVersion", ""))
@@ -145,11 +165,13 @@ class ObjectSet:
         if kind.ours:
             self.observed[key] = observe(raw, kind.resource())
             self.changes += 1
-        self._parse(key, strip(key.kind, raw))
+        reading = reading or read(kind, raw)
+        self._keep(key, reading.parsed)
+        if kind.kind in _NAMERS:
+            self._name(key, reading.names)
         return self._settle((key, *self._effects(kind.kind, key, raw)))
 
-    def _parse(self, key: ConfigKey, raw: Raw) -> None:
-        parsed = parse(raw)
+    def _keep(self, key: ConfigKey, parsed: Parsed) -> None:
         findings = parsed.diagnostics
         if parsed.object is not None:
             self._good[key] = parsed.object
@@ -181,8 +203,6 @@ class ObjectSet:
                 return self._all(key.name) if self._selectors else ()
         elif kind == kinds.CONFIG_MAP and key.name in (self._place.mesh_config, self._place.shared):
             return self._select(key.name, raw)
-        elif kind in _NAMERS:
-            self._name(key, frozenset(_named(raw.get("spec"))))
         return ()
 
     def _name(self, key: ConfigKey, names: frozenset[str]) -> None:
