@@ -53,13 +53,16 @@ class Fixed:
         self.refuses = ""
         self.pods: set[str] = set()
         self.making: asyncio.Event | None = None
+        self.early: list[Proxy] = []
 
     def knows(self, proxy: Proxy) -> bool:
         return proxy.node.name in self.pods
 
     def ahead(self, proxy: Proxy) -> Callable[[], Awaitable[object]] | None:
-        del proxy
-        return None if self.making is None or self.making.is_set() else self.making.wait
+        if self.making is None or self.making.is_set():
+            return None
+        self.early.append(proxy)
+        return self.making.wait
 
     def subscribe(self, proxy: Proxy, on_target: OnTarget) -> _Place:
         if self.refuses:

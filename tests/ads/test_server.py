@@ -103,6 +103,49 @@ async def test_whom_the_configuration_refuses_is_told_why(served: Served) -> Non
     assert served.server.status() == ()
 
 
+async def test_who_comes_while_a_mesh_is_built_is_heard_afterwards(served: Served) -> None:
+    served.configuration.making = asyncio.Event()
+    async with served.stream() as call:
+        await call.write(request())
+        await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=names.LISTENER))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(reading := asyncio.ensure_future(call.read())), 0.7)
+        assert served.server.status() == (), "longer than one may say nothing"
+        assert len(served.configuration.early) == 1
+        served.configuration.making.set()
+        assert (await reading).type_url == names.CLUSTER
+        assert (await call.read()).type_url == names.LISTENER
+
+
+async def test_who_leaves_while_a_mesh_is_built_is_forgotten(served: Served) -> None:
+    served.configuration.making = asyncio.Event()
+    async with served.stream() as call:
+        await call.write(request())
+        await until(lambda: bool(served.configuration.early), "it is there")
+        await call.write(request())
+        call.cancel()
+    served.configuration.early.clear()
+    async with served.stream() as call:
+        await call.write(request())
+        await call.done_writing()
+        await until(lambda: bool(served.configuration.early), "it is there")
+        served.configuration.making.set()
+        await call.read()
+    await until(lambda: served.configuration.closed == 1, "only who stayed was heard")
+    assert len(served.configuration.proxies) == 1
+    assert served.server.status() == ()
+
+
+async def test_who_is_refused_after_a_mesh_was_built_is_told_why(served: Served) -> None:
+    served.configuration.making = asyncio.Event()
+    served.configuration.refuses = "the pod is another's"
+    async with served.stream() as call:
+        await call.write(request())
+        await until(lambda: bool(served.configuration.early), "it is there")
+        served.configuration.making.set()
+        assert await refusal(call) == (grpc.StatusCode.PERMISSION_DENIED, "the pod is another's")
+
+
 async def test_a_client_that_leaves_is_forgotten(served: Served) -> None:
     async with served.stream() as call:
         await call.write(request())

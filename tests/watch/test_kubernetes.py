@@ -8,10 +8,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from crds.diagnostic import Diagnostic
+from crds.key import ConfigKey
+from crds.virtual_service import VirtualService
 from istiod.config.kubernetes import Event, Resource, Verb
 from istiod.config.protocols import Stopper
 from istiod.config.store import ConfigStore
-from istiod.watch import kinds
+from istiod.watch import kinds, weight
 from istiod.watch.kubernetes import ClusterWatch
 from istiod.watch.objects import ObjectSet
 from tests.watch.cluster import PLACE, ROOT, Raw, key_of, made
@@ -132,3 +134,45 @@ async def test_who_writes_statuses_has_the_findings_of_an_object_that_is_observe
         told = len(world.reports)
         world.watch.tell()
         assert len(world.reports) == told
+
+
+def large(last: str) -> Raw:
+    routes = [{"match": [{"uri": {"exact": f"/{at}"}}], "route": [TO]} for at in (*range(weight.MOST // 4), last)]
+    return made("VirtualService", "large", "shop", spec={"hosts": ["web"], "http": routes})
+
+
+TO = {"destination": {"host": "web"}}
+
+
+async def test_versions_of_a_large_object_are_taken_in_their_order_and_equal_ones_say_nothing() -> None:
+    async with following() as world:
+        told: list[ConfigKey] = []
+        await world.holds(FRONT, present=False)
+        world.store.listen(told.append)
+        key = key_of(large("a"))
+        for last in ("a", "b", "b", "c"):
+            world.api.put(large(last))
+        small = made("VirtualService", "small", "shop", spec={"hosts": ["web"], "http": [{"route": [TO]}]})
+        world.api.put(small)
+        await world.holds(small)
+        item = world.store.get(key)
+        assert isinstance(item, VirtualService)
+        assert item.spec.http[-1].match[0].uri is not None
+        assert item.spec.http[-1].match[0].uri.exact == "/c"
+        assert told == [key, key, key, key_of(small)]
+        world.api.delete(large("c"))
+        await world.holds(large("c"), present=False)
+
+
+async def test_large_objects_of_others_are_left_out_and_broken_ones_are_told() -> None:
+    async with following() as world:
+        other = large("a")
+        other["metadata"]["labels"] = {"istio.io/rev": "another"}
+        world.api.put(other)
+        broken = large("b")
+        broken["metadata"] = {"name": "broken", "namespace": "shop"}
+        broken["spec"]["hosts"] = 1
+        world.api.put(broken)
+        await until(lambda: any(found.key == key_of(broken) for told in world.reports for found in told))
+        assert not world.store.has(key_of(other))
+        assert not world.store.has(key_of(broken))

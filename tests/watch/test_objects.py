@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from istiod.config.kubernetes import Verb
+from istiod.config.kubernetes import Event, Verb
+from istiod.watch import objects, weight
 from tests.watch.cluster import KINDS, PLACE, ROOT, Played, made
 
 
@@ -324,3 +325,42 @@ def test_any_order_between_kinds_and_any_repetition_gives_the_same_store(
     again = {key: item for key, item in second.content().items() if key.kind != "VirtualService"}
     assert again == kept
     assert second.names("VirtualService") == first.names("VirtualService")
+
+
+def test_an_object_read_elsewhere_is_taken_as_if_it_was_read_here() -> None:
+    server = {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["*"]}
+    tls = {"mode": "SIMPLE", "credentialName": "cert"}
+    for raw in (
+        rule(),
+        made("Gateway", "front", spec={"servers": [{**server, "tls": tls}]}),
+        made("VirtualService", "web", spec={"hosts": 1}),
+    ):
+        here, there, kind = Played(), Played(), KINDS[raw["kind"]]
+        event = Event(verb=Verb.CHANGED, item=raw)
+        expected = here.objects.take(kind, event)
+        assert there.objects.take(kind, event, objects.read(kind, raw)) == expected
+        assert there.objects.credentials == here.objects.credentials
+        assert there.objects.diagnostics == here.objects.diagnostics
+
+
+def test_what_says_the_same_as_before_is_the_same() -> None:
+    first = objects.read(KINDS["VirtualService"], rule()).parsed.object
+    assert first is not None
+    assert objects.read(KINDS["VirtualService"], rule(), first).parsed.object is first
+    other = objects.read(KINDS["VirtualService"], rule(name="other"), first).parsed.object
+    assert other is not first
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"http": [{"match": [{"uri": {"exact": "/a"}}]}] * 500}, True),
+        ({"http": [{"match": [{"uri": {"exact": "/a"}}]}] * 300}, False),
+        ({"hosts": ["a"] * weight.MOST}, True),
+        ({"hosts": ["a" * 1_000_000]}, False),
+        ({"deep": {"deeper": {"deepest": {str(number): 1 for number in range(weight.MOST)}}}}, True),
+        (None, False),
+    ],
+)
+def test_how_large_an_object_is(spec: object, expected: object) -> None:
+    assert weight.heavy({"metadata": {"name": "a"}, "spec": spec}) is expected
