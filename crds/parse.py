@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crds import authorization_policy, checks, diagnostic, path, registry, request_authentication, text
+from crds import authorization_policy, checks, diagnostic, in_parts, path, registry, request_authentication, text
 from crds.diagnostic import Code, Diagnostic, Severity
 from crds.key import ConfigKey
 from crds.meta import Model, Object
@@ -179,7 +179,7 @@ def _model(
 ) -> tuple[M | None, tuple[Diagnostic, ...]]:
     """Validate; where that fails, once more without nulls (as an API server reads them) and unknown fields."""
     try:
-        return kind.model_validate(document, by_alias=True, by_name=by_name), ()
+        return kind.model_validate(in_parts.read(kind, document), by_alias=True, by_name=by_name), ()
     except ValidationError:
         copy = _without_nulls(document)
     try:

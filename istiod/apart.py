@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -18,8 +19,9 @@ SWITCH: Final = 0.001
 of the loop that gives the lock away (a socket's) may have to wait so long to go on, so Python's own 5 ms add up."""
 SLICE: Final = 0.01
 """Seconds of the loop that work in slices takes before all else has its turn."""
-MANY: Final = 200_000
-"""So many objects more than before a piece of work made what stays: see ``_collected``."""
+MANY: Final = 500_000
+"""Objects that a piece of work may leave to the garbage collector: it walks through so many in a fifth of a second."""
+_NEVER: Final = 1_000_000_000
 _T = TypeVar("_T")
 
 
@@ -48,21 +50,46 @@ class Apart:
             raise
 
 
-def _collected(work: Callable[[], _T]) -> _T:
-    """Run it without the garbage collector, which holds Python's lock while it looks through all that is new.
+async def beside(work: Callable[[], _T]) -> _T:
+    """What ``work`` gives, out of any thread: it touches nothing that anybody else may touch."""
+    return await asyncio.to_thread(_collected, work)
 
-    What much was made of stays, as what was there at the start does (app.py): it is looked through no more. What is
-    replaced is freed by its reference count.
+
+class _Young:
+    """While somebody works the garbage collector looks at the youngest objects only, which takes some 15 ms.
+
+    It holds Python's lock as long as it looks, and of all that a large mesh is made of that is seconds. What much was
+    made of stays, as what was there at the start does (app.py): it is looked through no more, and freed by its
+    reference count when it is replaced.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._working = 0
+        self._usual = gc.get_threshold()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._working:
+                self._usual = gc.get_threshold()
+                gc.set_threshold(self._usual[0], _NEVER, _NEVER)
+            self._working += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._working -= 1
+            if gc.get_count()[1] * self._usual[0] > MANY:
+                gc.freeze()
+            if not self._working:
+                gc.set_threshold(*self._usual)
+
+
+_YOUNG: Final = _Young()
+
+
+def _collected(work: Callable[[], _T]) -> _T:
+    with _YOUNG:
         return work()
-    finally:
-        if gc.get_count()[0] > MANY:
-            gc.freeze()
-        if enabled:
-            gc.enable()
 
 
 async def sliced(steps: Iterable[None], clock: Callable[[], float]) -> None:

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import watchfiles
 
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic, Position
+from istiod import apart
 from istiod.config.store import ConfigStore
 from istiod.watch import files, tree
 from istiod.watch.files import Change, FileSet, FileState
@@ -125,7 +127,7 @@ class _Source:
             patient = time.monotonic() < deadline
             ripe = {path: stamp for path, stamp in changed.items() if not (patient and self._writing(path, stamp))}
             large = sum(stamp.size for stamp in ripe.values()) > _SMALL
-            for state in await asyncio.to_thread(self._read_all, list(ripe)) if large else self._read_all(ripe):
+            for state in await apart.beside(partial(self._read_all, list(ripe))) if large else self._read_all(ripe):
                 stamp = ripe[state.path]
                 if patient and self._shrinking(state, stamp):
                     continue

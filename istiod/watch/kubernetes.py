@@ -13,11 +13,13 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.registry import Effect
+from istiod import apart
 from istiod.config import backoff
 from istiod.config.kubernetes import FORBIDDEN, NOT_FOUND, ApiError, Event, Verb
 from istiod.config.protocols import ObjectApi
@@ -191,7 +193,7 @@ class ClusterWatch:
         if key is None:
             return None
         try:
-            return await asyncio.to_thread(objects.read, kind, event.item, self._store.get(key))
+            return await apart.beside(partial(objects.read, kind, event.item, self._store.get(key)))
         except Exception:  # noqa: BLE001 (a bug: who takes the event without it meets it again, and says so)
             return None
 

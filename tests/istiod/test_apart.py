@@ -54,7 +54,7 @@ async def test_a_bug_of_the_work_is_the_callers() -> None:
 
     with pytest.raises(ValueError, match="a bug"):
         await made.run(work)
-    assert gc.isenabled()
+    assert gc.get_threshold()[1] < 1_000
 
 
 async def test_who_is_cancelled_hears_so_when_the_work_is_over() -> None:
@@ -74,14 +74,20 @@ async def test_who_is_cancelled_hears_so_when_the_work_is_over() -> None:
         await task
 
 
-async def test_garbage_is_collected_as_before_and_what_much_was_made_of_is_looked_through_no_more() -> None:
-    made, frozen = Apart("test"), gc.get_freeze_count()
+async def test_only_young_garbage_is_looked_for_meanwhile_and_what_much_was_made_of_no_more() -> None:
+    made, usual, frozen, done = Apart("test"), gc.get_threshold(), gc.get_freeze_count(), threading.Event()
     try:
-        assert not await made.run(gc.isenabled)
-        kept = await made.run(lambda: [[] for _ in range(apart.MANY + 1)])
-        assert gc.isenabled()
+        gc.set_threshold(10_000, 10, 10)
+        other = asyncio.create_task(apart.beside(lambda: (done.wait(20), gc.get_threshold())))
+        young, old, _ = await made.run(gc.get_threshold)
+        assert (young, old > 1_000_000) == (10_000, True)
+        kept = await made.run(lambda: [[] for _ in range(apart.MANY + 100_000)])
+        done.set()
+        assert (await other)[1][1] > 1_000_000, "the first to be ready leaves it so for the other"
+        assert gc.get_threshold() == (10_000, 10, 10)
         assert gc.get_freeze_count() > frozen + len(kept) / 2
     finally:
+        gc.set_threshold(*usual)
         gc.unfreeze()
 
 
