@@ -10,6 +10,7 @@ from istioctl import analyze, authz, ca, describe, kube_inject, options, output,
 from istioctl.diff import command as diff
 from istioctl.errors import CommandError
 from istioctl.explain import command as explain
+from istioctl.testing import command as testing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     parents = [options.shared(inherited=False)]
     top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (analyze, proxy_status, proxy_config, explain, diff, kube_inject, version):
+    for module in (analyze, proxy_status, proxy_config, explain, diff, testing, kube_inject, version):
         module.register(commands)
     tried = commands.add_parser(
         "experimental",

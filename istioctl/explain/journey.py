@@ -6,7 +6,7 @@ Each proxy is asked by istiod.explain with what it holds; here one's answer beco
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from istioctl.explain import question
@@ -102,7 +102,11 @@ class Hop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What becomes of a part of the requests, in percent. ``status`` 0: it is the app's to answer."""
+    """What becomes of a part of the requests, in percent. ``status`` 0: it is the app's to answer.
+
+    ``way`` are the proxies that it passed, the client's first, and ``targets`` what each of them chose, but for one
+    that answered itself. Outcomes that differ only in these count as equal.
+    """
 
     share: float
     text: str
@@ -110,6 +114,10 @@ class Outcome:
     status: int = 0
     cluster: str = ""
     doubtful: bool = False
+    way: tuple[Hop, ...] = field(default=(), compare=False)
+    targets: tuple[Target, ...] = field(default=(), compare=False)
+    party: Party | None = field(default=None, compare=False)
+    """Whose app it reaches; None: nobody's that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +132,18 @@ class Journey:
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """What becomes of all requests, equal ones together, the most frequent first."""
-        found = _of_hop(self.first, _ALL) if self.first is not None else _of_arrivals(self.arrivals, "", _ALL)
         together: dict[Outcome, float] = {}
-        for one in found:
+        for one in self.ends():
             name = replace(one, share=0.0)
             together[name] = together.get(name, 0.0) + one.share
         ordered = sorted(together.items(), key=lambda pair: -pair[1])
         return tuple(replace(one, share=share) for one, share in ordered)
+
+    def ends(self) -> Iterator[Outcome]:
+        """The same one by one: equal ones that came about in different ways stand apart."""
+        if self.first is not None:
+            return _of_hop(self.first, _ALL)
+        return _of_arrivals(self.arrivals, "", _ALL, proxied=False)
 
     def hops(self) -> Iterator[tuple[Hop, float]]:
         """Each proxy on the way with its part of the requests, the client's first."""
@@ -141,13 +154,13 @@ class Journey:
                 yield from _hops(each.hop, each.share)
 
 
-def travel(mesh: Mesh, asked: Question) -> Journey:
-    """Follow a request.
+def travel(mesh: Mesh, asked: Question, client: Party | None = None) -> Journey:
+    """Follow a request. ``client`` stands for the workload that the question names.
 
     Raises:
         CommandError: the client is not known, or what a proxy holds cannot be had.
     """
-    client = mesh.find(asked.workload, asked.namespace)
+    client = client or mesh.find(asked.workload, asked.namespace)
     tls = Tls.SIMPLE if asked.encrypted else Tls.NONE
     call = Call(
         destination=client.address,
@@ -257,8 +270,18 @@ def _hops(hop: Hop, share: float) -> Iterator[tuple[Hop, float]]:
 
 
 def _of_hop(hop: Hop, share: float) -> Iterator[Outcome]:
+    for one in _ends_at(hop, share):
+        yield replace(one, way=(hop, *one.way))
+
+
+def _ends_at(hop: Hop, share: float) -> Iterator[Outcome]:
     answer, name = hop.answer, hop.party.name
     doubtful = bool(answer.doubts)
+    if answer.aborts is not None:
+        part, status = answer.aborts
+        text = f"answered {status} by {name}: fault injection"
+        yield Outcome(share=share * part / _ALL, text=text, status=status, doubtful=doubtful)
+        share -= share * part / _ALL
     if answer.end is End.UNDECIDED:
         yield Outcome(share=share, text=f"cannot be said at {name}: {answer.detail}", doubtful=True)
     elif answer.end is End.ANSWER:
@@ -268,10 +291,13 @@ def _of_hop(hop: Hop, share: float) -> Iterator[Outcome]:
         yield Outcome(share=share, text=f"connection closed by {name}: {answer.detail}", doubtful=doubtful)
     elif hop.call.direction is Direction.INBOUND:
         text = f"reaches the app of {name} at port {hop.call.port}"
-        yield Outcome(share=share, text=text, workload=name, doubtful=doubtful)
+        yield Outcome(
+            share=share, text=text, workload=name, doubtful=doubtful, targets=answer.targets[:1], party=hop.party
+        )
     else:
         for each in answer.targets:
-            yield from _of_target(hop, each, share * each.share / _ALL)
+            for one in _of_target(hop, each, share * each.share / _ALL):
+                yield replace(one, targets=(each, *one.targets))
 
 
 def _of_target(hop: Hop, target: Target, share: float) -> Iterator[Outcome]:
@@ -287,7 +313,8 @@ def _of_target(hop: Hop, target: Target, share: float) -> Iterator[Outcome]:
             yield replace(one, doubtful=one.doubtful or doubtful)
 
 
-def _of_arrivals(several: Sequence[Arrival], cluster: str, share: float) -> Iterator[Outcome]:
+def _of_arrivals(several: Sequence[Arrival], cluster: str, share: float, *, proxied: bool = True) -> Iterator[Outcome]:
+    """``proxied``: a proxy of the client's makes the connections."""
     for each in several:
         mine = share * each.share / _ALL
         if each.failure:
@@ -296,10 +323,11 @@ def _of_arrivals(several: Sequence[Arrival], cluster: str, share: float) -> Iter
             )
         elif each.hop is not None:
             for one in _of_hop(each.hop, mine):
-                yield replace(_as_seen(one, each), cluster=one.cluster or cluster)
+                seen = _as_seen(one, each) if proxied else one
+                yield replace(seen, cluster=one.cluster or cluster)
         elif each.party is not None:
             text = f"reaches the app of {each.party.name} at port {each.host.port}, which has no sidecar"
-            yield Outcome(share=mine, text=text, workload=each.party.name, cluster=cluster)
+            yield Outcome(share=mine, text=text, workload=each.party.name, cluster=cluster, party=each.party)
         else:
             text = f"leaves the mesh to {each.host.address}:{each.host.port} ({each.host.tls})"
             yield Outcome(share=mine, text=text, cluster=cluster)

@@ -21,12 +21,12 @@ class Files:
 
     def find(self, said: str, namespace: str) -> Party:
         """See Mesh."""
-        return _party(self._names.find(said, namespace))
+        return party(self._names.find(said, namespace))
 
     def at(self, address: str) -> Party | None:
         """See Mesh."""
         found = self._world.at(address)
-        return None if found is None else _party(found)
+        return None if found is None else party(found)
 
     def held(self, party: Party) -> Held:
         """See Mesh."""
@@ -77,7 +77,8 @@ class Files:
         return f"{origin.key}{field}" + (f" ({place})" if place is not None else "")
 
 
-def _party(one: Workload) -> Party:
+def party(one: Workload) -> Party:
+    """A workload as journeys know it."""
     return Party(
         name=one.name,
         namespace=one.pod.namespace,

@@ -75,6 +75,15 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A header of the response that a route changes; ``value`` None takes it away."""
+
+    name: str
+    value: str | None
+    appends: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A cluster and its part of the requests in percent. ``hosts`` is None where Envoy finds them itself by DNS."""
 
@@ -84,14 +93,18 @@ class Target:
     origin: Origin | None = None
     call: Call | None = None
     """The call as it is sent there."""
+    changes: tuple[Change, ...] = ()
+    """What is done, in this order, to the headers of the response from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What becomes of a call at one proxy.
 
-    ``status`` is 0 where the proxy itself does not answer. ``doubts`` are what could not be told: then the rest is what
-    happens if those let the call pass unchanged.
+    ``status`` is 0 where the proxy itself does not answer; ``changes`` are those to the headers of its own answer.
+    ``aborts`` are the percent that an injected fault ends before, and its status. ``timeout`` is the route's in
+    seconds, 0 for none; ``retries`` how often it tries again. ``doubts`` are what could not be told: then the rest is
+    what happens if those let the call pass unchanged.
     """
 
     end: End
@@ -101,6 +114,10 @@ class Answer:
     status: int = 0
     detail: str = ""
     location: str = ""
+    changes: tuple[Change, ...] = ()
+    aborts: tuple[float, int] | None = None
+    timeout: float = 0.0
+    retries: int = 0
     doubts: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     """Names of Envoy's: listener, chain, table, host, route."""

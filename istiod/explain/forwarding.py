@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from envoy.config.route.v3 import route_components_pb2
 
 from istiod.explain import routing, upstreams
-from istiod.explain.answer import Answer, End, Host, Stage, Target
+from istiod.explain.answer import Answer, Change, End, Host, Stage, Target
 from istiod.explain.call import Call, UndecidedError
 from istiod.explain.held import Held
 from istiod.explain.trail import Trail
@@ -18,6 +18,18 @@ _UNAVAILABLE = 503
 _OFFERS: Final = {False: ("istio-http/1.1", "istio"), True: ("istio-h2", "istio")}
 """What filters/alpn.py offers, by whether the request is of HTTP/2."""
 _ALL = 100.0
+_TIMEOUT = 15.0
+"""Seconds that a route gives which says nothing (v3 API: RouteAction.timeout)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """A cluster, its part of the calls in percent, the call as it is sent there, and what becomes of the response."""
+
+    cluster: str
+    percent: float
+    call: Call
+    changes: tuple[Change, ...] = ()
 
 
 def request(found: Held, one: route_components_pb2.Route, call: Call, trail: Trail, *, offers: bool) -> Answer:
@@ -28,17 +40,30 @@ def request(found: Held, one: route_components_pb2.Route, call: Call, trail: Tra
     after = replace(call, path=routing.rewritten(call.path, one.match, to), authority=_authority(to, call))
     if (after.path, after.authority) != (call.path, call.authority):
         trail.note(Stage.REQUEST, "", f"goes on as {after.authority}{after.path}")
-    shares = list(_shares(to, after))
+    shares = list(_shares(one, after))
     mirrors = tuple(each.cluster for each in to.request_mirror_policies)
     for each in to.request_mirror_policies:
         part = routing.percent(each.runtime_fraction.default_value) if each.HasField("runtime_fraction") else _ALL
         trail.note(Stage.REQUEST, each.cluster, f"gets a copy of {part:g}% of the requests")
-    return replace(_sent(found, shares, trail, http=True), mirrors=mirrors)
+    sent = _sent(found, shares, trail, http=True)
+    return replace(sent, mirrors=mirrors, timeout=_timeout(to), retries=_retries(to))
+
+
+def _timeout(to: route_components_pb2.RouteAction) -> float:
+    return to.timeout.ToTimedelta().total_seconds() if to.HasField("timeout") else _TIMEOUT
+
+
+def _retries(to: route_components_pb2.RouteAction) -> int:
+    policy = to.retry_policy
+    if not policy.retry_on:
+        return 0
+    return policy.num_retries.value if policy.HasField("num_retries") else 1
 
 
 def connection(found: Held, clusters: Iterable[tuple[str, float]], call: Call, trail: Trail) -> Answer:
     """A connection that is passed on."""
-    return _sent(found, [(name, share, call) for name, share in clusters], trail, http=False)
+    shares = [_Share(cluster=name, percent=percent, call=call) for name, percent in clusters]
+    return _sent(found, shares, trail, http=False)
 
 
 def _authority(to: route_components_pb2.RouteAction, call: Call) -> str:
@@ -50,10 +75,10 @@ def _authority(to: route_components_pb2.RouteAction, call: Call) -> str:
     raise UndecidedError(f"a host rewrite of kind {kind}")
 
 
-def _shares(to: route_components_pb2.RouteAction, call: Call) -> Iterator[tuple[str, float, Call]]:
-    kind = to.WhichOneof("cluster_specifier")
+def _shares(one: route_components_pb2.Route, call: Call) -> Iterator[_Share]:
+    to, kind = one.route, one.route.WhichOneof("cluster_specifier")
     if kind == "cluster":
-        yield to.cluster, _ALL, call
+        yield _Share(cluster=to.cluster, percent=_ALL, call=call, changes=routing.response(one))
     elif kind == "weighted_clusters":
         several = to.weighted_clusters.clusters
         total = sum(each.weight.value for each in several)
@@ -62,21 +87,27 @@ def _shares(to: route_components_pb2.RouteAction, call: Call) -> Iterator[tuple[
                 sent = routing.changed(call, each)
                 sent = replace(sent, alpn=() if each.typed_per_filter_config else sent.alpn)
                 host = each.host_rewrite_literal or sent.authority
-                yield each.name, _ALL * each.weight.value / total, replace(sent, authority=host)
+                yield _Share(
+                    cluster=each.name,
+                    percent=_ALL * each.weight.value / total,
+                    call=replace(sent, authority=host),
+                    changes=routing.response(each, one),
+                )
     else:
         raise UndecidedError(f"a route to a cluster by {kind}")
 
 
-def _sent(found: Held, shares: list[tuple[str, float, Call]], trail: Trail, *, http: bool) -> Answer:
-    targets = tuple(_target(found, name, share, call, trail) for name, share, call in shares)
+def _sent(found: Held, shares: list[_Share], trail: Trail, *, http: bool) -> Answer:
+    targets = tuple(_target(found, each, trail) for each in shares)
     if not any(target.hosts or target.hosts is None for target in targets):
-        reason = "no healthy upstream" if all(name in found.clusters for name, _, _ in shares) else "no such cluster"
+        reason = "no healthy upstream" if all(each.cluster in found.clusters for each in shares) else "no such cluster"
         ended = trail.answered(_UNAVAILABLE, reason) if http else trail.closed(reason)
         return replace(ended, targets=targets)
     return replace(trail.closed(""), end=End.FORWARD, targets=targets)
 
 
-def _target(found: Held, name: str, share: float, call: Call, trail: Trail) -> Target:
+def _target(found: Held, part: _Share, trail: Trail) -> Target:
+    name, share, call = part.cluster, part.percent, part.call
     cluster = found.clusters.get(name)
     if cluster is None:
         trail.note(Stage.CLUSTER, name, f"{share:g}%: there is no such cluster")
@@ -86,7 +117,7 @@ def _target(found: Held, name: str, share: float, call: Call, trail: Trail) -> T
     trail.note(Stage.CLUSTER, name, f"{share:g}% of the requests" if call.http else f"{share:g}%", origin=origin)
     trail.note(Stage.ENDPOINTS, name, said(hosts))
     call = replace(call, http2=upstreams.speaks_http2(cluster, call))
-    return Target(cluster=name, share=share, hosts=hosts, origin=origin, call=call)
+    return Target(cluster=name, share=share, hosts=hosts, origin=origin, call=call, changes=part.changes)
 
 
 def said(hosts: tuple[Host, ...] | None) -> str:

@@ -238,7 +238,10 @@ def _fault(config: fault_pb2.HTTPFault, own: Message | None, request: _Request) 
     status, what = _aborted(said, request.call)
     if part:
         request.trail.note(Stage.FAULT, "abort", f"{part:g}% of the requests are answered {what}", origin=origin)
-    return request.trail.answered(status, f"fault injection answers {what}") if part >= _ALL else None
+    if part >= _ALL:
+        return request.trail.answered(status, f"fault injection answers {what}")
+    request.trail.aborts = (part, status) if part else None
+    return None
 
 
 def _aborted(said: fault_pb2.HTTPFault, call: Call) -> tuple[int, str]:
@@ -252,12 +255,14 @@ def _aborted(said: fault_pb2.HTTPFault, call: Call) -> tuple[int, str]:
 
 def _cors(_: cors_pb2.Cors, own: Message | None, request: _Request) -> Answer | None:
     call = request.call
-    if not isinstance(own, cors_pb2.CorsPolicy) or call.method != "OPTIONS":
-        return None
-    origin = call.header("origin")
-    if not origin or not call.header("access-control-request-method"):
+    origin = call.header("origin") if isinstance(own, cors_pb2.CorsPolicy) else None
+    if not isinstance(own, cors_pb2.CorsPolicy) or not origin:
         return None
     fits = any(matching.string(one, origin) for one in own.allow_origin_string_match)
+    if call.method != "OPTIONS" or not call.header("access-control-request-method"):
+        if fits:
+            request.trail.note(Stage.FILTER, "CORS", f"the response says that {origin} may read it")
+        return None
     forwards = not own.HasField("forward_not_matching_preflights") or own.forward_not_matching_preflights.value
     if not fits and forwards:
         return None
@@ -295,9 +300,11 @@ def _routed(request: _Request, domain: str) -> Answer:
     kind = one.WhichOneof("action")
     if kind == "redirect":
         where = routing.location(call, one)
-        return trail.answered(_CODES[one.redirect.response_code], f"redirect to {where}", where)
+        answer = trail.answered(_CODES[one.redirect.response_code], f"redirect to {where}", where)
+        return replace(answer, changes=routing.response(one))
     if kind == "direct_response":
-        return trail.answered(one.direct_response.status, "the route answers itself")
+        answer = trail.answered(one.direct_response.status, "the route answers itself")
+        return replace(answer, changes=routing.response(one))
     if kind != "route":
         raise UndecidedError(f"a route that does {kind}")
     return forwarding.request(request.found, one, call, trail, offers=request.offers and not _switched_off(one))

@@ -12,7 +12,7 @@ from envoy.type.v3 import percent_pb2
 
 from istiod.envoy import blame
 from istiod.explain import matching
-from istiod.explain.answer import Lost
+from istiod.explain.answer import Change, Lost
 from istiod.explain.call import Call, Tls, UndecidedError
 from istiod.explain.matching import Metadata
 
@@ -219,3 +219,16 @@ def changed(call: Call, owner: route_components_pb2.Route | route_components_pb2
         appends = each.append_action == base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
         headers[name] = f"{headers[name]},{value}" if appends and name in headers else value
     return replace(call, headers=headers, unknown=frozenset(unknown))
+
+
+def response(
+    *owners: route_components_pb2.Route | route_components_pb2.WeightedCluster.ClusterWeight,
+) -> tuple[Change, ...]:
+    """What is done to the headers of a response: for each owner, the most particular first, removals first."""
+    found: list[Change] = []
+    for owner in owners:
+        found += [Change(name=each.lower(), value=None) for each in owner.response_headers_to_remove]
+        for each in owner.response_headers_to_add:
+            appends = each.append_action == base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+            found.append(Change(name=each.header.key.lower(), value=each.header.value, appends=appends))
+    return tuple(found)

@@ -15,6 +15,8 @@ class Trail:
     steps: list[Step] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+    aborts: tuple[float, int] | None = None
+    """The percent that an injected fault ends, and its status."""
 
     def note(
         self, stage: Stage, name: str, text: str = "", *, origin: Origin | None = None, lost: tuple[Lost, ...] = ()
@@ -49,4 +51,5 @@ class Trail:
             location=location,
             doubts=tuple(self.doubts),
             facts=dict(self.facts),
+            aborts=self.aborts,
         )

@@ -120,6 +120,24 @@ def test_an_injected_answer_is_the_clients_own_proxys(ask: Asking) -> None:
     assert [one["stage"] for one in found["proxies"][0]["steps"]][-1] == "fault"
 
 
+def test_a_fault_for_a_part_of_the_requests_is_a_part_of_the_outcome(ask: Asking) -> None:
+    rules = fleet.istio(
+        "VirtualService",
+        "details",
+        {
+            "hosts": ["details"],
+            "http": [
+                {
+                    "fault": {"abort": {"percentage": {"value": 25}, "httpStatus": 555}},
+                    "route": [{"destination": {"host": "details"}}],
+                }
+            ],
+        },
+    )
+    found = ask.json(*FROM_PAGE, "http://details:9080/", more=(rules,))
+    assert [(one["percent"], one["status"]) for one in found["outcomes"]] == [(75, None), (25, 555)]
+
+
 def test_a_policy_lets_the_page_in_and_refuses_everybody_else_with_the_rule_and_the_reason(ask: Asking) -> None:
     text = ask(*FROM_PAGE, "http://reviews:9080/", more=(POLICY,))
     assert "reviews-v3-0.default, inbound, 33.3% of the requests: as reviews-v1-0.default" in text
@@ -143,7 +161,7 @@ def test_a_client_without_a_sidecar_is_refused_where_mtls_is_asked_for(ask: Aski
     found = ask.json("--from", "plain", "http://details:9080/", more=(plain,))
     assert outcomes(found) == {"details-v1-0.default": 100}
     text = ask("--from", "plain", "http://details:9080/", more=(plain, STRICT))
-    assert "connection closed by details-v1-0.default" in text
+    assert "=> 100%  connection closed by details-v1-0.default" in text
     text = ask(*FROM_PAGE, "http://plain.example:80/", "--ip", "10.9.9.9", more=(plain,))
     assert "leaves the mesh to 10.9.9.9:80" in text
 

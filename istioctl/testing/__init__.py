@@ -1,0 +1,1 @@
+"""``istioctl test``: declarative traffic tests for mesh YAML (feature row Z8)."""

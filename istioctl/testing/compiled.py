@@ -1,0 +1,163 @@
+"""The engine that runs nothing: what explain reads off the configuration that istiod would send."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from istioctl.explain import journey, offline
+from istioctl.explain.journey import Hop, Outcome
+from istioctl.explain.offline import Files
+from istioctl.explain.question import Question
+from istioctl.offline.world import Names, World
+from istioctl.testing import asking, members
+from istioctl.testing.seen import Arrived, Ending, Headers, Seen
+from istioctl.testing.spec import Case, Place
+from istiod.config.origin import Origin
+from istiod.explain.answer import Change, End, Stage, Step
+
+_MADE: Final = re.compile(
+    r"x-forwarded-(proto|client-cert)|x-request-id|x-envoy-.*|x-b3-.*|b3|traceparent|tracestate|baggage|forwarded|"
+    r"connection|content-length|transfer-encoding|accept.*|user-agent|date|server|content-type|te"
+)
+"""Headers that proxies, clients and servers make themselves."""
+_REFUSING: Final = (Stage.AUTHENTICATION, Stage.AUTHORIZATION, Stage.TLS, Stage.CHAIN)
+_OK, _NOT_FOUND = 200, 404
+_LEAVES: Final = "leaves the mesh"
+
+
+class Compiled:
+    """See istioctl.testing.seen.Engine."""
+
+    def __init__(self, world: World, flags: str) -> None:
+        """``flags`` name the mesh's files, for the hint."""
+        self._names = Names(world)
+        self._files = Files(world)
+        self._members = members.Members(world, self._names, self._files)
+        self._flags = flags
+
+    def see(self, case: Case) -> Seen:
+        """See Engine."""
+        asked = asking.asked(case)
+        found = asking.sender(case.source, self._names)
+        client = asking.OUTSIDE if found is None else offline.party(found)
+        way = journey.travel(self._files, asked, client)
+        hint = f"istioctl explain --from {client.name} {_command(asked)} {self._flags}" if found is not None else ""
+        return Seen(endings=tuple(self._ending(one, asked) for one in way.ends()), hint=hint)
+
+    def holds(self, place: Place, ending: Ending) -> bool:
+        """See Engine."""
+        if place.outside and not ending.left:
+            return False
+        if place.workload and ending.workload not in self._members.workloads(place):
+            return False
+        if not place.service:
+            return True
+        return members.is_host(place, ending.service) and place.subset in ("", ending.subset)
+
+    def cause(self, origin: Origin) -> str:
+        """See Engine."""
+        return self._files.cause(origin)
+
+    def _ending(self, one: Outcome, asked: Question) -> Ending:
+        last = one.way[-1] if one.way else None
+        step = last.answer.steps[-1] if last is not None and last.answer.end in (End.ANSWER, End.CLOSE) else None
+        refused = step is not None and not one.workload and step.stage in _REFUSING
+        host, subset = members.parts(one.cluster)
+        arrived = _arrived(one, asked)
+        reached = arrived is not None
+        routed = next((hop.answer for hop in one.way if hop.answer.end is End.FORWARD), None)
+        return Ending(
+            share=one.share,
+            text=one.text,
+            status=_OK if reached and asked.http else one.status,
+            workload=self._members.of(one.party) if one.party is not None else "",
+            left=one.text.startswith(_LEAVES),
+            service=host if reached else "",
+            subset=subset if reached else "",
+            closed=one.text.startswith("connection closed"),
+            denied=refused,
+            by=tuple(_by(step)) if refused and step is not None else (),
+            no_route=_unrouted(last),
+            location=last.answer.location if last is not None and step is not None else "",
+            arrived=arrived,
+            returned=_returned(one),
+            rules=tuple(_rules(one.way)),
+            timeout=0.0 if routed is None else routed.timeout,
+            retries=0 if routed is None else routed.retries,
+            doubts=tuple(doubt for hop in one.way for doubt in hop.answer.doubts),
+        )
+
+
+def _command(asked: Question) -> str:
+    words = [] if asked.method == "GET" or not asked.http else ["-X", asked.method]
+    path = asked.path if asked.http else ""
+    host = f"[{asked.host}]" if ":" in asked.host else asked.host
+    words.append(f"{asked.scheme}://{host}:{asked.port}{path}")
+    for name, value in asked.headers.items():
+        words += ["-H", f"{name}: {value}"]
+    return shlex.join(words)
+
+
+def _unrouted(hop: Hop | None) -> bool:
+    """Whether a proxy answers 404 because nothing in its routes is for the request."""
+    if hop is None or hop.answer.end is not End.ANSWER or hop.answer.status != _NOT_FOUND:
+        return False
+    step = hop.answer.step(Stage.ROUTE)
+    return step is None or (not step.name and step.origin is None)
+
+
+def _by(step: Step) -> Iterator[Origin]:
+    """The rule that refused; where none allowed, those that might have."""
+    if step.origin is not None:
+        yield step.origin
+    else:
+        yield from (lost.origin for lost in step.lost if lost.origin is not None)
+
+
+def _rules(way: Iterable[Hop]) -> Iterator[Origin]:
+    for hop in way:
+        yield from (step.origin for step in hop.answer.steps if step.origin is not None)
+
+
+def _arrived(one: Outcome, asked: Question) -> Arrived | None:
+    """The request behind the last proxy; None where it comes to no app."""
+    if one.status or one.text.startswith(("connection closed", "cannot be said")):
+        return None
+    call = one.targets[-1].call if one.targets else None
+    if call is None:
+        return Arrived(host=asked.authority, path=asked.path, headers=Headers(values=dict(asked.headers)))
+    headers = Headers(values=dict(call.headers), unknown=call.unknown)
+    return Arrived(host=call.authority, path=call.path, headers=headers)
+
+
+def _returned(one: Outcome) -> Headers:
+    """The response's headers as the proxies change them, the one next to the app first."""
+    values: dict[str, str] = {}
+    unknown: set[str] = set()
+    own = one.way[-1].answer.changes if one.way else ()
+    for change in (*own, *(change for target in reversed(one.targets) for change in target.changes)):
+        _change(values, unknown, change)
+    crossing = any(step.name == "CORS" for hop in one.way for step in hop.answer.steps)
+    return Headers(values=values, unknown=frozenset(unknown | ({"access-control-*"} if crossing else set())))
+
+
+def _change(values: dict[str, str], unknown: set[str], change: Change) -> None:
+    name = change.name
+    if change.value is None:
+        values.pop(name, None)
+        unknown.discard(name)
+        return
+    if "%" in change.value:
+        unknown.add(name)
+    values[name] = f"{values[name]},{change.value}" if change.appends and name in values else change.value
+
+
+def is_unknown(headers: Headers, name: str) -> bool:
+    """Whether nobody can say what a header is without sending the request."""
+    if name in headers.unknown:
+        return True
+    crossing = name.startswith("access-control-") and "access-control-*" in headers.unknown
+    return crossing or (name not in headers.values and _MADE.fullmatch(name) is not None)
