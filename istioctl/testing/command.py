@@ -16,9 +16,9 @@ def register(subparsers: Any) -> None:
         "test",
         parents=[options.shared()],
         help="traffic tests of mesh YAML: who calls what, and what must come of it",
-        description="Runs the tests of some files against the configuration that istiod would send. "
-        f"Example: {_EXAMPLE}. Exit status 0: all held; 1: one did not; 2: a file of tests or of the mesh cannot be "
-        "read.",
+        description="Runs the tests of some files against the configuration that istiod would send, or with --envoy "
+        f"against real Envoys in a mesh on this machine. Example: {_EXAMPLE}. Exit status 0: all held; 1: one did not; "
+        "2: a file of tests or of the mesh cannot be read, or no Envoys can be had.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -31,6 +31,7 @@ def register(subparsers: Any) -> None:
         help="YAML of the mesh, beside what the files of tests name themselves; may stand several times",
     )
     add("--filter", default="", metavar="REGEX", help="only tests whose name holds this")
+    options.add_truth(parser, "--envoy", default=False, text="send the requests through real Envoys (needs root)")
     parser.add_argument("-o", "--output", choices=("short", "json", "junit"), default="short", help="default: short")
     parser.set_defaults(run=_run)
 

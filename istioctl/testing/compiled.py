@@ -24,7 +24,9 @@ _MADE: Final = re.compile(
 )
 """Headers that proxies, clients and servers make themselves."""
 _REFUSING: Final = (Stage.AUTHENTICATION, Stage.AUTHORIZATION, Stage.TLS, Stage.CHAIN)
-_OK, _NOT_FOUND = 200, 404
+_OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
+_LOSERS: Final = 3
+"""So many rules of a step are told that did not decide: the last, which are nearest to the one that did."""
 _LEAVES: Final = "leaves the mesh"
 
 
@@ -35,7 +37,7 @@ class Compiled:
         """``flags`` name the mesh's files, for the hint."""
         self._names = Names(world)
         self._files = Files(world)
-        self._members = members.Members(world, self._names, self._files)
+        self.members = members.Members(world, self._names, self._files)
         self._flags = flags
 
     def see(self, case: Case) -> Seen:
@@ -51,7 +53,7 @@ class Compiled:
         """See Engine."""
         if place.outside and not ending.left:
             return False
-        if place.workload and ending.workload not in self._members.workloads(place):
+        if place.workload and ending.workload not in self.members.workloads(place):
             return False
         if not place.service:
             return True
@@ -61,19 +63,35 @@ class Compiled:
         """See Engine."""
         return self._files.cause(origin)
 
+    def reachable(self, asked: Question, namespace: str) -> str:
+        """What a client of a namespace in a running mesh connects to for a host: its name where it is a Service's."""
+        found = self._files.resolve(asked.host, asked.port, namespace)
+        return found.address if found.note and "headless" not in found.note else asked.host
+
     def _ending(self, one: Outcome, asked: Question) -> Ending:
         last = one.way[-1] if one.way else None
-        step = last.answer.steps[-1] if last is not None and last.answer.end in (End.ANSWER, End.CLOSE) else None
+        ended = last is not None and last.answer.end in (End.ANSWER, End.CLOSE)
+        step = last.answer.steps[-1] if last is not None and ended and last.answer.steps else None
         refused = step is not None and not one.workload and step.stage in _REFUSING
         host, subset = members.parts(one.cluster)
         arrived = _arrived(one, asked)
         reached = arrived is not None
         routed = next((hop.answer for hop in one.way if hop.answer.end is End.FORWARD), None)
+        text, status = one.text, one.status
+        if reached and asked.http:
+            status = _OK
+        if reached and asked.scheme == "grpc" and one.targets and not _is_http2(one):
+            text, status, arrived, reached = (
+                f"{text} over HTTP/1.1, which no gRPC server speaks",
+                _UNAVAILABLE,
+                None,
+                False,
+            )
         return Ending(
             share=one.share,
-            text=one.text,
-            status=_OK if reached and asked.http else one.status,
-            workload=self._members.of(one.party) if one.party is not None else "",
+            text=text,
+            status=status,
+            workload=self.members.of(one.party) if reached and one.party is not None else "",
             left=one.text.startswith(_LEAVES),
             service=host if reached else "",
             subset=subset if reached else "",
@@ -85,10 +103,16 @@ class Compiled:
             arrived=arrived,
             returned=_returned(one),
             rules=tuple(_rules(one.way)),
+            lost=tuple(_lost(one.way)),
             timeout=0.0 if routed is None else routed.timeout,
             retries=0 if routed is None else routed.retries,
             doubts=tuple(doubt for hop in one.way for doubt in hop.answer.doubts),
         )
+
+
+def _is_http2(one: Outcome) -> bool:
+    call = one.targets[-1].call
+    return call is not None and call.http2
 
 
 def _command(asked: Question) -> str:
@@ -120,6 +144,12 @@ def _by(step: Step) -> Iterator[Origin]:
 def _rules(way: Iterable[Hop]) -> Iterator[Origin]:
     for hop in way:
         yield from (step.origin for step in hop.answer.steps if step.origin is not None)
+
+
+def _lost(way: Iterable[Hop]) -> Iterator[tuple[Origin, str]]:
+    for hop in way:
+        for step in hop.answer.steps:
+            yield from ((each.origin, each.reason) for each in step.lost[-_LOSERS:] if each.origin is not None)
 
 
 def _arrived(one: Outcome, asked: Question) -> Arrived | None:
@@ -157,6 +187,8 @@ def _change(values: dict[str, str], unknown: set[str], change: Change) -> None:
 
 def is_unknown(headers: Headers, name: str) -> bool:
     """Whether nobody can say what a header is without sending the request."""
+    if headers.certain:
+        return False
     if name in headers.unknown:
         return True
     crossing = name.startswith("access-control-") and "access-control-*" in headers.unknown

@@ -20,12 +20,14 @@ _DEVIATIONS: Final = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An expectation that did not hold. ``causes`` are the objects that decided otherwise."""
+    """An expectation that did not hold. ``causes`` are the objects that decided."""
 
     field: str
     expected: str
     happened: str
     causes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Rules that did not, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +59,30 @@ def judge(case: Case, seen: Seen, engine: Engine, seconds: float) -> Verdict:
     if seen.skipped:
         return Verdict(case=case, seconds=seconds, skipped=seen.skipped)
     wanted = case.expect
+    if wanted.rule is not None and not _tells(wanted.rule, seen):
+        wanted = wanted.model_copy(update={"rule": None})
     failures = [*_each(wanted, seen, engine)]
     if wanted.reaches is not None:
         failures += _reached(wanted, wanted.reaches, seen, engine)
     failures += _doubtful(seen, failures)
-    unseen = tuple(
-        name
-        for name in ("rule", "timeout", "retries")
-        if getattr(wanted, name) is not None and all(_get(one, name) is None for one in seen.endings)
-    )
     hint = seen.hint if failures else ""
+    unseen = tuple(_unseen(case.expect, seen))
     return Verdict(case=case, seconds=seconds, failures=tuple(failures), unseen=unseen, hint=hint)
 
 
-def _get(one: Ending, name: str) -> object:
-    return one.rules if name == "rule" else getattr(one, name)
+def _unseen(wanted: Expectation, seen: Seen) -> Iterator[str]:
+    """The expectations of which an engine cannot tell whether they hold."""
+    if wanted.rule is not None and not _tells(wanted.rule, seen):
+        yield "rule"
+    for name in ("timeout", "retries", "denied"):
+        if getattr(wanted, name) is not None and any(getattr(one, name) is None for one in seen.endings):
+            yield name
+    if isinstance(wanted.denied, str) and any(one.denied and one.by is None for one in seen.endings):
+        yield "denied"
+
+
+def _tells(rule: str, seen: Seen) -> bool:
+    return seen.tells is None or rule.partition("/")[0] in seen.tells
 
 
 def _doubtful(seen: Seen, failures: list[Failure]) -> Iterator[Failure]:
@@ -97,13 +108,19 @@ def _each(wanted: Expectation, seen: Seen, engine: Engine) -> Iterator[Failure]:
         share = sum(one.share for each in several.values() for one in each)
         part = f"{share:.3g}% of the requests: " if share < _ALL - _EXACT else ""
         more = f" and {len(several) - 1} more" if len(several) > 1 else ""
-        causes = _causes(mine[0], engine)
-        yield Failure(field=field, expected=expected, happened=part + happened + more, causes=causes)
+        yield _failure(field, expected, part + happened + more, mine[0], engine)
 
 
-def _causes(one: Ending, engine: Engine) -> tuple[str, ...]:
-    found = dict.fromkeys((*(one.by or ()), *(one.rules or ())))
-    return tuple(engine.cause(origin) for origin in found)
+def _failure(field: str, expected: str, happened: str, one: Ending, engine: Engine) -> Failure:
+    """A failure with the rules behind an ending."""
+    causes = dict.fromkeys((*(one.by or ()), *one.rules))
+    return Failure(
+        field=field,
+        expected=expected,
+        happened=happened,
+        causes=tuple(engine.cause(origin) for origin in causes),
+        others=tuple(f"{engine.cause(origin)}: {reason}" for origin, reason in one.lost if origin not in causes),
+    )
 
 
 def _status(wanted: Expectation, one: Ending) -> Iterator[tuple[str, str, str]]:
@@ -123,7 +140,7 @@ def _no_route(wanted: Expectation, one: Ending) -> Iterator[tuple[str, str, str]
 
 def _denied(wanted: Expectation, one: Ending) -> Iterator[tuple[str, str, str]]:
     said = wanted.denied
-    if said is None:
+    if said is None or one.denied is None:
         return
     if isinstance(said, bool):
         if one.denied != said:
@@ -148,7 +165,7 @@ def _said(origin: Origin) -> str:
 
 
 def _rule(wanted: Expectation, one: Ending) -> Iterator[tuple[str, str, str]]:
-    if wanted.rule is not None and one.rules is not None and not any(names(wanted.rule, each) for each in one.rules):
+    if wanted.rule is not None and not any(names(wanted.rule, each) for each in one.rules):
         rules = ", ".join(dict.fromkeys(map(_said, one.rules)))
         yield "rule", wanted.rule, f"decided by {rules}" if rules else "no rule decided"
 
@@ -205,7 +222,7 @@ def _reached(wanted: Expectation, places: tuple[Place, ...], seen: Seen, engine:
     if strays or not seen.endings:
         first = strays[0]
         happened = ", ".join(dict.fromkeys(f"{one.share:.3g}% {one.text}" for one in seen.endings))
-        yield Failure(field="reaches", expected=expected, happened=happened, causes=_causes(first, engine))
+        yield _failure("reaches", expected, happened, first, engine)
         return
     for place in places:
         if place.weight is None:
@@ -213,9 +230,9 @@ def _reached(wanted: Expectation, places: tuple[Place, ...], seen: Seen, engine:
         mine = [one for one in seen.endings if engine.holds(place, one)]
         share = sum(one.share for one in mine)
         if abs(share - place.weight) > _allowed(wanted, place.weight, seen.sample):
-            causes = _causes(mine[0] if mine else seen.endings[0], engine)
             sample = f" of {seen.sample} requests" if seen.sample else ""
-            yield Failure(field="reaches", expected=_place(place), happened=f"{share:.3g}%{sample}", causes=causes)
+            example = mine[0] if mine else seen.endings[0]
+            yield _failure("reaches", _place(place), f"{share:.3g}%{sample}", example, engine)
 
 
 def _place(place: Place) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from istioctl.explain import offline
 from istioctl.explain.journey import Party
 from istioctl.explain.offline import Files
 from istioctl.offline.world import Names, Workload, World
@@ -63,17 +64,22 @@ class Members:
         alike = [one for one in self._names.every if _is(one, said) and one.pod.namespace == first.pod.namespace]
         return frozenset({name_of(first), *map(name_of, alike)})
 
-    def behind(self, place: Place, client: Party) -> frozenset[str]:
-        """NAME.NAMESPACE of the workloads behind a Service, or one of its subsets, as a client's proxy sees it."""
+    def behind(self, place: Place) -> frozenset[str]:
+        """NAME.NAMESPACE of the workloads behind a Service, or one of its subsets, as the first proxy that knows it."""
+        for one in self._names.every:
+            if one.proxied and (found := self._seen_by(offline.party(one), place)):
+                return found
+        return frozenset()
+
+    def _seen_by(self, client: Party, place: Place) -> frozenset[str]:
         held = self._files.held(client)
+        call = Call(destination=client.address, port=0)
         found = set()
         for name, cluster in held.clusters.items():
             host, subset = parts(name)
             if is_host(place, host) and subset == place.subset:
-                call = Call(destination=client.address, port=0)
-                for each in upstreams.hosts(held, cluster, call) or ():
-                    there = self._world.at(each.address)
-                    found |= set() if there is None else {name_of(there)}
+                there = (self._world.at(each.address) for each in upstreams.hosts(held, cluster, call) or ())
+                found |= {name_of(each) for each in there if each is not None}
         return frozenset(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def _suite(file: Path, document: tuple[Chunk, Any]) -> Suite:
     _once(file, index, found)
     return Suite(
         file=str(file),
-        mesh=tuple(str(file.parent / each) for each in found.mesh),
+        mesh=tuple(os.path.normpath(file.parent / each) for each in found.mesh),
         cases=found.tests,
         lines=tuple(index[f"tests[{number}]"] for number in range(len(found.tests))),
     )

@@ -56,7 +56,10 @@ def _lines(file: str, one: Told) -> Iterator[str]:
         yield f"        {failure.field}"
         yield f"          expected  {failure.expected}"
         yield f"          happened  {failure.happened}"
-        yield from (f"          <- {cause}" for cause in failure.causes)
+    for cause in dict.fromkeys(cause for failure in verdict.failures for cause in failure.causes):
+        yield f"        <- {cause}"
+    for other in dict.fromkeys(other for failure in verdict.failures for other in failure.others):
+        yield f"        not {other}"
     if verdict.hint:
         yield f"        more: {verdict.hint}"
 
@@ -96,6 +99,7 @@ def _failure(failure: Failure) -> dict[str, object]:
         "expected": failure.expected,
         "happened": failure.happened,
         "causes": list(failure.causes),
+        "others": list(failure.others),
     }
 
 
@@ -136,7 +140,7 @@ def _element(suite: ET.Element, file: str, one: Told) -> None:
     for each in verdict.failures:
         message = _clean(f"{each.field}: expected {each.expected}, happened {each.happened}")
         failure = ET.SubElement(case, "failure", type=each.field, message=message)
-        failure.text = _clean("\n".join(each.causes))
+        failure.text = _clean("\n".join((*each.causes, *(f"not {other}" for other in each.others))))
 
 
 def _clean(text: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import re
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +20,7 @@ from istioctl.testing.compiled import Compiled
 from istioctl.testing.judging import Verdict
 from istioctl.testing.reading import Suite
 from istioctl.testing.seen import Engine
+from istioctl.testing.spec import Case
 from istiod.envoy.compiler import Compiler
 
 PASSED, FAILED, UNREADABLE = 0, 1, 2
@@ -31,6 +32,7 @@ class _Mesh:
     """The files of a mesh, and what they give."""
 
     paths: tuple[str, ...]
+    texts: Mapping[str, bytes]
     world: World
 
     @property
@@ -87,29 +89,36 @@ def _verdicts(suites: Sequence[Suite], given: argparse.Namespace) -> Iterator[tu
             meshes[paths] = _mesh(paths, compiler)
     for paths, mesh in meshes.items():
         mine = [each for each in suites if (*given.filename, *each.mesh) == paths]
-        engine = Compiled(mesh.world, mesh.flags)
+        engine = _engine(mesh, [case for suite in mine for case in suite.cases], envoy=given.envoy)
         for suite in mine:
             yield suite, [_judged(suite, number, engine) for number in range(len(suite.cases))]
 
 
 def _mesh(paths: tuple[str, ...], compiler: Compiler) -> _Mesh:
-    texts = dict(world.contents(paths))
-    found = world.of_contents(
-        {name: text for name, text in texts.items() if not reading.is_tests(name, text)}, compiler
-    )
+    texts = {name: text for name, text in world.contents(paths) if not reading.is_tests(name, text)}
+    found = world.of_contents(texts, compiler)
     errors = world.errors(found)
     unread = {one for one in found.files.diagnostics if one.severity is Severity.ERROR}
     if unread:
         raise CommandError("\n".join(f"the mesh: {one}" for one in errors if one in unread))
     for one in errors:
         output.complain(f"the mesh: {one}", "Warning")
-    return _Mesh(paths=paths, world=found)
+    return _Mesh(paths=paths, texts=texts, world=found)
+
+
+def _engine(mesh: _Mesh, cases: Sequence[Case], *, envoy: bool) -> Engine:
+    if not envoy:
+        return Compiled(mesh.world, mesh.flags)
+    from istioctl.testing.envoys.engine import Envoys  # noqa: PLC0415 (its second of imports is not the others' to pay)
+
+    return Envoys(mesh.world, mesh.texts, mesh.flags, cases)
 
 
 def _judged(suite: Suite, number: int, engine: Engine) -> Verdict:
     case, started = suite.cases[number], time.perf_counter()
     try:
         seen = engine.see(case)
-        return judging.judge(case, seen, engine, time.perf_counter() - started)
+        took = time.perf_counter() - started if seen.seconds is None else seen.seconds
+        return judging.judge(case, seen, engine, took)
     except CommandError as error:
         raise CommandError(f"{suite.file}:{suite.lines[number]}: test {case.name!r}: {error}") from error

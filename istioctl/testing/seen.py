@@ -16,6 +16,8 @@ class Headers:
 
     values: Mapping[str, str] = field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
+    certain: bool = False
+    """Somebody looked: what is not among them was not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,8 @@ class Ending:
     """What became of a part of the requests, in percent. ``status`` 0: there is none, as for TCP.
 
     ``workload`` is NAME.NAMESPACE of the app that was reached; "" with ``left``: a place outside of the mesh.
-    ``by`` are the objects that refused it, or without which nothing let it in. None: the engine does not know.
+    ``by`` are the objects that refused it, or without which nothing let it in. None, there and in other fields: the
+    engine cannot tell.
     """
 
     share: float
@@ -43,13 +46,15 @@ class Ending:
     service: str = ""
     subset: str = ""
     closed: bool = False
-    denied: bool = False
+    denied: bool | None = False
     by: tuple[Origin, ...] | None = ()
     no_route: bool = False
     location: str = ""
     arrived: Arrived | None = None
     returned: Headers = field(default_factory=Headers)
-    rules: tuple[Origin, ...] | None = ()
+    rules: tuple[Origin, ...] = ()
+    lost: tuple[tuple[Origin, str], ...] = ()
+    """Rules that were looked at and did not decide, each with the reason."""
     timeout: float | None = None
     retries: int | None = None
     doubts: tuple[str, ...] = ()
@@ -65,6 +70,10 @@ class Seen:
     endings: tuple[Ending, ...] = ()
     sample: int = 0
     skipped: str = ""
+    tells: frozenset[str] | None = None
+    """The kinds of rules that the engine sees decide; None: all."""
+    seconds: float | None = None
+    """How long a request took; None: nobody sent any."""
     hint: str = ""
     """How to look closer."""
 

@@ -35,7 +35,6 @@ class _Share:
 def request(found: Held, one: route_components_pb2.Route, call: Call, trail: Trail, *, offers: bool) -> Answer:
     """A request on a route that forwards. ``offers``: mTLS handshakes say what the client speaks."""
     to = one.route
-    call = routing.changed(call, one)
     call = replace(call, alpn=(_OFFERS[call.http2] if offers else ()))
     after = replace(call, path=routing.rewritten(call.path, one.match, to), authority=_authority(to, call))
     if (after.path, after.authority) != (call.path, call.authority):
@@ -78,13 +77,14 @@ def _authority(to: route_components_pb2.RouteAction, call: Call) -> str:
 def _shares(one: route_components_pb2.Route, call: Call) -> Iterator[_Share]:
     to, kind = one.route, one.route.WhichOneof("cluster_specifier")
     if kind == "cluster":
-        yield _Share(cluster=to.cluster, percent=_ALL, call=call, changes=routing.response(one))
+        sent = routing.changed(call, one)
+        yield _Share(cluster=to.cluster, percent=_ALL, call=sent, changes=routing.response(one))
     elif kind == "weighted_clusters":
         several = to.weighted_clusters.clusters
         total = sum(each.weight.value for each in several)
         for each in several:
             if each.weight.value:
-                sent = routing.changed(call, each)
+                sent = routing.changed(routing.changed(call, each), one)  # in this order: see v3 API, ClusterWeight
                 sent = replace(sent, alpn=() if each.typed_per_filter_config else sent.alpn)
                 host = each.host_rewrite_literal or sent.authority
                 yield _Share(

@@ -111,6 +111,8 @@ def test_a_failure_says_what_was_expected_what_happened_and_which_line_did_it(te
     assert "happened  100% reaches the app of reviews-v1-0.default at port 9080" in out
     assert "<- VirtualService/default/reviews spec.http[1] (" in out
     assert "reviews-jason-v2.yaml:14)" in out
+    assert "not VirtualService/default/reviews spec.http[0] (" in out
+    assert ": header end-user is 'bob', not 'jason'" in out
     assert "more: istioctl explain --from productpage-v1-0.default http://reviews:9080/ -H 'end-user: bob'" in out
     assert "1 tests: 0 passed, 1 failed" in out
 
@@ -264,6 +266,7 @@ def test_no_route_and_no_endpoint_are_told_apart(tests: Running) -> None:
     request["path"] = "/productpage"
     (one,) = tests.one(EDGE, request, {"noRoute": True})
     assert one["happened"] == "reaches the app of productpage-v1-0.default at port 9080"
+    assert tests.one(EDGE, {"host": "bookinfo.example", "port": 99}, {"closed": True, "denied": False}) == []
     rules = virtual_service("reviews", {"route": [to("reviews", "v9")]})
     expect = {"status": 503, "noRoute": False, "closed": False}
     assert tests.one(PAGE, {"url": "http://reviews:9080/"}, expect, rules) == []
@@ -297,7 +300,12 @@ def test_tcp_and_grpc(tests: Running) -> None:
     assert tests.one(PAGE, request, {"reaches": {"outside": True}, "closed": False}) == []
     (one,) = tests.one(PAGE, request, {"status": 200})
     assert one["happened"].startswith("no status (")
-    assert tests.one(PAGE, {"url": "grpc://reviews:9080/a.B/C"}, {"status": 200, "request": {"path": "/a.B/C"}}) == []
+    (one,) = tests.one(PAGE, {"url": "grpc://reviews:9080/a.B/C"}, {"status": 200})
+    assert "over HTTP/1.1, which no gRPC server speaks" in one["happened"]
+    ports = [{"name": "grpc", "port": 9090, "targetPort": 9080}]
+    service = fleet.dump("v1", "Service", "calls", spec={"selector": {"app": "reviews"}, "ports": ports})
+    expect = {"status": 200, "request": {"path": "/a.B/C"}}
+    assert tests.one(PAGE, {"url": "grpc://calls:9090/a.B/C"}, expect, service) == []
 
 
 def test_a_doubt_is_a_failure(tests: Running) -> None:
