@@ -5,12 +5,13 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 RUFF := .venv/bin/ruff
 HTTP2 := istiod/grpcserver/budget.py,istiod/grpcserver/deadlines.py,istiod/grpcserver/frames.py,istiod/grpcserver/headers.py,istiod/grpcserver/http2.py,istiod/grpcserver/inbound.py,istiod/grpcserver/messages.py,istiod/grpcserver/outbox.py,istiod/grpcserver/request.py,istiod/grpcserver/status.py,istiod/grpcserver/stream.py,istiod/grpcserver/turns.py
-PURE := crds/*,wire/*,istiod/settings.py,istiod/features.py,istiod/config/*,istiod/status/*,istiod/watch/objects.py,istiod/watch/strip.py,istiod/watch/kinds.py,istiod/watch/selection.py,istiod/mesh/*,istiod/envoy/*,istiod/ads/session.py,istiod/ads/plan.py,$(HTTP2),webhook/inject.py,agent/bootstrap/*,agent/iptables/rules.py
+PAGE := istiod/meshpage/configuration.py,istiod/meshpage/findings.py,istiod/meshpage/listing.py,istiod/meshpage/proxies.py,istiod/meshpage/render.py
+PURE := crds/*,wire/*,istiod/settings.py,istiod/features.py,istiod/config/*,istiod/status/*,istiod/watch/objects.py,istiod/watch/strip.py,istiod/watch/kinds.py,istiod/watch/selection.py,istiod/mesh/*,istiod/envoy/*,istiod/ads/session.py,istiod/ads/plan.py,$(PAGE),$(HTTP2),webhook/inject.py,agent/bootstrap/*,agent/iptables/rules.py
 CONFORMANCE ?= ../shared/conformance
 export CONFORMANCE
 
 .PHONY: help demo demo-up demo-down check test test-long conformance bench generate lock clean packages \
-	node-packages cluster images
+	node-packages test-packages cluster images
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -30,6 +31,9 @@ packages: ## install the Debian packages that pods need (iptables, iproute2, nft
 
 node-packages: ## the same, and those of a Kubernetes node (containerd, runc, CNI plugins)
 	@tools/packages.sh cluster
+
+test-packages: ## the same, and the browser that tests look at the mesh page with
+	@tools/packages.sh cluster browser
 
 OUT ?= .
 generate: .venv/.installed build/.stubs ## write protos/*_pb2, the stubs, the CustomResourceDefinitions and docs/fields.md anew
@@ -66,7 +70,7 @@ check: .venv/.installed build/.stubs ## formatting, lint, types, import contract
 STORIES := $(if $(filter command%,$(origin KUBECONFIG)),E2E_KUBECONFIG=$(KUBECONFIG))
 
 # CHECKED=yes: `make check` has just passed on this tree, and its tests and what they covered need not come again
-test: .venv/.installed node-packages ## all tests but the long ones: real Envoy, iptables, API server, Kubernetes node
+test: .venv/.installed test-packages ## all tests but the long ones: real Envoy, iptables, API server, Kubernetes node
 	@mkdir -p build && echo "== Kubernetes is built meanwhile, if it is not in the cache (build/tools.log)"
 	@$(PY) -m e2e.harness.tools >build/tools.log 2>&1 &
 	$(PY) -m pytest -m "$(if $(CHECKED),(envoy or root) and )not long and not apiserver and not cluster" --cov \

@@ -44,6 +44,7 @@ PILOT: Final = Image(
         "google-re2",
         "grpcio",
         "hpack",
+        "Jinja2",
         "kopf",
         "protobuf",
         "pydantic",

@@ -350,6 +350,7 @@ class ControlPlane:
             counted=self._counted,
             verifier=(lambda: self._verifier) if guarded else None,
             root_namespace=self._settings.cluster.namespace,
+            position=self._source.position,
         )
         return pages.sources()
 

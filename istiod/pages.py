@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from crds import core, text
-from crds.diagnostic import Diagnostic
+from crds.diagnostic import Diagnostic, Position
+from crds.key import ConfigKey
 from crds.meta import Object
 from istiod.ads.quarantine import Rejection
 from istiod.ads.server import AdsService, ProxyStatus
@@ -19,6 +20,8 @@ from istiod.config.store import ConfigStore
 from istiod.debug import dumps, metrics, registryz, server
 from istiod.debug.counts import Counts
 from istiod.mesh import mesh_config
+from istiod.meshpage.server import MeshPage
+from istiod.meshpage.sources import Sources
 from istiod.pipeline import Pipeline
 from wire import names
 from wire.exposition import Family
@@ -89,6 +92,8 @@ class Pages:
     verifier: Callable[[], TokenVerifier | None] | None = None
     """None: the pages are open to all."""
     root_namespace: str = names.ROOT_NAMESPACE
+    position: Callable[[ConfigKey, str], Position | None] = lambda *_: None
+    """Where a field of an object stands in a file."""
 
     def sources(self) -> server.Sources:
         """For the server of the pages."""
@@ -106,6 +111,18 @@ class Pages:
             watches=self.watches,
             verifier=self.verifier,
             root_namespace=self.root_namespace,
+            others=self._mesh_page().routes(),
+        )
+
+    def _mesh_page(self) -> MeshPage:
+        return MeshPage(
+            Sources(
+                context=lambda: self.pipeline.context,
+                proxies=self._proxies,
+                target=self.pipeline.target,
+                findings=self.findings,
+                position=self.position,
+            )
         )
 
     def _proxies(self) -> tuple[ProxyStatus, ...]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that pods and their capture need, where they are missing; with the argument "cluster" also
-# what a Kubernetes node needs and what its images are made of.
+# what a Kubernetes node needs and what its images are made of; with "cluster browser" also what shows the mesh page to tests.
 set -euo pipefail
 
 missing=()
@@ -21,6 +21,10 @@ if [ "${1:-}" = cluster ]; then
     want /usr/bin/curl curl
     [ -e /usr/share/ca-certificates/mozilla ] || missing+=(ca-certificates)
     ldconfig -p | grep -q 'libstdc++\.so\.6' || missing+=(libstdc++6)
+fi
+if [ "${2:-}" = browser ]; then
+    want chromium chromium
+    [ -e /usr/share/fonts/truetype/dejavu ] || missing+=(fonts-dejavu-core)
 fi
 [ "${#missing[@]}" -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ]; then

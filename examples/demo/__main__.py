@@ -14,10 +14,12 @@ from node.errors import MeshError
 
 NAME = "demo"
 PORT = 8080
+DEBUG_PORT = 15014
 APPLY = ".venv/bin/meshnode --name"
 GO_ON = f"""
   Go on:
-    make demo-up      keeps BookInfo running, its page on http://127.0.0.1:{PORT}/productpage
+    make demo-up      keeps BookInfo running, its page on http://127.0.0.1:{PORT}/productpage,
+                      what the mesh does on http://127.0.0.1:{DEBUG_PORT}/debug/page/
     make demo-down    ends it
     docs/architecture.md says how a change travels, docs/limits.md what does not work yet
 """
@@ -48,9 +50,10 @@ async def up() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     print("Bringing BookInfo up ...", flush=True)
-    async with bookinfo(PORT, NAME) as book:
+    async with bookinfo(PORT, NAME, DEBUG_PORT) as book:
         print(f"\n{book.mesh.table()}\n")
         print(f"The page:  http://127.0.0.1:{PORT}/productpage")
+        print(f"The mesh:  {book.debug}/debug/page/")
         print(f"A change:  {APPLY} {NAME} apply -f examples/bookinfo/networking/reviews-v3.yaml")
         print("To end it: make demo-down, or Ctrl-C here", flush=True)
         await stop.wait()

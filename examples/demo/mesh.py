@@ -96,8 +96,8 @@ def serving(slices: Iterable[dict[str, Any]]) -> set[tuple[str, str, str]]:
 
 
 @contextlib.asynccontextmanager
-async def bookinfo(port: int = 0, name: str = "") -> AsyncIterator[BookInfo]:
-    """Bring BookInfo up; its gateway answers on this port of the loopback (0: a free one).
+async def bookinfo(port: int = 0, name: str = "", debug_port: int = 0) -> AsyncIterator[BookInfo]:
+    """Bring BookInfo up; gateway and debug pages answer on these ports of the loopback (0: a free one).
 
     Raises:
         node.errors.MeshError: no root, missing programs, or pods that do not become ready.
@@ -105,7 +105,7 @@ async def bookinfo(port: int = 0, name: str = "") -> AsyncIterator[BookInfo]:
     async with Mesh(FILES, Options(name=name)) as mesh:
         await mesh.ready(PATIENCE)
         gateway = await mesh.forward_gateway(port)
-        debug = await mesh.forward("istiod", names.DEBUG_PORT, namespace=names.ROOT_NAMESPACE)
+        debug = await mesh.forward("istiod", names.DEBUG_PORT, namespace=names.ROOT_NAMESPACE, host_port=debug_port)
         async with traffic.Client(f"http://127.0.0.1:{gateway}") as client:
             found = BookInfo(mesh=mesh, client=client, debug=f"http://127.0.0.1:{debug}")
             await found.told()

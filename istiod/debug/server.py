@@ -45,6 +45,8 @@ class Sources:
     """Who judges tokens of those that ask from elsewhere, once there is one; None: the pages are open."""
     root_namespace: str = names.ROOT_NAMESPACE
     """Tokens of this namespace show everything."""
+    others: Sequence[web.RouteDef] = ()
+    """Pages of others, behind the same guard."""
 
 
 def rendered(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def application(sources: Sources) -> web.Application:
     app.router.add_get("/debug/list", _text(lambda: "\n".join(["/ready", "/version", "/metrics", *pages])))
     for path, page in pages.items():
         app.router.add_get(path, _json(page))
+    app.add_routes(sources.others)
     return app
 
 
