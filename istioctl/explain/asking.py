@@ -9,12 +9,13 @@ import time
 from crds.diagnostic import Code
 from istioctl import dump, options, output, reach
 from istioctl.errors import CommandError
-from istioctl.explain import journey, log_line, question, rendering
-from istioctl.explain.journey import Journey, Mesh
+from istioctl.explain import log_line, rendering
 from istioctl.explain.live import Running
 from istioctl.explain.offline import Files
-from istioctl.explain.question import Question
 from istioctl.offline import world
+from istiod.explain import journey, question
+from istiod.explain.journey import Journey, Mesh
+from istiod.explain.question import Question, QuestionError
 
 
 def run(given: argparse.Namespace) -> int:
@@ -49,10 +50,17 @@ def asked(given: argparse.Namespace) -> Question:
     Raises:
         CommandError: one of them means nothing.
     """
-    scheme, host, port, path = question.parsed(given.url)
     for flag, address in (("--ip", given.ip), ("--source-ip", given.source_ip)):
         if address and not question.is_address(address):
             raise CommandError(f"{flag} {address!r} is no IP address")
+    try:
+        return _asked(given)
+    except QuestionError as error:
+        raise CommandError(str(error)) from error
+
+
+def _asked(given: argparse.Namespace) -> Question:
+    scheme, host, port, path = question.parsed(given.url)
     return Question(
         workload=given.client,
         namespace=given.namespace,

@@ -14,11 +14,10 @@ from typing import Any, Final
 from istioctl import dump, reach
 from istioctl.dump import Dump
 from istioctl.errors import CommandError
-from istioctl.explain import question
-from istioctl.explain.journey import Party, Resolved
 from istiod.config.origin import Origin
-from istiod.explain import held, listeners
+from istiod.explain import held, listeners, question
 from istiod.explain.held import Held, UnreadableDumpError
+from istiod.explain.journey import Party, Resolved
 from wire import names
 from wire import node as nodes
 from wire.spiffe import Identity
@@ -28,7 +27,7 @@ _NONE: Final = ("None", "0.0.0.0")  # noqa: S104 (how registryz says that there 
 
 
 class Running:
-    """See istioctl.explain.journey.Mesh. ``client`` is a dump of the client's own Envoy, in place of istiod's word."""
+    """See istiod.explain.journey.Mesh. ``client`` is a dump of the client's own Envoy, in place of istiod's word."""
 
     def __init__(self, planes: Sequence[reach.Address], client: Dump | None = None) -> None:
         self._planes = planes

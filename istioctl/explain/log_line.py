@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from istioctl.errors import CommandError
-from istioctl.explain.journey import Hop, Journey, Mesh, Party, follow
-from istioctl.explain.question import Question
 from istiod.config.origin import Origin
 from istiod.envoy import blame
 from istiod.explain.answer import Stage
 from istiod.explain.call import Call, Direction, Tls
+from istiod.explain.journey import Hop, Journey, Mesh, Party, follow
+from istiod.explain.question import Question
 
 _TOKEN: Final = re.compile(r'\[[^\]]*\]|"(?:[^"\\]|\\.)*"|\S+')
 _FIELDS: Final = (

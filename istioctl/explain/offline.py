@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from istioctl.explain import question
-from istioctl.explain.journey import Party, Resolved
 from istioctl.offline.world import Names, Workload, World
 from istiod.config.origin import Origin
-from istiod.explain import held
+from istiod.explain import held, workloads
 from istiod.explain.held import Held
-from istiod.mesh.service import Service
+from istiod.explain.journey import Party, Resolved
 
 
 class Files:
-    """See istioctl.explain.journey.Mesh."""
+    """See istiod.explain.journey.Mesh."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -21,12 +19,12 @@ class Files:
 
     def find(self, said: str, namespace: str) -> Party:
         """See Mesh."""
-        return party(self._names.find(said, namespace))
+        return self.party(self._names.find(said, namespace))
 
     def at(self, address: str) -> Party | None:
         """See Mesh."""
         found = self._world.at(address)
-        return None if found is None else party(found)
+        return None if found is None else self.party(found)
 
     def held(self, party: Party) -> Held:
         """See Mesh."""
@@ -37,38 +35,11 @@ class Files:
 
     def resolve(self, host: str, port: int, namespace: str) -> Resolved:
         """See Mesh."""
-        found = self._service(host, namespace)
-        if found is None:
-            note = f"no object defines {host}: DNS is taken to give {question.OUTSIDE}"
-            return Resolved(address=question.OUTSIDE, note=note, endpoints=((question.OUTSIDE, port),))
-        several = self._world.context.endpoints.of(found.host, found.namespace, port)
-        endpoints = tuple((one.address, one.port) for one in several)
-        addresses = [one.partition("/")[0] for one in (*found.addresses, *found.allocated)]
-        if addresses:
-            return Resolved(address=addresses[0], endpoints=endpoints)
-        if endpoints and found.headless:
-            note = f"{found.host} is headless: the first of {len(endpoints)} endpoints is taken"
-            return Resolved(address=endpoints[0][0], note=note, endpoints=endpoints[:1])
-        note = f"{found.host} has no address: DNS is taken to give {question.OUTSIDE}"
-        return Resolved(address=question.OUTSIDE, note=note, endpoints=endpoints)
-
-    def _service(self, host: str, namespace: str) -> Service | None:
-        """As the search list of a pod's resolv.conf finds it."""
-        domain = self._world.context.model.settings.dns_domain
-        plain = host.rstrip(".").lower()
-        for name in (plain, f"{plain}.{namespace}.svc.{domain}", f"{plain}.svc.{domain}", f"{plain}.{domain}"):
-            if (found := self._world.context.model.registry.find(name, namespace)) is not None:
-                return found
-        return None
+        return workloads.resolve(self._world.context, host, port, namespace)
 
     def listened(self, party: Party, port: int) -> int:
         """See Mesh."""
-        model, table = self._world.context.model, self._world.context.endpoints
-        for service in model.registry.in_namespace(party.namespace):
-            for one in table.of(service.host, service.namespace, port):
-                if one.address == party.address:
-                    return one.port
-        return port
+        return workloads.listened(self._world.context, party, port)
 
     def cause(self, origin: Origin) -> str:
         """See Mesh."""
@@ -76,14 +47,6 @@ class Files:
         field = f" {origin.field}" if origin.field else ""
         return f"{origin.key}{field}" + (f" ({place})" if place is not None else "")
 
-
-def party(one: Workload) -> Party:
-    """A workload as journeys know it."""
-    return Party(
-        name=one.name,
-        namespace=one.pod.namespace,
-        address=one.address,
-        identity=one.pod.identity,
-        proxied=one.proxied,
-        router=one.router,
-    )
+    def party(self, one: Workload) -> Party:
+        """A workload as journeys know it."""
+        return workloads.party(self._world.context, one.pod)

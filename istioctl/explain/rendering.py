@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from istioctl.explain.journey import Hop, Journey, Outcome
 from istiod.config.origin import Origin
 from istiod.explain.answer import Lost, Stage, Step
 from istiod.explain.call import Direction
+from istiod.explain.journey import Hop, Journey, Outcome
 
 Cause = Callable[[Origin], str]
 _WIDTH: Final = 16

@@ -12,16 +12,16 @@ from crds.diagnostic import Diagnostic, Position, Severity
 from crds.key import ConfigKey
 from istioctl.errors import CommandError
 from istioctl.offline import imagined
-from istiod.config.proxy import Peer, Proxy
+from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigSnapshot, ConfigStore
 from istiod.envoy.compiler import Compiler
+from istiod.explain import workloads
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
 from istiod.mesh.workloads import PodWorkload
 from istiod.watch import files, tree
 from istiod.watch.files import FileSet
-from wire import node as nodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,7 @@ class World:
         return [self._workload(pod) for _, pod in pods if pod.addresses]
 
     def _workload(self, pod: PodWorkload) -> Workload:
-        selectors = (one.selector for one in self.context.gateways.gateways)
-        router = any(selector and selector <= pod.labels for selector in selectors)
+        router = workloads.is_router(self.context, pod)
         return Workload(pod=pod, proxied=pod.tls or router, router=router)
 
     def at(self, address: str) -> Workload | None:
@@ -75,18 +74,7 @@ class World:
 
     def proxy(self, one: Workload) -> Proxy:
         """A workload's Envoy, as it would connect."""
-        pod = one.pod
-        kind, domain = ("router" if one.router else "sidecar"), self.context.model.settings.dns_domain
-        node_id = f"{kind}~{one.address}~{one.name}~{pod.namespace}.svc.{domain}"
-        metadata = {
-            "NAME": pod.name,
-            "NAMESPACE": pod.namespace,
-            "LABELS": dict(pod.labels),
-            "INSTANCE_IPS": ",".join(pod.addresses),
-            "SERVICE_ACCOUNT": pod.identity.rpartition("/")[2],
-            "WORKLOAD_NAME": pod.workload.name,
-        }
-        return Proxy(peer=Peer(address=one.address, identity=None), node=nodes.parse(node_id, metadata))
+        return workloads.proxy(self.context, one.pod)
 
     def position(self, key: ConfigKey, path: str) -> Position | None:
         """Where a field of an object stands."""
@@ -225,29 +213,9 @@ class Names:
         Raises:
             CommandError: there is none.
         """
-        kind, _, name = said.rpartition("/")
+        pod = workloads.find([one.pod for one in self.every], said, namespace)
         for one in self.every:
-            if one.name == name and kind in ("", "pod", "pods", "po"):
+            if one.pod is pod:
                 return one
-        name, _, home = name.partition(".")
-        home = home or namespace
-        near = [one for one in self.every if home in ("", one.pod.namespace)]
-        for fits in (_is_workload, _is_labelled, _begins):
-            found = [one for one in near if fits(one, name)]
-            if found:
-                return found[0]
         known = sorted({f"{one.pod.workload.name}.{one.pod.namespace}" for one in self.every})
         raise CommandError(f"there is no workload {said!r}; there are {', '.join(known[:12]) or 'none'}")
-
-
-def _is_workload(one: Workload, name: str) -> bool:
-    return name in (one.pod.workload.name, one.pod.name, one.pod.name.rpartition("-")[0])
-
-
-def _is_labelled(one: Workload, name: str) -> bool:
-    labels = dict(one.pod.labels)
-    return name in (labels.get("app"), labels.get("istio"), labels.get("app.kubernetes.io/name"))
-
-
-def _begins(one: Workload, name: str) -> bool:
-    return one.pod.name.startswith(f"{name}-")

@@ -8,7 +8,7 @@ from typing import Final
 
 from istioctl.errors import CommandError
 from istioctl.explain import question
-from istioctl.explain.journey import Party
+from istiod.explain.journey import Party
 from istioctl.explain.question import Question
 from istioctl.offline.world import Names, Workload
 from istioctl.testing.spec import Case, Request, Source

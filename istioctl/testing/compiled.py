@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from istioctl.explain import journey, offline
-from istioctl.explain.journey import Hop, Outcome
+from istiod.explain.journey import Hop, Outcome
 from istioctl.explain.offline import Files
 from istioctl.explain.question import Question
 from istioctl.offline.world import Names, World
@@ -44,7 +44,7 @@ class Compiled:
         """See Engine."""
         asked = asking.asked(case)
         found = asking.sender(case.source, self._names)
-        client = asking.OUTSIDE if found is None else offline.party(found)
+        client = asking.OUTSIDE if found is None else self._files.party(found)
         way = journey.travel(self._files, asked, client)
         hint = f"istioctl explain --from {client.name} {_command(asked)} {self._flags}" if found is not None else ""
         return Seen(endings=tuple(self._ending(one, asked) for one in way.ends()), hint=hint)

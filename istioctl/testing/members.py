@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from istioctl.explain import offline
-from istioctl.explain.journey import Party
+from istiod.explain.journey import Party
 from istioctl.explain.offline import Files
 from istioctl.offline.world import Names, Workload, World
 from istioctl.testing.spec import Place
@@ -67,7 +67,7 @@ class Members:
     def behind(self, place: Place) -> frozenset[str]:
         """NAME.NAMESPACE of the workloads behind a Service, or one of its subsets, as the first proxy that knows it."""
         for one in self._names.every:
-            if one.proxied and (found := self._seen_by(offline.party(one), place)):
+            if one.proxied and (found := self._seen_by(self._files.party(one), place)):
                 return found
         return frozenset()
 

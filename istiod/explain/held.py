@@ -18,7 +18,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.message import DecodeError, Message
 
-from istiod.config.resource import ResourceSet
+from istiod.config.resource import Resource, ResourceSet
 from wire import names
 
 _M = TypeVar("_M", bound=Message)
@@ -48,6 +48,53 @@ def of_resources(found: ResourceSet) -> Held:
         clusters={each.name: each for each in _all(found, names.CLUSTER, cluster_pb2.Cluster)},
         endpoints={each.cluster_name: each for each in _all(found, names.ENDPOINT, endpoint_pb2.ClusterLoadAssignment)},
     )
+
+
+class Reader:
+    """Reads what istiod compiled for several proxies: what they share once, and by name only what is asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Resource, Message]] = {}
+
+    def held(self, found: ResourceSet) -> Held:
+        """What one proxy holds."""
+        return Held(
+            listeners=tuple(self.message(each, listener_pb2.Listener) for each in found.of(names.LISTENER)),
+            routes=_ByName(self, found, names.ROUTE, route_pb2.RouteConfiguration),
+            clusters=_ByName(self, found, names.CLUSTER, cluster_pb2.Cluster),
+            endpoints=_ByName(self, found, names.ENDPOINT, endpoint_pb2.ClusterLoadAssignment),
+        )
+
+    def message(self, resource: Resource, kind: type[_M]) -> _M:
+        """The message of a resource, the same object each time. The resource is kept, so that its id is its own."""
+        known = self._known.get(id(resource))
+        if known is not None and isinstance(known[1], kind):
+            return known[1]
+        message = _message(resource, kind)
+        self._known[id(resource)] = (resource, message)
+        return message
+
+
+class _ByName(Mapping[str, _M]):
+    """The resources of one type, read when they are asked for."""
+
+    def __init__(self, reader: Reader, found: ResourceSet, type_url: str, kind: type[_M]) -> None:
+        self._reader = reader
+        self._found = found
+        self._type_url = type_url
+        self._kind = kind
+
+    def __getitem__(self, name: str) -> _M:
+        resource = self._found.get(self._type_url, name)
+        if resource is None:
+            raise KeyError(name)
+        return self._reader.message(resource, self._kind)
+
+    def __iter__(self) -> Iterator[str]:
+        return (each.name for each in self._found.of(self._type_url))
+
+    def __len__(self) -> int:
+        return self._found.count(self._type_url)
 
 
 def of_json(
@@ -80,7 +127,11 @@ def unpacked(packed: any_pb2.Any) -> Message | None:
 
 def _all(found: ResourceSet, type_url: str, kind: type[_M]) -> Iterator[_M]:
     for each in found.of(type_url):
-        yield kind.FromString(discovery_pb2.DiscoveryResponse.FromString(each.any_frame).resources[0].value)
+        yield _message(each, kind)
+
+
+def _message(resource: Resource, kind: type[_M]) -> _M:
+    return kind.FromString(discovery_pb2.DiscoveryResponse.FromString(resource.any_frame).resources[0].value)
 
 
 def _known(type_url: str) -> type[Message] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import pathlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -11,7 +12,9 @@ from aiohttp import web
 
 from istiod.ads.server import ProxyStatus
 from istiod.config.resource import EMPTY
-from istiod.meshpage import configuration, findings, proxies, render
+from istiod.explain import journey
+from istiod.explain.question import QuestionError
+from istiod.meshpage import configuration, findings, journeys, proxies, render
 from istiod.meshpage.sources import Sources
 
 ROOT: Final = "/debug/page"
@@ -19,6 +22,7 @@ _STATIC: Final = pathlib.Path(__file__).parent / "static"
 _FILES: Final = ("page.css", "page.js", "htmx-2.0.11.min.js", "icon.svg")
 VIEWS: Final = (
     ("proxies", "/proxies", "Proxies"),
+    ("explain", "/explain", "Explain"),
     ("findings", "/findings", "Findings"),
 )
 """Name, address below the root, and title of what the head of each page leads to."""
@@ -26,6 +30,7 @@ SECTIONS: Final = {
     "proxies.html": "proxies",
     "configuration.html": "proxies",
     "resource.html": "proxies",
+    "explain.html": "explain",
     "findings.html": "findings",
 }
 _LAST_PAGE: Final = 1_000_000
@@ -45,6 +50,7 @@ class MeshPage:
             "/proxies": self._proxies,
             "/proxies/{name}/{part}": self._configuration,
             "/proxies/{name}/{part}/{resource:.+}": self._resource,
+            "/explain": self._explain,
             "/findings": self._findings,
         }
         found = [web.get(ROOT + path, guarded(self._readable(handler))) for path, handler in pages.items()]
@@ -86,6 +92,24 @@ class MeshPage:
             raise web.HTTPNotFound(text=f"{proxies.name(status)} has no such {request.match_info['part']}")
         values = {"proxy": proxies.row(status), "part": request.match_info["part"], "name": name, "text": text}
         return self._answer("resource.html", asked, values)
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        asked = _asked(request, set(journeys.FIELDS))
+        context = self._sources.context()
+        values: dict[str, Any] = {
+            "said": {name: asked.get(name, "") for name in journeys.FIELDS},
+            "schemes": journeys.SCHEMES,
+            "methods": journeys.METHODS,
+            "workloads": (),
+            "problem": "",
+            "told": None,
+        }
+        if context is not None:
+            mesh = journeys.Connected(self._sources, context)
+            values["workloads"] = mesh.names()
+            if asked:
+                values |= _told(mesh, asked)
+        return self._answer("explain.html", asked, values)
 
     async def _findings(self, request: web.Request) -> web.Response:
         asked = _asked(request, {"q", "severity", "page"})
@@ -134,6 +158,14 @@ class MeshPage:
         text = render.page(template, {**common, **values})
         headers = {**render.SECURITY, "Cache-Control": "no-store"}
         return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+
+
+def _told(mesh: journeys.Connected, asked: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        found = journey.travel(mesh, journeys.asked(asked, time.time()))
+    except QuestionError as error:
+        return {"problem": str(error)}
+    return {"told": journeys.told(found, mesh.cause)}
 
 
 def guarded(handler: Handler) -> Handler:

@@ -274,7 +274,7 @@ def test_a_json_line_of_the_server_is_asked_of_the_server(ask: Asking, tmp_path:
         ((*FROM_PAGE, "http://reviews:x/"), "no URL"),
         ((*FROM_PAGE, "tcp://reviews"), "needs a port"),
         ((*FROM_PAGE, "http://reviews:9080/", "-H", "end-user"), "is no header; write NAME: VALUE"),
-        ((*FROM_PAGE, "http://reviews:9080/", "--claims", "x"), "--claims:"),
+        ((*FROM_PAGE, "http://reviews:9080/", "--claims", "x"), "claims:"),
         ((*FROM_PAGE, "http://reviews:9080/", "--claims", "[]"), "no JSON object"),
         ((*FROM_PAGE, "http://reviews:9080/", "--ip", "x"), "--ip 'x' is no IP address"),
         ((*FROM_PAGE,), "either a URL or --log-line"),

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from istioctl.explain import question
-from istioctl.explain.question import Question
 from istiod.config.origin import Origin
-from istiod.explain import proxy
+from istiod.explain import proxy, question
 from istiod.explain.answer import Answer, End, Host, Target
 from istiod.explain.call import Call, Direction, Tls
 from istiod.explain.held import Held
+from istiod.explain.question import Question
 
 _DEEPEST: Final = 4
 _UNAVAILABLE: Final = 503
@@ -44,14 +43,13 @@ class Resolved:
 
 
 class Mesh(Protocol):
-    """The workloads and what their proxies hold: out of files, or of a running istiod."""
+    """The workloads and what their proxies hold: out of files, or of a running istiod.
+
+    Each raises its own error where it cannot answer; it goes through to whoever asks for the journey.
+    """
 
     def find(self, said: str, namespace: str) -> Party:
-        """The workload that the user names.
-
-        Raises:
-            CommandError: there is none.
-        """
+        """The workload that the user names; an error where there is none."""
         ...
 
     def at(self, address: str) -> Party | None:
@@ -59,11 +57,7 @@ class Mesh(Protocol):
         ...
 
     def held(self, party: Party) -> Held:
-        """What its proxy holds.
-
-        Raises:
-            CommandError: that cannot be had.
-        """
+        """What its proxy holds; an error where that cannot be had."""
         ...
 
     def resolve(self, host: str, port: int, namespace: str) -> Resolved:
@@ -155,11 +149,7 @@ class Journey:
 
 
 def travel(mesh: Mesh, asked: Question, client: Party | None = None) -> Journey:
-    """Follow a request. ``client`` stands for the workload that the question names.
-
-    Raises:
-        CommandError: the client is not known, or what a proxy holds cannot be had.
-    """
+    """Follow a request. ``client`` stands for the workload that the question names. The mesh's errors go through."""
     client = client or mesh.find(asked.workload, asked.namespace)
     tls = Tls.SIMPLE if asked.encrypted else Tls.NONE
     call = Call(
@@ -193,11 +183,7 @@ def travel(mesh: Mesh, asked: Question, client: Party | None = None) -> Journey:
 
 
 def follow(mesh: Mesh, party: Party, call: Call) -> Hop:
-    """What one proxy does with a call, and all that comes of it.
-
-    Raises:
-        CommandError: what a proxy holds cannot be had.
-    """
+    """What one proxy does with a call, and all that comes of it. The mesh's errors go through."""
     return _hop(mesh, party, call, 0)
 
 

@@ -1,4 +1,4 @@
-"""The request that the user asks about, as the command line says it."""
+"""The request that the user asks about, as a command line or a form says it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from istioctl.errors import CommandError
-
 _PORTS: Final = {"http": 80, "https": 443, "grpc": 80, "tcp": 0, "tls": 443}
 OUTSIDE: Final = "203.0.113.10"
 """Who calls a gateway where nobody is named, and where names lead that the mesh does not know (RFC 5737)."""
+
+
+class QuestionError(Exception):
+    """A part of the question means nothing; the message says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +66,18 @@ def parsed(url: str) -> tuple[str, str, int, str]:
     """Scheme, host, port and path (with its query) of a URL; without a scheme it is HTTP.
 
     Raises:
-        CommandError: it is none.
+        QuestionError: it is none.
     """
     try:
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port
     except ValueError as error:
-        raise CommandError(f"{url!r} is no URL: {error}") from error
+        raise QuestionError(f"{url!r} is no URL: {error}") from error
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise CommandError(f"{url!r} is no URL of {', '.join(_PORTS)}://HOST[:PORT][/PATH]")
+        raise QuestionError(f"{url!r} is no URL of {', '.join(_PORTS)}://HOST[:PORT][/PATH]")
     port = port or _PORTS[parts.scheme]
     if not port:
-        raise CommandError(f"{url!r} needs a port")
+        raise QuestionError(f"{url!r} needs a port")
     query = f"?{parts.query}" if parts.query else ""
     return parts.scheme, parts.hostname, port, (parts.path or "/") + query
 
@@ -84,13 +86,13 @@ def headers(said: Iterable[str]) -> dict[str, str]:
     """Headers of ``NAME: VALUE``, names in lower case; several of a name are joined.
 
     Raises:
-        CommandError: one has no colon.
+        QuestionError: one has no colon.
     """
     found: dict[str, str] = {}
     for each in said:
         name, colon, value = each.partition(":")
         if not colon or not name.strip():
-            raise CommandError(f"{each!r} is no header; write NAME: VALUE")
+            raise QuestionError(f"{each!r} is no header; write NAME: VALUE")
         name, value = name.strip().lower(), value.strip()
         found[name] = f"{found[name]},{value}" if name in found else value
     return found
@@ -100,16 +102,16 @@ def claims(text: str) -> Mapping[str, object] | None:
     """The claims of a token, as JSON; "" is none.
 
     Raises:
-        CommandError: it is no JSON object.
+        QuestionError: it is no JSON object.
     """
     if not text:
         return None
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise CommandError(f"--claims: {error}") from error
+        raise QuestionError(f"claims: {error}") from error
     if not isinstance(found, dict):
-        raise CommandError('--claims is no JSON object such as {"iss": "https://issuer.example", "sub": "jason"}')
+        raise QuestionError('claims are no JSON object such as {"iss": "https://issuer.example", "sub": "jason"}')
     return found
 
 
