@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from istioctl.errors import CommandError
-from istioctl.explain import question
-from istiod.explain.journey import Party
-from istioctl.explain.question import Question
 from istioctl.offline.world import Names, Workload
 from istioctl.testing.spec import Case, Request, Source
+from istiod.explain import question
+from istiod.explain.journey import Party
+from istiod.explain.question import Question
 
 OUTSIDE: Final = Party(name="outside", namespace="", address=question.OUTSIDE, identity="", proxied=False)
 """A client without a proxy and without an identity."""
@@ -50,7 +50,7 @@ def _place(said: Request) -> tuple[str, str, int, str]:
             return question.parsed(said.url)
         port = f":{said.port}" if said.port else ""
         scheme, host, number, _ = question.parsed(f"{said.protocol.lower()}://{said.host}{port}")
-    except CommandError as error:
+    except question.QuestionError as error:
         raise CommandError(f"request: {error}") from error
     return scheme, host, number, said.path
 

@@ -7,16 +7,16 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from istioctl.explain import journey, offline
-from istiod.explain.journey import Hop, Outcome
 from istioctl.explain.offline import Files
-from istioctl.explain.question import Question
 from istioctl.offline.world import Names, World
 from istioctl.testing import asking, members
 from istioctl.testing.seen import Arrived, Ending, Headers, Seen
 from istioctl.testing.spec import Case, Place
 from istiod.config.origin import Origin
+from istiod.explain import journey
 from istiod.explain.answer import Change, End, Stage, Step
+from istiod.explain.journey import Hop, Outcome
+from istiod.explain.question import Question
 
 _MADE: Final = re.compile(
     r"x-forwarded-(proto|client-cert)|x-request-id|x-envoy-.*|x-b3-.*|b3|traceparent|tracestate|baggage|forwarded|"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from istioctl.explain import offline
-from istiod.explain.journey import Party
 from istioctl.explain.offline import Files
 from istioctl.offline.world import Names, Workload, World
 from istioctl.testing.spec import Place
 from istiod.explain import upstreams
 from istiod.explain.call import Call
+from istiod.explain.journey import Party
 
 _FIELDS: Final = 4
 

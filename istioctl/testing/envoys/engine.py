@@ -14,9 +14,7 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from istioctl.explain import question
 from istioctl.explain.log_line import Past
-from istioctl.explain.question import Question
 from istioctl.offline.world import Names, Workload, World
 from istioctl.testing import asking
 from istioctl.testing.compiled import Compiled
@@ -26,6 +24,8 @@ from istioctl.testing.envoys.probe import Asked
 from istioctl.testing.seen import Ending, Seen
 from istioctl.testing.spec import Case, Place
 from istiod.config.origin import Origin
+from istiod.explain import question
+from istiod.explain.question import Question
 
 _FEW, _MANY = 10, 400
 _PATIENCE: Final = 10.0
