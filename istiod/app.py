@@ -19,10 +19,9 @@ from typing import Final
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.service_entry import WorkloadEntry
-from istiod import addresses, admission, apart
+from istiod import addresses, admission, apart, instruments
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
-from istiod.ads.connection import Settings as AdsSettings
 from istiod.ads.quota import StreamLimits
 from istiod.ads.server import AdsService
 from istiod.ca import authority, following
@@ -33,6 +32,7 @@ from istiod.ca.serving import ServingCertificate
 from istiod.ca.signer import Signer
 from istiod.config.protocols import TokenVerifier
 from istiod.config.store import ConfigStore
+from istiod.debug import lag
 from istiod.debug import server as debug_server
 from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
@@ -104,6 +104,7 @@ class ControlPlane:
         self._issued = ca_counts.Counts()
         self._admitted = webhook_counts.Counts()
         self._signer: Signer | None = None
+        self._serving: ServingCertificate | None = None
         self._secure: Server | None = None
         self._verifier: TokenVerifier | None = None
         self._ads: AdsService | None = None
@@ -112,6 +113,7 @@ class ControlPlane:
             self._report,
             clock=time.monotonic,
             pods_known=self._source.pods_known,
+            on_push=instruments.pushed(self._counts),
         )
         self._listed = asyncio.Event()
         self._keys = self._refresher()
@@ -145,7 +147,8 @@ class ControlPlane:
             if self._rights is not None:
                 running.supervise("rights to Secrets", self._rights.run)
             running.start(self._begin_pipeline(), "begin")
-            running.supervise("pipeline", self._pipeline.run)
+            running.supervise("pipeline", instruments.running(self._pipeline, self._counts))
+            running.supervise("lag of the event loop", partial(lag.watch, self._counts.lag.observe))
             running.supervise("rejections", self._report_rejections)
             await self._open_streams(stack, running)
         except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
@@ -243,12 +246,11 @@ class ControlPlane:
             self._pipeline,
             time.monotonic,
             authenticator=Authenticator(frozenset((self._source.trust_domain,))),
-            settings=AdsSettings(
-                streams=StreamLimits(per_identity=settings.features.streams_per_identity),
-                on_refusal=self._refuse,
-                on_sent=self._counts.sent,
-                on_converged=self._counts.convergence.observe,
-                on_secretless=self._counts.lack_secret,
+            settings=instruments.streams(
+                self._counts,
+                StreamLimits(per_identity=settings.features.streams_per_identity),
+                self._refused.set,
+                lambda: self._pipeline.since,
             ),
         )
         if ca is not None:
@@ -266,7 +268,7 @@ class ControlPlane:
         self, ca: Signer, ads: AdsService, stack: contextlib.AsyncExitStack, running: Running
     ) -> None:
         settings = self._settings
-        serving = ServingCertificate(ca, now, self._source.names())
+        self._serving = serving = ServingCertificate(ca, now, self._source.names())
         ca.listen(serving.renew)
         running.supervise("renewal of the serving certificate", serving.renew_forever)
         if settings.https_address:
@@ -328,10 +330,6 @@ class ControlPlane:
             ),
         )
 
-    def _refuse(self) -> None:
-        self._counts.refusals += 1
-        self._refused.set()
-
     def _counted(self) -> Iterable[Family]:
         ours = () if self._signer is None else following.families(self._signer.current, time.time())
         return (*self._admitted.families(), *self._issued.families(), *ours, *self._source.counted())
@@ -345,7 +343,8 @@ class ControlPlane:
             waiting=self._waiting,
             findings=self._findings.current,
             ads=lambda: self._ads,
-            root_expires=lambda: None if self._signer is None else self._signer.current.root_expires.timestamp(),
+            ends=lambda: instruments.ends(self._signer, self._serving),
+            unread=lambda: self._secure.unread if self._secure is not None else 0,
             watches=self._source.watches,
             counted=self._counted,
             verifier=(lambda: self._verifier) if guarded else None,

@@ -10,14 +10,14 @@ from typing import Any, Final, TypeVar
 
 from crds import core, text
 from crds.diagnostic import Diagnostic, Position
-from crds.key import ConfigKey
+from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
 from istiod.ads.quarantine import Rejection
-from istiod.ads.server import AdsService, ProxyStatus
+from istiod.ads.server import AdsService, Census, ProxyStatus
 from istiod.config.protocols import TokenVerifier
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.debug import dumps, metrics, registryz, server
+from istiod.debug import dumps, gauges, metrics, registryz, server
 from istiod.debug.counts import Counts
 from istiod.mesh import mesh_config
 from istiod.meshpage.server import MeshPage
@@ -77,7 +77,11 @@ def shown(item: Object) -> Json:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
-    """The parts that are looked at. ``ads`` is None until streams are served, ``root_expires`` until there is a CA."""
+    """The parts that are looked at. ``ads`` is None until streams are served.
+
+    ``ends`` are the Unix times at which our certificates end, by the name of their metrics. ``unread`` counts
+    connections whose clients did not read.
+    """
 
     store: ConfigStore
     pipeline: Pipeline
@@ -85,7 +89,8 @@ class Pages:
     waiting: Callable[[], Sequence[str]]
     findings: Callable[[], Sequence[Diagnostic]]
     ads: Callable[[], AdsService | None]
-    root_expires: Callable[[], float | None] = lambda: None
+    ends: Callable[[], Mapping[str, float]] = dict
+    unread: Callable[[], int] = lambda: 0
     watches: Callable[[], Sequence[Json]] = tuple
     counted: Callable[[], Iterable[Family]] = tuple
     """What parts count that are not named here."""
@@ -155,13 +160,21 @@ class Pages:
         return found if isinstance(found, Mapping) else {}
 
     def _metrics(self) -> str:
-        context = self.pipeline.context
+        context, ads = self.pipeline.context, self.ads()
+        census = ads.census() if ads is not None else Census()
+        waits = [since for since in (self.pipeline.waits_since, census.since) if since is not None]
         facts = metrics.Facts(
-            proxies=Counter(each.proxy.node.istio_version for each in self._proxies()),
+            proxies=Counter(each.node.istio_version for each in census.proxies),
+            behind=census.behind,
+            staleness=time.monotonic() - min(waits) if waits else 0.0,
             refused=[each.resource.type_url for each in self._rejections()],
-            services=len(context.model.registry.services) if context is not None else 0,
+            mesh=gauges.of(context, census.proxies) if context is not None else gauges.Mesh(),
+            virtual_services=len(self.store.of(NETWORKING, "VirtualService")),
             findings=self.findings(),
-            root_expires=self.root_expires(),
+            unread=self.unread(),
+            compiled=self.pipeline.compiled,
+            kept=self.pipeline.kept,
+            ends=self.ends(),
         )
         return metrics.text(facts, self.counts, self.counted())
 

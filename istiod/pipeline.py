@@ -27,7 +27,7 @@ from istiod.envoy.compiler import Compiler
 from istiod.mesh import backends, claims, expected, sources
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
-from istiod.push import Made, Member, Push
+from istiod.push import Made, Member, Push, Pushed, Watch
 from wire import names
 
 GATHER = 0.005
@@ -80,15 +80,21 @@ class Pipeline:
         clock: Callable[[], float],
         *,
         pods_known: bool = False,
+        on_push: Callable[[Pushed], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._report = report
         self._clock = clock
         self._pods_known = pods_known
+        self._on_push = on_push
         self._compiler = Compiler()
         self._context: MeshContext | None = None
         self._members: dict[int, Member] = {}
         self._changed: set[ConfigKey] = set()
+        self._waits_since: float | None = None
+        self._making_since: float | None = None
+        self._last: Pushed | None = None
+        self._since: float | None = None
         self._wake = asyncio.Event()
         self._opened = False
         self._preparing = False
@@ -114,9 +120,29 @@ class Pipeline:
         return bool(self._changed) or self._pushing
 
     @property
+    def waits_since(self) -> float | None:
+        """The clock's time of the oldest change that no target holds yet; None where there is none."""
+        return self._waits_since if self._making_since is None else self._making_since
+
+    @property
+    def since(self) -> float | None:
+        """The clock's time of the oldest change that the present targets brought; None before the first."""
+        return self._since
+
+    @property
+    def last(self) -> Pushed | None:
+        """The newest push that is over."""
+        return self._last
+
+    @property
     def compiled(self) -> Mapping[str, int]:
         """Generator calls so far, by type URL (and VIRTUAL_HOST), for tests and metrics."""
         return self._compiler.compiled
+
+    @property
+    def kept(self) -> int:
+        """Leaves whose resource is kept, for metrics."""
+        return self._compiler.kept
 
     def open(self) -> None:
         """All sources have listed: ``run`` builds, and follows changes from here on. A bug there is none of theirs."""
@@ -126,6 +152,8 @@ class Pipeline:
 
     def change(self, key: ConfigKey) -> None:
         """Note that an object came, changed or went."""
+        if self._waits_since is None:
+            self._waits_since = self._clock()
         self._changed.add(key)
         self._wake.set()
 
@@ -181,14 +209,14 @@ class Pipeline:
                 try:
                     made = await self._made(begun)
                 except BaseException:
-                    self._changed |= begun.changed  # the next has to see these changes again
+                    self._again(begun)
                     raise
-                self._take(made)
+                self._take(begun, made)
             failed = list(made.failed)
             await apart.sliced(self._tell(made, failed), self._clock)
         finally:
             self._pushing = False
-        self._raise(failed)
+        self._over(begun, made, failed)
 
     def push(self) -> None:
         """Build from the store as it is now and tell every proxy whose target changed, before this returns.
@@ -204,18 +232,23 @@ class Pipeline:
         try:
             made = begun.make()
         except BaseException:
-            self._changed |= begun.changed
+            self._again(begun)
             raise
-        self._take(made)
+        self._take(begun, made)
         failed = list(made.failed)
         deque(self._tell(made, failed), maxlen=0)
-        self._raise(failed)
+        self._over(begun, made, failed)
 
     def _begin(self) -> Push:
         """What is there now; what changes from here on is the next push's."""
         self._wake.clear()
         changed, self._changed = frozenset(self._changed), set()
+        watch = Watch(self._clock)
+        since, self._waits_since = self._waits_since, None
+        self._making_since = watch.started if since is None else since
         return Push(
+            watch=watch,
+            since=self._making_since,
             compiler=self._compiler,
             snapshot=self._store.snapshot(),
             before=self._context,
@@ -236,10 +269,18 @@ class Pipeline:
         self._quick = self._clock() - started <= QUICK
         return made
 
-    def _take(self, made: Made) -> None:
+    def _again(self, begun: Push) -> None:
+        """A push failed: the next has to see its changes again."""
+        self._changed |= begun.changed
+        self._waits_since, self._making_since = begun.since, None
+
+    def _take(self, begun: Push, made: Made) -> None:
         """From here on the mesh is the new one."""
         self._context = made.context
+        self._since, self._making_since = begun.since, None
+        begun.watch.lap("compile")
         self._report(made.findings)
+        begun.watch.lap("report")
 
     def _tell(self, made: Made, failed: list[Exception]) -> Iterator[None]:
         for each in made.news:
@@ -253,7 +294,10 @@ class Pipeline:
                     failed.append(error)
             yield
 
-    def _raise(self, failed: list[Exception]) -> None:
+    def _over(self, begun: Push, made: Made, failed: list[Exception]) -> None:
+        begun.watch.lap("hand_over")
+        self._last = begun.pushed(sum(bool(each.changed) for each in made.news))
+        self._on_push(self._last)
         if failed:
             raise ExceptionGroup(f"{len(failed)} of {len(self._members)} proxies keep their targets", failed[:_SHOWN])
 

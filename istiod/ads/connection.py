@@ -44,19 +44,24 @@ REFUSALS = {
 class Settings:
     """``first`` is how many seconds a new stream may say nothing.
 
-    ``on_refusal`` is told that a client refused something, which may be one of the many refusals by which the guilty
-    resource is found: see AdsService.rejections.
-    ``on_sent`` is told each response: type URL, bytes, seconds until the socket had taken it; ``on_converged`` the
-    seconds from a proxy's new target until all that could be sent of it was. ``on_secretless`` is told each request
-    for Secrets of which the proxy does not get all.
+    ``on_refusal`` is told the type URL of what a client refused, which may be one of the many refusals by which the
+    guilty resource is found: see AdsService.rejections.
+    ``on_sent`` is told each response: type URL, bytes, seconds that making its bytes took, seconds until the socket had
+    taken them. ``on_queued`` is told the seconds from a proxy's new target until its turn, ``on_converged`` those from
+    the change until all that could be sent of it was. ``on_secretless`` is told each request for Secrets of which the
+    proxy does not get all; ``on_fault`` each stream that ends by a bug.
+    ``since`` gives the clock's time of the oldest change that the present targets brought; None: they were there.
     """
 
     first: float = 20.0
     streams: StreamLimits = field(default_factory=StreamLimits)
-    on_refusal: Callable[[], None] | None = None
-    on_sent: Callable[[str, int, float], None] | None = None
+    on_refusal: Callable[[str], None] | None = None
+    on_sent: Callable[[str, int, float, float], None] | None = None
+    on_queued: Callable[[float], None] | None = None
     on_converged: Callable[[float], None] | None = None
     on_secretless: Callable[[], None] | None = None
+    on_fault: Callable[[], None] | None = None
+    since: Callable[[], float | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +93,10 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._budget = Budget(BURST, RATE, wiring.clock())
         self._sends: collections.deque[Send] = collections.deque()
-        self._under_way: tuple[str, int, float] | None = None
+        self._under_way: tuple[str, int, float, float] | None = None
         self._retargeted: float | None = None
+        self._changed: float | None = None
+        self._behind: float | None = None
         self._awake = self._over = self._sent = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -119,7 +126,7 @@ class Connection:
             raise RpcError(REFUSALS[type(refusal)], str(refusal)) from refusal
         except Exception:  # a bug ends this stream, and only it; it is logged whole
             _LOGGER.exception("stream of %s ends", self.proxy.node.id[:200])
-            self.end(Code.INTERNAL, "a fault of the control plane")
+            self._fail()
 
     def done(self) -> None:
         """The client leaves."""
@@ -152,7 +159,7 @@ class Connection:
         if asked.nonce and asked.error is None:
             self.acked_at = self._clock()
         elif asked.error is not None and self._settings.on_refusal is not None:
-            self._settings.on_refusal()
+            self._settings.on_refusal(asked.type_url)
         if not self.session.quiet:
             self._wake()
 
@@ -162,10 +169,22 @@ class Connection:
 
     def _retarget(self, target: ResourceSet, changed: Changed | None) -> None:
         self.targets += 1
+        now = self._clock()
+        since = None if changed is None else self._settings.since()
+        if self._behind is None or self.session.caught_up:
+            self._behind = now if since is None else since
+        if self._changed is None:
+            self._changed = self._behind
         if self._retargeted is None:
-            self._retargeted = self._loop.time()
+            self._retargeted = now
         self.session.retarget(target, changed)
         self._wake()
+
+    def behind(self) -> float | None:
+        """The clock's time of the oldest change that the client has not ACKed all of; None: it has all there is."""
+        if self._behind is not None and self.session.caught_up:
+            self._behind = None
+        return self._behind
 
     def _wake(self) -> None:
         """Write as soon as what happens now is over: several things at once are one."""
@@ -186,29 +205,42 @@ class Connection:
                 self._note_convergence()
         except Exception:  # a bug ends this stream, and only it; it is logged whole
             _LOGGER.exception("stream of %s ends", self.proxy.node.id[:200])
-            self.end(Code.INTERNAL, "a fault of the control plane")
+            self._fail()
+
+    def _fail(self) -> None:
+        if self._settings.on_fault is not None:
+            self._settings.on_fault()
+        self.end(Code.INTERNAL, "a fault of the control plane")
 
     def _send(self, send: Send) -> None:
+        began = self._clock()
         parts = send.encode()
+        made = self._clock()
         self._sent = True
         self._budget.earn(EARNED)
-        self._under_way = (send.type_url, sum(map(len, parts)), self._loop.time())
+        self._under_way = (send.type_url, sum(map(len, parts)), made - began, made)
         self._stream.send(*parts)
         if not self._stream.pending:
             self._note_sent()
 
     def _note_sent(self) -> None:
         if self._under_way is not None and self._settings.on_sent is not None:
-            type_url, size, since = self._under_way
-            self._settings.on_sent(type_url, size, self._loop.time() - since)
+            type_url, size, making, since = self._under_way
+            self._settings.on_sent(type_url, size, making, self._clock() - since)
         self._under_way = None
 
     def _note_convergence(self) -> None:
-        if self._sent and self._retargeted is not None and self._settings.on_converged is not None:
-            self._settings.on_converged(self._loop.time() - self._retargeted)
-        self._retargeted, self._sent = None, False
+        if self._sent and self._changed is not None and self._settings.on_converged is not None:
+            self._settings.on_converged(self._clock() - self._changed)
+        self._changed, self._sent = None, False
+
+    def _note_turn(self) -> None:
+        if self._retargeted is not None and self._settings.on_queued is not None:
+            self._settings.on_queued(self._clock() - self._retargeted)
+        self._retargeted = None
 
     def _plan(self) -> None:
+        self._note_turn()
         self._sends.extend(self.session.plan(self._clock()))
         wake = self.session.wake
         if wake is not None or self._timer is not None:

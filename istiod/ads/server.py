@@ -56,6 +56,15 @@ class ProxyStatus:
     acked_at: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """All connected proxies, how many of them lack something, and since when (the clock's seconds)."""
+
+    proxies: tuple[Proxy, ...] = ()
+    behind: int = 0
+    since: float | None = None
+
+
 class AdsService:
     """Every stream of xDS in this process, in the event loop's thread."""
 
@@ -106,6 +115,13 @@ class AdsService:
     def holder(self, hosts: Collection[str], addresses: Iterable[str], first: str = "") -> str:
         """The node id of a proxy that may send to an address of these hosts, "" for none; see Holders.find."""
         return self._holders.find(hosts, addresses, self._clock(), first)
+
+    def census(self) -> Census:
+        """How all proxies stand, at little cost: for each scrape."""
+        found = [connection.behind() for connection in self._connections.values()]
+        behind = [since for since in found if since is not None]
+        proxies = tuple(connection.proxy for connection in self._connections.values())
+        return Census(proxies=proxies, behind=len(behind), since=min(behind, default=None))
 
     @property
     def places(self) -> int:

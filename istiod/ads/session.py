@@ -111,12 +111,20 @@ class AdsSession:
             return False
         return all(sub.idle for sub in stream.subscriptions.values())
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether the client has ACKed all of the target that it asked for: cheap, ``settled`` asks each listener."""
+        stream = self._stream
+        return not any(
+            sub.flights or any(stream.target.get(sub.type_url, name) is not None for name in sub.overlay)
+            for sub in stream.subscriptions.values()
+        )
+
     def settled(self) -> bool:
         """Whether the client has ACKed all of the target, and nothing older serves."""
         stream = self._stream
-        for sub in stream.subscriptions.values():
-            if sub.flights or any(stream.target.get(sub.type_url, name) is not None for name in sub.overlay):
-                return False
+        if not self.caught_up:
+            return False
         if stream.clusters is None:  # no proxy, or one that came back and withholds CDS while a cluster warms
             return not (stream.returned and names.ENDPOINT in stream.subscriptions)
         return names.LISTENER in stream.subscriptions and gates.switched(stream)

@@ -11,6 +11,8 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from cryptography import x509
+
 from istiod.ca import authority
 from istiod.ca.signer import Signs
 from istiod.grpcserver import tls
@@ -54,6 +56,11 @@ class ServingCertificate:
     def material(self) -> authority.Material:
         """The present key and chain, for other servers."""
         return self._material
+
+    @property
+    def ends(self) -> dt.datetime:
+        """When the present certificate ends."""
+        return x509.load_pem_x509_certificate(self._material.certificate).not_valid_after_utc
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Tell ``listener`` of each later renewal, in the thread that renews."""

@@ -127,6 +127,11 @@ class Compiler:
         self._tables = name_table.Tables()
         self._alike = listener.Alike()
 
+    @property
+    def kept(self) -> int:
+        """Leaves whose resource is kept."""
+        return len(self._memo)
+
     def compile(self, scope: Scope, endpoints: EndpointTable, view: View) -> ResourceSet:
         """Everything that a proxy of this scope gets while endpoints are as given.
 

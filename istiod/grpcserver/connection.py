@@ -57,14 +57,14 @@ class Connection:
         self._loop.add_reader(self._number, self._readable)
         self._loop.call_soon(self._flush)  # not here: a client that has left again would end what is not admitted yet
 
-    def tick(self, now: float) -> None:
-        """Do what is due; called about once a second."""
+    def tick(self, now: float) -> Verdict:
+        """Do what is due, and tell what it was; called about once a second."""
         if self._leaving is not None:
             if now >= self._leaving + LINGER:
                 self._end("")
-            return
+            return NOTHING
         if self._queued:  # it has said something, and we have not come to it
-            return
+            return NOTHING
         waiting = [stream for stream in self.http.streams.values() if stream.parts]
         facts = Facts(
             heard=self._heard,
@@ -78,6 +78,7 @@ class Connection:
         verdict = self._deadlines.due(now, facts)
         if verdict is not NOTHING:
             self._do(verdict)
+        return verdict
 
     def hasten(self, within: float) -> None:
         """Let it reach its age within so many seconds; said again, it changes nothing."""

@@ -173,4 +173,6 @@ class Deadlines:
             waits[stream.id] = wait
             stuck |= now >= wait.since + self.limits.write
         self._waits = waits
-        return Verdict(Do.CUT, f"nothing was read for {self.limits.write:g} s") if stuck else NOTHING
+        if not stuck:
+            return NOTHING
+        return Verdict(Do.CUT, f"nothing was read for {self.limits.write:g} s", Code.DEADLINE_EXCEEDED)

@@ -58,6 +58,8 @@ class Server:
         self._stopping = False
         self._unknown: collections.Counter[str] = collections.Counter()
         self._counted = 0.0
+        self.unread = 0
+        """Connections that were cut since their clients did not read."""
         self._turns = Turns(time.monotonic, lambda run: asyncio.get_running_loop().call_soon(run))
 
     def listen(self, address: str, context: Callable[[], ssl.SSLContext] | None = None) -> int:
@@ -126,7 +128,7 @@ class Server:
         self._tick = loop.call_later(self._period, self._look)
         now = loop.time()
         for connection in list(self._connections):
-            connection.tick(now)
+            self.unread += connection.tick(now).code is Code.DEADLINE_EXCEEDED
         self._count(now)
 
     def _count(self, now: float) -> None:

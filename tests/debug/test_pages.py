@@ -16,11 +16,13 @@ from google.protobuf.message import Message
 from crds.diagnostic import Code, warning
 from crds.key import ConfigKey
 from crds.parse import parse
+from istiod import instruments
 from istiod.config import resource
 from istiod.config.protocols import UnavailableError
 from istiod.config.resource import Resource, ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.debug import counts, dumps, guard, metrics, server
+from istiod.debug import counts, dumps, gauges, guard, metrics, server
+from istiod.envoy.compiler import VIRTUAL_HOST
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from wire import names
@@ -169,16 +171,27 @@ def test_metrics_have_the_names_of_the_stock_dashboard() -> None:
         observe(each)
     there.clear()
     observe(key)
-    held_counts.sent(names.CLUSTER, 20_000, 0.05)
-    held_counts.sent(names.TYPE_PREFIX + "x.NameTable", 1, 0)
+    held_counts.sent(names.CLUSTER, 20_000, 0.02, 0.03)
+    held_counts.sent(names.NAME_TABLE, 1, 0, 0)
     held_counts.convergence.observe(40)
-    held_counts.refusals += 1
+    held_counts.queue.observe(0.2)
+    held_counts.refused(names.LISTENER)
+    held_counts.pushed(0.006, {"build": 0.2, "diff": 0.0005})
+    held_counts.fault()
+    held_counts.lag.observe(0.02)
+    of_gateway = ConfigKey("networking.istio.io", "Gateway", "a", "b")
     facts = metrics.Facts(
         proxies={"1.30.0": 2},
+        behind=1,
+        staleness=2.5,
         refused=[names.LISTENER],
-        services=3,
-        findings=[warning(Code.DUPLICATE_HOST, None, "", "")],
-        root_expires=dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp(),
+        mesh=gauges.Mesh(services=3, unserved=1, unready=4, podless=1, strangers=5),
+        virtual_services=7,
+        findings=[warning(Code.DUPLICATE_HOST, None, "", ""), warning(Code.PORT_CONFLICT, of_gateway, "", "")],
+        unread=6,
+        compiled={names.CLUSTER: 8, VIRTUAL_HOST: 9},
+        kept=10,
+        ends={instruments.ROOT: dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp()},
     )
     lines = metrics.text(facts, held_counts).splitlines()
     for line in (
@@ -187,11 +200,38 @@ def test_metrics_have_the_names_of_the_stock_dashboard() -> None:
         "pilot_services 3",
         "pilot_xds_lds_reject 1",
         "pilot_xds_cds_reject 0",
-        "pilot_total_xds_rejects 1",
+        'pilot_total_xds_rejects{type="lds"} 1',
+        "pilot_total_xds_internal_errors 1",
+        "pilot_stale_proxies 1",
+        "pilot_staleness_seconds 2.5",
+        "pilot_eds_no_instances 1",
+        "pilot_endpoint_not_ready 4",
+        "endpoint_no_pod 1",
+        "pilot_no_ip 5",
+        "pilot_virt_services 7",
+        "pilot_xds_write_timeout 6",
+        "pilot_conflict_inbound_listener 1",
+        "pilot_conflict_outbound_listener_tcp_over_current_tcp 0",
+        'pilot_compiled_resources_total{type="cds"} 8',
+        'pilot_compiled_resources_total{type="virtual_host"} 9',
+        "xds_cache_size 10",
+        f'pilot_info{{version="{names.VERSION}"}} 1',
+        'pilot_push_stage_seconds_bucket{stage="build",le="0.1"} 0',
+        'pilot_push_stage_seconds_bucket{stage="build",le="1"} 1',
+        'pilot_push_stage_seconds_bucket{stage="diff",le="0.001"} 1',
+        'pilot_push_stage_seconds_count{stage="encode"} 2',
+        'pilot_push_stage_seconds_sum{stage="send"} 0.03',
+        'pilot_pushcontext_init_seconds_bucket{le="0.5"} 1',
+        'pilot_debounce_time_bucket{le="0.01"} 1',
+        'pilot_xds_send_time_bucket{le="0.1"} 2',
+        'pilot_proxy_queue_time_bucket{le="0.1"} 0',
+        'pilot_event_loop_lag_seconds_bucket{le="0.05"} 1',
+        'pilot_inbound_updates{type="config"} 3',
+        'pilot_inbound_updates{type="svc"} 1',
         "pilot_vservice_dup_domain 1",
         "citadel_server_root_cert_expiry_timestamp 4102444800",
         'pilot_xds_pushes{type="cds"} 1',
-        'pilot_xds_pushes{type="NameTable"} 1',
+        'pilot_xds_pushes{type="nds"} 1',
         'pilot_xds_push_time_bucket{type="cds",le="0.01"} 0',
         'pilot_xds_push_time_bucket{type="cds",le="0.1"} 1',
         'pilot_xds_config_size_bytes_bucket{type="cds",le="+Inf"} 1',
@@ -205,7 +245,8 @@ def test_metrics_have_the_names_of_the_stock_dashboard() -> None:
         'pilot_push_triggers{type="service"} 1',
     ):
         assert line in lines
-    assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
+    for name in ("process_resident_memory_bytes ", "process_max_fds ", 'python_gc_collections_total{generation="2"} '):
+        assert any(line.startswith(name) for line in lines)
     assert seen == [key, key, core, key]
 
 

@@ -107,7 +107,7 @@ def test_a_client_that_takes_nothing_is_cut() -> None:
     watched, stream = Watched(), waiting()
     assert watched.at(100.0, waiting=[stream]) is NOTHING
     assert watched.at(119.0) is NOTHING
-    assert watched.at(120.0) == Verdict(Do.CUT, "nothing was read for 20 s")
+    assert watched.at(120.0) == Verdict(Do.CUT, "nothing was read for 20 s", Code.DEADLINE_EXCEEDED)
 
 
 def test_one_that_takes_a_little_or_got_all_is_not() -> None:

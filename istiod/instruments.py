@@ -1,0 +1,70 @@
+"""Puts the counters into the parts that they count: what each part tells, and under which name it is kept.
+
+How a count becomes a metric is left to istiod.debug, when something is worth telling to the parts themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from istiod.ads.connection import Settings
+from istiod.ads.quota import StreamLimits
+from istiod.ca.serving import ServingCertificate
+from istiod.ca.signer import Signer
+from istiod.debug.counts import Counts
+from istiod.pipeline import Pipeline
+from istiod.push import Pushed
+
+ROOT: Final = "citadel_server_root_cert_expiry"
+SERVING: Final = "pilot_serving_cert_expiry"
+
+
+def streams(
+    counts: Counts, limits: StreamLimits, refused: Callable[[], None], since: Callable[[], float | None]
+) -> Settings:
+    """Settings of the ADS server; ``refused`` is told of each refusal as well, ``since`` is the pipeline's."""
+
+    def refuse(type_url: str) -> None:
+        counts.refused(type_url)
+        refused()
+
+    return Settings(
+        streams=limits,
+        on_refusal=refuse,
+        on_sent=counts.sent,
+        on_queued=counts.queue.observe,
+        on_converged=counts.convergence.observe,
+        on_secretless=counts.lack_secret,
+        on_fault=counts.fault,
+        since=since,
+    )
+
+
+def pushed(counts: Counts) -> Callable[[Pushed], None]:
+    """What is told each push."""
+    return lambda push: counts.pushed(push.started - push.since, push.stages)
+
+
+def running(pipeline: Pipeline, counts: Counts) -> Callable[[], Awaitable[None]]:
+    """The pipeline's run, with each bug that ends it counted."""
+
+    async def run() -> None:
+        try:
+            await pipeline.run()
+        except Exception:
+            counts.unbuilt += 1
+            counts.fault()
+            raise
+
+    return run
+
+
+def ends(signer: Signer | None, serving: ServingCertificate | None) -> Mapping[str, float]:
+    """Unix times at which our certificates end, by the name of their metrics."""
+    found = {}
+    if signer is not None:
+        found[ROOT] = signer.current.root_expires.timestamp()
+    if serving is not None:
+        found[SERVING] = serving.ends.timestamp()
+    return found
