@@ -53,7 +53,7 @@ from istiod.source import Source, View
 from istiod.supervision import Lines, Running, SettingsError, now, say
 from webhook import counts as webhook_counts
 from webhook import server as webhooks
-from webhook.values import Surroundings
+from webhook.values import Surroundings, injector_name
 from wire.exposition import Family
 from wire.spiffe import Identity
 
@@ -350,6 +350,7 @@ class ControlPlane:
             verifier=(lambda: self._verifier) if guarded else None,
             root_namespace=self._settings.cluster.namespace,
             position=self._source.position,
+            injector=injector_name(self._settings.cluster.revision),
         )
         return pages.sources()
 

@@ -6,20 +6,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from crds import core, text
 from crds.diagnostic import Diagnostic, Position
-from crds.key import NETWORKING, ConfigKey
+from crds.key import NETWORKING, SECURITY, ConfigKey
 from crds.meta import Object
 from istiod.ads.quarantine import Rejection
 from istiod.ads.server import AdsService, Census, ProxyStatus
 from istiod.config.protocols import TokenVerifier
+from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.debug import dumps, gauges, metrics, registryz, server
+from istiod.debug import dumps, gauges, metrics, registryz, server, views
 from istiod.debug.counts import Counts
+from istiod.mesh import context as mesh
 from istiod.mesh import mesh_config
+from istiod.mesh.context import MeshContext
 from istiod.meshpage.server import MeshPage
 from istiod.meshpage.sources import Sources
 from istiod.pipeline import Pipeline
@@ -36,6 +41,8 @@ _FIELDS: Final = {
     "TypedExtensionConfig": "extensionconfig",
 }
 """Istio's names of the types in /debug/syncz, where Kiali reads TYPE_sent and TYPE_acked."""
+
+_TELEMETRY: Final = "telemetry.istio.io"
 
 Json = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -99,6 +106,8 @@ class Pages:
     root_namespace: str = names.ROOT_NAMESPACE
     position: Callable[[ConfigKey, str], Position | None] = lambda *_: None
     """Where a field of an object stands in a file."""
+    injector: str = "istio-sidecar-injector"
+    """Name of the injector's ConfigMap."""
 
     def sources(self) -> server.Sources:
         """For the server of the pages."""
@@ -114,6 +123,8 @@ class Pages:
             mesh=self._mesh,
             metrics=self._metrics,
             watches=self.watches,
+            more=self._more(),
+            of_proxy={"ndsz": lambda name: self._of(name, dumps.name_table), "sidecarz": self._sidecar},
             verifier=self.verifier,
             root_namespace=self.root_namespace,
             others=self._mesh_page().routes(),
@@ -130,6 +141,64 @@ class Pages:
             )
         )
 
+    def _more(self) -> Mapping[str, Callable[[], Any]]:
+        store, root = self.store, self.root_namespace
+        return {
+            "endpointz": lambda: self._of_mesh(views.endpointz) or [],
+            "endpointShardz": lambda: self._of_mesh(views.shards) or {},
+            "instancesz": lambda: self._of_mesh(partial(views.instances, proxies=self._census().proxies)) or {},
+            "resourcesz": views.kinds,
+            "authorizationz": lambda: {
+                "authorization_policies": views.policies(store.of(SECURITY, "AuthorizationPolicy"), "policies", root)
+            },
+            "telemetryz": lambda: {
+                "telemetries": views.policies(store.of(_TELEMETRY, "Telemetry"), "telemetries", root)
+            },
+            "push_status": self._push_status,
+            "inject": self._inject,
+            "clusterz": lambda: [
+                {"id": names.CLUSTER_ID, "secretName": "", "syncStatus": "synced" if self.pipeline.ready else "syncing"}
+            ],
+            "cachez": lambda: {"kept": self.pipeline.kept, "compiled": dict(self.pipeline.compiled)},
+        }
+
+    def _of_mesh(self, made: Callable[[MeshContext], _T]) -> _T | None:
+        context = self.pipeline.context
+        return None if context is None else made(context)
+
+    def _census(self) -> Census:
+        ads = self.ads()
+        return Census() if ads is None else ads.census()
+
+    def _push_status(self) -> Json:
+        """The newest push; what Istio counts there by proxy is in /debug/diagnosticsz, by object."""
+        last = self.pipeline.last
+        if last is None:
+            return {}
+        ago = time.monotonic() - last.started
+        started = datetime.now(UTC) - timedelta(seconds=ago)
+        return {
+            "Start": started.isoformat(),
+            "End": (started + timedelta(seconds=sum(last.stages.values()))).isoformat(),
+            "changes": last.changes,
+            "proxiesTold": last.told,
+            "secondsWaited": last.started - last.since,
+            "secondsByStage": dict(last.stages),
+            "pending": self.pipeline.pending,
+        }
+
+    def _inject(self) -> Json:
+        found = self.store.get(ConfigKey("", "ConfigMap", self.root_namespace, self.injector))
+        return dict(found.data) if isinstance(found, core.ConfigMap) else {}
+
+    def _sidecar(self, name: str) -> Json | None:
+        proxy, context = self._proxy(name), self.pipeline.context
+        return None if proxy is None or context is None else views.sidecar(mesh.scope(context, proxy))
+
+    def _proxy(self, name: str) -> Proxy | None:
+        named = (each for each in self._census().proxies if f"{each.node.name}.{each.node.namespace}" == name)
+        return next(named, None)
+
     def _proxies(self) -> tuple[ProxyStatus, ...]:
         ads = self.ads()
         return ads.status() if ads is not None else ()
@@ -143,10 +212,8 @@ class Pages:
         return [syncz(each, moment, pending=pending) for each in self._proxies()]
 
     def _of(self, name: str, made: Callable[[ResourceSet], _T]) -> _T | None:
-        for each in self._proxies():
-            if f"{each.proxy.node.name}.{each.proxy.node.namespace}" == name:
-                return made(self.pipeline.target(each.proxy))
-        return None
+        proxy = self._proxy(name)
+        return None if proxy is None else made(self.pipeline.target(proxy))
 
     def _registryz(self) -> list[dict[str, Any]]:
         context = self.pipeline.context
@@ -160,8 +227,7 @@ class Pages:
         return found if isinstance(found, Mapping) else {}
 
     def _metrics(self) -> str:
-        context, ads = self.pipeline.context, self.ads()
-        census = ads.census() if ads is not None else Census()
+        context, census = self.pipeline.context, self._census()
         waits = [since for since in (self.pipeline.waits_since, census.since) if since is not None]
         facts = metrics.Facts(
             proxies=Counter(each.node.istio_version for each in census.proxies),

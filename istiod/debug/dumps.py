@@ -11,6 +11,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2, json_format
 
 from istiod.config.resource import Resource, ResourceSet
+from protos import nds_pb2
 from wire import names
 
 _ADMIN: Final = names.TYPE_PREFIX + "envoy.admin.v3."
@@ -39,6 +40,15 @@ def config_dump(held: ResourceSet) -> Json:
 def load_assignments(held: ResourceSet) -> list[Json]:
     """The endpoints of the proxy's clusters."""
     return [_json(_any(each)) for each in endpoints(held)]
+
+
+def name_table(held: ResourceSet) -> Json:
+    """What the proxy's agent answers DNS queries with; nothing where it answers none."""
+    found = nds_pb2.NameTable()
+    for each in held.of(names.NAME_TABLE):
+        _any(each).Unpack(found)
+    made: Mapping[str, Any] = json_format.MessageToDict(found)
+    return dict(made)
 
 
 def endpoints(held: ResourceSet) -> Iterator[Resource]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,7 +20,18 @@ Page = Callable[[web.Request], Any]
 
 
 Json = Mapping[str, Any]
-_PARAMETERS: Final[Mapping[str, set[str]]] = {"/debug/config_dump": {"proxyID"}, "/debug/edsz": {"proxyID"}}
+_UNDER: Final = "/debug/"
+_PROXY: Final = frozenset(("proxyID",))
+_PARAMETERS: Final[Mapping[str, AbstractSet[str]]] = {"/debug/config_dump": _PROXY, "/debug/edsz": _PROXY}
+_ANYWHERE: Final = frozenset(("pretty",))
+ABSENT: Final[Mapping[str, str]] = {
+    "ecdsz": "no proxy gets its filters by a discovery service of their own; see config_dump",
+    "force_disconnect": "istiod ends no stream because somebody asks; restart the pod",
+    "mcsz": "Services of several clusters are not supported",
+    "networkz": "several networks are not supported",
+    "pushcontext": "see registryz, endpointz, configz and authorizationz",
+}
+"""Pages of Istio that make no sense here, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +55,10 @@ class Sources:
     metrics: Callable[[], str]
     watches: Callable[[], Sequence[Json]] = tuple
     """How each kind is watched at the API server."""
+    more: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    """Further pages under /debug, by name."""
+    of_proxy: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    """Further pages about the proxy POD.NAMESPACE; None where no such proxy is connected."""
     verifier: Callable[[], TokenVerifier | None] | None = None
     """Who judges tokens of those that ask from elsewhere, once there is one; None: the pages are open."""
     root_namespace: str = names.ROOT_NAMESPACE
@@ -76,16 +94,40 @@ def application(sources: Sources) -> web.Application:
         "/debug/connections": lambda _: _counted([_brief(each) for each in sources.adsz()]),
         "/debug/watchz": lambda _: list(sources.watches()),
         "/debug/mesh": lambda _: sources.mesh(),
+        **{f"{_UNDER}{name}": _page(of) for name, of in sources.more.items()},
+        **{f"{_UNDER}{name}": partial(_of_proxy, find=find) for name, find in sources.of_proxy.items()},
     }
     app = web.Application(middlewares=[guard.middleware(sources.verifier, sources.root_namespace)])
     app.router.add_get("/ready", _ready(sources))
     app.router.add_get("/version", _text(lambda: names.VERSION))
     app.router.add_get("/metrics", _text(sources.metrics, exposition.CONTENT_TYPE))
-    app.router.add_get("/debug/list", _text(lambda: "\n".join(["/ready", "/version", "/metrics", *pages])))
+    listed = sorted(path.removeprefix(_UNDER) for path in pages)
+    app.router.add_get("/debug/list", _json(lambda _: listed))
+    app.router.add_get("/debug", _text(lambda: _index(listed), "text/html; charset=utf-8"))
+    known = {**_PARAMETERS, **{f"{_UNDER}{name}": _PROXY for name in sources.of_proxy}}
     for path, page in pages.items():
-        app.router.add_get(path, _json(page))
+        app.router.add_get(path, _json(page, known.get(path, frozenset())))
+    for name, reason in ABSENT.items():
+        app.router.add_get(f"{_UNDER}{name}", _absent(name, reason))
     app.add_routes(sources.others)
     return app
+
+
+def _page(of: Callable[[], Any]) -> Page:
+    return lambda _: of()
+
+
+def _absent(name: str, reason: str) -> guard.Handler:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=501, text=f"/debug/{name} is not there: {reason}\n")
+
+    return answer
+
+
+def _index(listed: Sequence[str]) -> str:
+    """A page of links, for people; those about one proxy need its name."""
+    lines = "".join(f'<li><a href="/debug/{name}">{name}</a></li>' for name in listed)
+    return f"<!doctype html><title>istiod</title><h1>Debug pages</h1><ul>{lines}</ul>"
 
 
 def _ready(sources: Sources) -> guard.Handler:
@@ -107,11 +149,12 @@ def _text(of: Callable[[], str], kind: str = "text/plain; charset=utf-8") -> gua
     return answer
 
 
-def _json(page: Page) -> guard.Handler:
+def _json(page: Page, parameters: AbstractSet[str] = frozenset()) -> guard.Handler:
     async def answer(request: web.Request) -> web.Response:
-        if unknown := sorted(set(request.query) - _PARAMETERS.get(request.path, set())):
+        if unknown := sorted(set(request.query) - parameters - _ANYWHERE):
             raise web.HTTPBadRequest(text=f"{request.path} has no parameter {unknown[0]}\n")
-        return web.json_response(page(request))
+        indent = 2 if "pretty" in request.query else None
+        return web.json_response(page(request), dumps=partial(json.dumps, indent=indent))
 
     return answer
 

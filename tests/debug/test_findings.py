@@ -91,7 +91,7 @@ async def test_pages_show_readiness_and_findings() -> None:
         assert await (await client.get("/debug/connections")).json() == brief
         assert await (await client.get("/metrics")).text() == "up 1\n"
         assert await (await client.get("/version")).text() == f"{names.VERSION}\n"
-        assert "/debug/syncz" in await (await client.get("/debug/list")).text()
+        assert "syncz" in await (await client.get("/debug/list")).json()
 
 
 def test_an_object_that_is_wrong_at_thousands_of_places_is_a_few_lines_and_little_work() -> None:
