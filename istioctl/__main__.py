@@ -6,7 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from istioctl import analyze, authz, ca, describe, kube_inject, options, output, proxy_config, proxy_status, version
+from istioctl import (
+    analyze,
+    authz,
+    ca,
+    describe,
+    internal_debug,
+    kube_inject,
+    options,
+    output,
+    proxy_config,
+    proxy_status,
+    version,
+)
 from istioctl.diff import command as diff
 from istioctl.errors import CommandError
 from istioctl.explain import command as explain
@@ -27,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         help="commands that may change",
         allow_abbrev=False,
     ).add_subparsers(required=True, metavar="COMMAND")
-    for one in (authz, ca, describe):
+    for one in (authz, ca, describe, internal_debug):
         one.register(tried)
     return top
 
