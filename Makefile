@@ -36,10 +36,11 @@ test-packages: ## the same, and the browser that tests look at the mesh page wit
 	@tools/packages.sh cluster browser
 
 OUT ?= .
-generate: .venv/.installed build/.stubs ## write protos/*_pb2, the stubs, the CustomResourceDefinitions and docs/fields.md anew
+generate: .venv/.installed build/.stubs ## write protos/*_pb2, the stubs, the CustomResourceDefinitions, dashboards and docs/fields.md anew
 	@$(PY) -m grpc_tools.protoc -I. --python_out=$(OUT) --pyi_out=$(OUT) protos/ca.proto protos/drain.proto protos/nds.proto
 	@$(PY) -m tools.crds $(OUT)
 	@$(PY) -m tools.fields $(OUT)
+	@$(PY) -m tools.dashboards $(OUT)
 
 lock: .venv/.installed ## resolve requirements*.in into the hashed locks
 	@.venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate requirements.in -o requirements.lock
@@ -52,8 +53,9 @@ check: .venv/.installed build/.stubs ## formatting, lint, types, import contract
 	@diff -rq -x '*.proto' -x __init__.py -x __pycache__ build/generated/protos protos && \
 		diff -rq -x '*.py' -x checks -x schema -x __pycache__ build/generated/crds crds && \
 		diff -rq build/generated/charts/base/files/crds charts/base/files/crds && \
+		diff -rq build/generated/charts/istiod/files/dashboards charts/istiod/files/dashboards && \
 		diff -q build/generated/docs/fields.md docs/fields.md || \
-		{ echo "protos/, crds/*.yaml, charts/base/files/crds or docs/fields.md is not what make generate writes"; exit 1; }
+		{ echo "protos/, crds/*.yaml, charts/*/files or docs/fields.md is not what make generate writes"; exit 1; }
 	$(RUFF) format --check .
 	$(RUFF) check .
 	.venv/bin/mypy
