@@ -61,6 +61,21 @@ async def test_pages_that_make_no_sense_say_why(world: tuple[Plane, Client]) -> 
         assert reason in await plane.text(f"/debug/{name}", status=501)
 
 
+async def test_no_page_changes_anything(world: tuple[Plane, Client]) -> None:
+    """SEC31: pages are read; there is nothing to stop, drain, clear or push from the network."""
+    plane, _ = world
+    for path in (
+        "/debug",
+        "/metrics",
+        *(f"/debug/{name}" for name in [*await plane.json("/debug/list"), *server.ABSENT]),
+    ):
+        assert (await plane.post(path))[0] == 405
+    for path in ("/quitquitquit", "/drain", "/debug/pprof/", "/debug/quitquitquit"):
+        assert (await plane.post(path))[0] == 404
+    for page in ("cachez?clear=true", "adsz?push=true"):
+        await plane.text(f"/debug/{page}", status=400)
+
+
 async def test_endpoints_are_shown_by_service_shard_and_proxy(world: tuple[Plane, Client]) -> None:
     plane, client = world
     by_service = {each["svc"]: each["ep"] for each in await plane.json("/debug/endpointz")}

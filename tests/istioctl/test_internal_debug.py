@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 
 import pytest
 
@@ -30,6 +32,31 @@ def test_what_is_no_json_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with istiod({"/debug/syncz": "<html>"}) as one:
         assert program.main(["x", "internal-debug", "syncz", "--monitoring-address", one]) == 1
         assert "does not answer with JSON" in capsys.readouterr().err
+
+
+def test_whoever_is_named_by_address_learns_no_token(capsys: pytest.CaptureFixture[str]) -> None:
+    """SEC32: what stands there may be anybody: it is asked as anybody would."""
+    heads: list[dict[str, str]] = []
+
+    class Recording(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heads.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Recording) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        address = f"127.0.0.1:{server.server_port}"
+        assert program.main(["x", "internal-debug", "syncz", "--monitoring-address", address]) == 0
+        thread.join()
+    assert capsys.readouterr().out == "[]\n"
+    assert len(heads) == 1
+    assert set(heads[0]) == {"host", "accept-encoding"}
 
 
 def test_no_other_server_is_asked_than_the_one_that_was_named(capsys: pytest.CaptureFixture[str]) -> None:
