@@ -170,11 +170,11 @@ class Connection:
     def _retarget(self, target: ResourceSet, changed: Changed | None) -> None:
         self.targets += 1
         now = self._clock()
-        since = None if changed is None else self._settings.since()
+        since = (None if changed is None else self._settings.since()) or now
         if self._behind is None or self.session.caught_up:
-            self._behind = now if since is None else since
+            self._behind = since
         if self._changed is None:
-            self._changed = self._behind
+            self._changed = since
         if self._retargeted is None:
             self._retargeted = now
         self.session.retarget(target, changed)
