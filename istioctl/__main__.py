@@ -10,6 +10,7 @@ from istioctl import (
     analyze,
     authz,
     ca,
+    dashboard,
     describe,
     internal_debug,
     kube_inject,
@@ -30,7 +31,17 @@ def parser() -> argparse.ArgumentParser:
     parents = [options.shared(inherited=False)]
     top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (analyze, proxy_status, proxy_config, explain, diff, testing, kube_inject, version):
+    for module in (
+        analyze,
+        proxy_status,
+        proxy_config,
+        explain,
+        diff,
+        testing,
+        kube_inject,
+        dashboard,
+        version,
+    ):
         module.register(commands)
     tried = commands.add_parser(
         "experimental",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http
 import http.client
 import json
+import socket
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream import ws_client
 
+from istioctl import selectors
 from istioctl.errors import CommandError
 from istioctl.reach import SECONDS, Address
 from wire import names
@@ -120,6 +122,18 @@ class Cluster:
         found = self._selected(where, selector)
         if not found:
             raise CommandError(f'no running Istio pods in "{where}"' + (f" of revision {revision}" if revision else ""))
+        return found
+
+    def beside(self, selector: str) -> list[Pod]:
+        """The running pods of a label selector in the control plane's namespace.
+
+        Raises:
+            CommandError: there is none.
+        """
+        where = self._options.istio_namespace
+        found = self._selected(where, selector)
+        if not found:
+            raise CommandError(f'no running pods match "{selector}" in namespace "{where}"')
         return found
 
     def proxies(self, selector: str) -> list[Pod]:
@@ -241,16 +255,25 @@ class Cluster:
             raise CommandError(f"{pod}: {said or f'{command[0]} ended with {code}'}")
         return _text(out)
 
-    def _forwarded(self, pod: Pod, port: int) -> http.client.HTTPConnection:
+    def tunnel(self, pod: Pod, port: int) -> socket.socket:
+        """A connection to a port of a pod, through the API server.
+
+        Raises:
+            CommandError: it cannot be had.
+        """
         url, headers, _ = self._request("GET", f"{_path(pod)}/portforward")
-        connection = http.client.HTTPConnection("localhost", port, timeout=SECONDS)
         try:
-            tunnel = _WEBSOCKETS.portforward_call(
+            made = _WEBSOCKETS.portforward_call(
                 self._api.configuration, "GET", url, query_params=[("ports", str(port))], headers=headers
             )
-            connection.sock = tunnel.socket(port)
+            found: socket.socket = made.socket(port)
         except _TROUBLE as error:
             raise CommandError(f"cannot forward port {port} of {pod}: {_reason(error)}") from error
+        return found
+
+    def _forwarded(self, pod: Pod, port: int) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("localhost", port, timeout=SECONDS)
+        connection.sock = self.tunnel(pod, port)
         connection.sock.settimeout(SECONDS)
         return connection
 
@@ -299,7 +322,7 @@ class Cluster:
         found = self._get(f"{known[0]}/namespaces/{_quoted(namespace)}/{known[1]}/{_quoted(name)}", what)
         if found is None:
             raise CommandError(f'{kind} "{name}" not found in namespace "{namespace}"')
-        pods = self._selected(namespace, _selector(found.get("spec", {}).get("selector") or {}))
+        pods = self._selected(namespace, selectors.text(found.get("spec", {}).get("selector") or {}))
         if not pods:
             raise CommandError(f"{what} has no running pod")
         return pods
@@ -366,21 +389,6 @@ def _pod_of(found: Json) -> Pod:
 
 def _runs(found: Json) -> bool:
     return found.get("status", {}).get("phase") == _RUNNING and "deletionTimestamp" not in found["metadata"]
-
-
-def _selector(found: Json) -> str:
-    """A selector as text: a Service's map, or the labels and expressions of workloads."""
-    if "matchLabels" in found or "matchExpressions" in found:
-        return ",".join(_requirements(found))
-    return ",".join(f"{key}={value}" for key, value in found.items())
-
-
-def _requirements(found: Json) -> Iterator[str]:
-    yield from (f"{key}={value}" for key, value in (found.get("matchLabels") or {}).items())
-    for each in found.get("matchExpressions") or ():
-        key, values = each["key"], f"({','.join(each.get('values') or ())})"
-        written = {"In": f"{key} in {values}", "NotIn": f"{key} notin {values}", "Exists": key}
-        yield written.get(each["operator"], f"!{key}")
 
 
 def _text(read: Any) -> bytes:

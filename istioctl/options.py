@@ -12,7 +12,7 @@ from wire import names
 
 _TRUTHS: Final = (
     *("--remote", "--short", "--verbose", "--all-namespaces", "--color", "--ignore-unknown", "--list-analyzers"),
-    *("--all", "--multi-cluster", "--recursive", "--use-kube", "--ignoreUnmeshed", "--envoy"),
+    *("--all", "--browser", "--multi-cluster", "--recursive", "--use-kube", "--ignoreUnmeshed", "--envoy"),
 )
 """Flags made by ``add_truth``."""
 _SHORT: Final = {"version": ("-s",), "analyze": ("-A", "-L", "-R", "-k", "-v")}
