@@ -109,7 +109,12 @@ def _cluster(given: argparse.Namespace) -> Any:
     if given.use_kube is None and given.files and not _is_configured(given):
         output.complain("no kubeconfig: the files are analysed without a cluster", "Note")
         return None
-    return options.cluster(given)
+    try:
+        return options.cluster(given)
+    except CommandError as error:
+        if given.files:
+            raise
+        raise CommandError(f"{error}; files need none: istioctl analyze FILE ...") from error
 
 
 def _is_configured(given: argparse.Namespace) -> bool:

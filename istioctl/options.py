@@ -98,7 +98,10 @@ def admins(options: argparse.Namespace, pod: str) -> list[reach.Admin]:
         return [reach.Address(options.admin_address)]
     if not pod:
         raise CommandError("name a pod, or a configuration dump with --file")
-    where = cluster(options)
+    try:
+        where = cluster(options)
+    except CommandError as error:
+        raise CommandError(f"{error}; a dump is read with --file, an Envoy elsewhere with --admin-address") from error
     return [where.admin(each) for each in where.pods(pod)]
 
 
@@ -110,7 +113,10 @@ def control_planes(options: argparse.Namespace) -> list[reach.Address]:
     """
     if options.monitoring_address:
         return [reach.Address(each) for each in options.monitoring_address]
-    where = cluster(options)
+    try:
+        where = cluster(options)
+    except CommandError as error:
+        raise CommandError(f"{error}; an istiod elsewhere is asked with --monitoring-address HOST:PORT") from error
     return [where.page(each, names.DEBUG_PORT) for each in where.istiods(options.revision)]
 
 

@@ -55,6 +55,7 @@ async def up() -> int:
         print(f"The page:  http://127.0.0.1:{PORT}/productpage")
         print(f"The mesh:  {book.debug}/debug/page/")
         print(f"A change:  {APPLY} {NAME} apply -f examples/bookinfo/networking/reviews-v3.yaml")
+        print(f"To ask it: .venv/bin/istioctl proxy-status --monitoring-address {book.debug.removeprefix('http://')}")
         print("To end it: make demo-down, or Ctrl-C here", flush=True)
         await stop.wait()
     return 0

@@ -158,6 +158,7 @@ def _call(mesh: Mesh, party: Party, past: Past) -> Call:
         sni=sni,
         alpn=(("istio-h2" if http2 else "istio-http/1.1", "istio") if past.method else ("istio",)) if mutual else (),
         principal=caller.identity if caller is not None and mutual else "",
+        unnamed=mutual and caller is None,  # the address is that of whom x-forwarded-for names
         authority=past.of("authority"),
         path=past.path or "/",
         method=past.method or "GET",

@@ -48,6 +48,8 @@ class Call:
     sni: str = ""
     alpn: tuple[str, ...] = ()
     principal: str = ""
+    unnamed: bool = False
+    """It has a certificate that was accepted, and nobody knows of whom."""
     authority: str = ""
     path: str = "/"
     method: str = "GET"

@@ -18,6 +18,8 @@ _UNAVAILABLE = 503
 _OFFERS: Final = {False: ("istio-http/1.1", "istio"), True: ("istio-h2", "istio")}
 """What filters/alpn.py offers, by whether the request is of HTTP/2."""
 _ALL = 100.0
+_PARTS: Final = 4
+"""Of a cluster's name: direction, port, subset, host."""
 _TIMEOUT = 15.0
 """Seconds that a route gives which says nothing (v3 API: RouteAction.timeout)."""
 
@@ -100,7 +102,8 @@ def _shares(one: route_components_pb2.Route, call: Call) -> Iterator[_Share]:
 def _sent(found: Held, shares: list[_Share], trail: Trail, *, http: bool) -> Answer:
     targets = tuple(_target(found, each, trail) for each in shares)
     if not any(target.hosts or target.hosts is None for target in targets):
-        reason = "no healthy upstream" if all(each.cluster in found.clusters for each in shares) else "no such cluster"
+        absent = next((each.cluster for each in shares if each.cluster not in found.clusters), None)
+        reason = "no healthy upstream" if absent is None else _absent(absent)
         ended = trail.answered(_UNAVAILABLE, reason) if http else trail.closed(reason)
         return replace(ended, targets=targets)
     return replace(trail.closed(""), end=End.FORWARD, targets=targets)
@@ -110,7 +113,7 @@ def _target(found: Held, part: _Share, trail: Trail) -> Target:
     name, share, call = part.cluster, part.percent, part.call
     cluster = found.clusters.get(name)
     if cluster is None:
-        trail.note(Stage.CLUSTER, name, f"{share:g}%: there is no such cluster")
+        trail.note(Stage.CLUSTER, name, f"{share:g}%: {_absent(name)}")
         return Target(cluster=name, share=share, hosts=(), call=call)
     hosts = upstreams.hosts(found, cluster, call)
     origin = upstreams.origin(cluster)
@@ -118,6 +121,17 @@ def _target(found: Held, part: _Share, trail: Trail) -> Target:
     trail.note(Stage.ENDPOINTS, name, said(hosts))
     call = replace(call, http2=upstreams.speaks_http2(cluster, call))
     return Target(cluster=name, share=share, hosts=hosts, origin=origin, call=call, changes=part.changes)
+
+
+def _absent(name: str) -> str:
+    """Why a proxy has no cluster of a name, as far as the name says it."""
+    parts = name.split("|")
+    if len(parts) != _PARTS:
+        return "there is no such cluster"
+    _, port, subset, host = parts
+    if subset:
+        return f"no DestinationRule gives {host} a subset {subset!r} with port {port} that this proxy sees"
+    return f"there is no host {host} with port {port} that this proxy sees"
 
 
 def said(hosts: tuple[Host, ...] | None) -> str:

@@ -254,7 +254,7 @@ def handshake(found: Chain, call: Call) -> Handshake:
     if asks and call.tls is not Tls.MUTUAL:
         return Handshake(text="mTLS is asked for", failure="the client has no certificate where one is asked for")
     wanted = client_names(context.common_tls_context)
-    if call.tls is Tls.MUTUAL and asks and not accepts(wanted, call.principal):
+    if call.tls is Tls.MUTUAL and asks and not call.unnamed and not accepts(wanted, call.principal):
         return Handshake(text="mTLS", failure=f"the client is {call.principal}, not {said(wanted)}")
     return Handshake(text="mTLS: the client proves who it is" if asks else "TLS ends here")
 

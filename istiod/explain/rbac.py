@@ -164,6 +164,8 @@ def _authenticated(term: rbac_pb2.Principal, facts: _Facts) -> str:
         return "caller has no identity that this proxy can check"
     if not said.HasField("principal_name"):
         return ""
+    if call.unnamed:
+        raise UndecidedError("whose certificate the client had: a rule asks for a name")
     if matching.string(said.principal_name, call.principal):
         return ""
     return f"caller is {call.principal or 'without a name'}, not {matching.words(said.principal_name)}"

@@ -227,6 +227,21 @@ def test_a_name_that_no_object_defines_leaves_the_mesh(ask: Asking) -> None:
     assert "no object defines api.example.com" in text
 
 
+def test_without_a_cluster_it_is_said_what_can_be_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    for arguments, said in (
+        (("explain", *FROM_PAGE, "http://reviews:9080/"), "is asked with --monitoring-address HOST:PORT"),
+        (("proxy-status",), "is asked with --monitoring-address HOST:PORT"),
+        (("proxy-config", "route", "pod"), "a dump is read with --file"),
+        (("analyze",), "files need none: istioctl analyze FILE"),
+    ):
+        assert program.main(list(arguments)) == 1
+        assert said in capsys.readouterr().err
+
+
 LINE = (
     '[2026-01-01T00:00:00.000Z] "GET /reviews/0 HTTP/1.1" 503 UH no_healthy_upstream - "-" 0 19 0 - "-" "curl/8" "a-b" '
     '"reviews:9080" "-" outbound|9080|v3|reviews.default.svc.cluster.local - 10.96.1.1:9080 10.244.1.1:40000 - - '
@@ -264,6 +279,35 @@ def test_a_json_line_of_the_server_is_asked_of_the_server(ask: Asking, tmp_path:
     text = ask("--from", "reviews-v1", "--log-line", json.dumps(said), more=(POLICY,))
     assert "answered 403 by reviews-v1-0.default" in text
     assert "caller is spiffe://cluster.local/ns/default/sa/bookinfo-ratings" in text
+
+
+def test_a_line_of_a_server_behind_a_gateway_names_somebody_outside_and_hides_who_proved_himself(ask: Asking) -> None:
+    pods = {one.name: one.address for one in world.read([str(BOOKINFO / "bookinfo.yaml")]).workloads()}
+    line = (
+        '[2026-01-01T00:00:00.000Z] "GET /productpage HTTP/1.1" 200 - via_upstream - "-" 0 1421 126 122 "203.0.113.1" '
+        '"curl/8" "a-b" "bookinfo:80" "10.244.0.9:9080" inbound|9080|| 127.0.0.6:43386 '
+        f"{pods['productpage-v1-0.default']}:9080 203.0.113.1:0 "
+        "outbound_.9080_._.productpage.default.svc.cluster.local default - -"
+    )
+    text = ask("--from", "productpage-v1", "--log-line", line)
+    assert "=> 100%  reaches the app of productpage-v1-0.default at port 9080" in text
+    assert "now it would go elsewhere" not in text
+    text = ask(
+        "--from", "productpage-v1", "--log-line", line, more=(POLICY.replace("app: reviews", "app: productpage"),)
+    )
+    assert "doubt           whose certificate the client had: a rule asks for a name" in text
+
+
+def test_a_route_to_what_nobody_defines_says_what_is_not_there(ask: Asking) -> None:
+    def routed(**destination: str) -> str:
+        return fleet.istio(
+            "VirtualService", "reviews", {"hosts": ["reviews"], "http": [{"route": [{"destination": destination}]}]}
+        )
+
+    text = ask(*FROM_PAGE, "http://reviews:9080/", more=(routed(host="reviews", subset="v9"),))
+    assert "no DestinationRule gives reviews.default.svc.cluster.local a subset 'v9' with port 9080" in text
+    text = ask(*FROM_PAGE, "http://reviews:9080/", more=(routed(host="reviewz"),))
+    assert "end             answered 503: there is no host reviewz.default.svc.cluster.local with port 9080" in text
 
 
 @pytest.mark.parametrize(
