@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -122,6 +123,9 @@ def _command(asked: Question) -> str:
     words.append(f"{asked.scheme}://{host}:{asked.port}{path}")
     for name, value in asked.headers.items():
         words += ["-H", f"{name}: {value}"]
+    for flag, value in (("--sni", asked.sni), ("--ip", asked.address), ("--source-ip", asked.source)):
+        words += [flag, value] if value else []
+    words += ["--claims", json.dumps(asked.claims)] if asked.claims is not None else []
     return shlex.join(words)
 
 

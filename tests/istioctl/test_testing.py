@@ -118,10 +118,18 @@ def test_a_failure_says_what_was_expected_what_happened_and_which_line_did_it(te
 
 
 def test_the_hint_of_a_failure_is_a_command_that_runs(tests: Running) -> None:
-    case = {"name": "x", "from": PAGE, "request": {"url": "http://reviews:9080/"}, "expect": {"status": 404}}
+    request = {
+        "url": "https://reviews:9080/",
+        "method": "PUT",
+        "sni": "a",
+        "address": "10.1.2.3",
+        "claims": {"iss": "me"},
+    }
+    case = {"name": "x", "from": PAGE, "request": request, "expect": {"status": 404}}
     _, out, _ = tests.run(tests.file({"tests": [case]}), *tests.mesh())
     (hint,) = (line for line in out.splitlines() if "more: " in line)
     assert program.main(shlex.split(hint.partition("more: istioctl ")[2])) == 0
+    assert """-X PUT https://reviews:9080/ --sni a --ip 10.1.2.3 --claims '{"iss": "me"}'""" in hint
 
 
 def test_one_of_several_places_will_do_without_weights(tests: Running) -> None:

@@ -99,6 +99,8 @@ tests:
   - {name: shares, from: productpage-v1, request: {url: "http://reviews:9080/"},
      expect: {status: 200, response: {headers: {x-both: route}}, request: {headers: {x-both: route}},
               reaches: [{service: reviews, subset: v1, weight: 70}, {workload: reviews-v2, weight: 30}]}}
+  - {name: only the head, from: reviews-v3, request: {url: "http://ratings:9080/", method: HEAD},
+     expect: {status: 200, reaches: ratings-v1}}
   - {name: wrong shares, from: productpage-v1, request: {url: "http://reviews:9080/"},
      expect: {reaches: [{service: reviews, subset: v1, weight: 20}, {workload: reviews-v2, weight: 80}]}}
   - {name: half fails, from: productpage-v1, request: {url: "http://details:9080/"}, expect: {status: [200, 555]}}

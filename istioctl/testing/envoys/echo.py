@@ -94,7 +94,7 @@ class Echo:
             if connection.recv(1, socket.MSG_PEEK) == _HANDSHAKE:
                 with self._tls.wrap_socket(connection, server_side=True) as inside:
                     self._speak(inside.makefile("rwb"))
-            elif connection.recv(len(_PREFACE), socket.MSG_PEEK | socket.MSG_WAITALL) == _PREFACE:
+            elif connection.recv(len(_PREFACE), socket.MSG_PEEK) == _PREFACE:
                 self._splice(connection)
             else:
                 self._speak(connection.makefile("rwb"))
@@ -120,7 +120,8 @@ class Echo:
             stream.read(int(headers.get("content-length", "0")))
             body = _told(self._workload, path=rest.split(b" ")[0].decode(), headers=headers)
             last = "connection: close\r\n" if headers.get("connection") == "close" else ""
-            stream.write(f"HTTP/1.1 200 OK\r\nx-istioctl-echo: 1\r\ncontent-length: {len(body)}\r\n{last}\r\n".encode())
+            stream.write(f"HTTP/1.1 200 OK\r\nx-istioctl-echo: {self._workload}\r\n".encode())
+            stream.write(f"content-length: {len(body)}\r\n{last}\r\n".encode())
             stream.write(b"" if method == b"HEAD" else body)
             stream.flush()
             if last:

@@ -105,7 +105,8 @@ async def _answer(reader: asyncio.StreamReader, *, head: bool) -> Reply:
         key = name.lower()
         headers[key] = f"{headers[key]},{value.strip()}" if key in headers else value.strip()
     body = b"" if head else await _body(reader, headers)
-    echo = json.loads(body) if "x-istioctl-echo" in headers and body else None
+    workload = headers.get("x-istioctl-echo")
+    echo = None if workload is None else json.loads(body) if body else {"workload": workload}
     return Reply(status=int(first.split(" ")[1]), headers=headers, body=body.decode(errors="replace"), echo=echo)
 
 
