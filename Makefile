@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 RUFF := .venv/bin/ruff
 HTTP2 := istiod/grpcserver/budget.py,istiod/grpcserver/deadlines.py,istiod/grpcserver/frames.py,istiod/grpcserver/headers.py,istiod/grpcserver/http2.py,istiod/grpcserver/inbound.py,istiod/grpcserver/messages.py,istiod/grpcserver/outbox.py,istiod/grpcserver/request.py,istiod/grpcserver/status.py,istiod/grpcserver/stream.py,istiod/grpcserver/turns.py
-PAGE := istiod/meshpage/configuration.py,istiod/meshpage/findings.py,istiod/meshpage/journeys.py,istiod/meshpage/listing.py,istiod/meshpage/proxies.py,istiod/meshpage/render.py
+PAGE := istiod/meshpage/configuration.py,istiod/meshpage/findings.py,istiod/meshpage/graph.py,istiod/meshpage/journeys.py,istiod/meshpage/listing.py,istiod/meshpage/proxies.py,istiod/meshpage/render.py,istiod/meshpage/samples.py,istiod/meshpage/topology.py,istiod/meshpage/traffic.py
 PURE := crds/*,wire/*,istiod/settings.py,istiod/features.py,istiod/config/*,istiod/status/*,istiod/watch/objects.py,istiod/watch/strip.py,istiod/watch/kinds.py,istiod/watch/selection.py,istiod/mesh/*,istiod/envoy/*,istiod/ads/session.py,istiod/ads/plan.py,$(PAGE),$(HTTP2),webhook/inject.py,agent/bootstrap/*,agent/iptables/rules.py
 CONFORMANCE ?= ../shared/conformance
 export CONFORMANCE

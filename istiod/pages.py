@@ -127,7 +127,7 @@ class Pages:
             of_proxy={"ndsz": lambda name: self._of(name, dumps.name_table), "sidecarz": self._sidecar},
             verifier=self.verifier,
             root_namespace=self.root_namespace,
-            others=self._mesh_page().routes(),
+            extend=self._mesh_page().extend,
         )
 
     def _mesh_page(self) -> MeshPage:

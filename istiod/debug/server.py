@@ -63,8 +63,8 @@ class Sources:
     """Who judges tokens of those that ask from elsewhere, once there is one; None: the pages are open."""
     root_namespace: str = names.ROOT_NAMESPACE
     """Tokens of this namespace show everything."""
-    others: Sequence[web.RouteDef] = ()
-    """Pages of others, behind the same guard."""
+    extend: Callable[[web.Application], None] = lambda _: None
+    """Adds pages of others, behind the same guard."""
 
 
 def rendered(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def application(sources: Sources) -> web.Application:
         app.router.add_get(path, _json(page, known.get(path, frozenset())))
     for name, reason in ABSENT.items():
         app.router.add_get(f"{_UNDER}{name}", _absent(name, reason))
-    app.add_routes(sources.others)
+    sources.extend(app)
     return app
 
 

@@ -60,5 +60,17 @@ def milliseconds(value: float | None) -> str:
     return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"  # noqa: PLR2004 (a second)
 
 
-_PAGES.filters |= {"rate": rate, "ms": milliseconds}
+def percent(part: float) -> str:
+    """A part of 1."""
+    return f"{100 * part:.3g}%"
+
+
+def span(half: float | None, most: float | None) -> str:
+    """Two latencies of one edge, p50 and p99, with the unit once where both have the same."""
+    first, second = milliseconds(half), milliseconds(most)
+    value, _, unit = first.partition(" ")
+    return f"{value if unit and second.endswith(unit) and not second.endswith(f'm{unit}') else first} / {second}"
+
+
+_PAGES.filters |= {"rate": rate, "ms": milliseconds, "percent": percent}
 _PAGES.globals |= {"link": link}

@@ -14,19 +14,22 @@ from istiod.ads.server import ProxyStatus
 from istiod.config.resource import EMPTY
 from istiod.explain import journey
 from istiod.explain.question import QuestionError
-from istiod.meshpage import configuration, findings, journeys, proxies, render
+from istiod.meshpage import configuration, findings, journeys, listing, proxies, render, topology, traffic
+from istiod.meshpage.scrape import Scraper
 from istiod.meshpage.sources import Sources
 
 ROOT: Final = "/debug/page"
 _STATIC: Final = pathlib.Path(__file__).parent / "static"
 _FILES: Final = ("page.css", "page.js", "htmx-2.0.11.min.js", "icon.svg")
 VIEWS: Final = (
+    ("traffic", "/traffic", "Traffic"),
     ("proxies", "/proxies", "Proxies"),
     ("explain", "/explain", "Explain"),
     ("findings", "/findings", "Findings"),
 )
 """Name, address below the root, and title of what the head of each page leads to."""
 SECTIONS: Final = {
+    "traffic.html": "traffic",
     "proxies.html": "proxies",
     "configuration.html": "proxies",
     "resource.html": "proxies",
@@ -43,10 +46,20 @@ class MeshPage:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._scraper = Scraper(sources.targets, time.monotonic)
+
+    def extend(self, app: web.Application) -> None:
+        """Add the pages to a server; with it ends what they started."""
+        app.add_routes(self.routes())
+        app.on_cleanup.append(self._close)
+
+    async def _close(self, _: web.Application) -> None:
+        await self._scraper.close()
 
     def routes(self) -> list[web.RouteDef]:
         """What the server of the debug pages has to know."""
         pages: dict[str, Handler] = {
+            "/traffic": self._traffic,
             "/proxies": self._proxies,
             "/proxies/{name}/{part}": self._configuration,
             "/proxies/{name}/{part}/{resource:.+}": self._resource,
@@ -57,6 +70,29 @@ class MeshPage:
         found += [web.get(f"{ROOT}/static/{name}", guarded(_file(name))) for name in _FILES]
         found += [web.get(path, guarded(_moved)) for path in ("/debug/page", "/debug/page/")]
         return found
+
+    async def _traffic(self, request: web.Request) -> web.Response:
+        asked = _asked(request, {"q", "by", "namespace", "page"})
+        seen, context = self._scraper.look(), self._sources.context()
+        by, namespace, query = asked.get("by", traffic.WORKLOADS), asked.get("namespace", ""), asked.get("q", "")
+        if by not in traffic.GROUPS:
+            raise web.HTTPBadRequest(text=f"nodes are {' or '.join(traffic.GROUPS)}")
+        every = traffic.flows(seen.rounds, by)
+        found = traffic.chosen(every, namespace, query)
+        known = topology.known(context, by, "", "") if context is not None else set()
+        quiet = topology.known(context, by, namespace, query) if context is not None else set()
+        values = {
+            "seen": seen,
+            "measuring": not seen.rounds,
+            "seconds": round(sum(each.seconds for each in seen.rounds)),
+            "by": by,
+            "groups": traffic.GROUPS,
+            "namespace": namespace,
+            "namespaces": topology.namespaces(known, every, namespace),
+            "picture": topology.picture(found, quiet),
+            "rows": listing.paged(found, _page(asked)),
+        }
+        return self._answer("traffic.html", asked, values)
 
     async def _proxies(self, request: web.Request) -> web.Response:
         asked = _asked(request, {"q", "state", "page"})
@@ -226,4 +262,4 @@ def _file(name: str) -> Handler:
 
 
 async def _moved(_: web.Request) -> web.StreamResponse:
-    raise web.HTTPFound(f"{ROOT}/proxies")
+    raise web.HTTPFound(f"{ROOT}/traffic")

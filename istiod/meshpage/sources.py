@@ -13,6 +13,8 @@ from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from istiod.mesh.context import MeshContext
 from istiod.meshpage.configuration import Origins
+from istiod.meshpage.scrape import Target
+from wire import names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +45,15 @@ class Sources:
             return [each.origin for each in services if any(port.number == number for port in each.ports)]
 
         return Origins(cause=self.cause, of_host=hosts.get, of_port=of_port)
+
+    def targets(self) -> list[Target]:
+        """Connected proxies as their metrics are asked for."""
+        return [_target(each) for each in self.proxies()]
+
+
+def _target(status: ProxyStatus) -> Target:
+    node, peer = status.proxy.node, status.proxy.peer
+    namespace = peer.identity.namespace if peer.identity is not None else node.namespace
+    host = peer.address.rpartition(":")[0].strip("[]")
+    where = f"[{host}]" if ":" in host else host
+    return Target(name=f"{node.name}.{node.namespace}", namespace=namespace, address=f"{where}:{names.PROMETHEUS_PORT}")

@@ -142,4 +142,4 @@ async def test_a_name_of_somebody_else_that_leads_here_shows_nothing(
 async def test_the_short_address_leads_to_the_first_page(client: Client) -> None:
     for path in ("/debug/page", "/debug/page/"):
         answer = await client.get(path, allow_redirects=False)
-        assert (answer.status, answer.headers["Location"]) == (302, "/debug/page/proxies")
+        assert (answer.status, answer.headers["Location"]) == (302, "/debug/page/traffic")
