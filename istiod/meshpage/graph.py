@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
-WIDTH: Final = 190
-GAP: Final = 210
+WIDTH: Final = 176
+GAP: Final = 156
 """Between layers: room for a bend and a label."""
-BEND: Final = 80
+BEND: Final = 44
 ROW: Final = 36
 LEAST: Final = 46
 SPACE: Final = 22

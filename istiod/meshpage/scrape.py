@@ -47,6 +47,8 @@ class Seen:
     """What is known now. ``asked`` of ``connected`` proxies were asked, ``failed`` of them did not answer, by name."""
 
     rounds: Sequence[Round] = ()
+    total: Round = field(default_factory=lambda: Round(seconds=0, counted={}))
+    """All rounds together."""
     asked: int = 0
     connected: int = 0
     failed: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ class Scraper:
     _before: dict[str, Counted] = field(default_factory=dict)
     _at: float | None = None
     _seen: Seen = field(default_factory=Seen)
+    _total: Counted = field(default_factory=dict)
     _rounds: deque[Round] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def look(self) -> Seen:
@@ -89,6 +92,7 @@ class Scraper:
                 await asyncio.sleep(self.period)
         self._before, self._at, self._seen = {}, None, Seen()
         self._rounds.clear()
+        self._total.clear()
 
     async def _round(self, session: aiohttp.ClientSession) -> None:
         connected = sorted(self.targets(), key=lambda each: each.name)
@@ -99,10 +103,14 @@ class Scraper:
         moment = self.clock()
         if self._at is not None:
             grown = (traffic.grown(self._before[name], found) for name, found in now.items() if name in self._before)
-            self._rounds.append(Round(seconds=moment - self._at, counted=traffic.together(grown)))
+            latest = Round(seconds=moment - self._at, counted=traffic.together(grown))
+            oldest = self._rounds[0].counted if len(self._rounds) == WINDOW else {}
+            traffic.moved(self._total, latest.counted, oldest)
+            self._rounds.append(latest)
         self._before, self._at = now, moment
         self._seen = Seen(
             rounds=tuple(self._rounds),
+            total=Round(seconds=sum(each.seconds for each in self._rounds), counted=self._total),
             asked=len(asked),
             connected=len(connected),
             failed=tuple(sorted(each.name for each in asked.values() if each.name not in now)),

@@ -14,9 +14,10 @@ from istiod.ads.server import ProxyStatus
 from istiod.config.resource import EMPTY
 from istiod.explain import journey
 from istiod.explain.question import QuestionError
-from istiod.meshpage import configuration, findings, journeys, listing, proxies, render, topology, traffic
-from istiod.meshpage.scrape import Scraper
+from istiod.meshpage import configuration, findings, graph, journeys, listing, proxies, render, topology, traffic
+from istiod.meshpage.scrape import Scraper, Seen
 from istiod.meshpage.sources import Sources
+from istiod.meshpage.traffic import Flow
 
 ROOT: Final = "/debug/page"
 _STATIC: Final = pathlib.Path(__file__).parent / "static"
@@ -46,6 +47,7 @@ class MeshPage:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._made: dict[str, tuple[Seen | None, list[Flow]]] = {}
         self._scraper = Scraper(sources.targets, time.monotonic)
 
     def extend(self, app: web.Application) -> None:
@@ -77,22 +79,29 @@ class MeshPage:
         by, namespace, query = asked.get("by", traffic.WORKLOADS), asked.get("namespace", ""), asked.get("q", "")
         if by not in traffic.GROUPS:
             raise web.HTTPBadRequest(text=f"nodes are {' or '.join(traffic.GROUPS)}")
-        every = traffic.flows(seen.rounds, by)
+        every = self._flows(seen, by)
         found = traffic.chosen(every, namespace, query)
         known = topology.known(context, by, "", "") if context is not None else set()
         quiet = topology.known(context, by, namespace, query) if context is not None else set()
         values = {
             "seen": seen,
             "measuring": not seen.rounds,
-            "seconds": round(sum(each.seconds for each in seen.rounds)),
+            "seconds": round(seen.total.seconds),
             "by": by,
             "groups": traffic.GROUPS,
             "namespace": namespace,
             "namespaces": topology.namespaces(known, every, namespace),
             "picture": topology.picture(found, quiet),
+            "box_width": graph.WIDTH,
             "rows": listing.paged(found, _page(asked)),
         }
         return self._answer("traffic.html", asked, values)
+
+    def _flows(self, seen: Seen, by: str) -> list[Flow]:
+        """Made once for all who look between two rounds."""
+        if self._made.get(by, (None, []))[0] is not seen:
+            self._made[by] = (seen, traffic.flows([seen.total], by))
+        return self._made[by][1]
 
     async def _proxies(self, request: web.Request) -> web.Response:
         asked = _asked(request, {"q", "state", "page"})

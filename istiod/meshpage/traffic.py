@@ -13,6 +13,7 @@ from istiod.meshpage.samples import Counted, Edge, Node, Series
 
 WORKLOADS, SERVICES = "workloads", "services"
 GROUPS: Final = (WORKLOADS, SERVICES)
+_NOTHING: Final = 1e-6
 _ALARMING: Final = 0.05
 """From this part of failures on an edge is drawn as an error, not as a warning."""
 
@@ -74,6 +75,18 @@ def together(several: Iterable[Counted]) -> Counted:
         for series, value in each.items():
             found[series] += value
     return dict(found)
+
+
+def moved(total: Counted, latest: Counted, oldest: Counted) -> None:
+    """Keep the sum of a window that moves on: a large mesh has too many counts to add all of them up again."""
+    for series, value in latest.items():
+        total[series] = total.get(series, 0.0) + value
+    for series, value in oldest.items():
+        left = total[series] - value
+        if left > _NOTHING:
+            total[series] = left
+        else:
+            del total[series]
 
 
 def flows(rounds: Sequence[Round], group: str) -> list[Flow]:

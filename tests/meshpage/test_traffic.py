@@ -137,6 +137,13 @@ def test_rates_are_what_grew_in_the_time_and_the_callers_word_counts() -> None:
     assert traffic.flows([], traffic.WORKLOADS) == []
 
 
+def test_a_window_that_moves_on_holds_what_its_rounds_hold() -> None:
+    one, two = Series(Edge(WEB, API, "source"), "requests"), Series(Edge(API, WEB, "source"), "requests")
+    total = {one: 5.0, two: 2.0}
+    traffic.moved(total, {one: 1.0}, {one: 3.0, two: 2.0})
+    assert total == {one: 3.0}
+
+
 def test_quantiles_are_prometheus() -> None:
     assert traffic.quantile([(10.0, 50.0), (20.0, 100.0), (math.inf, 100.0)], 0.5) == 10
     assert traffic.quantile([(10.0, 50.0), (20.0, 100.0), (math.inf, 100.0)], 0.75) == 15
@@ -263,6 +270,9 @@ async def test_a_proxy_that_fails_or_floods_costs_no_more_than_its_own_figures(
     seen = await looked(scraper, 1)
     assert (seen.asked, seen.connected, seen.failed) == (1, 2, ())
     assert seen.rounds[0].counted
+    monkeypatch.setattr(scrape, "WINDOW", 1)
+    seen = await looked(scraper, len(seen.rounds) + 1)
+    assert seen.total.counted
     proxy.status = 500
     await until(lambda: bool(scraper.look().failed), "it is said")
     await scraper.close()
