@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -139,10 +139,19 @@ def claims(message: base_pb2.Node) -> node.Node:
         region=message.locality.region, zone=message.locality.zone, subzone=message.locality.sub_zone
     )
     try:
-        metadata = json_format.MessageToDict(message.metadata)
+        metadata = _whole(json_format.MessageToDict(message.metadata))
         return node.parse(message.id, metadata, locality)
     except (ValueError, json_format.SerializeToJsonError) as error:
         raise MalformedRequestError(str(error)) from error
+
+
+def _whole(part: Any) -> Any:
+    """The same with whole numbers as such: a Struct knows only numbers, and models of settings tell them apart."""
+    if isinstance(part, dict):
+        return {key: _whole(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_whole(value) for value in part]
+    return int(part) if isinstance(part, float) and part.is_integer() else part
 
 
 def _plain_ack(raw: bytes) -> Decoded | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis
 import pytest
+from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 from hypothesis import strategies as st
@@ -43,3 +44,12 @@ def _told(raw: bytes) -> Request | type[Exception]:
         return request.decode_delta(raw).request
     except (MalformedRequestError, request.ForeignTypeError) as error:
         return type(error)
+
+
+def test_whole_numbers_of_metadata_are_such_again() -> None:
+    node = base_pb2.Node(id="sidecar~10.0.0.1~a.b~b.svc.cluster.local")
+    said = {"PROXY_CONFIG": {"gatewayTopology": {"numTrustedProxies": 2}, "more": [1, {"a": 0.5}]}, "ON": True}
+    node.metadata.update(said)
+    found = request.claims(node).metadata
+    assert found == said
+    assert isinstance(found["PROXY_CONFIG"]["gatewayTopology"]["numTrustedProxies"], int)  # type: ignore[index]  # JSON
