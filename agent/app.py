@@ -49,7 +49,8 @@ class Agent:
         self._proxy = proxy.Proxy(
             (options.envoy or _packaged(), "-c", str(options.bootstrap), *options.arguments),
             self._admin.restarted,
-            telemetry.environment(self._bootstrap["node"]["metadata"]),
+            telemetry.environment(self._bootstrap["node"]["metadata"])
+            | telemetry.service(self._bootstrap["node"]["cluster"], options.inputs.environment),
         )
         self._secrets = secrets.Secrets()
         self._metrics = metrics.Metrics(names.VERSION)

@@ -47,6 +47,7 @@ class Code(Enum):
     KEYS_UNFETCHED = "M0114"  # a token issuer's keys cannot be fetched; the last ones serve, or tokens are refused
     UNKNOWN_DELEGATE = "M0115"
     SECRETS_DENIED = "M0125"  # a proxy's account may not read Secrets, or nobody says whether it may
+    UNTRACED = "M0138"  # where spans should go is not there, or cannot be sent to
     REJECTED_BY_ENVOY = "M0201"
 
 

@@ -1,4 +1,6 @@
-"""Extension providers of MeshConfig (features row R4): who decides for CUSTOM policies. Of others only the name counts.
+"""Extension providers of MeshConfig (features row R4): who decides for CUSTOM policies, and by name all others.
+
+Those that spans are sent to are tracing_provider.py's.
 
 Source: istio.mesh.v1alpha1 config.proto, MeshConfig.ExtensionProvider.
 """
@@ -11,6 +13,12 @@ from pydantic import Field
 
 from crds.duration import Duration
 from crds.meta import Bool, Model, Tree, UInt32
+from crds.tracing_provider import (
+    DatadogTracingProvider,
+    OpenTelemetryTracingProvider,
+    SkyWalkingTracingProvider,
+    ZipkinTracingProvider,
+)
 
 
 class RequestBody(Model):
@@ -51,13 +59,13 @@ class ExtensionProvider(Model):
     name: str = ""
     envoy_ext_authz_http: EnvoyExternalAuthorizationHttpProvider | None = None
     envoy_ext_authz_grpc: EnvoyExternalAuthorization | None = None
-    zipkin: Tree | None = None
+    zipkin: ZipkinTracingProvider | None = None
     lightstep: Tree | None = None
-    datadog: Tree | None = None
+    datadog: DatadogTracingProvider | None = None
     stackdriver: Tree | None = None
     opencensus: Tree | None = None
-    skywalking: Tree | None = None
-    opentelemetry: Tree | None = None
+    skywalking: SkyWalkingTracingProvider | None = None
+    opentelemetry: OpenTelemetryTracingProvider | None = None
     prometheus: Tree | None = None
     envoy_file_access_log: Tree | None = None
     envoy_http_als: Tree | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crds import parse, unhonoured
+from crds import parse, span_tags, unhonoured
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from crds.meta import Model
@@ -47,6 +47,8 @@ def check(said: str, key: ConfigKey) -> Iterator[Diagnostic]:
     yield from findings
     if config is not None:
         yield from _of_environment(config, key)
+        for name, problem in span_tags.problems(config.tracing.custom_tags) if config.tracing else ():
+            yield error(Code.BAD_VALUE, key, f"{FIELD}.tracing.customTags[{name}]", problem)
         yield from (warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", IN_VAIN) for name in _in_vain(config))
 
 

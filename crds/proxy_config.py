@@ -13,6 +13,7 @@ from pydantic import Field
 
 from crds.duration import Duration
 from crds.meta import Bool, Float, Int32, Model, Opaque, Tree, UInt32
+from crds.tracing_provider import CustomTags
 
 
 class Tracing(Model):
@@ -23,7 +24,7 @@ class Tracing(Model):
     datadog: Tree | None = None
     stackdriver: Tree | None = None
     open_census_agent: Tree | None = None
-    custom_tags: Mapping[str, Tree] = Field(default_factory=dict)
+    custom_tags: CustomTags = Field(default_factory=dict)
     max_path_tag_length: UInt32 = 0
     sampling: Float | None = None
     tls_settings: Tree | None = None

@@ -68,7 +68,9 @@ MeshConfig | ca | |
 MeshConfig | caCertificates | |
 MeshConfig | certificates | |
 MeshConfig | configSources | |
-MeshConfig | defaultProviders | |
+MeshConfig | defaultProviders.accessLogging | |
+MeshConfig | defaultProviders.metrics | |
+MeshConfig | defaultProviders.tracing | more than one | the first counts, as on Istio
 MeshConfig | defaultTrafficPolicy.loadBalancer | | only connectionPool and outlierDetection count, as on Istio
 MeshConfig | defaultTrafficPolicy.outlierDetection.consecutiveErrors | | has no effect, as on Istio
 MeshConfig | defaultTrafficPolicy.portLevelSettings | | only connectionPool and outlierDetection count, as on Istio
@@ -81,19 +83,17 @@ MeshConfig | disableMixerHttpReports | | has no effect, as on Istio
 MeshConfig | discoverySelectors | with --configDir | chooses nothing among the objects of files: all of them are read
 MeshConfig | enableClientSidePolicyCheck | | has no effect, as on Istio
 MeshConfig | enableEnvoyAccessLogService | |
-MeshConfig | extensionProviders[].datadog | |
 MeshConfig | extensionProviders[].envoyFileAccessLog | |
 MeshConfig | extensionProviders[].envoyHttpAls | |
 MeshConfig | extensionProviders[].envoyOtelAls | |
 MeshConfig | extensionProviders[].envoyTcpAls | |
-MeshConfig | extensionProviders[].lightstep | |
-MeshConfig | extensionProviders[].opencensus | |
-MeshConfig | extensionProviders[].opentelemetry | |
+MeshConfig | extensionProviders[].lightstep | | Envoy has no such tracer any more
+MeshConfig | extensionProviders[].opencensus | | Envoy has no such tracer any more
+MeshConfig | extensionProviders[].opentelemetry..envName | | the variables of istiod are not read: give the value
 MeshConfig | extensionProviders[].prometheus | |
 MeshConfig | extensionProviders[].sds | |
-MeshConfig | extensionProviders[].skywalking | |
-MeshConfig | extensionProviders[].stackdriver | |
-MeshConfig | extensionProviders[].zipkin | |
+MeshConfig | extensionProviders[].stackdriver | | Envoy has no such tracer any more
+MeshConfig | extensionProviders[].zipkin..envName | | the variables of istiod are not read: give the value
 MeshConfig | hboneIdleTimeout | | there is no ambient mode
 MeshConfig | ingressClass | |
 MeshConfig | ingressControllerMode | DEFAULT and STRICT | Ingress objects are not read
@@ -133,13 +133,9 @@ ProxyConfig | readinessProbe | |
 ProxyConfig | sds | |
 ProxyConfig | statNameLength | |
 ProxyConfig | statsEvictionInterval | |
-ProxyConfig | tracing.customTags | |
-ProxyConfig | tracing.enableIstioTags | |
-ProxyConfig | tracing.lightstep | |
-ProxyConfig | tracing.maxPathTagLength | |
-ProxyConfig | tracing.openCensusAgent | |
-ProxyConfig | tracing.sampling | |
-ProxyConfig | tracing.stackdriver | |
+ProxyConfig | tracing.lightstep | | Envoy has no such tracer any more
+ProxyConfig | tracing.openCensusAgent | | Envoy has no such tracer any more
+ProxyConfig | tracing.stackdriver | | Envoy has no such tracer any more
 ProxyConfig | zipkinAddress | |
 Service | metadata.annotations | Istio's but exportTo; traffic-distribution of other values | are not read
 Service | spec.sessionAffinity | ClientIP | consistentHash in a DestinationRule keeps an endpoint

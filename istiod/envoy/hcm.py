@@ -13,9 +13,8 @@ from envoy.config.core.v3 import config_source_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
-from envoy.type.v3 import percent_pb2
 
-from istiod.envoy import access_log, client_limits, dynamic_dns, metrics, proxy_headers, route, wellknown
+from istiod.envoy import access_log, client_limits, dynamic_dns, metrics, proxy_headers, route, tracing, wellknown
 from istiod.envoy.filters import (
     alpn,
     authorization,
@@ -105,9 +104,7 @@ def network_filter(
     found.access_log.extend(metrics.http(reporter))
     if reporter is not Reporter.DESTINATION and direction is not Direction.OUTBOUND:
         found.early_header_mutation_extensions.append(peer.STRIPPED)
-    if settings.enable_tracing:
-        found.tracing.CopyFrom(_TRACING)
-        found.tracing.random_sampling.value = settings.features.trace_sampling
+    tracing.apply(found, direction, settings, own)
     said = headers.joined(settings.headers, own.headers)
     proxy_headers.apply(found, replace(said, preserve_case=settings.headers.preserve_case), direction)
     if http.inline is not None:
@@ -147,14 +144,6 @@ def _reporter(http: Http, direction: Direction) -> Reporter:
     if direction is not Direction.INBOUND:
         return Reporter.SOURCE
     return Reporter.DESTINATION if http.mesh_tls else Reporter.STRANGERS
-
-
-def _percent(value: float) -> percent_pb2.Percent:
-    return percent_pb2.Percent(value=value)
-
-
-# No provider yet: Envoy only notes the sampling decision in the request id
-_TRACING = _Manager.Tracing(client_sampling=_percent(100.0), overall_sampling=_percent(100.0))
 
 
 def _normalize(found: hcm_pb2.HttpConnectionManager, option: str) -> None:

@@ -17,7 +17,7 @@ from google.protobuf import any_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import access_log, dynamic_dns, hcm, metrics, proxy_headers, route, tls, wellknown
+from istiod.envoy import access_log, dynamic_dns, hcm, metrics, proxy_headers, route, tls, tracing, wellknown
 from istiod.envoy.filters import authorization
 from istiod.envoy.metrics import Reporter
 from istiod.mesh import proxy_headers as headers
@@ -252,5 +252,7 @@ def refs(listener: Listener) -> dict[str, frozenset[str]]:
             clusters.update(name for host in chain.http.inline.virtual_hosts for name in route.clusters(host))
         elif chain.http is not None:
             routes.add(chain.http.rds)
+        if chain.http is not None:
+            clusters.update(tracing.clusters(listener.own, listener.direction))
     found = {names.ROUTE: routes, names.CLUSTER: clusters, names.SECRET: secrets}
     return {type_url: frozenset(wanted) for type_url, wanted in found.items() if wanted}

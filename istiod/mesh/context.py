@@ -7,7 +7,7 @@ gateways. Compiling scopes is istiod.envoy's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from crds.diagnostic import Diagnostic
@@ -39,6 +39,8 @@ from istiod.mesh import (
     selected,
     sidecars,
     sources,
+    tracers,
+    tracing,
     virtual_service_checks,
     virtual_services,
     workloads,
@@ -137,6 +139,7 @@ def build(
             tokens=step.tokens(found),
             secret_readers=snapshot.secret_readers,
             rate_limits=step.rate_limits(),
+            tracers=step.tracers(found),
         ),
     )
     pairs = ((model, before.model), (routes, before.virtual_services), (servers, before.gateways))
@@ -147,7 +150,9 @@ def build(
         of_secrets = credential_checks.findings(model, servers)
         of_access = (*model.tokens.findings, *authorization.findings(model.authorizations))
         of_places = ingress_places.findings(model, before.memo.recall)
-        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_access, *of_places)
+        of_spans = tracing.findings(model.tracers, snapshot.mesh_config)
+        of_rest = (*of_access, *of_places, *of_spans)
+        of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_rest)
     everything = Findings(
         settings=of_settings,
         sources=found.diagnostics,
@@ -284,6 +289,14 @@ class _Step:
             else before
         )
 
+    def tracers(self, found: Sources) -> tracers.Tracers:
+        """Where spans may go."""
+        before, settings = self.before.model, self.settings
+        if found.registry is before.registry and settings is before.settings:
+            return before.tracers
+        made = tracers.resolve(settings.tracers, settings.default_tracer, found.registry)
+        return before.tracers if made == before.tracers else made
+
     def secret_users(self) -> SecretUsers:
         """Whom the API server has to be asked about; nobody where nobody is."""
         before = self.before.secret_users
@@ -366,12 +379,14 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
     pod = context.backends.pods.get((node.namespace, node.name))
     place = places.of(node, pod)
+    if traced := tracing.of(model.tracers):
+        place = replace(place, own=replace(place.own, traced=traced))
     key = _key(context, proxy, pod, place)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
         return memo.of_parts(model.settings, memo.of_key(key, router), None, patches)
-    known = (node, pod, *inbound.inputs(model, node.namespace))
+    known = (node, pod, model.tracers, *inbound.inputs(model, node.namespace))
     shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place, memo.recall))
     out = memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall))
     own = memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings))

@@ -12,9 +12,9 @@ from http import HTTPStatus
 from typing import Final
 
 from crds import extension_provider as api
+from istiod.mesh import provider_services
 from istiod.mesh.registry import Registry
 
-_LAST_PORT: Final = 65_535
 _PATIENCE: Final = timedelta(seconds=600)
 """Istio's default: the DestinationRule of the service is meant to say less."""
 
@@ -119,10 +119,7 @@ def _http(name: str, said: api.EnvoyExternalAuthorizationHttpProvider) -> ExtAut
 
 
 def _problems(said: api.EnvoyExternalAuthorization) -> Iterable[str]:
-    if not said.service:
-        yield "service must be given"
-    if not 0 < said.port <= _LAST_PORT:
-        yield f"port {said.port} is not in the range 1 to 65535"
+    yield from provider_services.problems(said.service, said.port)
     if said.status_on_error and not _is_status(said.status_on_error):
         yield f"statusOnError {said.status_on_error!r} is no HTTP status"
     if said.timeout is not None and said.timeout <= timedelta():
@@ -149,14 +146,5 @@ def resolve(providers: Iterable[ExtAuthz], registry: Registry) -> Mapping[str, E
 
 
 def _resolved(one: ExtAuthz, registry: Registry) -> ExtAuthz:
-    """Istio: extensionproviders.LookupCluster."""
-    namespace, _, host = one.service.rpartition("/")
-    found = [each for each in registry.by_host.get(host, ()) if namespace in ("", each.namespace)]
-    if not found:
-        return replace(one, problem=f"no service {one.service} is in the mesh")
-    if len(found) > 1:
-        homes = ", ".join(sorted(each.namespace for each in found))
-        return replace(one, problem=f"{host} is in namespaces {homes}; write NAMESPACE/{host}")
-    if all(port.number != one.port for port in found[0].ports):
-        return replace(one, problem=f"{host} has no port {one.port}")
-    return replace(one, host=host, cluster=f"outbound|{one.port}||{host}")
+    found = provider_services.find(one.service, one.port, registry)
+    return replace(one, host=found.host, cluster=found.cluster, problem=found.problem)

@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from crds import core, mesh_config, parse, proxy_annotation, shared_mesh, tls_names, unhonoured
+from crds import core, mesh_config, parse, proxy_annotation, shared_mesh, span_tags, tls_names, unhonoured
 from crds.destination_rule import TrafficPolicy
 from crds.diagnostic import Code, Diagnostic, Severity, error, warning
 from crds.key import ConfigKey
 from crds.virtual_service import HTTPRetry
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import connection_settings, ext_authz, locality, proxy_headers, retries, traffic_policy
+from istiod.mesh import (
+    connection_settings,
+    ext_authz,
+    locality,
+    proxy_headers,
+    retries,
+    tracers,
+    tracing,
+    traffic_policy,
+)
 from istiod.mesh.policy import TlsDefaults
 from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
@@ -68,6 +77,7 @@ def _found(snapshot: ConfigSnapshot, key: ConfigKey) -> Iterator[Diagnostic]:
         message = "chooses nothing among the objects of files: all of them are read"
         yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.discoverySelectors", message)
     yield from _unsupported(config, key)
+    yield from _untraceable(config, key)
     for name, value in _unknown(config):
         message = f"Envoy knows no {value!r}: it is left out"
         yield error(Code.BAD_VALUE, key, f"{FIELD}.{name}", message)
@@ -122,6 +132,7 @@ def _identity(config: mesh_config.MeshConfig) -> MeshSettings:
 def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSettings:
     proxy = config.default_config
     connections = proxy.connection_settings if proxy else None
+    defaults = config.default_providers or mesh_config.DefaultProviders()
     return replace(
         found,
         access_log_file=config.access_log_file,
@@ -130,6 +141,9 @@ def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSetti
         enable_tracing=config.enable_tracing
         if "enable_tracing" in config.model_fields_set
         else _DEFAULT.enable_tracing,
+        tracing=tracing.read(proxy.tracing) if proxy else tracing.NOTHING,
+        tracers=tracers.read(config.extension_providers),
+        default_tracer=next(iter(defaults.tracing), ""),
         drain_duration=(proxy.drain_duration if proxy else None) or _DEFAULT.drain_duration,
         headers=proxy_headers.read(proxy) if proxy else proxy_headers.NOTHING,
         sidecar_connections=connection_settings.read(connections, gateway=False) if connections else None,
@@ -186,6 +200,18 @@ def _unsupported(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Dia
     for name, said in _values(config).items():
         if said:
             yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.{name}", proxy_annotation.IN_VAIN)
+
+
+def _untraceable(config: mesh_config.MeshConfig, key: ConfigKey) -> Iterator[Diagnostic]:
+    for one in tracers.read(config.extension_providers):
+        if one.problem and one.at.service:
+            yield error(Code.UNTRACED, key, f"{FIELD}.extensionProviders[{one.name}]", one.problem)
+    if config.default_providers and len(config.default_providers.tracing) > 1:
+        message = "of several providers the first counts, as on Istio"
+        yield warning(Code.NOT_SUPPORTED, key, f"{FIELD}.defaultProviders.tracing", message)
+    said = config.default_config.tracing if config.default_config else None
+    for name, problem in span_tags.problems(said.custom_tags) if said else ():
+        yield error(Code.BAD_VALUE, key, f"{FIELD}.defaultConfig.tracing.customTags[{name}]", problem)
 
 
 def _unknown(config: mesh_config.MeshConfig) -> Iterator[tuple[str, str]]:

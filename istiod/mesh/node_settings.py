@@ -1,4 +1,7 @@
-"""What a proxy says of its own listeners in its node metadata (``ISTIO_META_...`` of its container)."""
+"""What a proxy says of its own listeners in its node metadata (``ISTIO_META_...`` of its container).
+
+Beside it stands what Telemetry says of it, which listeners need at the same places.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from crds import duration
-from istiod.mesh import proxy_headers
+from istiod.mesh import proxy_headers, tracing
 from istiod.mesh.proxy_headers import ProxyHeaders
+from istiod.mesh.tracing import ProxyTracing, Tracing
 from wire.node import Node
 
 _HTTP10 = "HTTP10"
@@ -20,12 +24,15 @@ _ON = ("1", "true")
 class NodeSettings:
     """``http10``: HTTP/1.0 is taken. ``idle_timeout``: idle connections from clients end then, unless a rule says when.
 
-    None is Envoy's default: an hour. ``headers`` are its own word on them.
+    None is Envoy's default: an hour. ``headers`` and ``tracing`` are its own word on them; ``traced`` is what Telemetry
+    says of it, None where nobody says anything.
     """
 
     http10: bool = False
     idle_timeout: timedelta | None = None
     headers: ProxyHeaders = proxy_headers.NOTHING
+    tracing: ProxyTracing = tracing.NOTHING
+    traced: Tracing | None = None
 
 
 NOTHING = NodeSettings()
@@ -37,6 +44,7 @@ def read(node: Node) -> NodeSettings:
         http10=str(node.metadata.get(_HTTP10)) in _ON,
         idle_timeout=_duration(node.metadata.get(_IDLE_TIMEOUT)),
         headers=proxy_headers.of_metadata(node.metadata.get(_CONFIG)),
+        tracing=tracing.of_metadata(node.metadata.get(_CONFIG)),
     )
 
 

@@ -21,6 +21,7 @@ from istiod.mesh import (
     outbound_listeners,
     perspective,
     route_tables,
+    tracing,
 )
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
@@ -56,7 +57,8 @@ def scope(
     model = mesh.of_clients(key.namespace, key.matched, recall)
     sight = allocation.addressed(egress.sight(model, index, key, recall), key.allocated, recall)
     sees = perspective.of(model, index, key.namespace, recall)
-    upstream = outbound_clusters.of(model, key, sees, sight.services, recall)
+    reached = tracing.reaching(sight.services, key.own.traced, model.registry, recall)
+    upstream = outbound_clusters.of(model, key, sees, reached, recall)
     secrets: Mapping[str, Credential] = {}
     if model is not mesh:  # only rules that select their clients give them credentials
         vault = Vault(

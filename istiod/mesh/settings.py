@@ -7,12 +7,14 @@ from datetime import timedelta
 from enum import Enum
 
 from istiod.features import DEFAULTS, Features
-from istiod.mesh import proxy_headers
+from istiod.mesh import proxy_headers, tracing
 from istiod.mesh.connection_settings import ConnectionSettings
 from istiod.mesh.ext_authz import ExtAuthz
 from istiod.mesh.policy import ConnectionPool, Keepalive, LocalityLb, OutlierDetection, TlsDefaults
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.route import Retry
+from istiod.mesh.tracers import Tracer
+from istiod.mesh.tracing import ProxyTracing
 from wire import names
 
 
@@ -95,3 +97,7 @@ class MeshSettings:
     sidecar_connections: ConnectionSettings | None = None
     gateway_connections: ConnectionSettings | None = None
     ext_authz: tuple[ExtAuthz, ...] = ()
+    tracing: ProxyTracing = tracing.NOTHING
+    tracers: tuple[Tracer, ...] = ()
+    default_tracer: str = ""
+    """Where spans go of whom no Telemetry says it; "": nowhere."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -107,9 +108,14 @@ class RunningEnvoy:
 
 @contextlib.asynccontextmanager
 async def envoy(
-    folder: Path, ads_port: int, *, delta: bool, more: Mapping[str, object] | None = None
+    folder: Path,
+    ads_port: int,
+    *,
+    delta: bool,
+    more: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[RunningEnvoy]:
-    """An Envoy from start to end; ``more`` replaces parts of its bootstrap."""
+    """An Envoy from start to end; ``more`` replaces parts of its bootstrap, ``environment`` comes beside ours."""
     admin, config = folder / "admin.txt", folder / "bootstrap.json"
     config.write_text(json.dumps({**bootstrap(admin, ads_port, delta=delta), **(more or {})}))
     with (folder / "envoy.log").open("wb") as log:
@@ -119,6 +125,7 @@ async def envoy(
             *("--drain-time-s", "1", "-l", "info"),
             stdout=log,
             stderr=log,
+            env={**os.environ, **(environment or {})},
         )
         try:
             await until(lambda: admin.exists() and bool(admin.read_text()), "Envoy's admin address")

@@ -181,3 +181,9 @@ async def retries_where_requests_come_in(rig: Rig) -> None:
     rig.servers.answer = saying(status=418)
     await rig.ask(port="in")
     assert len(rig.servers.seen) == 4
+
+
+@CASES(mesh("enableTracing: false, defaultConfig: {tracing: {sampling: 100}}"), r".*defaultConfig.*")
+async def nothing_is_sampled(rig: Rig) -> None:
+    await rig.ask(host="shop")
+    assert rig.servers.seen[-1].headers["x-request-id"][14] == "4"

@@ -40,7 +40,7 @@ from tests.behaviour.pki import Authority
 from tests.behaviour.servers import Listening, Servers
 from tests.envoy import guarded
 from tests.waiting import until
-from wire import names
+from wire import names, telemetry
 
 Document = dict[str, Any]
 _PID = os.getpid()
@@ -202,7 +202,8 @@ async def _proxy(rig: Rig, own: Path, who: tuple[str, str, str], capture: str = 
         more = _bootstrap(rig, kind, name, own / "sds.sock", _authentic(rig, account))
         more["node"]["metadata"]["INTERCEPTION_MODE"] = capture
         stack.push_async_callback((await _keys(rig, own / "keys.sock")).stop)
-        yield await stack.enter_async_context(real_envoy.envoy(own, rig.xds_port, delta=True, more=more))
+        started = real_envoy.envoy(own, rig.xds_port, delta=True, more=more, environment=_environment(more))
+        yield await stack.enter_async_context(started)
 
 
 def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) -> Document:
@@ -216,9 +217,17 @@ def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) 
         {"endpoint": {"address": {"pipe": {"path": str(sds.with_name("keys.sock"))}}}}
     ]
     app, _, _ = name.partition("-")
-    metadata = {"NAMESPACE": "default", "LABELS": {"app": app, "role": app}, "ROLE": app, "credential": "true"}
+    metadata = {
+        "NAMESPACE": "default",
+        "LABELS": {"app": app, "role": app},
+        "ROLE": app,
+        "MESH_ID": "m1",
+        "credential": "true",
+    }
     own = address(world.ADDRESSES[app])
-    runtime = {"re2.max_program_size.error_level": "32768"}
+    runtime: Document = {"re2.max_program_size.error_level": "32768"}
+    for tracer in ("zipkin", "opentelemetry"):
+        runtime |= {f"tracing.{tracer}.flush_interval_ms": 50, f"tracing.{tracer}.min_flush_spans": 1}
     return {
         "node": {
             "id": f"{kind}~{own}~{name}.default~default.svc.cluster.local",
@@ -230,6 +239,12 @@ def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) 
         "layered_runtime": {"layers": [{"name": "static", "static_layer": runtime}]},
         "cluster_manager": {"enable_deferred_cluster_creation": False},
     }
+
+
+def _environment(said: Mapping[str, Any]) -> dict[str, str]:
+    """What the agent sets for its Envoy."""
+    node = said["node"]
+    return telemetry.environment(node["metadata"]) | telemetry.service(node["cluster"], {})
 
 
 def _authentic(rig: Rig, account: str) -> Document:

@@ -22,6 +22,7 @@ ELSEWHERE: Mapping[str, str] = {
     r"MeshConfig (defaultConfig|discoverySelectors|enablePrometheusMerge|extensionProviders).*": (
         "is for the agent, injection, the watch or a policy: tests/agent, tests/webhook, tests/watch, tests/envoy"
     ),
+    r"MeshConfig defaultProviders(\.tracing)?": "is for spans, which need collectors: tests/behaviour/test_tracing",
     r".*retryRemoteLocalities": "is for several regions that fail at once: tests/envoy/test_route",
     r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
     r".*warmup.*": "takes an endpoint that is new for minutes: tests/envoy/test_cluster",
@@ -43,7 +44,6 @@ ELSEWHERE: Mapping[str, str] = {
 """Fields that traffic of the rig cannot tell, and why."""
 
 YET = r"""
-MeshConfig enableTracing
 """
 """Fields that wait for their case, as patterns."""
 

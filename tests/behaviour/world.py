@@ -87,6 +87,8 @@ def completed(one: dict[str, object], number: int) -> dict[str, object]:
         group = f"{GROUP}/v1alpha1"
     if kind == "EndpointSlice":
         group = "discovery.k8s.io/v1"
+    if kind == "Telemetry":
+        group = "telemetry.istio.io/v1"
     if kind == "EnvoyFilter":
         group = "networking.istio.io/v1alpha3"
     own: object = one.get("metadata") or {}

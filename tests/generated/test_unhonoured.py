@@ -56,6 +56,7 @@ ELSEWHERE: Mapping[str, str] = {
     "MeshConfig discoverySelectors[].matchExpressions": "istiod.watch.selection",
     "MeshConfig discoverySelectors[].matchLabels": "istiod.watch.selection",
     "MeshConfig enablePrometheusMerge": "webhook.values",
+    "MeshConfig extensionProviders[].opentelemetry.resourceDetectors.environment": "wire.telemetry, asked or not",
 }
 """Fields, with all below, that the mesh does not read and that have an effect all the same, or are told as a whole."""
 SHARED: Mapping[str, str] = {

@@ -187,7 +187,6 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "defaultConfig.meshId",
         "defaultConfig.proxyHeaders.metadataExchangeHeaders",
         "defaultConfig.proxyMetadata.XDS_ROOT_CA",
-        "defaultConfig.tracing.sampling",
         "defaultConfig.zipkinAddress",
         "disableEnvoyListenerLog",
         "hboneIdleTimeout",

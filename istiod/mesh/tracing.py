@@ -1,0 +1,149 @@
+"""Who is traced, how often and with which tags: ProxyConfig's word, and Telemetry's (features rows Q5, Q9, R8).
+
+``ProxyTracing`` is what the mesh configuration (``defaultConfig.tracing``) or a proxy itself says; it holds for
+whatever collector the proxy has of its own (its bootstrap's), and below what Telemetry says. ``Tracing`` is what
+Telemetry and ``defaultProviders`` come to for a workload: a side for calls that it sends, one for those that it gets.
+Source: Istio's telemetry.go and tracing.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pydantic import ValidationError
+
+from crds import proxy_config as api
+from crds import span_tags
+from crds.diagnostic import Code, Diagnostic, warning
+from crds.key import ConfigKey
+from crds.span_tags import Tag
+from istiod.mesh.recall import Recall
+from istiod.mesh.registry import Registry
+from istiod.mesh.service import Service
+from istiod.mesh.tracers import Endpoint, Tracer, Tracers
+
+_WHOLE: Final = 100.0
+_TOO_MUCH: Final = 1.0
+"""What more than everything comes to, as on Istio."""
+_COLLECTORS: Final = ("zipkin", "datadog")
+"""What the agent makes a tracer of in its Envoy's bootstrap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyTracing:
+    """None, 0 and () leave what else holds. ``collector``: the proxy's bootstrap says where spans go."""
+
+    sampling: float | None = None
+    most: int = 0
+    tags: tuple[Tag, ...] = ()
+    istio_tags: bool | None = None
+    collector: bool = False
+
+
+NOTHING: Final = ProxyTracing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side of a workload's calls. Without ``tracer`` nothing is traced, and no sampling decided."""
+
+    tracer: Tracer | None = None
+    sampling: float | None = None
+    tags: tuple[Tag, ...] | None = None
+    """None: ProxyConfig's."""
+    istio_tags: bool = True
+    by_request_id: bool = True
+    propagate: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """Both sides: ``client`` is of calls that the workload sends, and of gateways all; ``server`` of those it gets."""
+
+    client: Side
+    server: Side
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What the proxy needs clusters for."""
+        used = (side.tracer for side in (self.client, self.server))
+        return tuple(dict.fromkeys(at for tracer in used if tracer is not None for at in tracer.endpoints))
+
+
+def read(said: api.Tracing | None) -> ProxyTracing:
+    """What a configuration says. A sampling of nothing is as good as none said, as on Istio."""
+    if said is None:
+        return NOTHING
+    sampling = said.sampling or None
+    return ProxyTracing(
+        sampling=_TOO_MUCH if sampling is not None and sampling > _WHOLE else sampling,
+        most=said.max_path_tag_length,
+        tags=span_tags.read(said.custom_tags),
+        istio_tags=said.enable_istio_tags,
+        collector=any((getattr(said, name) or {}).get("address") for name in _COLLECTORS),
+    )
+
+
+def of_metadata(said: object) -> ProxyTracing:
+    """What a proxy's metadata say (``PROXY_CONFIG``); what cannot be read is as good as nothing."""
+    if not isinstance(said, Mapping) or not said.get("tracing"):
+        return NOTHING
+    try:
+        return read(api.Tracing.model_validate(said["tracing"]))
+    except ValidationError:
+        return NOTHING
+
+
+def joined(mesh: ProxyTracing, own: ProxyTracing) -> ProxyTracing:
+    """Both: what a proxy says itself wins. Of collectors only its own counts."""
+    if own == NOTHING:
+        return replace(mesh, collector=False) if mesh.collector else mesh
+    return ProxyTracing(
+        sampling=mesh.sampling if own.sampling is None else own.sampling,
+        most=own.most or mesh.most,
+        tags=own.tags or mesh.tags,
+        istio_tags=mesh.istio_tags if own.istio_tags is None else own.istio_tags,
+        collector=own.collector,
+    )
+
+
+def clusters(traced: Tracing | None) -> frozenset[str]:
+    """The clusters that spans are sent through."""
+    return frozenset(at.cluster for at in traced.endpoints) if traced else frozenset()
+
+
+def reaching(
+    visible: tuple[Service, ...], traced: Tracing | None, registry: Registry, recall: Recall
+) -> tuple[Service, ...]:
+    """The services that a workload needs clusters of: those that it sees, and those where its spans go.
+
+    The same object where it sees all of them: Envoy refuses a listener whose collector has no cluster.
+    """
+    if traced is None:
+        return visible
+    inputs = (visible, registry.by_host)
+    return recall.of_many(("reaching", traced.endpoints), inputs, lambda: _with(visible, traced, registry))
+
+
+def _with(visible: tuple[Service, ...], traced: Tracing, registry: Registry) -> tuple[Service, ...]:
+    seen = {one.host for one in visible}
+    wanted = dict.fromkeys((at.host, at.namespace) for at in traced.endpoints if at.host not in seen)
+    hidden = tuple(one for host, home in wanted if (one := registry.get(host, home)) is not None)
+    return (*visible, *hidden) if hidden else visible
+
+
+def of(tracers: Tracers) -> Tracing | None:
+    """Where the spans of workloads go of which nobody says more; None where the mesh has no provider of its own."""
+    if not tracers.default:
+        return None
+    found = tracers.of(tracers.default)
+    side = Side(tracer=None if found.problem else found)
+    return Tracing(client=side, server=side)
+
+
+def findings(tracers: Tracers, key: ConfigKey) -> Iterator[Diagnostic]:
+    """What is wrong with the mesh's own provider; ``key`` is of the mesh configuration."""
+    if tracers.default and (problem := tracers.of(tracers.default).problem):
+        yield warning(Code.UNTRACED, key, "data.mesh.defaultProviders.tracing[0]", f"{problem}; nothing is traced")

@@ -1,0 +1,121 @@
+"""Who is traced: what the mesh configuration and proxies say, and what their scopes have for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from crds.span_tags import Source, Tag
+from istiod.mesh import context, tracing
+from istiod.mesh.tracing import NOTHING, ProxyTracing
+from tests.mesh import fleet
+from tests.mesh.test_tracers import HOST, SERVICE, mesh
+
+TAG = Tag(name="a", source=Source.LITERAL, value="b")
+
+
+def own(text: str) -> ProxyTracing:
+    """What a proxy says by its annotation."""
+    return tracing.of_metadata({"tracing": yaml.safe_load(text)})
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("{}", NOTHING),
+        ("{sampling: 0}", NOTHING),
+        ("{sampling: 12.5}", ProxyTracing(sampling=12.5)),
+        ("{sampling: 300}", ProxyTracing(sampling=1.0)),
+        ("{maxPathTagLength: 9, enableIstioTags: false}", ProxyTracing(most=9, istio_tags=False)),
+        ("{customTags: {a: {literal: {value: b}}}}", ProxyTracing(tags=(TAG,))),
+        ("{zipkin: {address: 'z:1'}}", ProxyTracing(collector=True)),
+        ("{datadog: {address: 'z:1'}}", ProxyTracing(collector=True)),
+        ("{zipkin: {}}", NOTHING),
+        ("{sampling: much}", NOTHING),
+    ],
+)
+def test_a_proxys_words(text: str, wanted: ProxyTracing) -> None:
+    assert own(text) == wanted
+
+
+@pytest.mark.parametrize("said", [None, "x", {}, {"tracing": "x"}])
+def test_what_cannot_be_read_is_as_good_as_nothing(said: Any) -> None:
+    assert tracing.of_metadata(said) == NOTHING
+
+
+def test_a_proxys_word_wins_field_by_field() -> None:
+    said = ProxyTracing(sampling=1.0, most=2, tags=(TAG,), istio_tags=False, collector=True)
+    assert tracing.joined(said, NOTHING) == ProxyTracing(sampling=1.0, most=2, tags=(TAG,), istio_tags=False)
+    assert tracing.joined(NOTHING, NOTHING) is NOTHING
+    assert tracing.joined(said, ProxyTracing(sampling=5.0)) == ProxyTracing(
+        sampling=5.0, most=2, tags=(TAG,), istio_tags=False
+    )
+    assert tracing.joined(NOTHING, said) == said
+
+
+def test_the_mesh_says_it_for_all() -> None:
+    text = "{defaultConfig: {tracing: {sampling: 5}}, extensionProviders: [{name: z, zipkin: {service: a, port: 1}}]}"
+    settings = fleet.Mesh(fleet.mesh_config(text)).context.model.settings
+    assert settings.tracing == ProxyTracing(sampling=5.0)
+    assert [one.name for one in settings.tracers] == ["z"]
+
+
+def test_bad_tags_and_second_providers_are_told() -> None:
+    text = "{defaultConfig: {tracing: {customTags: {a: {}}}}, defaultProviders: {tracing: [a, b]}}"
+    found = fleet.Mesh(fleet.mesh_config(text)).context.diagnostics
+    assert [(one.code.name, one.field.removeprefix("data.mesh.")) for one in found] == [
+        ("BAD_VALUE", "defaultConfig.tracing.customTags[a]"),
+        ("NOT_SUPPORTED", "defaultProviders.tracing"),
+        ("UNTRACED", "defaultProviders.tracing[0]"),
+    ]
+
+
+ZIPKIN = {"zipkin": {"service": HOST, "port": 9411}}
+CLUSTER = f"outbound|9411||{HOST}"
+NARROW = fleet.istio("Sidecar", "default", {"egress": [{"hosts": ["./*"]}]})
+APP = fleet.kube_service("web")
+
+
+def test_a_workload_has_the_cluster_of_its_collector_though_it_sees_no_such_service() -> None:
+    def of(default: str) -> Any:
+        return context.scope(mesh(NARROW, APP, default=default, z=ZIPKIN).context, fleet.proxy()).outbound
+
+    assert CLUSTER not in of("").clusters
+    traced = of("z")
+    assert CLUSTER in traced.clusters
+    assert "9411" not in traced.routes
+    assert traced.key.own.traced.client.tracer.name == "z"
+
+
+def test_a_gateway_has_it_though_no_route_leads_there() -> None:
+    front = fleet.istio(
+        "Gateway",
+        "front",
+        {
+            "selector": {"app": "gw"},
+            "servers": [{"port": {"number": 80, "name": "a", "protocol": "HTTP"}, "hosts": ["*"]}],
+        },
+    )
+    gateway = fleet.proxy("gw-1", kind="router", LABELS={"app": "gw"})
+    assert CLUSTER not in context.scope(mesh(front, z=ZIPKIN).context, gateway).outbound.clusters
+    assert CLUSTER in context.scope(mesh(front, default="z", z=ZIPKIN).context, gateway).outbound.clusters
+
+
+def test_proxies_share_what_they_get_and_all_that_follows() -> None:
+    one = mesh(default="z", z=ZIPKIN)
+    first, second = (context.scope(one.context, fleet.proxy(name)) for name in ("a-1", "b-1"))
+    assert first.outbound is second.outbound
+    assert first.inbound is second.inbound
+    one.remove(SERVICE)
+    gone = context.scope(one.context, fleet.proxy("a-1"))
+    assert gone.outbound.key.own.traced is not None
+    assert gone.outbound.key.own.traced.client.tracer is None
+    assert CLUSTER not in gone.outbound.clusters
+
+
+def test_where_nobody_traces_nothing_changes() -> None:
+    plain = context.scope(fleet.Mesh(SERVICE).context, fleet.proxy()).outbound
+    assert plain.key.own.traced is None
+    assert plain.key.own.tracing is NOTHING
