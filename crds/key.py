@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
+TELEMETRY = "telemetry.istio.io"
 
 
 class ConfigKey(NamedTuple):

@@ -26,8 +26,9 @@ from crds import (
     request_authentication,
     service_entry,
     sidecar,
+    telemetry,
 )
-from crds.key import NETWORKING, SECURITY
+from crds.key import NETWORKING, SECURITY, TELEMETRY
 from crds.meta import Object
 from crds.virtual_service import VirtualService
 
@@ -69,6 +70,7 @@ _READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
     (SECURITY, ("v1", "v1beta1"), "authorizationpolicies", authorization_policy.AuthorizationPolicy),
     (SECURITY, ("v1", "v1beta1"), "peerauthentications", peer_authentication.PeerAuthentication),
     (SECURITY, ("v1", "v1beta1"), "requestauthentications", request_authentication.RequestAuthentication),
+    (TELEMETRY, ("v1", "v1alpha1"), "telemetries", telemetry.Telemetry),
     (local_rate_limit.GROUP, ("v1alpha1",), "localratelimits", local_rate_limit.LocalRateLimit),
     ("", ("v1",), "services", core.Service),
     ("", ("v1",), "pods", core.Pod),
@@ -87,7 +89,6 @@ _READ_CLUSTER: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]]
     ("", ("v1",), "namespaces", core.Namespace),
 )
 _NOT_YET: Final = (
-    ("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry"),
     ("extensions.istio.io", ("v1alpha1",), "wasmplugins", "WasmPlugin"),
     ("extensions.istio.io", ("v1alpha1",), "trafficextensions", "TrafficExtension"),
     ("install.istio.io", ("v1alpha1",), "istiooperators", "IstioOperator"),

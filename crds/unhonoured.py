@@ -147,6 +147,9 @@ Sidecar | spec.egress[].port.targetPort | | has no effect, as on Istio
 Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | | the app is sent what its port declares
 Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connections from clients
 Sidecar | spec.ingress[].port.targetPort | | has no effect, as on Istio
+Telemetry | spec.accessLogging | |
+Telemetry | spec.metrics | |
+Telemetry | spec.tracing | |
 VirtualService | spec.http[].appendHeaders | | has no effect, as on Istio: headers has
 VirtualService | spec.http[].fault.abort.http2Error | | has no effect, as on Istio
 VirtualService | spec.http[].fault.delay.exponentialDelay | | has no effect, as on Istio

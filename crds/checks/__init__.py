@@ -19,6 +19,7 @@ from crds import proxy_config_object as pc
 from crds import request_authentication as ra
 from crds import service_entry as se
 from crds import sidecar as sc
+from crds import telemetry as tl
 from crds import virtual_service as vs
 from crds.checks import (
     authorization_policy,
@@ -31,6 +32,7 @@ from crds.checks import (
     request_authentication,
     service_entry,
     sidecar,
+    telemetry,
     traffic_policy,
     virtual_service,
     workload,
@@ -53,6 +55,7 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     pa.PeerAuthentication: peer_authentication.check,
     ra.RequestAuthentication: request_authentication.check,
     rl.LocalRateLimit: local_rate_limit.check,
+    tl.Telemetry: telemetry.check,
     core.Service: kubernetes.service,
     core.Pod: kubernetes.pod,
     discovery.EndpointSlice: kubernetes.endpoint_slice,

@@ -16,12 +16,11 @@ from crds import (
     sidecar,
     virtual_service,
 )
-from crds.key import NETWORKING, SECURITY
+from crds.key import NETWORKING, SECURITY, TELEMETRY
 from crds.meta import Model
 from crds.schema import common, extensions, limits, networking, security, structural, telemetry
 from crds.schema.shape import Schema
 
-_TELEMETRY: Final = "telemetry.istio.io"
 _EXTENSIONS: Final = "extensions.istio.io"
 
 
@@ -143,7 +142,7 @@ KINDS: Final = (
         columns=(AGE,),
     ),
     Kind(
-        group=_TELEMETRY,
+        group=TELEMETRY,
         name="Telemetry",
         short="telemetry",
         spec=telemetry.telemetry,

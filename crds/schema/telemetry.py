@@ -1,4 +1,4 @@
-"""Telemetry, which has no model yet (features rows Q). Source: istio.telemetry telemetry.proto."""
+"""Telemetry (features rows Q3-Q6), with rules that a model cannot say. Source: istio.telemetry telemetry.proto."""
 
 from __future__ import annotations
 

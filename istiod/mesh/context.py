@@ -6,7 +6,7 @@ gateways. Compiling scopes is istiod.envoy's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
@@ -39,6 +39,8 @@ from istiod.mesh import (
     selected,
     sidecars,
     sources,
+    telemetry,
+    touched,
     tracers,
     tracing,
     virtual_service_checks,
@@ -140,6 +142,7 @@ def build(
             secret_readers=snapshot.secret_readers,
             rate_limits=step.rate_limits(),
             tracers=step.tracers(found),
+            telemetry=step.telemetry(),
         ),
     )
     pairs = ((model, before.model), (routes, before.virtual_services), (servers, before.gateways))
@@ -151,7 +154,7 @@ def build(
         of_access = (*model.tokens.findings, *authorization.findings(model.authorizations))
         of_places = ingress_places.findings(model, before.memo.recall)
         of_spans = tracing.findings(model.tracers, snapshot.mesh_config)
-        of_rest = (*of_access, *of_places, *of_spans)
+        of_rest = (*of_access, *of_places, *of_spans, *telemetry.findings(model.telemetry))
         of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_rest)
     everything = Findings(
         settings=of_settings,
@@ -297,6 +300,13 @@ class _Step:
         made = tracers.resolve(settings.tracers, settings.default_tracer, found.registry)
         return before.tracers if made == before.tracers else made
 
+    def telemetry(self) -> telemetry.TelemetryIndex:
+        """Telemetry objects."""
+        before = self.before.model.telemetry
+        if not self.touches(telemetry.KIND):
+            return before
+        return telemetry.build(self.snapshot, self.settings.root_namespace, before)
+
     def secret_users(self) -> SecretUsers:
         """Whom the API server has to be asked about; nobody where nobody is."""
         before = self.before.secret_users
@@ -325,8 +335,8 @@ class _Step:
             pods = frozenset(n for n in old.pods.keys() | seen.pods.keys() if old.pods.get(n) != seen.pods.get(n))
             names = frozenset[HostName]()
         else:
-            seen, touched = backends.update(old, self.snapshot, self.changed, self.settings)
-            names, pods = frozenset(self._hosts(found, touched)), touched.pods
+            seen, moved = backends.update(old, self.snapshot, self.changed, self.settings)
+            names, pods = frozenset(touched.hosts(before.sources, found, moved, self.settings)), moved.pods
         if everything or passing != before.model.policies.passing or peers.may_differ_from(before.model.peers):
             names = frozenset((s.host, s.namespace) for s in registry.services) | before.endpoints.leaves.keys()
         inputs = endpoints.Inputs(
@@ -340,23 +350,6 @@ class _Step:
         table = endpoints.update(before.endpoints, inputs, names)
         summaries = endpoints.summarize(before.model.summaries, inputs, table, names)
         return table, summaries, seen, pods
-
-    def _hosts(self, found: Sources, touched: backends.Touched) -> Iterator[HostName]:
-        """Hosts whose endpoints may differ: named by slices and pods, selecting a workload, or declared otherwise."""
-        for namespace, name in touched.services:
-            yield f"{name}.{namespace}.svc.{self.settings.dns_domain}", namespace
-        for namespace in {namespace for namespace, _ in touched.pods}:
-            for service in found.registry.in_namespace(namespace):
-                if service.selector and not service.kubernetes:
-                    yield service.host, namespace
-        for namespace in touched.entries:
-            yield from ((s.host, namespace) for s in found.registry.in_namespace(namespace) if s.selector)
-        before = self.before.sources
-        if found.registry is not before.registry:
-            yield from {(s.host, s.namespace) for s in set(found.registry.services) ^ set(before.registry.services)}
-        if found.declared is not before.declared:
-            old, new = before.declared.leaves, found.declared.leaves
-            yield from (name for name in old.keys() | new.keys() if old.get(name) is not new.get(name))
 
 
 def scope(context: MeshContext, proxy: Proxy) -> Scope:

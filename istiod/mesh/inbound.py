@@ -107,8 +107,8 @@ def inputs(model: Model, namespace: str) -> tuple[object, ...]:
     """What of the mesh the shapes of a namespace's workloads depend on (for Recall)."""
     home = model.registry.in_namespace(namespace)
     known = (home, model.settings, model.summaries, model.declared, model.policies, model.sidecars, model.peers)
-    limits = model.rate_limits.inputs(namespace)
-    return (*known, model.tokens, *model.authorizations.inputs(namespace), *limits)
+    more = (*model.rate_limits.inputs(namespace), *model.telemetry.inputs(namespace))
+    return (*known, model.tokens, *model.authorizations.inputs(namespace), *more)
 
 
 def shape(model: Model, place: Place, recall: Recall | None = None) -> Shape:

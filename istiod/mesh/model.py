@@ -21,6 +21,7 @@ from istiod.mesh.registry import Registry
 from istiod.mesh.request_authentication import RequestAuthenticationIndex
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import SidecarIndex
+from istiod.mesh.telemetry import TelemetryIndex
 from istiod.mesh.tracers import NOBODY, Tracers
 
 
@@ -63,6 +64,7 @@ class Model:
     secret_readers: Readers = None
     rate_limits: RateLimitIndex = field(default_factory=RateLimitIndex)
     tracers: Tracers = NOBODY
+    telemetry: TelemetryIndex = field(default_factory=TelemetryIndex)
 
     def of_clients(self, namespace: str, selectors: tuple[str, ...], recall: Recall) -> Model:
         """The mesh as workloads see it for whom these selectors hold; itself where no DestinationRule selects them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crds import local_rate_limit, registry
-from crds.key import NETWORKING, SECURITY
+from crds.key import NETWORKING, SECURITY, TELEMETRY
 from crds.registry import Effect, KindInfo
 from istiod.config.kubernetes import Resource
 from istiod.config.store import Kind
@@ -30,7 +30,7 @@ CORE: Final[tuple[Kind, ...]] = (
     SECRET,
 )
 """Kinds of Kubernetes that the mesh is made of. Of the workload kinds only their pods matter here."""
-_GROUPS: Final = (NETWORKING, SECURITY, "telemetry.istio.io", "extensions.istio.io", local_rate_limit.GROUP)
+_GROUPS: Final = (NETWORKING, SECURITY, TELEMETRY, "extensions.istio.io", local_rate_limit.GROUP)
 _USELESS: Final = (
     "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token"
 )

@@ -218,7 +218,7 @@ async def test_a_crd_that_is_deleted_and_made_again_concerns_its_kind_only(
 async def test_a_crd_that_is_missing_at_the_start_is_reported_and_one_of_a_policy_is_waited_for(
     proxy: FaultProxy, connect: Connect, namespace: str
 ) -> None:
-    missing = {"gateways", "authorizationpolicies", "telemetries"}
+    missing = {"gateways", "authorizationpolicies", "wasmplugins"}
     proxy.refuse = lambda request: web.Response(status=404) if plural(request) in missing else None
     async with following(connect(proxy.kubeconfig), namespace) as world:
         await until(lambda: len(world.watch.waiting()) == 1, "one is left")

@@ -59,8 +59,8 @@ def test_deletions_foreign_groups_and_objects_that_leave_pass() -> None:
 
 
 def test_a_kind_without_effect_is_let_through_with_a_warning() -> None:
-    telemetry = {"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": {"generateName": "t-"}}
-    found = answer({**telemetry, "spec": {}})
+    plugin = {"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"generateName": "w-"}}
+    found = answer({**plugin, "spec": {}})
     assert found["allowed"]
     assert any("has no effect yet" in each for each in found["warnings"])
 

@@ -1,0 +1,70 @@
+"""Telemetry: whom it is for, and values that Istio's own validation refuses (features rows Q3-Q6).
+
+Source: Istio's validation.ValidateTelemetry. Whether a provider is there is istiod.mesh's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from crds import path
+from crds.checks import target_reference, values
+from crds.checks.findings import Findings
+from crds.telemetry import Metrics, MetricsOverrides, ProviderRef, Telemetry, Tracing
+
+_WHOLE: Final = 100.0
+_LEAST: Final = timedelta(milliseconds=1)
+
+
+def check(item: Telemetry, found: Findings) -> None:
+    """Everything that one Telemetry can be wrong about."""
+    spec = item.spec
+    target_reference.check(found, spec.selector, spec.target_ref, spec.target_refs)
+    for field, providers in _providers(item):
+        for index, one in enumerate(providers):
+            if not one.name:
+                found.missing(f"{field}.providers[{index}].name")
+    for index, tracing in enumerate(spec.tracing):
+        _tracing(found, f"spec.tracing[{index}]", tracing)
+    for index, metrics in enumerate(spec.metrics):
+        _metrics(found, f"spec.metrics[{index}]", metrics)
+
+
+def _providers(item: Telemetry) -> Iterator[tuple[str, tuple[ProviderRef, ...]]]:
+    spec = item.spec
+    yield from ((f"spec.tracing[{index}]", one.providers) for index, one in enumerate(spec.tracing))
+    yield from ((f"spec.metrics[{index}]", one.providers) for index, one in enumerate(spec.metrics))
+    yield from ((f"spec.accessLogging[{index}]", one.providers) for index, one in enumerate(spec.access_logging))
+
+
+def _tracing(found: Findings, field: str, said: Tracing) -> None:
+    percent = said.random_sampling_percentage
+    if percent is not None and not 0 <= percent <= _WHOLE:
+        found.error(f"{field}.randomSamplingPercentage", "must be between 0 and 100")
+    if len(said.providers) > 1:
+        found.error(f"{field}.providers", "one provider at most can be named")
+
+
+def _metrics(found: Findings, field: str, said: Metrics) -> None:
+    found.check(f"{field}.reportingInterval", values.duration(said.reporting_interval, _LEAST))
+    for index, override in enumerate(said.overrides):
+        _override(found, f"{field}.overrides[{index}]", override)
+
+
+def _override(found: Findings, field: str, said: MetricsOverrides) -> None:
+    match = said.match
+    if match is not None and match.custom_metric is not None:
+        if match.metric is not None:
+            found.error(f"{field}.match", "only one of metric and customMetric can be set")
+        if not match.custom_metric:
+            found.missing(f"{field}.match.customMetric")
+    for name, tag in said.tag_overrides.items():
+        place = path.child(f"{field}.tagOverrides", name)
+        if not name:
+            found.error(place, "a tag has no name")
+        if tag.operation == "UPSERT" and not tag.value:
+            found.missing(f"{place}.value")
+        if tag.operation == "REMOVE" and tag.value:
+            found.error(f"{place}.value", "must be empty where the tag is removed")
