@@ -29,6 +29,7 @@ from istiod.mesh import (
     inbound,
     ingress_places,
     mesh_config,
+    node_settings,
     outbound,
     peer_authentication,
     places,
@@ -372,8 +373,7 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
     pod = context.backends.pods.get((node.namespace, node.name))
     place = places.of(node, pod)
-    if traced := tracing.of(model.tracers):
-        place = replace(place, own=replace(place.own, traced=traced))
+    place = replace(place, own=node_settings.told(place.own, model.settings.tracing, tracing.of(model.tracers)))
     key = _key(context, proxy, pod, place)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:

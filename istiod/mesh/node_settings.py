@@ -5,7 +5,7 @@ Beside it stands what Telemetry says of it, which listeners need at the same pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from crds import duration
@@ -46,6 +46,15 @@ def read(node: Node) -> NodeSettings:
         headers=proxy_headers.of_metadata(node.metadata.get(_CONFIG)),
         tracing=tracing.of_metadata(node.metadata.get(_CONFIG)),
     )
+
+
+def told(own: NodeSettings, mesh: ProxyTracing, traced: Tracing | None) -> NodeSettings:
+    """The settings with what Telemetry says of a proxy, and without what it only repeats of the mesh's words.
+
+    Injection writes these into each pod, and proxies that say no more shall be alike.
+    """
+    said = tracing.NOTHING if tracing.joined(mesh, own.tracing) == mesh else own.tracing
+    return own if said == own.tracing and traced is own.traced else replace(own, tracing=said, traced=traced)
 
 
 def _duration(said: object) -> timedelta | None:

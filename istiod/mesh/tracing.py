@@ -9,7 +9,7 @@ Source: Istio's telemetry.go and tracing.go.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from pydantic import ValidationError
@@ -33,7 +33,7 @@ _COLLECTORS: Final = ("zipkin", "datadog")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyTracing:
-    """None, 0 and () leave what else holds. ``collector``: the proxy's bootstrap says where spans go."""
+    """None, 0 and () leave what else holds. ``collector``: bootstraps say where spans go, so tags are for somebody."""
 
     sampling: float | None = None
     most: int = 0
@@ -97,15 +97,15 @@ def of_metadata(said: object) -> ProxyTracing:
 
 
 def joined(mesh: ProxyTracing, own: ProxyTracing) -> ProxyTracing:
-    """Both: what a proxy says itself wins. Of collectors only its own counts."""
+    """Both: what a proxy says itself wins."""
     if own == NOTHING:
-        return replace(mesh, collector=False) if mesh.collector else mesh
+        return mesh
     return ProxyTracing(
         sampling=mesh.sampling if own.sampling is None else own.sampling,
         most=own.most or mesh.most,
         tags=own.tags or mesh.tags,
         istio_tags=mesh.istio_tags if own.istio_tags is None else own.istio_tags,
-        collector=own.collector,
+        collector=own.collector or mesh.collector,
     )
 
 

@@ -47,10 +47,10 @@ def test_what_cannot_be_read_is_as_good_as_nothing(said: Any) -> None:
 
 def test_a_proxys_word_wins_field_by_field() -> None:
     said = ProxyTracing(sampling=1.0, most=2, tags=(TAG,), istio_tags=False, collector=True)
-    assert tracing.joined(said, NOTHING) == ProxyTracing(sampling=1.0, most=2, tags=(TAG,), istio_tags=False)
+    assert tracing.joined(said, NOTHING) is said
     assert tracing.joined(NOTHING, NOTHING) is NOTHING
     assert tracing.joined(said, ProxyTracing(sampling=5.0)) == ProxyTracing(
-        sampling=5.0, most=2, tags=(TAG,), istio_tags=False
+        sampling=5.0, most=2, tags=(TAG,), istio_tags=False, collector=True
     )
     assert tracing.joined(NOTHING, said) == said
 
@@ -113,6 +113,19 @@ def test_proxies_share_what_they_get_and_all_that_follows() -> None:
     assert gone.outbound.key.own.traced is not None
     assert gone.outbound.key.own.traced.client.tracer is None
     assert CLUSTER not in gone.outbound.clusters
+
+
+def test_a_proxy_that_repeats_the_meshs_words_is_like_others() -> None:
+    text = "{defaultConfig: {tracing: {sampling: 5, zipkin: {address: 'z:1'}}}}"
+    one = fleet.Mesh(fleet.mesh_config(text), APP).context
+
+    def of(said: Any) -> Any:
+        return context.scope(one, fleet.proxy(f"a-{len(str(said))}", PROXY_CONFIG={"tracing": said})).outbound
+
+    assert of({"sampling": 5, "zipkin": {"address": "z:1"}}) is of({})
+    assert of({"sampling": 6, "zipkin": {"address": "z:1"}}).key.own.tracing == ProxyTracing(
+        sampling=6.0, collector=True
+    )
 
 
 def test_where_nobody_traces_nothing_changes() -> None:
