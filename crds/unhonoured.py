@@ -149,7 +149,6 @@ Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connec
 Sidecar | spec.ingress[].port.targetPort | | has no effect, as on Istio
 Telemetry | spec.accessLogging | |
 Telemetry | spec.metrics | |
-Telemetry | spec.tracing | |
 VirtualService | spec.http[].appendHeaders | | has no effect, as on Istio: headers has
 VirtualService | spec.http[].fault.abort.http2Error | | has no effect, as on Istio
 VirtualService | spec.http[].fault.delay.exponentialDelay | | has no effect, as on Istio

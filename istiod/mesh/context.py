@@ -154,7 +154,7 @@ def build(
         of_secrets = credential_checks.findings(model, servers)
         of_access = (*model.tokens.findings, *authorization.findings(model.authorizations))
         of_places = ingress_places.findings(model, before.memo.recall)
-        of_spans = tracing.findings(model.tracers, snapshot.mesh_config)
+        of_spans = tracing.findings(model.tracers, snapshot.mesh_config, model.telemetry.read.values())
         of_rest = (*of_access, *of_places, *of_spans, *telemetry.findings(model.telemetry))
         of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_rest)
     everything = Findings(
@@ -373,7 +373,9 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
     pod = context.backends.pods.get((node.namespace, node.name))
     place = places.of(node, pod)
-    place = replace(place, own=node_settings.told(place.own, model.settings.tracing, tracing.of(model.tracers)))
+    rules = model.telemetry.of_workload(node.namespace, place.labels, memo.recall)
+    traced = memo.recall.of("traced", (rules, model.tracers), lambda: tracing.of(model.tracers, rules.tracing))
+    place = replace(place, own=node_settings.told(place.own, model.settings.tracing, traced))
     key = _key(context, proxy, pod, place)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:

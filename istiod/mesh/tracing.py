@@ -8,15 +8,15 @@ Source: Istio's telemetry.go and tracing.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
 from crds import proxy_config as api
-from crds import span_tags
-from crds.diagnostic import Code, Diagnostic, warning
+from crds import span_tags, telemetry
+from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from crds.span_tags import Tag
 from istiod.mesh.recall import Recall
@@ -24,9 +24,12 @@ from istiod.mesh.registry import Registry
 from istiod.mesh.service import Service
 from istiod.mesh.tracers import Endpoint, Tracer, Tracers
 
+_T = TypeVar("_T")
+
 _WHOLE: Final = 100.0
 _TOO_MUCH: Final = 1.0
 """What more than everything comes to, as on Istio."""
+_BOTH: Final = "CLIENT_AND_SERVER"
 _COLLECTORS: Final = ("zipkin", "datadog")
 """What the agent makes a tracer of in its Envoy's bootstrap."""
 
@@ -134,16 +137,56 @@ def _with(visible: tuple[Service, ...], traced: Tracing, registry: Registry) -> 
     return (*visible, *hidden) if hidden else visible
 
 
-def of(tracers: Tracers) -> Tracing | None:
-    """Where the spans of workloads go of which nobody says more; None where the mesh has no provider of its own."""
-    if not tracers.default:
+def of(tracers: Tracers, said: tuple[telemetry.Tracing, ...]) -> Tracing | None:
+    """What Telemetry comes to for a workload; None where nobody says anything.
+
+    Args:
+        tracers: the mesh's.
+        said: the items of ``spec.tracing`` that hold for it, the widest object's first; later ones win, field by field.
+    """
+    if not said and not tracers.default:
         return None
-    found = tracers.of(tracers.default)
-    side = Side(tracer=None if found.problem else found)
-    return Tracing(client=side, server=side)
+    first = Side(tracer=_usable(tracers, tracers.default)) if tracers.default else Side()
+    sides, off = {"CLIENT": first, "SERVER": first}, {"CLIENT": False, "SERVER": False}
+    for one in said:
+        mode = one.match.mode if one.match else _BOTH
+        for name in sides if mode == _BOTH else (mode,):
+            sides[name] = _changed(sides[name], one, tracers)
+            off[name] = _or(one.disable_span_reporting, off[name])
+    client, server = (replace(side, tracer=None) if off[name] else side for name, side in sides.items())
+    return Tracing(client=client, server=server)
 
 
-def findings(tracers: Tracers, key: ConfigKey) -> Iterator[Diagnostic]:
-    """What is wrong with the mesh's own provider; ``key`` is of the mesh configuration."""
+def _usable(tracers: Tracers, name: str) -> Tracer | None:
+    found = tracers.of(name)
+    return None if found.problem else found
+
+
+def _changed(side: Side, said: telemetry.Tracing, tracers: Tracers) -> Side:
+    """A side as one more item wants it. Tags replace those of wider objects, as on Istio."""
+    context = said.disable_context_propagation
+    return Side(
+        tracer=_usable(tracers, said.providers[0].name) if said.providers else side.tracer,
+        sampling=_or(said.random_sampling_percentage, side.sampling),
+        tags=span_tags.read(said.custom_tags) if said.custom_tags else side.tags,
+        istio_tags=_or(said.enable_istio_tags, side.istio_tags),
+        by_request_id=_or(said.use_request_id_for_trace_sampling, side.by_request_id),
+        propagate=_or(None if context is None else not context, side.propagate),
+    )
+
+
+def _or(said: _T | None, before: _T) -> _T:
+    return before if said is None else said
+
+
+def findings(tracers: Tracers, mesh: ConfigKey, objects: Iterable[telemetry.Telemetry]) -> Iterator[Diagnostic]:
+    """What of providers and tags has no effect: of the mesh configuration, whose key ``mesh`` is, and of Telemetry."""
     if tracers.default and (problem := tracers.of(tracers.default).problem):
-        yield warning(Code.UNTRACED, key, "data.mesh.defaultProviders.tracing[0]", f"{problem}; nothing is traced")
+        yield warning(Code.UNTRACED, mesh, "data.mesh.defaultProviders.tracing[0]", f"{problem}; nothing is traced")
+    for item in objects:
+        for index, one in enumerate(item.spec.tracing):
+            field = f"spec.tracing[{index}]"
+            if one.providers and (problem := tracers.of(one.providers[0].name).problem):
+                yield warning(Code.UNTRACED, item.key, f"{field}.providers[0].name", f"{problem}; nothing is traced")
+            for name, problem in span_tags.problems(one.custom_tags):
+                yield error(Code.BAD_VALUE, item.key, f"{field}.customTags[{name}]", f"{problem}; it is left out")

@@ -276,3 +276,69 @@ async def test_a_provider_that_is_not_there_takes_nothing_with_it(mesh: Traced) 
     assert "x-b3-traceid" not in mesh.asked().headers
     message = "the mesh configuration has no provider 'gone' that spans can be sent to; nothing is traced"
     assert mesh.rig.findings() == [f"Code.UNTRACED data.mesh.defaultProviders.tracing[0]: {message}"]
+
+
+# --- Telemetry
+
+
+def telemetry(text: str, namespace: str = "istio-system") -> str:
+    return f"---\nkind: Telemetry\nmetadata: {{namespace: {namespace}}}\nspec: {{tracing: [{{{text}}}]}}\n"
+
+
+async def test_telemetry_names_the_provider_and_how_much(mesh: Traced) -> None:
+    await mesh.use({}, more=telemetry("providers: [{name: otlp}], randomSamplingPercentage: 100"))
+    await mesh.call()
+    client, server = await mesh.sides()
+    assert (client.trace, client.id) == (server.trace, server.parent)
+    assert mesh.sent()["x-key"] == "k1"
+
+    await mesh.use(ALL, more=telemetry("providers: [{name: zipkin}], randomSamplingPercentage: 0"))
+    for _ in range(20):
+        await mesh.call()
+    assert mesh.asked().headers["x-b3-sampled"] == "0"
+
+
+async def test_one_side_can_be_traced_alone(mesh: Traced) -> None:
+    await mesh.use(ALL, provider="zipkin", more=telemetry("disableSpanReporting: true, match: {mode: CLIENT}"))
+    await mesh.call()
+    (server,) = await arrived(mesh.spans, 1)
+    assert (server.kind, server.parent, server.service) == ("SERVER", "", "server.default")
+
+
+async def test_a_workload_can_be_left_out(mesh: Traced) -> None:
+    whose = "{selector: {matchLabels: {role: server}}, tracing: [{disableSpanReporting: true}]}"
+    own = f"---\nkind: Telemetry\nspec: {whose}\n"
+    await mesh.use(ALL, provider="zipkin", more=own)
+    await mesh.call()
+    (client,) = await arrived(mesh.spans, 1)
+    assert client.kind == "CLIENT"
+    assert mesh.asked().headers["x-b3-spanid"] == client.id
+
+
+async def test_tags_of_telemetry_stand_for_those_of_the_mesh(mesh: Traced) -> None:
+    tags = (
+        "customTags: {who: {header: {name: x-who, defaultValue: nobody}}, flags: {formatter: {value: '%REQ(:path)%!'}},"
+        " bad: {formatter: {value: '%NONSENSE%'}}}, enableIstioTags: false"
+    )
+    await mesh.use(
+        {**ALL, "customTags": {"mesh": {"literal": {"value": "x"}}}}, provider="zipkin", more=telemetry(tags)
+    )
+    await mesh.call("/a")
+    client, _ = await mesh.sides()
+    assert (client.tags["who"], client.tags["flags"]) == ("nobody", "/a!")
+    assert not {name for name in client.tags if name in ("mesh", "bad") or name.startswith("istio.")}
+
+
+async def test_context_can_be_kept(mesh: Traced) -> None:
+    await mesh.use(ALL, provider="zipkin", more=telemetry("disableContextPropagation: true"))
+    await mesh.call()
+    client, server = await mesh.sides()
+    assert client.trace != server.trace
+    assert "x-b3-traceid" not in mesh.asked().headers
+
+
+async def test_a_request_id_need_not_say_whether_it_is_traced(mesh: Traced) -> None:
+    await mesh.use(ALL, provider="zipkin", more=telemetry("useRequestIdForTraceSampling: false"))
+    await mesh.call()
+    await mesh.sides()
+    assert mesh.asked().headers["x-request-id"][14] == "4"

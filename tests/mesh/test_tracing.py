@@ -9,7 +9,7 @@ import yaml
 
 from crds.span_tags import Source, Tag
 from istiod.mesh import context, tracing
-from istiod.mesh.tracing import NOTHING, ProxyTracing
+from istiod.mesh.tracing import NOTHING, ProxyTracing, Tracing
 from tests.mesh import fleet
 from tests.mesh.test_tracers import HOST, SERVICE, mesh
 
@@ -126,6 +126,104 @@ def test_a_proxy_that_repeats_the_meshs_words_is_like_others() -> None:
     assert of({"sampling": 6, "zipkin": {"address": "z:1"}}).key.own.tracing == ProxyTracing(
         sampling=6.0, collector=True
     )
+
+
+# --- Telemetry
+
+
+OTEL = {"opentelemetry": {"service": HOST, "port": 9411}}
+
+
+def told(*items: dict[str, Any]) -> str:
+    """A Telemetry of the whole mesh."""
+    return fleet.dump("telemetry.istio.io/v1", "Telemetry", "t", "istio-system", spec={"tracing": list(items)})
+
+
+def traced(*items: dict[str, Any], default: str = "") -> Tracing | None:
+    one = mesh(told(*items), default=default, z=ZIPKIN, o=OTEL).context
+    return context.scope(one, fleet.proxy()).outbound.key.own.traced
+
+
+def by(name: str) -> list[dict[str, str]]:
+    return [{"name": name}]
+
+
+def both(found: Tracing | None) -> tuple[str, str]:
+    """The providers of both sides."""
+    assert found is not None
+    sides = (found.client, found.server)
+    client, server = (side.tracer.name if side.tracer else "" for side in sides)
+    return client, server
+
+
+@pytest.mark.parametrize(
+    ("items", "default", "wanted"),
+    [
+        ([{"providers": by("z")}], "", ("z", "z")),
+        ([{}], "", ("", "")),
+        ([{}], "z", ("z", "z")),
+        ([{"providers": by("z")}, {"providers": by("o"), "match": {"mode": "CLIENT"}}], "", ("o", "z")),
+        ([{"providers": by("o"), "match": {"mode": "SERVER"}}], "z", ("z", "o")),
+        ([{"providers": by("gone")}], "z", ("", "")),
+        ([{"disableSpanReporting": True, "match": {"mode": "CLIENT"}}], "z", ("", "z")),
+        ([{"disableSpanReporting": True}, {"disableSpanReporting": False}], "z", ("z", "z")),
+        ([{"disableSpanReporting": True}, {"providers": by("z")}], "", ("", "")),
+    ],
+)
+def test_later_words_win_side_by_side(items: list[dict[str, Any]], default: str, wanted: tuple[str, str]) -> None:
+    assert both(traced(*items, default=default)) == wanted
+
+
+def test_the_rest_is_joined_field_by_field() -> None:
+    found = traced(
+        {
+            "randomSamplingPercentage": 10,
+            "customTags": {"a": {"literal": {"value": "b"}}},
+            "enableIstioTags": False,
+            "useRequestIdForTraceSampling": False,
+            "disableContextPropagation": True,
+        },
+        {"match": {"mode": "SERVER"}, "randomSamplingPercentage": 0, "customTags": {"c": {"literal": {"value": "d"}}}},
+        {"match": {"mode": "CLIENT"}, "disableContextPropagation": False},
+    )
+    assert found is not None
+    client, server = found.client, found.server
+    assert (client.sampling, server.sampling) == (10, 0)
+    assert (client.tags, [tag.name for tag in server.tags or ()]) == ((TAG,), ["c"])
+    assert (client.istio_tags, client.by_request_id, server.istio_tags) == (False, False, False)
+    assert (client.propagate, server.propagate) == (True, False)
+
+
+def test_a_workloads_own_word_is_for_it_alone_and_those_alike_share() -> None:
+    own = fleet.dump(
+        "telemetry.istio.io/v1",
+        "Telemetry",
+        "own",
+        spec={"selector": {"matchLabels": {"app": "web"}}, "tracing": [{"randomSamplingPercentage": 50}]},
+    )
+    one = mesh(APP, told({"providers": by("z")}), own, z=ZIPKIN)
+
+    def of(name: str) -> Any:
+        return context.scope(one.context, fleet.proxy(name, LABELS={"app": name.partition("-")[0]}))
+
+    web, other = of("web-1"), of("other-1")
+    assert (web.outbound.key.own.traced.client.sampling, other.outbound.key.own.traced.client.sampling) == (50, None)
+    assert web.inbound.listeners["virtualInbound"].own.traced.server.sampling == 50
+    assert of("web-2").outbound is web.outbound
+    one.remove(own)
+    assert of("web-1").outbound is of("other-1").outbound
+
+
+def test_what_has_no_effect_is_told_on_the_object() -> None:
+    wrong = told({"providers": by("gone"), "customTags": {"a": {"header": {"name": "x y"}}}})
+    assert [(one.code.name, one.field, one.message) for one in mesh(wrong).context.diagnostics] == [
+        ("BAD_VALUE", "spec.tracing[0].customTags[a]", "'x y' is no name of a header; it is left out"),
+        (
+            "UNTRACED",
+            "spec.tracing[0].providers[0].name",
+            "the mesh configuration has no provider 'gone' that spans can be sent to; nothing is traced",
+        ),
+    ]
 
 
 def test_where_nobody_traces_nothing_changes() -> None:
