@@ -375,7 +375,8 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     place = places.of(node, pod)
     rules = model.telemetry.of_workload(node.namespace, place.labels, memo.recall)
     traced = memo.recall.of("traced", (rules, model.tracers), lambda: tracing.of(model.tracers, rules.tracing))
-    place = replace(place, own=node_settings.told(place.own, model.settings.tracing, traced))
+    own_settings = node_settings.told(place.own, model.settings.tracing, traced)
+    place = place if own_settings is place.own else replace(place, own=own_settings)
     key = _key(context, proxy, pod, place)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:
