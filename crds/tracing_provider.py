@@ -113,7 +113,7 @@ class Lookup(Model):
 
 
 class CustomTag(Model):
-    """Where the value of a tag comes from: exactly one is set. ``formatter`` only in Telemetry."""
+    """Where the value of a tag comes from: exactly one is set. Istio has ``formatter`` in Telemetry only."""
 
     literal: Fixed | None = None
     environment: Lookup | None = None
