@@ -33,7 +33,8 @@ class Tag:
     default: str = ""
 
 
-_HEADER: Final = re.compile(r":?[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+HEADER: Final = re.compile(r":?[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""The name of a header, or a pseudo header."""
 _COMMAND: Final = re.compile(r"%(%|[A-Z0-9_]+(\([^()]*\))?(:[0-9]+)?%)")
 _ALONE: Final = """
 ACCESS_LOG_TYPE BYTES_RECEIVED BYTES_SENT CONNECTION_ID DOWNSTREAM_DIRECT_REMOTE_ADDRESS
@@ -88,7 +89,7 @@ def _problem(tag: Tag) -> str:
         return "a tag has no name"
     if not tag.value:
         return "says neither a value nor where to find one"
-    if tag.source is Source.HEADER and not _HEADER.fullmatch(tag.value):
+    if tag.source is Source.HEADER and not HEADER.fullmatch(tag.value):
         return f"{tag.value!r} is no name of a header"
     if tag.source is Source.FORMATTER:
         return _wrong_format(tag.value)

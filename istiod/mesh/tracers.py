@@ -13,6 +13,7 @@ from typing import Final
 
 from crds import extension_provider
 from crds import tracing_provider as api
+from crds.span_tags import HEADER
 from istiod.mesh import provider_services
 from istiod.mesh.registry import Registry
 
@@ -199,8 +200,9 @@ def _problems(one: Tracer) -> Iterator[str]:
         yield from provider_services.problems(at.service, at.port)
         if at.timeout is not None and at.timeout <= timedelta():
             yield "timeout must be more than nothing"
-        if any(not name for name, _ in at.headers):
-            yield "a header has no name"
+        for name, value in at.headers:
+            if not HEADER.fullmatch(name) or not value.isprintable():
+                yield f"header {name!r} has a name or a value that no header can have"
         if not at.path.isprintable() or " " in at.path:
             yield f"{at.path!r} is no path"
 

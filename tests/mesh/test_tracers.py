@@ -118,7 +118,17 @@ def test_a_provider_is_what_it_says(kind: str, said: dict[str, Any], wanted: Tra
         ("zipkin", {"service": "gone.example"}, "no service gone.example is in the mesh"),
         ("zipkin", {"port": 80}, f"{HOST} has no port 80"),
         ("zipkin", {"timeout": "0s"}, "timeout must be more than nothing"),
-        ("zipkin", {"headers": [{"value": "x"}]}, "a header has no name"),
+        ("zipkin", {"headers": [{"value": "x"}]}, "header '' has a name or a value that no header can have"),
+        (
+            "zipkin",
+            {"headers": [{"name": "a b", "value": "x"}]},
+            "header 'a b' has a name or a value that no header can have",
+        ),
+        (
+            "zipkin",
+            {"headers": [{"name": "a", "value": "\n"}]},
+            "header 'a' has a name or a value that no header can have",
+        ),
         ("zipkin", {"path": "/a b"}, "'/a b' is no path"),
         ("opentelemetry", {"dynatraceSampler": {}}, "dynatraceSampler needs httpService, or http beside it"),
         (
