@@ -47,6 +47,8 @@ class Code(Enum):
     KEYS_UNFETCHED = "M0114"  # a token issuer's keys cannot be fetched; the last ones serve, or tokens are refused
     UNKNOWN_DELEGATE = "M0115"
     SECRETS_DENIED = "M0125"  # a proxy's account may not read Secrets, or nobody says whether it may
+    UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
+    UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there
     UNTRACED = "M0138"  # where spans should go is not there, or cannot be sent to
     REJECTED_BY_ENVOY = "M0201"
 

@@ -1,6 +1,6 @@
 """Extension providers of MeshConfig (features row R4): who decides for CUSTOM policies, and by name all others.
 
-Those that spans are sent to are tracing_provider.py's.
+Those that spans are sent to are tracing_provider.py's, those of access logs log_provider.py's.
 
 Source: istio.mesh.v1alpha1 config.proto, MeshConfig.ExtensionProvider.
 """
@@ -12,6 +12,12 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from crds.duration import Duration
+from crds.log_provider import (
+    EnvoyFileAccessLogProvider,
+    EnvoyHttpGrpcV3LogProvider,
+    EnvoyOpenTelemetryLogProvider,
+    EnvoyTcpGrpcV3LogProvider,
+)
 from crds.meta import Bool, Model, Tree, UInt32
 from crds.tracing_provider import (
     DatadogTracingProvider,
@@ -67,8 +73,8 @@ class ExtensionProvider(Model):
     skywalking: SkyWalkingTracingProvider | None = None
     opentelemetry: OpenTelemetryTracingProvider | None = None
     prometheus: Tree | None = None
-    envoy_file_access_log: Tree | None = None
-    envoy_http_als: Tree | None = None
-    envoy_tcp_als: Tree | None = None
-    envoy_otel_als: Tree | None = None
+    envoy_file_access_log: EnvoyFileAccessLogProvider | None = None
+    envoy_http_als: EnvoyHttpGrpcV3LogProvider | None = None
+    envoy_tcp_als: EnvoyTcpGrpcV3LogProvider | None = None
+    envoy_otel_als: EnvoyOpenTelemetryLogProvider | None = None
     sds: Tree | None = None

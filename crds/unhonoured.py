@@ -68,8 +68,6 @@ MeshConfig | ca | |
 MeshConfig | caCertificates | |
 MeshConfig | certificates | |
 MeshConfig | configSources | |
-MeshConfig | defaultProviders.accessLogging | |
-MeshConfig | defaultProviders.metrics | |
 MeshConfig | defaultProviders.tracing | more than one | the first counts, as on Istio
 MeshConfig | defaultTrafficPolicy.loadBalancer | | only connectionPool and outlierDetection count, as on Istio
 MeshConfig | defaultTrafficPolicy.outlierDetection.consecutiveErrors | | has no effect, as on Istio
@@ -78,19 +76,13 @@ MeshConfig | defaultTrafficPolicy.proxyProtocol | | only connectionPool and outl
 MeshConfig | defaultTrafficPolicy.retryBudget | | only connectionPool and outlierDetection count, as on Istio
 MeshConfig | defaultTrafficPolicy.tls | | only connectionPool and outlierDetection count, as on Istio
 MeshConfig | defaultTrafficPolicy.tunnel | | only connectionPool and outlierDetection count, as on Istio
-MeshConfig | disableEnvoyListenerLog | |
 MeshConfig | disableMixerHttpReports | | has no effect, as on Istio
 MeshConfig | discoverySelectors | with --configDir | chooses nothing among the objects of files: all of them are read
 MeshConfig | enableClientSidePolicyCheck | | has no effect, as on Istio
 MeshConfig | enableEnvoyAccessLogService | |
-MeshConfig | extensionProviders[].envoyFileAccessLog | |
-MeshConfig | extensionProviders[].envoyHttpAls | |
-MeshConfig | extensionProviders[].envoyOtelAls | |
-MeshConfig | extensionProviders[].envoyTcpAls | |
 MeshConfig | extensionProviders[].lightstep | | Envoy has no such tracer any more
 MeshConfig | extensionProviders[].opencensus | | Envoy has no such tracer any more
 MeshConfig | extensionProviders[].opentelemetry..envName | | the variables of istiod are not read: give the value
-MeshConfig | extensionProviders[].prometheus | |
 MeshConfig | extensionProviders[].sds | |
 MeshConfig | extensionProviders[].stackdriver | | Envoy has no such tracer any more
 MeshConfig | extensionProviders[].zipkin..envName | | the variables of istiod are not read: give the value
@@ -147,8 +139,9 @@ Sidecar | spec.egress[].port.targetPort | | has no effect, as on Istio
 Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | | the app is sent what its port declares
 Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connections from clients
 Sidecar | spec.ingress[].port.targetPort | | has no effect, as on Istio
-Telemetry | spec.accessLogging | |
-Telemetry | spec.metrics | |
+Telemetry | spec.metrics[].overrides[].match.customMetric | names that no metric has | there is no such metric here
+Telemetry | spec.metrics[].overrides[].match.metric | GRPC_..._MESSAGES | there is no such metric here
+Telemetry | spec.metrics[].reportingInterval | | TCP is reported when connections begin and end
 VirtualService | spec.http[].appendHeaders | | has no effect, as on Istio: headers has
 VirtualService | spec.http[].fault.abort.http2Error | | has no effect, as on Istio
 VirtualService | spec.http[].fault.delay.exponentialDelay | | has no effect, as on Istio

@@ -5,16 +5,18 @@ Source: Istio's validation.ValidateTelemetry. Whether a provider is there is ist
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
 from crds import path
-from crds.checks import target_reference, values
+from crds.checks import cel, target_reference, values
 from crds.checks.findings import Findings
-from crds.telemetry import Metrics, MetricsOverrides, ProviderRef, Telemetry, Tracing
+from crds.telemetry import Metrics, MetricsOverrides, ProviderRef, TagOverride, Telemetry, Tracing
 
 _WHOLE: Final = 100.0
+_LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 _LEAST: Final = timedelta(milliseconds=1)
 
 
@@ -28,6 +30,9 @@ def check(item: Telemetry, found: Findings) -> None:
                 found.missing(f"{field}.providers[{index}].name")
     for index, tracing in enumerate(spec.tracing):
         _tracing(found, f"spec.tracing[{index}]", tracing)
+    for index, logging in enumerate(spec.access_logging):
+        if logging.filter is not None and logging.filter.expression:
+            found.check(f"spec.accessLogging[{index}].filter.expression", cel.problem(logging.filter.expression))
     for index, metrics in enumerate(spec.metrics):
         _metrics(found, f"spec.metrics[{index}]", metrics)
 
@@ -60,11 +65,16 @@ def _override(found: Findings, field: str, said: MetricsOverrides) -> None:
             found.error(f"{field}.match", "only one of metric and customMetric can be set")
         if not match.custom_metric:
             found.missing(f"{field}.match.customMetric")
-    for name, tag in said.tag_overrides.items():
-        place = path.child(f"{field}.tagOverrides", name)
-        if not name:
-            found.error(place, "a tag has no name")
+    _tags(found, f"{field}.tagOverrides", said.tag_overrides)
+
+
+def _tags(found: Findings, field: str, said: Mapping[str, TagOverride]) -> None:
+    for name, tag in said.items():
+        place = path.child(field, name)
+        found.check(place, None if _LABEL.match(name) else f"{name!r} is no name of a label")
         if tag.operation == "UPSERT" and not tag.value:
             found.missing(f"{place}.value")
+        elif tag.operation == "UPSERT":
+            found.check(f"{place}.value", cel.problem(tag.value, cel.parse_label))
         if tag.operation == "REMOVE" and tag.value:
             found.error(f"{place}.value", "must be empty where the tag is removed")

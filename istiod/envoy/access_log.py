@@ -2,22 +2,30 @@
 
 The rule is the origin in the route's metadata, so a line says which object and field routed its request; it can be
 switched off (``Features.log_rules``). Formats that users set are theirs: they name
-``%METADATA(ROUTE:istio:config)%`` themselves if they want it.
+``%METADATA(ROUTE:istio:config)%`` themselves if they want it. Where logs go, and which calls, is decided in
+``istiod.mesh.access_logs``; services that take them have log_services.py.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import base_pb2, extension_pb2, substitution_format_string_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2 as entries
 from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 from google.protobuf import json_format, struct_pb2
 
-from istiod.envoy import wellknown
+from istiod.envoy import log_services, wellknown
+from istiod.mesh.access_logs import Log
+from istiod.mesh.loggers import BUILT_IN, Format, Kind, Logger
+from istiod.mesh.node_settings import NodeSettings
+from istiod.mesh.scope import Direction
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
 
 RULE = "%METADATA(ROUTE:istio:config)%"
@@ -74,33 +82,89 @@ _ENDED = accesslog_pb2.AccessLogFilter(
 )
 
 
-def requests(settings: MeshSettings) -> tuple[accesslog_pb2.AccessLog, ...]:
-    """Loggers of an HTTP connection manager; none where the mesh has no log file."""
-    said = (settings.access_log_file, settings.access_log_format, settings.access_log_encoding)
-    log = _file(*said, ruled=settings.features.log_rules)
-    return () if log is None else (log,)
+Logs = tuple[Log, ...] | None
 
 
-def connections(settings: MeshSettings) -> tuple[accesslog_pb2.AccessLog, ...]:
-    """Loggers of a TCP proxy: a line when a connection ends, none when it has only begun (metrics count that)."""
-    return tuple(_filtered(log, _ENDED) for log in requests(settings))
-
-
-def unrouted(settings: MeshSettings) -> tuple[accesslog_pb2.AccessLog, ...]:
-    """Loggers of a listener: connections that no filter chain took, which else nobody would see."""
-    return tuple(_filtered(log, _NO_ROUTE) for log in requests(settings))
-
-
-def _filtered(log: accesslog_pb2.AccessLog, wanted: accesslog_pb2.AccessLogFilter) -> accesslog_pb2.AccessLog:
-    return accesslog_pb2.AccessLog(name=log.name, filter=wanted, typed_config=log.typed_config)
-
-
-@lru_cache(maxsize=16)
-def _file(path: str, text: str, encoding: AccessLogEncoding, *, ruled: bool) -> accesslog_pb2.AccessLog | None:
-    if not path:
+def side(own: NodeSettings, direction: Direction) -> Logs:
+    """What Telemetry says of the logs of one side; None where nobody says anything."""
+    if own.logs is None:
         return None
-    form = _json(text, ruled=ruled) if encoding is AccessLogEncoding.JSON else _text(text, ruled=ruled)
-    log = file_pb2.FileAccessLog(path=path, log_format=form)
+    return own.logs.server if direction is Direction.INBOUND else own.logs.client
+
+
+def requests(settings: MeshSettings, logs: Logs = None) -> tuple[accesslog_pb2.AccessLog, ...]:
+    """Loggers of an HTTP connection manager; the mesh's log file, if there is one, where ``logs`` is None."""
+    return tuple(_made(settings, logs, None))
+
+
+def connections(settings: MeshSettings, logs: Logs = None) -> tuple[accesslog_pb2.AccessLog, ...]:
+    """Loggers of a TCP proxy: a line when a connection ends, none when it has only begun (metrics count that)."""
+    return tuple(_made(settings, logs, _ENDED))
+
+
+def unrouted(settings: MeshSettings, logs: Logs = None) -> tuple[accesslog_pb2.AccessLog, ...]:
+    """Loggers of a listener: connections that no filter chain took, which else nobody would see."""
+    return tuple(_made(settings, logs, _NO_ROUTE)) if settings.listener_log else ()
+
+
+def _made(
+    settings: MeshSettings, logs: Logs, wanted: accesslog_pb2.AccessLogFilter | None
+) -> Iterator[accesslog_pb2.AccessLog]:
+    if logs is None:
+        logs = _of_file(settings.access_log_file)
+    for log in logs:
+        made = _logger(log.to, _look(settings))
+        yield accesslog_pb2.AccessLog(
+            name=made.name, filter=_both(wanted, log.expression), typed_config=made.typed_config
+        )
+
+
+def _of_file(path: str) -> tuple[Log, ...]:
+    return (Log(to=Logger(name=BUILT_IN, path=path, format=Format(of_mesh=True))),) if path else ()
+
+
+def _both(wanted: accesslog_pb2.AccessLogFilter | None, expression: str) -> accesslog_pb2.AccessLogFilter | None:
+    if not expression:
+        return wanted
+    said = accesslog_pb2.AccessLogFilter(
+        extension_filter=accesslog_pb2.ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel",
+            typed_config=wellknown.packed(cel_pb2.ExpressionFilter(expression=expression)),
+        )
+    )
+    if wanted is None:
+        return said
+    return accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[wanted, said]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How lines of the mesh's file look. ``ruled``: the default formats say the rule."""
+
+    text: str
+    encoding: AccessLogEncoding
+    ruled: bool
+
+
+def _look(settings: MeshSettings) -> _Look:
+    return _Look(settings.access_log_format, settings.access_log_encoding, settings.features.log_rules)
+
+
+@lru_cache(maxsize=64)
+def _logger(to: Logger, look: _Look) -> accesslog_pb2.AccessLog:
+    if to.kind is Kind.OTLP:
+        body = to.format.text or (RULED_TEXT if look.ruled else TEXT)
+        labels = json.loads(to.format.fields) if to.format.fields else {}
+        return log_services.otlp(to, body, labels, _formatters(body + to.format.fields))
+    if to.kind is not Kind.FILE:
+        return log_services.envoys(to)
+    said = to.format
+    if said.of_mesh:
+        said = replace(said, text=look.text, json=look.encoding is AccessLogEncoding.JSON, fields="")
+        said = replace(said, fields=look.text) if said.json else said
+    form = _json(said.fields, ruled=look.ruled) if said.json else _text(said.text, ruled=look.ruled)
+    form.omit_empty_values = said.omit_empty
+    log = file_pb2.FileAccessLog(path=to.path, log_format=form)
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=wellknown.packed(log))
 
 

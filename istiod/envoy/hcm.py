@@ -99,9 +99,9 @@ def network_filter(
     limits = settings.gateway_connections if direction is Direction.GATEWAY else settings.sidecar_connections
     if limits is not None:
         client_limits.apply(found, limits)
-    found.access_log.extend(access_log.requests(settings))
+    found.access_log.extend(access_log.requests(settings, access_log.side(own, direction)))
     reporter = _reporter(http, direction)
-    found.access_log.extend(metrics.http(reporter))
+    found.access_log.extend(metrics.http(reporter, own.metrics))
     if reporter is not Reporter.DESTINATION and direction is not Direction.OUTBOUND:
         found.early_header_mutation_extensions.append(peer.STRIPPED)
     tracing.apply(found, direction, settings, own)

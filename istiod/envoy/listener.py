@@ -106,7 +106,7 @@ def message(listener: Listener, settings: MeshSettings, alike: Alike | None = No
         found.use_original_dst.value = True
     if listener.bind:
         found.max_connections_to_accept_per_socket_event.value = _ACCEPTED_AT_ONCE
-        found.access_log.extend(access_log.unrouted(settings))
+        found.access_log.extend(access_log.unrouted(settings, access_log.side(listener.own, listener.direction)))
     else:
         found.bind_to_port.value = False
     if listener.detection_timeout is not None:
@@ -218,11 +218,12 @@ def _tcp_proxy(
     tcp: Tcp, settings: MeshSettings, own: NodeSettings, reporter: Reporter
 ) -> listener_components_pb2.Filter:
     idle = own.idle_timeout if tcp.idle_timeout is None else tcp.idle_timeout
+    logs = access_log.side(own, Direction.OUTBOUND if reporter is Reporter.SOURCE else Direction.INBOUND)
     found = tcp_proxy_pb2.TcpProxy(
         stat_prefix=tcp.stat_prefix,
         idle_timeout=wellknown.optional_duration(idle),
         hash_policy=[_BY_SOURCE] if tcp.hash_source else [],
-        access_log=(*access_log.connections(settings), *metrics.tcp(reporter)),
+        access_log=(*access_log.connections(settings, logs), *metrics.tcp(reporter, own.metrics)),
         access_log_options=_ON_CONNECTED,
     )
     if reporter is Reporter.DESTINATION:  # else it is counted as opened before its client is known

@@ -9,9 +9,9 @@ path) is a label (SEC78).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from envoy.config.accesslog.v3 import accesslog_pb2
@@ -19,9 +19,11 @@ from envoy.data.accesslog.v3 import accesslog_pb2 as entries
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from google.protobuf import wrappers_pb2
 
+from crds.checks import cel
 from istiod.envoy import wellknown
 from istiod.envoy.filters import peer
 from istiod.mesh.endpoint import Workload
+from istiod.mesh.metrics import NOTHING, Metrics, Override
 from istiod.mesh.scope import Cluster
 from wire import telemetry
 
@@ -82,44 +84,87 @@ def of_cluster(cluster: Cluster) -> dict[str, str]:
     return {"host": telemetry.UNKNOWN, "name": cluster.name, "namespace": telemetry.UNKNOWN}
 
 
-def http(reporter: Reporter) -> tuple[accesslog_pb2.AccessLog, ...]:
+Overrides = tuple[Override, ...]
+
+
+def http(reporter: Reporter, said: Metrics = NOTHING) -> tuple[accesslog_pb2.AccessLog, ...]:
     """Loggers of an HTTP connection manager; read them only."""
-    return _http(reporter)
+    return _http(reporter, _of_side(reporter, said))
 
 
-def tcp(reporter: Reporter) -> tuple[accesslog_pb2.AccessLog, ...]:
+def tcp(reporter: Reporter, said: Metrics = NOTHING) -> tuple[accesslog_pb2.AccessLog, ...]:
     """Loggers of a TCP proxy, which has to flush its logs when it has connected; read them only."""
-    return _tcp(reporter)
+    return _tcp(reporter, _of_side(reporter, said))
 
 
-@cache
-def _http(reporter: Reporter) -> tuple[accesslog_pb2.AccessLog, ...]:
-    tags = _tags(_labels(reporter) | _REQUEST)
+def _of_side(reporter: Reporter, said: Metrics) -> Overrides:
+    return said.client if reporter is Reporter.SOURCE else said.server
+
+
+@lru_cache(maxsize=256)
+def _http(reporter: Reporter, said: Overrides) -> tuple[accesslog_pb2.AccessLog, ...]:
+    changed = _Changed(_labels(reporter) | _REQUEST, said)
     every = stats_pb2.Config(
         stat_prefix=PREFIX,
-        counters=[_counter("requests_total", tags)],
-        histograms=[
-            _histogram("request_duration_milliseconds", tags, "%DURATION%", "Milliseconds"),
-            _histogram("request_bytes", tags, "%DOWNSTREAM_WIRE_BYTES_RECEIVED%", "Bytes"),
-            _histogram("response_bytes", tags, "%DOWNSTREAM_WIRE_BYTES_SENT%", "Bytes"),
-        ],
+        counters=changed.counters(("requests_total", "")),
+        histograms=changed.histograms(
+            ("request_duration_milliseconds", "%DURATION%", "Milliseconds"),
+            ("request_bytes", "%DOWNSTREAM_WIRE_BYTES_RECEIVED%", "Bytes"),
+            ("response_bytes", "%DOWNSTREAM_WIRE_BYTES_SENT%", "Bytes"),
+        ),
     )
-    return (_logger(every),)
+    return tuple(_loggers((every, None)))
 
 
-@cache
-def _tcp(reporter: Reporter) -> tuple[accesslog_pb2.AccessLog, ...]:
-    tags = _tags(_labels(reporter, tcp=True) | _CONNECTION)
-    opened = stats_pb2.Config(stat_prefix=PREFIX, counters=[_counter("tcp_connections_opened_total", tags)])
+@lru_cache(maxsize=256)
+def _tcp(reporter: Reporter, said: Overrides) -> tuple[accesslog_pb2.AccessLog, ...]:
+    changed = _Changed(_labels(reporter, tcp=True) | _CONNECTION, said)
+    opened = stats_pb2.Config(stat_prefix=PREFIX, counters=changed.counters(("tcp_connections_opened_total", "")))
     closed = stats_pb2.Config(
         stat_prefix=PREFIX,
-        counters=[
-            _counter("tcp_connections_closed_total", tags),
-            _counter("tcp_sent_bytes_total", tags, "%BYTES_SENT%"),
-            _counter("tcp_received_bytes_total", tags, "%BYTES_RECEIVED%"),
-        ],
+        counters=changed.counters(
+            ("tcp_connections_closed_total", ""),
+            ("tcp_sent_bytes_total", "%BYTES_SENT%"),
+            ("tcp_received_bytes_total", "%BYTES_RECEIVED%"),
+        ),
     )
-    return _logger(opened, _OPENED), _logger(closed, _CLOSED)
+    return tuple(_loggers((opened, _OPENED), (closed, _CLOSED)))
+
+
+class _Changed:
+    """The metrics that are left, with their labels as users want them."""
+
+    def __init__(self, labels: Mapping[str, str], said: Overrides) -> None:
+        self._labels = labels
+        self._said = {one.metric: one for one in said}
+        self._all = _tags(labels)
+
+    def counters(self, *wanted: tuple[str, str]) -> list[stats_pb2.Config.Counter]:
+        return [_counter(name, self._tags(name), value) for name, value in wanted if self._is_on(name)]
+
+    def histograms(self, *wanted: tuple[str, str, str]) -> list[stats_pb2.Config.Histogram]:
+        return [_histogram(name, self._tags(name), value, unit) for name, value, unit in wanted if self._is_on(name)]
+
+    def _is_on(self, name: str) -> bool:
+        return name not in self._said or not self._said[name].disabled
+
+    def _tags(self, name: str) -> list[stats_pb2.Config.Tag]:
+        if name not in self._said:
+            return self._all
+        changes = {tag: value if value is None else _of_cel(value) for tag, value in self._said[name].tags}
+        merged = {**self._labels, **changes}
+        return _tags({tag: value for tag, value in merged.items() if value is not None})
+
+
+def _of_cel(expression: str) -> str:
+    """What an expression gives; ``unknown`` where it fails."""
+    return _known(("CEL", cel.parse_label(expression).text))
+
+
+def _loggers(
+    *made: tuple[stats_pb2.Config, accesslog_pb2.AccessLogFilter | None],
+) -> Iterator[accesslog_pb2.AccessLog]:
+    yield from (_logger(config, wanted) for config, wanted in made if config.counters or config.histograms)
 
 
 def _logger(config: stats_pb2.Config, wanted: accesslog_pb2.AccessLogFilter | None = None) -> accesslog_pb2.AccessLog:

@@ -15,6 +15,7 @@ from crds.key import NETWORKING, SECURITY, ConfigKey
 from istiod.config.proxy import Proxy
 from istiod.config.store import MESH_CONFIG, ConfigSnapshot, Kind
 from istiod.mesh import (
+    access_logs,
     authorization,
     backends,
     credential_checks,
@@ -28,12 +29,14 @@ from istiod.mesh import (
     gateways,
     inbound,
     ingress_places,
+    loggers,
     mesh_config,
-    node_settings,
+    metrics,
     outbound,
     peer_authentication,
     places,
     rate_limits,
+    reports,
     request_authentication,
     scope_keys,
     secret_users,
@@ -144,6 +147,7 @@ def build(
             rate_limits=step.rate_limits(),
             tracers=step.tracers(found),
             telemetry=step.telemetry(),
+            loggers=step.loggers(found),
         ),
     )
     pairs = ((model, before.model), (routes, before.virtual_services), (servers, before.gateways))
@@ -155,7 +159,9 @@ def build(
         of_access = (*model.tokens.findings, *authorization.findings(model.authorizations))
         of_places = ingress_places.findings(model, before.memo.recall)
         of_spans = tracing.findings(model.tracers, snapshot.mesh_config, model.telemetry.read.values())
-        of_rest = (*of_access, *of_places, *of_spans, *telemetry.findings(model.telemetry))
+        of_logs = access_logs.findings(model.telemetry, model.loggers, snapshot.mesh_config)
+        of_metrics = metrics.findings(model.telemetry, settings.metrics)
+        of_rest = (*of_access, *of_places, *of_spans, *telemetry.findings(model.telemetry), *of_logs, *of_metrics)
         of_cross = (*findings.cross(snapshot, model), *checks, *of_secrets, *patches.findings(), *of_rest)
     everything = Findings(
         settings=of_settings,
@@ -287,11 +293,9 @@ class _Step:
     def rate_limits(self) -> rate_limits.RateLimitIndex:
         """LocalRateLimits."""
         before = self.before.model.rate_limits
-        return (
-            rate_limits.build(self.snapshot, self.settings.root_namespace, before)
-            if self.touches(rate_limits.KIND)
-            else before
-        )
+        if not self.touches(rate_limits.KIND):
+            return before
+        return rate_limits.build(self.snapshot, self.settings.root_namespace, before)
 
     def tracers(self, found: Sources) -> tracers.Tracers:
         """Where spans may go."""
@@ -300,6 +304,11 @@ class _Step:
             return before.tracers
         made = tracers.resolve(settings.tracers, settings.default_tracer, found.registry)
         return before.tracers if made == before.tracers else made
+
+    def loggers(self, found: Sources) -> loggers.Loggers:
+        """Where access logs may go."""
+        before, settings = self.before.model.loggers, self.settings
+        return loggers.resolve(settings.loggers, settings.default_loggers, found.registry, before)
 
     def telemetry(self) -> telemetry.TelemetryIndex:
         """Telemetry objects."""
@@ -362,7 +371,13 @@ def scope(context: MeshContext, proxy: Proxy) -> Scope:
 def has_scope(context: MeshContext, proxy: Proxy) -> bool:
     """Whether ``scope`` is quick, since most of this one's was made for another proxy."""
     pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
-    return _key(context, proxy, pod, places.of(proxy.node, pod)) in context.memo.outbound
+    return _key(context, proxy, pod, _place(context, proxy, pod)) in context.memo.outbound
+
+
+def _place(context: MeshContext, proxy: Proxy, pod: PodWorkload | None) -> Place:
+    place = places.of(proxy.node, pod)
+    said = reports.own(context.model, place, context.memo.recall)
+    return place if said is place.own else replace(place, own=said)
 
 
 def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:
@@ -372,17 +387,13 @@ def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Pla
 def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
     pod = context.backends.pods.get((node.namespace, node.name))
-    place = places.of(node, pod)
-    rules = model.telemetry.of_workload(node.namespace, place.labels, memo.recall)
-    traced = memo.recall.of("traced", (rules, model.tracers), lambda: tracing.of(model.tracers, rules.tracing))
-    own_settings = node_settings.told(place.own, model.settings.tracing, traced)
-    place = place if own_settings is place.own else replace(place, own=own_settings)
+    place = _place(context, proxy, pod)
     key = _key(context, proxy, pod, place)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
         return memo.of_parts(model.settings, memo.of_key(key, router), None, patches)
-    known = (node, pod, model.tracers, *inbound.inputs(model, node.namespace))
+    known = (node, pod, model.tracers, model.loggers, *inbound.inputs(model, node.namespace))
     shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place, memo.recall))
     out = memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall))
     own = memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings))

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from crds.diagnostic import Code, Diagnostic, warning
-from istiod.mesh import clusters, dynamic_dns, egress, gateway_chains, leaves, outbound_clusters, perspective, tracing
+from istiod.mesh import (
+    clusters,
+    dynamic_dns,
+    egress,
+    gateway_chains,
+    leaves,
+    outbound_clusters,
+    perspective,
+    reports,
+)
 from istiod.mesh.authorization import Authorization
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
@@ -54,7 +63,7 @@ def scope(
         external=key.external_credentials,
     )
     sees = perspective.of(model, index, key.namespace, recall)
-    reached = tracing.reaching(services, key.own.traced, model.registry, recall)
+    reached = reports.reaching(services, key.own, model.registry, recall)
     upstream = vault.usable(outbound_clusters.of(model, key, sees, reached, recall))
     client = Client(namespace=key.namespace, gateways=frozenset(), selectors=frozenset(key.matched))
     by_host = {one.host: one for one in services}
@@ -83,7 +92,7 @@ def scope(
             listeners[listener.name] = listener
             routes.update(tables)
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
-    wanted |= tracing.clusters(key.own.traced)
+    wanted |= reports.clusters(key.own)
     needed = {name: one for name, one in {**upstream, **by_name}.items() if name in wanted}
     contexts = [
         *(chain.tls for one in listeners.values() for chain in one.chains),

@@ -20,6 +20,8 @@ from istiod.mesh import (
     connection_settings,
     ext_authz,
     locality,
+    loggers,
+    metrics,
     proxy_headers,
     retries,
     tracers,
@@ -138,6 +140,10 @@ def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSetti
         access_log_file=config.access_log_file,
         access_log_format=config.access_log_format,
         access_log_encoding=AccessLogEncoding(config.access_log_encoding),
+        metrics=_metrics(config, defaults),
+        loggers=loggers.read(config.extension_providers),
+        default_loggers=defaults.access_logging,
+        listener_log=not config.disable_envoy_listener_log,
         enable_tracing=config.enable_tracing
         if "enable_tracing" in config.model_fields_set
         else _DEFAULT.enable_tracing,
@@ -149,6 +155,12 @@ def _with_logs(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSetti
         sidecar_connections=connection_settings.read(connections, gateway=False) if connections else None,
         gateway_connections=connection_settings.read(connections, gateway=True) if connections else None,
     )
+
+
+def _metrics(config: mesh_config.MeshConfig, defaults: mesh_config.DefaultProviders) -> metrics.Providers:
+    others = {one.name for one in config.extension_providers if one.prometheus is None}
+    scraping = {metrics.PROMETHEUS, *(one.name for one in config.extension_providers)} - others
+    return metrics.Providers(prometheus=frozenset(scraping), default=defaults.metrics)
 
 
 def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSettings:

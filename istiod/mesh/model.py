@@ -14,6 +14,7 @@ from istiod.mesh.authorization import AuthorizationIndex
 from istiod.mesh.credentials import CredentialIndex
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.endpoint import EndpointTable
+from istiod.mesh.loggers import Loggers
 from istiod.mesh.peer_authentication import PeerAuthenticationIndex
 from istiod.mesh.rate_limits import RateLimitIndex
 from istiod.mesh.recall import Recall
@@ -65,6 +66,7 @@ class Model:
     rate_limits: RateLimitIndex = field(default_factory=RateLimitIndex)
     tracers: Tracers = NOBODY
     telemetry: TelemetryIndex = field(default_factory=TelemetryIndex)
+    loggers: Loggers = field(default_factory=Loggers)
 
     def of_clients(self, namespace: str, selectors: tuple[str, ...], recall: Recall) -> Model:
         """The mesh as workloads see it for whom these selectors hold; itself where no DestinationRule selects them."""

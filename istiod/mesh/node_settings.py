@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from crds import duration
-from istiod.mesh import proxy_headers, tracing
+from istiod.mesh import metrics, proxy_headers, tracing
+from istiod.mesh.access_logs import AccessLogs
+from istiod.mesh.metrics import Metrics
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.tracing import ProxyTracing, Tracing
 from wire.node import Node
@@ -24,8 +26,8 @@ _ON = ("1", "true")
 class NodeSettings:
     """``http10``: HTTP/1.0 is taken. ``idle_timeout``: idle connections from clients end then, unless a rule says when.
 
-    None is Envoy's default: an hour. ``headers`` and ``tracing`` are its own word on them; ``traced`` is what Telemetry
-    says of it, None where nobody says anything.
+    None is Envoy's default: an hour. ``headers`` and ``tracing`` are its own word on them; ``traced``, ``logs`` and
+    ``metrics`` are what Telemetry says of it, None where nobody says anything.
     """
 
     http10: bool = False
@@ -33,6 +35,8 @@ class NodeSettings:
     headers: ProxyHeaders = proxy_headers.NOTHING
     tracing: ProxyTracing = tracing.NOTHING
     traced: Tracing | None = None
+    logs: AccessLogs | None = None
+    metrics: Metrics = metrics.NOTHING
 
 
 NOTHING = NodeSettings()

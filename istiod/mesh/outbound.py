@@ -20,8 +20,8 @@ from istiod.mesh import (
     outbound_clusters,
     outbound_listeners,
     perspective,
+    reports,
     route_tables,
-    tracing,
 )
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
@@ -57,7 +57,7 @@ def scope(
     model = mesh.of_clients(key.namespace, key.matched, recall)
     sight = allocation.addressed(egress.sight(model, index, key, recall), key.allocated, recall)
     sees = perspective.of(model, index, key.namespace, recall)
-    reached = tracing.reaching(sight.services, key.own.traced, model.registry, recall)
+    reached = reports.reaching(sight.services, key.own, model.registry, recall)
     upstream = outbound_clusters.of(model, key, sees, reached, recall)
     secrets: Mapping[str, Credential] = {}
     if model is not mesh:  # only rules that select their clients give them credentials

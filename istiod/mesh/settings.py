@@ -10,6 +10,8 @@ from istiod.features import DEFAULTS, Features
 from istiod.mesh import proxy_headers, tracing
 from istiod.mesh.connection_settings import ConnectionSettings
 from istiod.mesh.ext_authz import ExtAuthz
+from istiod.mesh.loggers import Logger
+from istiod.mesh.metrics import Providers
 from istiod.mesh.policy import ConnectionPool, Keepalive, LocalityLb, OutlierDetection, TlsDefaults
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.route import Retry
@@ -75,6 +77,12 @@ class MeshSettings:
     access_log_file: str = ""
     access_log_format: str = ""
     access_log_encoding: AccessLogEncoding = AccessLogEncoding.TEXT
+    metrics: Providers = field(default_factory=Providers)
+    loggers: tuple[Logger, ...] = ()
+    default_loggers: tuple[str, ...] = ()
+    """Who is told of calls of whom no Telemetry says it; (): ``access_log_file``."""
+    listener_log: bool = True
+    """Whether connections are logged that no filter chain took."""
     enable_tracing: bool = True
     drain_duration: timedelta = timedelta(seconds=45)
     locality_lb: LocalityLb | None = field(default_factory=LocalityLb)

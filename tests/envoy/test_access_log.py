@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from envoy.extensions.access_loggers.file.v3 import file_pb2
 
 from istiod.envoy import access_log
 from istiod.features import Features
+from istiod.mesh.access_logs import Log
+from istiod.mesh.loggers import Format, Kind, Logger
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
 from tests.envoy import made
 
@@ -76,3 +79,34 @@ def test_listeners_log_only_what_no_chain_took() -> None:
     (log,) = access_log.unrouted(made.SETTINGS)
     assert list(log.filter.response_flag_filter.flags) == ["NR"]
     assert log.name == "envoy.access_loggers.file"
+
+
+def test_listeners_log_what_no_chain_took_unless_told_otherwise() -> None:
+    settings = MeshSettings(access_log_file="/dev/stdout")
+    (log,) = access_log.unrouted(settings, (Log(to=Logger(name="a", path="/a"), expression="true"),))
+    assert [one.WhichOneof("filter_specifier") for one in log.filter.and_filter.filters] == [
+        "response_flag_filter",
+        "extension_filter",
+    ]
+    assert access_log.unrouted(replace(settings, listener_log=False)) == ()
+    (log,) = access_log.requests(settings, (Log(to=Logger(name="a"), expression="true"),))
+    assert log.filter.WhichOneof("filter_specifier") == "extension_filter"
+    assert access_log.requests(settings, ()) == ()
+
+
+def test_services_have_istios_names_of_logs() -> None:
+    made_of = {kind: Logger(name="a", kind=kind, host="h", cluster="c") for kind in Kind if kind is not Kind.FILE}
+    labelled = Format(text="t", fields='{"a": "b"}', json=True)
+    made_of[Kind.OTLP] = replace(made_of[Kind.OTLP], format=labelled)
+    found = access_log.requests(MeshSettings(), tuple(Log(to=one) for one in made_of.values()))
+    assert [(one.name, one.typed_config.type_url.rpartition(".")[2]) for one in found] == [
+        ("envoy.access_loggers.http_grpc", "HttpGrpcAccessLogConfig"),
+        ("envoy.access_loggers.tcp_grpc", "TcpGrpcAccessLogConfig"),
+        ("envoy.access_loggers.open_telemetry", "OpenTelemetryAccessLogConfig"),
+    ]
+    assert all(
+        f"{kind}_envoy_accesslog".encode() in log.typed_config.value for kind, log in zip(KINDS, found, strict=True)
+    )
+
+
+KINDS = ("http", "tcp", "otel")

@@ -12,6 +12,7 @@ from istiod.envoy import cluster, endpoint, listener, metrics, route
 from istiod.envoy.filters import peer
 from istiod.envoy.metrics import Reporter
 from istiod.mesh.endpoint import Workload
+from istiod.mesh.metrics import NAMES, Metrics, Override
 from istiod.mesh.scope import Chain, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
 from tests.envoy import made
 from wire import telemetry
@@ -112,3 +113,27 @@ def test_a_proxy_tells_what_its_metadata_says() -> None:
     assert found["OWN_PEER"] == "a-v1;ns;a;v1;shop;v1;Kubernetes"
     assert found["OWN_UNKNOWN"] == "unknown"
     assert telemetry.environment({"WORKLOAD_NAME": "x"})["OWN_PEER"] == "x;unknown;unknown;unknown;x;latest;unknown"
+
+
+def test_metrics_are_left_out_and_labels_changed() -> None:
+    tags = (("mine", "string(response.code)"), ("reporter", None), ("source_app", "'x'"))
+    said = Metrics(
+        client=(
+            Override(metric="request_bytes", disabled=True),
+            Override(metric="requests_total", tags=tags),
+            Override(metric="tcp_connections_opened_total", disabled=True),
+        )
+    )
+    (log,) = metrics.http(Reporter.SOURCE, said)
+    found = stats_pb2.Config.FromString(log.typed_config.value)
+    assert [one.stat.name for one in found.histograms] == ["request_duration_milliseconds", "response_bytes"]
+    labels = {tag.name: tag.value_format for tag in found.counters[0].stat.tags}
+    assert "reporter" not in labels
+    assert '{"command":"CEL","param":"response.code"}' in labels["mine"]
+    assert '{"command":"CEL","param":"\'x\'"}' in labels["source_app"]
+    assert {tag.name for tag in found.histograms[0].stat.tags} == labels.keys() - {"mine"} | {"reporter"}
+    assert len(metrics.tcp(Reporter.SOURCE, said)) == 1
+    assert metrics.http(Reporter.DESTINATION, said) == metrics.http(Reporter.DESTINATION)
+    every = tuple(Override(metric=name, disabled=True) for name in NAMES.values())
+    assert metrics.http(Reporter.STRANGERS, Metrics(server=every)) == ()
+    assert metrics.tcp(Reporter.STRANGERS, Metrics(server=every)) == ()

@@ -141,7 +141,8 @@ spec:
 ---
 apiVersion: telemetry.istio.io/v1
 kind: Telemetry
-spec: {accessLogging: [{disabled: true}], metrics: [{overrides: []}], tracing: [{match: {mode: CLIENT}}]}
+spec: {accessLogging: [{disabled: true}], metrics: [{reportingInterval: 1s, overrides: [
+         {match: {customMetric: a}}, {match: {metric: GRPC_REQUEST_MESSAGES}}]}], tracing: [{match: {mode: CLIENT}}]}
 ---
 kind: VirtualService
 spec:

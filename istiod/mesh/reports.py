@@ -1,0 +1,44 @@
+"""What a workload's proxies tell of calls: what its Telemetry comes to, put beside what they say of themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from istiod.mesh import access_logs, metrics, node_settings, tracing
+from istiod.mesh.inbound import Place
+from istiod.mesh.model import Model
+from istiod.mesh.node_settings import NodeSettings
+from istiod.mesh.recall import Recall
+from istiod.mesh.registry import Registry
+from istiod.mesh.service import Service
+from istiod.mesh.telemetry import Rules
+
+
+def own(model: Model, place: Place, recall: Recall) -> NodeSettings:
+    """The settings of a workload's proxy; the same object for all of whom the same is said."""
+    rules = model.telemetry.of_workload(place.namespace, place.labels, recall)
+    inputs = (rules, model.loggers, model.tracers, model.settings)
+    return recall.of(("reports", place.own), inputs, lambda: _own(model, rules, place.own))
+
+
+def _own(model: Model, rules: Rules, said: NodeSettings) -> NodeSettings:
+    traced = tracing.of(model.tracers, rules.tracing)
+    found = node_settings.told(said, model.settings.tracing, traced)
+    logs, measured = access_logs.of(rules, model.loggers), metrics.of(rules, model.settings.metrics)
+    if logs is None and measured == metrics.NOTHING:
+        return found
+    return replace(found, logs=logs, metrics=measured)
+
+
+def reaching(
+    visible: tuple[Service, ...], said: NodeSettings, registry: Registry, recall: Recall
+) -> tuple[Service, ...]:
+    """The services that a workload needs clusters of: those that it sees, and those that are told of calls."""
+    known = tracing.reaching(visible, said.traced, registry, recall)
+    return access_logs.reaching(known, said.logs, registry, recall)
+
+
+def clusters(said: NodeSettings) -> frozenset[str]:
+    """The clusters of those that are told of calls."""
+    logs = said.logs.clusters if said.logs is not None else frozenset[str]()
+    return tracing.clusters(said.traced) | logs
