@@ -188,7 +188,6 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "defaultConfig.proxyHeaders.metadataExchangeHeaders",
         "defaultConfig.proxyMetadata.XDS_ROOT_CA",
         "defaultConfig.zipkinAddress",
-        "disableEnvoyListenerLog",
         "hboneIdleTimeout",
         "ingressControllerMode",
         "meshMTLS.ecdhCurves",
