@@ -262,11 +262,10 @@ class Pipeline:
         A few endpoints go out at once, as long as that is quick.
         """
         small = len(begun.changed) <= FEW and all((key.group, key.kind) in _ENDPOINTS for key in begun.changed)
-        if not (small and self._quick):
-            return await self._apart.run(begun.make)
         started = self._clock()
-        made = begun.make()
-        self._quick = self._clock() - started <= QUICK
+        made = begun.make() if small and self._quick else await self._apart.run(begun.make)
+        if small:
+            self._quick = self._clock() - started <= QUICK
         return made
 
     def _again(self, begun: Push) -> None:

@@ -19,9 +19,10 @@ from istiod.config.protocols import Changed
 from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.pipeline import Pipeline
+from istiod.pipeline import QUICK, Pipeline
 from tests import waiting
 from tests.istiod import test_shuffles as worlds
+from tests.mesh import fleet
 from wire import names
 
 SPEC = {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]}
@@ -253,3 +254,23 @@ async def test_who_leaves_while_others_are_told_is_told_nothing_more() -> None:
         "PassthroughCluster",
         "InboundPassthroughCluster",
     }
+
+
+async def test_endpoints_go_out_at_once_as_long_as_that_is_quick() -> None:
+    now, step = [0.0], [2 * QUICK]
+
+    def clock() -> float:
+        now[0] += step[0]
+        return now[0]
+
+    store = ConfigStore()
+    pipeline = Pipeline(store, lambda _: None, clock)
+    pipeline.push()
+    slices = [fleet.parsed(fleet.slice_of("a", fleet.backend(f"10.1.0.{at}"))) for at in range(1, 4)]
+    apart_too = []
+    for item in slices:
+        store.apply(item)
+        await pipeline._made(pipeline._begin())
+        apart_too.append(not pipeline._quick)
+        step[0] = 0.0
+    assert apart_too == [True, False, False], "one that was made apart and quick brings them back"
