@@ -26,6 +26,7 @@ from kubernetes.stream import ws_client
 from istioctl import selectors
 from istioctl.errors import CommandError
 from istioctl.reach import SECONDS, Address
+from istioctl.workload_kinds import PLACES
 from wire import names
 
 _CONFIG: Final[Any] = config  # its functions are not typed
@@ -36,21 +37,6 @@ _RUNNING: Final = "Running"
 _PAGE: Final = "500"
 _MERGE: Final = "application/merge-patch+json"
 _STDOUT, _STDERR = 1, 2
-_APPS: Final = "/apis/apps/v1"
-_WORKLOADS: Final[Mapping[str, tuple[str, str]]] = {
-    "deployment": (_APPS, "deployments"),
-    "deploy": (_APPS, "deployments"),
-    "replicaset": (_APPS, "replicasets"),
-    "rs": (_APPS, "replicasets"),
-    "statefulset": (_APPS, "statefulsets"),
-    "sts": (_APPS, "statefulsets"),
-    "daemonset": (_APPS, "daemonsets"),
-    "ds": (_APPS, "daemonsets"),
-    "job": ("/apis/batch/v1", "jobs"),
-    "service": ("/api/v1", "services"),
-    "svc": ("/api/v1", "services"),
-}
-"""What may stand before a name, and where the API has it; plurals are understood too."""
 _UNREACHABLE: Final[Any] = _REST.urllib3.exceptions.HTTPError
 _TROUBLE: Final = (ApiException, _UNREACHABLE, OSError, ValueError)
 
@@ -315,7 +301,7 @@ class Cluster:
         return _pod_of(found) if found else None
 
     def _behind(self, kind: str, name: str, namespace: str) -> list[Pod]:
-        known = _WORKLOADS.get(kind.lower()) or _WORKLOADS.get(kind.lower().removesuffix("s"))
+        known = PLACES.get(kind.lower()) or PLACES.get(kind.lower().removesuffix("s"))
         if known is None:
             raise CommandError(f'"{kind}" does not refer to pods; use a pod, deployment, service, ...')
         what = f'{kind} "{name}" in namespace "{namespace}"'

@@ -7,7 +7,7 @@ gateways. Compiling scopes is istiod.envoy's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 from crds.diagnostic import Diagnostic
@@ -49,7 +49,6 @@ from istiod.mesh import (
     tracing,
     virtual_service_checks,
     virtual_services,
-    workloads,
 )
 from istiod.mesh.authorization import AuthorizationIndex
 from istiod.mesh.backends import Backends, PodName
@@ -370,25 +369,20 @@ def scope(context: MeshContext, proxy: Proxy) -> Scope:
 
 def has_scope(context: MeshContext, proxy: Proxy) -> bool:
     """Whether ``scope`` is quick, since most of this one's was made for another proxy."""
+    _, _, key = _keyed(context, proxy)
+    return key in context.memo.outbound
+
+
+def _keyed(context: MeshContext, proxy: Proxy) -> tuple[PodWorkload | None, Place, ScopeKey]:
+    model = context.model
     pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
-    return _key(context, proxy, pod, _place(context, proxy, pod)) in context.memo.outbound
-
-
-def _place(context: MeshContext, proxy: Proxy, pod: PodWorkload | None) -> Place:
-    place = places.of(proxy.node, pod)
-    said = reports.own(context.model, place, context.memo.recall)
-    return place if said is place.own else replace(place, own=said)
-
-
-def _key(context: MeshContext, proxy: Proxy, pod: PodWorkload | None, place: Place) -> ScopeKey:
-    return scope_keys.of(context.model, context.virtual_services, context.gateways, proxy, pod, place)
+    place = reports.placed(model, proxy.node, pod, context.memo.recall)
+    return pod, place, scope_keys.of(model, context.virtual_services, context.gateways, proxy, pod, place)
 
 
 def _scope(context: MeshContext, proxy: Proxy) -> Scope:
     model, memo, node = context.model, context.memo, proxy.node
-    pod = context.backends.pods.get((node.namespace, node.name))
-    place = _place(context, proxy, pod)
-    key = _key(context, proxy, pod, place)
+    pod, place, key = _keyed(context, proxy)
     patches = context.envoy_filters.choose(node, node.namespace, place.labels, memo.recall)
     if node.type is NodeType.ROUTER:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
@@ -402,15 +396,5 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
 
 def view(context: MeshContext, proxy: Proxy) -> View:
     """Where a proxy looks from, for its endpoints."""
-    node = proxy.node
-    pod = context.backends.pods.get((node.namespace, node.name))
-    locality = node.locality
-    if locality == workloads.NOWHERE:
-        locality = pod.locality if pod else workloads.label_locality(node.labels) or locality
-    return View(
-        cluster_id=node.cluster_id,
-        network=node.network or (pod.network if pod else ""),
-        locality=locality,
-        node=(pod.node if pod else node.node_name) if context.node_local else "",
-        labels=failover.looked_at(pod.all_labels if pod else frozenset(node.labels.items()), context.failover_labels),
-    )
+    pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
+    return places.view(proxy.node, pod, context.failover_labels, node_local=context.node_local)

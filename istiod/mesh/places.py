@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from istiod.mesh import node_settings
+from istiod.mesh import failover, node_settings, workloads
+from istiod.mesh.endpoint import View
 from istiod.mesh.inbound import Place
 from istiod.mesh.workloads import PodWorkload
 from wire.node import Node
@@ -30,6 +31,23 @@ def of(node: Node, pod: PodWorkload | None) -> Place:
         return said
     ports = {port.name: port.number for port in reversed(pod.ports) if port.name and not port.udp}
     return replace(said, labels=pod.labels, ports=ports, addresses=pod.addresses or node.addresses)
+
+
+def view(node: Node, pod: PodWorkload | None, failover_labels: frozenset[str], *, node_local: bool) -> View:
+    """Where a proxy looks from, for its endpoints.
+
+    ``failover_labels`` are those that some rule looks at; ``node_local``: whether some Service keeps to its node.
+    """
+    locality = node.locality
+    if locality == workloads.NOWHERE:
+        locality = pod.locality if pod else workloads.label_locality(node.labels) or locality
+    return View(
+        cluster_id=node.cluster_id,
+        network=node.network or (pod.network if pod else ""),
+        locality=locality,
+        node=(pod.node if pod else node.node_name) if node_local else "",
+        labels=failover.looked_at(pod.all_labels if pod else frozenset(node.labels.items()), failover_labels),
+    )
 
 
 def _said_ports(said: Any) -> Iterator[tuple[str, int]]:

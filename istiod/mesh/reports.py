@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from istiod.mesh import access_logs, metrics, node_settings, tracing
+from istiod.mesh import access_logs, metrics, node_settings, places, tracing
 from istiod.mesh.inbound import Place
 from istiod.mesh.model import Model
 from istiod.mesh.node_settings import NodeSettings
@@ -12,6 +12,15 @@ from istiod.mesh.recall import Recall
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Service
 from istiod.mesh.telemetry import Rules
+from istiod.mesh.workloads import PodWorkload
+from wire.node import Node
+
+
+def placed(model: Model, node: Node, pod: PodWorkload | None, recall: Recall) -> Place:
+    """The place of a proxy, with the settings of its own."""
+    place = places.of(node, pod)
+    said = own(model, place, recall)
+    return place if said is place.own else replace(place, own=said)
 
 
 def own(model: Model, place: Place, recall: Recall) -> NodeSettings:
