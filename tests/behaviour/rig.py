@@ -16,7 +16,7 @@ import ssl
 import string
 import tempfile
 import time
-from collections.abc import AsyncIterator, Container, Iterable
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
