@@ -294,8 +294,10 @@ class Pipeline:
             yield
 
     def _over(self, begun: Push, made: Made, failed: list[Exception]) -> None:
-        begun.watch.lap("hand_over")
-        self._last = begun.pushed(sum(bool(each.changed) for each in made.news))
+        told = sum(bool(each.changed) for each in made.news)
+        if told:
+            begun.watch.lap("hand_over")
+        self._last = begun.pushed(told)
         self._on_push(self._last)
         if failed:
             raise ExceptionGroup(f"{len(failed)} of {len(self._members)} proxies keep their targets", failed[:_SHOWN])

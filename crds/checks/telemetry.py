@@ -16,7 +16,8 @@ from crds.checks.findings import Findings
 from crds.telemetry import Metrics, MetricsOverrides, ProviderRef, TagOverride, Telemetry, Tracing
 
 _WHOLE: Final = 100.0
-_LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
+_LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
+"""What Envoy can make a label of; it writes ``_`` for dots and hyphens, which Prometheus does not have."""
 _LEAST: Final = timedelta(milliseconds=1)
 
 

@@ -23,6 +23,10 @@ ELSEWHERE: Mapping[str, str] = {
         "is for the agent, injection, the watch or a policy: tests/agent, tests/webhook, tests/watch, tests/envoy"
     ),
     r"MeshConfig defaultProviders(\.tracing)?": "is for spans, which need collectors: tests/behaviour/test_tracing",
+    r"MeshConfig (defaultProviders\.accessLogging|disableEnvoyListenerLog)": (
+        "is for logs of calls, which need their readers: tests/behaviour/test_access_logs"
+    ),
+    r"MeshConfig defaultProviders\.metrics": "is for scrapes: tests/behaviour/test_metric_overrides",
     r".*retryRemoteLocalities": "is for several regions that fail at once: tests/envoy/test_route",
     r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
     r".*warmup.*": "takes an endpoint that is new for minutes: tests/envoy/test_cluster",

@@ -27,6 +27,7 @@ default:
         who: {value: "request.headers['x-who']"}
         both: {value: "request.method + 'x'"}
         code: {value: "string(response.code % 100)"}
+        by-hyphen: {value: "'h'"}
         lost: {value: "request.headers['x-none']"}
         response_flags: {operation: REMOVE}
 """
@@ -61,11 +62,14 @@ async def test_metrics_are_left_out_and_labels_changed_on_one_side(mesh: Logged)
     client = await scraped(mesh, "client", mesh.host)
     assert client.keys() == {"requests_total", "request_duration_milliseconds", "response_bytes"}
     labels = client["requests_total"]
-    assert {name: labels.get(name) for name in ("verb", "who", "both", "code", "lost", "response_flags")} == {
+    assert {
+        name: labels.get(name) for name in ("verb", "who", "both", "code", "by_hyphen", "lost", "response_flags")
+    } == {
         "verb": "GET",
         "who": "me",
         "both": "unknown",  # Envoy joins no texts
         "code": "0",
+        "by_hyphen": "h",
         "lost": "unknown",
         "response_flags": None,
     }

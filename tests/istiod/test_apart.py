@@ -244,9 +244,10 @@ async def test_who_leaves_while_others_are_told_is_told_nothing_more() -> None:
     leaving = pipeline.subscribe(worlds.PROXIES[0], told)
     for item in worlds.objects(1):
         store.apply(item)
-    made = pipeline._begin().make()
+    begun = pipeline._begin()
+    made = begun.make()
     leaving.close()
-    pipeline._take(made)
+    pipeline._take(begun, made)
     assert len(list(pipeline._tell(made, []))) == 1
     assert told.target is not None
     assert not told.holds[names.CLUSTER].keys() - {

@@ -342,9 +342,9 @@ def test_a_server_without_a_name_left_has_no_table() -> None:
 
 
 def test_several_certificates_of_a_server_are_all_offered() -> None:
-    first = "{serverCertificate: a, privateKey: b, caCertificates: ca}"
+    first = "{serverCertificate: a, privateKey: b, caCertificates: not-read}"
     pairs = f"tlsCertificates: [{first}, {{serverCertificate: c, privateKey: d}}]"
-    chains, _ = at_443(gateway("'*'", server("a", f"mode: MUTUAL, {pairs}")))
+    chains, _ = at_443(gateway("'*'", server("a", f"mode: MUTUAL, caCertificates: ca, {pairs}")))
     assert chains[0].tls is not None
     assert (chains[0].tls.certificate_file, chains[0].tls.key_file) == ("a", "b")
     assert (chains[0].tls.more_files, chains[0].tls.ca_file) == ((("c", "d"),), "ca")
