@@ -186,11 +186,7 @@ def _with_agent(plan: Draft, pod: Json) -> Json:
     said = {**annotations, **changed}
     kept = {name: value for name, value in said.items() if value is not None}
     if plan.departs and _has_proxy(spec):
-        held = (
-            each if each.get("name") == PROXY else departure.holding(each, plan.agent_port)
-            for each in items(spec.get(_APPS))
-        )
-        spec[_APPS] = list(held)
+        spec[_APPS] = [_holding(each, plan.agent_port) for each in items(spec.get(_APPS))]
     spec |= {place: [_told(each, told) for each in items(spec.get(place))] for place in _LISTS if place in spec}
     return {**pod, "metadata": {**metadata, "annotations": kept}, "spec": spec}
 
