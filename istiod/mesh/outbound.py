@@ -34,6 +34,7 @@ from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Credential, Listener, OutboundScope, ScopeKey
 from istiod.mesh.service import Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
+from istiod.mesh.sidecars import UNIX
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
 
@@ -189,10 +190,12 @@ class _Maker:
 
     def _proxy_table(self, name: str, view: View) -> RouteTable:
         inputs = (view.services, view.index, self.resolver.clusters, self.resolver.settings)
+        # Of a Sidecar's listener of HTTP_PROXY the port does not count, as on Istio; nothing else is behind the mesh's
+        by_port = name == http_proxy.TABLE or name.startswith(UNIX)
         return self.recall.of_many(
             ("proxy table", name, self.client, self.key.namespace),
             inputs,
-            lambda: self._builder(view).proxy_table(name, self._sharing(view).values()),
+            lambda: self._builder(view).proxy_table(name, self._sharing(view).values(), by_port=by_port),
         )
 
     def _builder(self, view: View) -> route_tables.Builder:

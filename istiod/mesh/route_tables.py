@@ -153,18 +153,18 @@ class Builder:
     def _finder(self, resolver: Resolver) -> Finder:
         return Finder(index=self.index, client=self.client, resolver=resolver, recall=self.recall)
 
-    def proxy_table(self, name: str, resolvers: Iterable[Resolver]) -> RouteTable:
-        """The table of an HTTP proxy: the services of all ports (one resolver each), told apart by the port asked for.
+    def proxy_table(self, name: str, resolvers: Iterable[Resolver], *, by_port: bool) -> RouteTable:
+        """The table of an HTTP proxy: the services of all ports (one resolver each).
 
-        Without a port a name means port 80. The port counts, so Envoy may not ignore it; on Istio it does, and no name
-        with a port is ever found.
+        Without a port a name means port 80. ``by_port``: the port that is asked for counts; else Envoy ignores it, as
+        on Istio, and a name means port 80 with a port, too.
         """
         hosts: list[VirtualHost] = []
         for resolver in resolvers:
             finder = self._finder(resolver)
             hosts += self._hosts(finder, self._candidates(finder), _qualified, self.namespace)
         table = self._table(name, [*hosts, *_rest(hosts, self.settings)])
-        return replace(table, ignore_port=False)
+        return replace(table, ignore_port=False) if by_port else table
 
     def _of_port(self, finder: Finder, namespace: str) -> list[VirtualHost]:
         """All HTTP and undeclared services of a port, hosts of rules, and what happens to all others."""

@@ -21,6 +21,17 @@ metadata: {name: server}
 spec: {workloadSelector: {labels: {app: server}}, egress: [{hosts: ["*/*"]}]}
 """
 
+EIGHTY = """
+---
+kind: ServiceEntry
+metadata: {name: eighty}
+spec:
+  hosts: [eighty.example]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: $app}]
+  endpoints: [{address: $ip1}]
+"""
+
 
 @CASES(mesh("proxyHttpPort: $proxy", EVERYTHING), r"Sidecar.*")
 async def apps_have_an_http_proxy(rig: Rig) -> None:
@@ -31,14 +42,16 @@ async def apps_have_an_http_proxy(rig: Rig) -> None:
 
 
 @CASES(
-    sidecar("egress: [{port: {number: $proxy, protocol: HTTP_PROXY, name: proxy}, bind: 127.8.0.2, hosts: ['./*']}]"),
-    OWN,
+    sidecar(
+        "egress: [{port: {number: $proxy, protocol: HTTP_PROXY, name: proxy}, bind: 127.8.0.2, hosts: ['./*']}]", EIGHTY
+    ),
+    OWN + "|ServiceEntry.*",
     r".*(hosts|port\.name|number|bind)",
 )
 async def a_listener_for_apps_with_a_proxy(rig: Rig) -> None:
     """No service has this port; by any other protocol nothing would be behind it."""
-    said = f"http://shop:{rig.ports['http']}/"
-    assert (await rig.ask(said, port="proxy", address="127.8.0.2", host="shop")).body == "shop-1"
+    said = "http://eighty.example/"
+    assert (await rig.ask(said, port="proxy", address="127.8.0.2", host="eighty.example")).body == "web-1"
 
 
 async def _listens(port: int) -> bool:
