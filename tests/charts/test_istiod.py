@@ -178,7 +178,7 @@ def test_the_variables_that_the_chart_lets_pass_are_those_that_istiod_reads() ->
 
     program.cluster_settings(None, Seen())
 
-    assert listed == (read | {"CLUSTER_ID"}) - {"POD_NAME", "POD_NAMESPACE"}
+    assert listed == (read | {"CLUSTER_ID"}) - {"POD_NAME", "POD_NAMESPACE", "HOSTNAME"}
 
 
 def test_istiod_understands_its_arguments() -> None:
