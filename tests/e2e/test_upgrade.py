@@ -142,6 +142,7 @@ def test_pods_end_when_nobody_sends_to_them_any_more(mesh: Mesh) -> None:
     load.more(SECOND)
     assert load.failures() == []
     mesh.cluster.kubectl("delete", "namespace", load.namespace, "--timeout=100s")
+    process.wait("no proxy has anything of it", lambda: not check.differences(mesh.cluster))
 
 
 def test_a_label_and_a_restart_move_a_pod_to_another_revision_without_a_failed_request(
