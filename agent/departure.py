@@ -30,6 +30,8 @@ _DEFAULT_GRACE: Final = 30.0
 _ANSWER_SECONDS: Final = 6.0
 _AGAIN_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.1
+_QUIET_LOOKS: Final = 2
+"""So many looks in a row have to find no request."""
 _FINAL: Final = frozenset((grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND))
 """Answers that asking again would not change."""
 _LOG: Final = logging.getLogger("agent")
@@ -131,8 +133,8 @@ class Departure:
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Twice in a row: a request may be on the wire, and Envoy counts it when it has read its head."""
+    """Several times in a row: a request may be on the wire, and Envoy counts it when it has read its head."""
     seen = 0
-    while seen < 2:  # noqa: PLR2004
+    while seen < _QUIET_LOOKS:
         seen = seen + 1 if await condition() else 0
         await asyncio.sleep(_POLL_SECONDS)

@@ -278,7 +278,9 @@ class ControlPlane:
         self._verifier = self._source.verifier()
         renewals = Renewals(self._lives, lambda: self._source.trust_domain)
         service = ca_server.CertificateService(ca, self._verifier, now, self._issued, renewals)
-        releases = Releases(settings.cluster, lambda: self._pipeline.context, ca, now).service(ads, self._verifier)
+        releases = Releases(settings.cluster, lambda: self._pipeline.context, ca, now).service(
+            ads.holder, self._verifier
+        )
         server = Server({**ads.methods(self._verifier), **service.methods(), **releases.methods()})
         stack.push_async_callback(server.stop)
         self._secure = server

@@ -10,11 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from istiod.ads.server import AdsService
 from istiod.ca.signer import Signs
 from istiod.config.protocols import TokenVerifier
 from istiod.drain.replicas import Proof, Replicas
-from istiod.drain.service import DrainService
+from istiod.drain.service import DrainService, Holding
 from istiod.mesh import departure
 from istiod.mesh.context import MeshContext
 from istiod.mesh.departure import Departure, Replica
@@ -37,10 +36,10 @@ class Releases:
         self._ca = ca
         self._now = now
 
-    def service(self, ads: AdsService, verifier: TokenVerifier) -> DrainService:
-        """The service; ``verifier`` recognises pods by token."""
+    def service(self, holder: Holding, verifier: TokenVerifier) -> DrainService:
+        """The service; ``holder`` says who may send to a pod, ``verifier`` recognises pods by token."""
         replicas = Replicas(self._others, self._proof)
-        return DrainService(self._leaving, ads.holder, verifier, ours=self._ours, replicas=replicas.asks)
+        return DrainService(self._leaving, holder, verifier, ours=self._ours, replicas=replicas.asks)
 
     def _leaving(self, namespace: str, pod: str) -> Departure | None:
         context = self._context()

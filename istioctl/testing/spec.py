@@ -22,13 +22,13 @@ def _seconds(value: object) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(value))
 
 
-def _several(value: object) -> object:
+def _several(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
 def _places(value: object) -> object:
     """One destination or several, each by its workload's name alone or in full."""
-    return [{"workload": one} if isinstance(one, str) else one for one in _several(value)]  # type: ignore[attr-defined]
+    return [{"workload": one} if isinstance(one, str) else one for one in _several(value)]
 
 
 def _origin(value: object) -> object:

@@ -47,8 +47,7 @@ class Replicas:
         return [partial(self._ask, address, proof) for address in addresses]
 
     async def _ask(self, address: str, proof: Proof, question: drain_pb2.ReleaseRequest) -> str:
-        import grpc  # noqa: PLC0415 (see above)
-        import grpc.aio  # noqa: PLC0415
+        import grpc.aio  # noqa: PLC0415 (see above)
 
         options = (
             ("grpc.ssl_target_name_override", proof.name),

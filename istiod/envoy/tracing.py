@@ -57,7 +57,7 @@ def apply(
     if side.tracer is None:
         return
     found = _sampled(_sampling(side, said, settings))
-    found.custom_tags.extend(_tags(side.istio_tags, said.tags if side.tags is None else side.tags, settings))
+    found.custom_tags.extend(_tags(said.tags if side.tags is None else side.tags, settings, istio=side.istio_tags))
     found.provider.CopyFrom(_provider(side.tracer))
     if most := side.tracer.most or said.most:
         found.max_path_tag_length.value = most
@@ -95,7 +95,7 @@ def _of_proxy(said: ProxyTracing, settings: MeshSettings) -> hcm_pb2.HttpConnect
     """
     found = _sampled(settings.features.trace_sampling if said.sampling is None else said.sampling)
     if said != tracing.NOTHING:
-        found.custom_tags.extend(_tags(said.istio_tags is not False, said.tags, settings))
+        found.custom_tags.extend(_tags(said.tags, settings, istio=said.istio_tags is not False))
     if said.most:
         found.max_path_tag_length.value = said.most
     return found
@@ -120,7 +120,7 @@ def _sampling(side: Side, said: ProxyTracing, settings: MeshSettings) -> float:
 # --- tags
 
 
-def _tags(istio: bool, more: Iterable[Tag], settings: MeshSettings) -> list[custom_tag_pb2.CustomTag]:  # noqa: FBT001
+def _tags(more: Iterable[Tag], settings: MeshSettings, *, istio: bool) -> list[custom_tag_pb2.CustomTag]:
     found = [*(_of_istio(ruled=settings.features.log_rules) if istio else ()), *map(_custom, more)]
     return sorted(found, key=lambda tag: tag.tag)
 

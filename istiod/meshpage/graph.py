@@ -132,9 +132,8 @@ def _columns(nodes: Sequence[_N], layers: Mapping[_N, int], routes: Mapping[int,
     found: list[list[_Item]] = [[] for _ in range(max(layers.values(), default=-1) + 1)]
     for node in nodes:
         found[layers[node]].append(node)
-    first = {node: layers[node] for node in nodes}
     for route in routes.values():
-        for layer, item in enumerate(route[1:-1], first[route[0]] + 1):  # type: ignore[index]
+        for layer, item in enumerate(route[1:-1], layers[route[0]] + 1):  # type: ignore[index]  # it begins at a node
             found[layer].append(item)
     return found
 
@@ -190,7 +189,7 @@ def _curves(
         for row, (_, number) in enumerate(several):
             end = tops[target] + height // 2 + int((row - (len(several) - 1) / 2) * ROW)
             route = routes[number]
-            start = layers[route[0]]  # type: ignore[index]
+            start = layers[route[0]]  # type: ignore[index]  # it begins at a node
             middles = [tops[item] + heights.get(item, ROW) // 2 for item in route[:-1]]
             path = _path(start, [*middles, end])
             x = _x(start + len(route) - 1)

@@ -74,7 +74,7 @@ class World:
 
     def open(self, name: str) -> None:
         releases = Releases(ClusterSettings(pod_name=name), lambda: self.mesh, self.ca, now)
-        made = releases.service(self.holders[name], self.verifier)  # type: ignore[arg-type]
+        made = releases.service(self.holders[name].holder, self.verifier)
         names = ("istiod.istio-system.svc", "localhost")
         server = Server(made.methods())
         self.services[name] = made
@@ -118,20 +118,20 @@ def leaving(world: World, pod: Pod = POD, seconds: float = 20.0, account: str = 
     return Departure(pod, world.client(account), envoy_admin.EnvoyAdmin(1), seconds)
 
 
-async def ask(client: CaClient, **fields: object) -> str:
+async def ask(client: CaClient, pod: str = POD.name, *, alone: bool = False) -> str:
     async with client.channel() as (channel, metadata):
         release = channel.unary_unary(
             service.METHOD,
             request_serializer=drain_pb2.ReleaseRequest.SerializeToString,
             response_deserializer=drain_pb2.ReleaseResponse.FromString,
         )
-        question = drain_pb2.ReleaseRequest(**{"namespace": "shop", "pod": "web-1", **fields})  # type: ignore[arg-type]
+        question = drain_pb2.ReleaseRequest(namespace=POD.namespace, pod=pod, alone=alone)
         return str((await release(question, metadata=metadata, timeout=10)).holder)
 
 
-async def refused(client: CaClient, **fields: object) -> grpc.StatusCode:
+async def refused(client: CaClient, pod: str = POD.name, *, alone: bool = False) -> grpc.StatusCode:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await ask(client, **fields)
+        await ask(client, pod, alone=alone)
     return error.value.code()
 
 
