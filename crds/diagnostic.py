@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Final
 
 from crds.key import ConfigKey
+
+MOST_PROXIES: Final = 3
+"""How many proxies a finding names."""
 
 
 class Severity(Enum):
@@ -69,6 +73,7 @@ class Diagnostic:
     """One finding. ``field`` is a path such as ``spec.http[0].route[1].destination.subset``; "" is the whole object.
 
     ``position`` is filled in by the source, where that is a file; the compiler below knows keys and fields only.
+    ``proxies`` are those that it is about. They come and go, so a line of the log, which is said once, has none.
     """
 
     code: Code
@@ -77,6 +82,15 @@ class Diagnostic:
     field: str
     message: str
     position: Position | None = None
+    proxies: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The message, with the first few proxies."""
+        if not self.proxies:
+            return self.message
+        more = f" and {len(self.proxies) - MOST_PROXIES} more" if len(self.proxies) > MOST_PROXIES else ""
+        return f"{self.message} (on {', '.join(self.proxies[:MOST_PROXIES])}{more})"
 
     def at(self, position: Position) -> Diagnostic:
         """The same finding with its place in a file."""

@@ -218,7 +218,7 @@ class ControlPlane:
         await self._refused.wait()
         self._refused.clear()
         while self._ads is not None and (rejections := self._ads.rejections()):
-            found = [finding for r in rejections for finding in blame.findings(r.resource, r.error)]
+            found = [finding for r in rejections for finding in blame.findings(r.resource, r.error, r.proxies)]
             self._findings.replace("proxies", tuple(found))
             await asyncio.sleep(REJECTIONS_PERIOD)
         self._findings.replace("proxies", ())

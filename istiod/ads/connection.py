@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from istiod.ads import request
+from istiod.ads.quarantine import Client
 from istiod.ads.quota import StreamLimits
 from istiod.ads.request import Decoded, Request
 from istiod.ads.send import Send
@@ -85,7 +86,7 @@ class Connection:
         self.targets = 0
         self.acked_at: float | None = None
         self.holds = contextlib.ExitStack()
-        self.session = AdsSession(EMPTY, wiring.clock(), delta=delta, shared=wiring.shared)
+        self.session = AdsSession(EMPTY, wiring.clock(), delta=delta, shared=wiring.shared, client=_client(proxy))
         self._stream = stream
         self._settings = wiring.settings
         self._clock = wiring.clock
@@ -250,3 +251,9 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if delay is None else self._loop.call_later(delay, self._wake)
+
+
+def _client(proxy: Proxy) -> Client:
+    """Whose word a refusal is. Without proof all are one: the plaintext port is on loopback only."""
+    identity = proxy.peer.identity
+    return Client(identity=str(identity or ""), name=f"{proxy.node.name}.{proxy.node.namespace}")

@@ -1,68 +1,134 @@
-"""Resources that a proxy refused, kept from all others (DESIGN section 5, NACK; features row Z4).
+"""Resources that proxies refused, kept from others of the same identity (DESIGN section 5, NACK; features row Z4).
 
-One proxy's word is taken only while no other proxy serves that very resource: else a hostile sidecar could freeze the
-mesh by refusing what everybody else accepts.
+What a proxy says counts for its own identity alone: else a hostile sidecar could withdraw from the mesh whatever it
+refuses before others accept it. Proxies of another identity find out for themselves, with one refusal each, and then
+get the last good version that anybody who refused the same resource had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from istiod.config.resource import Resource
 
 LIMIT: Final = 1_000
+MOST_PROXIES: Final = 10
+"""How many of the proxies that refused a resource are remembered by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Whose stream it is: ``identity`` as the transport proved it, "" without proof; ``name`` for users."""
+
+    identity: str = ""
+    name: str = ""
+
+
+ANYBODY: Final = Client()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A resource that a proxy refused, and the proxy's words."""
+    """A resource that proxies refused, the words of one of them, and their names."""
 
     resource: Resource
     error: str
+    proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What one identity refused. ``instead`` is the last good version that it had; None where its bytes are unknown."""
+
+    identity: str
+    rejection: Rejection
+    instead: Resource | None
 
 
 _Key = tuple[str, str, str]
 
 
-def _key(resource: Resource) -> _Key:
+def key_of(resource: Resource) -> _Key:
+    """Type, name and version, which is the content's hash: the same after a restart, and on all replicas."""
     return resource.type_url, resource.name, resource.version
 
 
+def merged(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
+    """Each resource once, with the words of the last and the names of all."""
+    found: dict[_Key, Rejection] = {}
+    for each in rejections:
+        key = key_of(each.resource)
+        known = found[key].proxies if key in found else ()
+        found[key] = replace(each, proxies=tuple(sorted({*known, *each.proxies})))
+    return tuple(found.values())
+
+
 class Quarantine:
-    """Refused resources by type, name and version, each with the last good one that is served instead."""
+    """Refused resources by identity; who refuses most loses its own oldest ones first."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._instead: dict[_Key, Resource | None] = {}
-        self._rejections: dict[_Key, Rejection] = {}
+        self._refused: dict[str, dict[_Key, Refused]] = {}
+        self._holders: dict[_Key, set[str]] = {}
         self._limit = limit
 
     def __len__(self) -> int:
-        return len(self._instead)
+        """How many resources are kept from somebody."""
+        return len(self._holders)
 
-    def refuse(self, resource: Resource, instead: Resource | None, error: str) -> None:
-        """Keep a resource from all streams; ``instead`` is what the refusing proxy goes on serving, if known."""
-        if self._instead.get(_key(resource)) is None:
-            self._instead[_key(resource)] = instead
-        self._rejections[_key(resource)] = Rejection(resource=resource, error=error)
-        while len(self._instead) > self._limit:
-            oldest = next(iter(self._instead))
-            del self._instead[oldest], self._rejections[oldest]
+    def refuse(self, resource: Resource, instead: Resource | None, error: str, client: Client = ANYBODY) -> None:
+        """Keep a resource from the client's identity; ``instead`` is what it goes on serving, if known."""
+        self.remember(resource, instead, error, client)
+        self._holders.setdefault(key_of(resource), set()).add(client.identity)
+
+    def remember(self, resource: Resource, instead: Resource | None, error: str, client: Client = ANYBODY) -> None:
+        """Note what serves instead, for those who refuse the resource, and keep it from nobody else."""
+        key, own = key_of(resource), self._refused.setdefault(client.identity, {})
+        before = own.get(key)
+        proxies = before.rejection.proxies if before is not None else ()
+        if client.name and client.name not in proxies:
+            proxies = (*proxies, client.name)[:MOST_PROXIES]
+        own[key] = Refused(
+            identity=client.identity,
+            rejection=Rejection(resource=resource, error=error, proxies=proxies),
+            instead=(before.instead if before is not None else None) or instead,
+        )
+        if sum(map(len, self._refused.values())) > self._limit:
+            self._make_room()
 
     def rejections(self) -> Iterator[Rejection]:
-        """All of them, also those that are no longer in anybody's target."""
-        yield from self._rejections.values()
+        """Those that are kept from somebody, also where they are no longer in anybody's target."""
+        for refused in self.held():
+            yield refused.rejection
+
+    def held(self) -> Iterator[Refused]:
+        """What is kept from whom."""
+        for key, identities in self._holders.items():
+            yield from (self._refused[identity][key] for identity in sorted(identities))
 
     def accept(self, resource: Resource) -> None:
-        """A proxy took it after all: the refusal was that one proxy's own."""
-        self._instead.pop(_key(resource), None)
-        self._rejections.pop(_key(resource), None)
+        """A proxy took it after all: those that refused it may try again. What serves instead is not forgotten."""
+        self._holders.pop(key_of(resource), None)
 
-    def holds(self, resource: Resource) -> bool:
-        """Whether this very resource must not be sent."""
-        return bool(self._instead) and _key(resource) in self._instead
+    def holds(self, resource: Resource, identity: str = "") -> bool:
+        """Whether this very resource must not be sent to this identity."""
+        return bool(self._holders) and identity in self._holders.get(key_of(resource), ())
 
-    def instead(self, resource: Resource) -> Resource | None:
-        """The last good one in its place."""
-        return self._instead.get(_key(resource))
+    def instead(self, resource: Resource, identity: str = "") -> Resource | None:
+        """The last good one in its place: that of this identity, else of any that refused the same."""
+        key = key_of(resource)
+        own = self._refused.get(identity, {})
+        found = (refused[key].instead for refused in (own, *self._refused.values()) if key in refused)
+        return next((good for good in found if good is not None), None)
+
+    def _make_room(self) -> None:
+        identity, most = max(self._refused.items(), key=lambda item: len(item[1]))
+        oldest = next(iter(most))
+        del most[oldest]
+        if not most:
+            del self._refused[identity]
+        holders = self._holders.get(oldest, set())
+        holders.discard(identity)
+        if not holders:
+            self._holders.pop(oldest, None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from istiod.ads import auth
+from istiod.ads import auth, quarantine
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import REFUSALS, Connection, Decode, Settings, Wiring
 from istiod.ads.holders import Holders
@@ -133,12 +133,11 @@ class AdsService:
         return all(connection.session.settled() for connection in self._connections.values())
 
     def rejections(self) -> tuple[Rejection, ...]:
-        """What proxies refused of what they should have now, each resource once."""
+        """What proxies refused of what they should have now, each resource once, with the proxies."""
         sessions = [connection.session for connection in self._connections.values()]
-        own = (rejection for session in sessions for rejection in session.rejections())
+        own = [rejection for session in sessions for rejection in session.rejections()]
         kept = (r for r in self._wiring.shared.quarantine.rejections() if any(s.wants(r.resource) for s in sessions))
-        found = {(r.resource.type_url, r.resource.name, r.resource.version): r for r in (*own, *kept)}
-        return tuple(found.values())
+        return quarantine.merged((*own, *kept))
 
     def _open(self, verifier: TokenVerifier | None, stream: Stream, request: Request, *, delta: bool) -> Receiver:
         if not self._configuration.ready:

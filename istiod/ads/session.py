@@ -13,7 +13,7 @@ from typing import Final
 
 from istiod.ads import gates, plan, status, subscription
 from istiod.ads.bundle import Bundles
-from istiod.ads.quarantine import Quarantine, Rejection
+from istiod.ads.quarantine import ANYBODY, Client, Quarantine, Rejection
 from istiod.ads.request import OversizedRequestError, Request
 from istiod.ads.send import Send
 from istiod.ads.stream import Stream, Timing, warming
@@ -45,7 +45,9 @@ class AdsSession:
 
     __slots__ = ("__weakref__", "_counter", "_shared", "_stream", "wake")
 
-    def __init__(self, target: ResourceSet, now: float, *, delta: bool, shared: Shared) -> None:
+    def __init__(
+        self, target: ResourceSet, now: float, *, delta: bool, shared: Shared, client: Client = ANYBODY
+    ) -> None:
         self._shared = shared
         self._stream = Stream(
             delta=delta,
@@ -55,6 +57,7 @@ class AdsSession:
             bundles=shared.bundles,
             target=target,
             started=now,
+            client=client,
         )
         self._counter = 0
         self.wake: float | None = None
@@ -135,10 +138,11 @@ class AdsSession:
 
     def rejections(self) -> Iterator[Rejection]:
         """What this client will not take of its target, until that changes."""
+        client = self._stream.client
         for sub in self._stream.subscriptions.values():
             wanted = ((self._stream.target.get(sub.type_url, name), name) for name in sub.refused)
             yield from (
-                Rejection(resource=found, error=sub.reasons[name])
+                Rejection(resource=found, error=sub.reasons[name], proxies=tuple(filter(None, (client.name,))))
                 for found, name in wanted
                 if found is not None and found.version == sub.refused[name]
             )
@@ -205,10 +209,12 @@ class AdsSession:
 
     def _refuse(self, sub: Subscription, flight: Flight, error: str) -> None:
         blamed = sub.refuse(flight, self._stream.target, error)
-        if blamed is None or any(other.accepted(blamed) for other in self._shared.sessions):
+        if blamed is None:
             return
-        held = sub.held(blamed.name, self._stream.target)
-        self._shared.quarantine.refuse(blamed, subscription.last_good(held), error)
+        last = subscription.last_good(sub.held(blamed.name, self._stream.target))
+        served = any(other.accepted(blamed) for other in self._shared.sessions)
+        quarantine = self._shared.quarantine
+        (quarantine.remember if served else quarantine.refuse)(blamed, last, error, self._stream.client)
 
     def _interest(self, sub: Subscription, request: Request, *, first: bool) -> None:
         """Follow a delta client's subscriptions."""

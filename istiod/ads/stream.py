@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from istiod.ads.bundle import Bundle, Bundles
-from istiod.ads.quarantine import Quarantine
+from istiod.ads.quarantine import ANYBODY, Client, Quarantine
 from istiod.ads.subscription import Flight, NamePool, Subscription
 from istiod.config.resource import Resource, ResourceSet
 from wire import names
@@ -48,6 +48,7 @@ class Stream:
     bundles: Bundles
     target: ResourceSet
     started: float
+    client: Client = ANYBODY
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     linger: Mapping[str, float | None] = field(default_factory=dict)
     blocked: Mapping[tuple[str, str], float] = field(default_factory=dict)

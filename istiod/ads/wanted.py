@@ -37,7 +37,7 @@ def wanted(stream: Stream, sub: Subscription, name: str) -> Resource | None:
 
 def _substitute(stream: Stream, found: Resource) -> Resource | None:
     """The last good one in place of a refused one, unless it names what has gone since."""
-    last = stream.quarantine.instead(found)
+    last = stream.quarantine.instead(found, stream.client.identity)
     if last is None:
         return None
     named = ((t, name) for t in (names.CLUSTER, names.ROUTE) for name in last.refs.get(t, ()))
@@ -45,10 +45,12 @@ def _substitute(stream: Stream, found: Resource) -> Resource | None:
 
 
 def kept_back(stream: Stream, sub: Subscription, found: Resource) -> bool:
-    """Whether this resource of the target is not for this client: it refused it, or another one did."""
+    """Whether this resource of the target is not for this client: it refused it, or another one of its identity did."""
     if sub.refused.get(found.name) == found.version:
         return True
-    return stream.quarantine.holds(found) and subscription.version(sub.held(found.name, stream.target)) != found.version
+    if not stream.quarantine.holds(found, stream.client.identity):
+        return False
+    return subscription.version(sub.held(found.name, stream.target)) != found.version
 
 
 def _missing(sub: Subscription, name: str, held: Held) -> Resource | None:

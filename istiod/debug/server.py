@@ -75,7 +75,7 @@ def rendered(diagnostic: Diagnostic) -> dict[str, Any]:
         "severity": diagnostic.severity.value,
         "object": str(diagnostic.key) if diagnostic.key else None,
         "field": diagnostic.field,
-        "message": diagnostic.message,
+        "message": diagnostic.words,
         "file": position.file if position else None,
         "line": position.line if position else None,
     }

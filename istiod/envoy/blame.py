@@ -7,7 +7,8 @@ several objects share a resource, those are meant of which Envoy's words quote s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from envoy.config.core.v3 import base_pb2
@@ -34,16 +35,18 @@ _PATH_PARTS: Final = 5
 """version, "namespaces", namespace, kind, name."""
 
 
-def findings(resource: Resource, error: str) -> tuple[Diagnostic, ...]:
-    """What to tell about a refused resource: one finding per object that it may come from."""
+def findings(resource: Resource, error: str, proxies: Sequence[str] = ()) -> tuple[Diagnostic, ...]:
+    """What to tell about a refused resource: one finding per object that it may come from, with the proxies."""
     kind = resource.type_url.rpartition(".")[2]
     message = f"Envoy refuses {kind} {resource.name}: {plain(error)}"
     found = origins(resource, error)
+    known = tuple(plain(each) for each in proxies)
     if not found or len(found) > MAX_OBJECTS:
-        return (diagnostic.error(Code.REJECTED_BY_ENVOY, None, "", message),)
+        return (replace(diagnostic.error(Code.REJECTED_BY_ENVOY, None, "", message), proxies=known),)
     if len(found) > 1:
         message = f"this object, or one of {len(found) - 1} others: {message}"
-    return tuple(diagnostic.error(Code.REJECTED_BY_ENVOY, o.key, o.field, message) for o in found)
+    told = (diagnostic.error(Code.REJECTED_BY_ENVOY, o.key, o.field, message) for o in found)
+    return tuple(replace(each, proxies=known) for each in told)
 
 
 def plain(words: str) -> str:

@@ -135,7 +135,7 @@ def _rendered(condition: Condition, before: Json | None, generation: int, now: s
 
 
 def _words(found: Sequence[Diagnostic]) -> str:
-    said = "; ".join(f"{d.field}: {d.message}" if d.field else d.message for d in found)
+    said = "; ".join(f"{d.field}: {d.words}" if d.field else d.words for d in found)
     return said if len(said) <= _MOST_WORDS else f"{said[:_MOST_WORDS]}..."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from istiod.ads import quarantine
 from istiod.ads.request import Request
 from istiod.ads.send import Send
 from istiod.ads.session import AdsSession, Shared
@@ -27,11 +28,14 @@ def basic() -> list[Resource]:
 class Client:
     """A client that says what the test says, and ACKs when told."""
 
-    def __init__(self, *resources: Resource, delta: bool = True, shared: Shared | None = None) -> None:
+    def __init__(
+        self, *resources: Resource, delta: bool = True, shared: Shared | None = None, of: str = "", name: str = ""
+    ) -> None:
         self.delta = delta
         self.now = 0.0
         self.target: ResourceSet = made.targets(*resources)
-        self.session = AdsSession(self.target, self.now, delta=delta, shared=shared or Shared())
+        who = quarantine.Client(identity=of, name=name)
+        self.session = AdsSession(self.target, self.now, delta=delta, shared=shared or Shared(), client=who)
 
     def ask(self, type_url: str, *asked: str, initial: dict[str, str] | None = None, version: str = "") -> list[Send]:
         if self.delta:

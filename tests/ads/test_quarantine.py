@@ -1,24 +1,91 @@
 from __future__ import annotations
 
-from istiod.ads.quarantine import Quarantine
+from istiod.ads import quarantine
+from istiod.ads.quarantine import Client, Quarantine, Rejection
 from tests.ads import model
 from wire import names
 
+SHOP, BANK = Client(identity="shop", name="cart.shop"), Client(identity="bank", name="till.bank")
+
 
 def test_the_last_good_resource_is_remembered_whoever_refuses_first() -> None:
-    quarantine = Quarantine()
+    kept = Quarantine()
     refused, good = model.make(names.LISTENER, "l", "2"), model.make(names.LISTENER, "l", "1")
-    quarantine.refuse(refused, None, "no")
-    quarantine.refuse(refused, good, "no")
-    quarantine.refuse(refused, None, "no")
-    assert quarantine.instead(refused) is good
-    assert not quarantine.holds(good)
+    kept.refuse(refused, None, "no")
+    kept.refuse(refused, good, "no")
+    kept.refuse(refused, None, "no")
+    assert kept.instead(refused) is good
+    assert not kept.holds(good)
 
 
 def test_the_oldest_entries_make_room() -> None:
-    quarantine = Quarantine(limit=2)
+    kept = Quarantine(limit=2)
     refused = [model.make(names.LISTENER, "l", str(i)) for i in range(3)]
     for each in refused:
-        quarantine.refuse(each, None, "no")
-    assert [rejection.resource for rejection in quarantine.rejections()] == refused[1:]
-    assert [quarantine.holds(each) for each in refused] == [False, True, True]
+        kept.refuse(each, None, "no")
+    assert [rejection.resource for rejection in kept.rejections()] == refused[1:]
+    assert [kept.holds(each) for each in refused] == [False, True, True]
+
+
+def test_a_word_counts_for_its_own_identity_only() -> None:
+    kept = Quarantine()
+    refused, good = model.make(names.LISTENER, "l", "2"), model.make(names.LISTENER, "l", "1")
+    kept.refuse(refused, good, "no", SHOP)
+    assert kept.holds(refused, "shop")
+    assert not kept.holds(refused, "bank")
+    assert kept.instead(refused, "bank") is good, "which is what it gets once it refused it as well"
+    kept.refuse(refused, None, "no", BANK)
+    assert kept.holds(refused, "bank")
+    assert quarantine.merged(kept.rejections()) == (
+        Rejection(resource=refused, error="no", proxies=("cart.shop", "till.bank")),
+    )
+
+
+def test_who_refuses_everything_loses_its_own_entries_and_nobody_elses() -> None:
+    kept = Quarantine(limit=5)
+    mine = model.make(names.LISTENER, "mine", "1")
+    kept.refuse(mine, None, "no", SHOP)
+    for i in range(50):
+        kept.refuse(model.make(names.LISTENER, "l", str(i)), None, "no", BANK)
+    assert kept.holds(mine, "shop")
+    assert len(kept) == 5
+
+
+def test_where_all_refuse_one_thing_each_the_first_makes_room() -> None:
+    kept = Quarantine(limit=1)
+    refused, shared = model.make(names.LISTENER, "l", "1"), model.make(names.LISTENER, "l", "2")
+    kept.remember(refused, None, "no", SHOP)
+    kept.refuse(shared, None, "no", BANK)
+    kept.refuse(shared, None, "no", SHOP)
+    assert kept.holds(shared, "shop")
+    assert not kept.holds(shared, "bank")
+    assert [each.identity for each in kept.held()] == ["shop"]
+
+
+def test_what_one_loses_is_still_kept_from_another() -> None:
+    kept = Quarantine(limit=2)
+    both, other = model.make(names.LISTENER, "l", "1"), model.make(names.LISTENER, "l", "2")
+    kept.refuse(both, None, "no", SHOP)
+    kept.refuse(both, None, "no", BANK)
+    kept.refuse(other, None, "no", SHOP)
+    assert (kept.holds(both, "shop"), kept.holds(both, "bank"), kept.holds(other, "shop")) == (False, True, True)
+
+
+def test_what_serves_instead_outlives_an_acceptance_elsewhere() -> None:
+    kept = Quarantine()
+    refused, good = model.make(names.LISTENER, "l", "2"), model.make(names.LISTENER, "l", "1")
+    kept.refuse(refused, good, "no", SHOP)
+    kept.accept(refused)
+    kept.accept(good)
+    assert len(kept) == 0
+    assert not kept.holds(refused, "shop")
+    assert kept.instead(refused, "shop") is good
+
+
+def test_few_proxies_are_remembered_by_name() -> None:
+    kept = Quarantine()
+    refused = model.make(names.LISTENER, "l", "2")
+    for i in range(30):
+        kept.refuse(refused, None, "no", Client(identity="shop", name=f"p{i % 15}"))
+    (found,) = kept.rejections()
+    assert found.proxies == tuple(f"p{i}" for i in range(10))

@@ -31,6 +31,7 @@ class World:
     one: int
     two: int
     port: int
+    served: int
 
     def base(self, *, to: str = "c1", timeout: float = 1.0) -> list[Resource]:
         return [
@@ -58,7 +59,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         real_envoy.app("two") as two,
         real_envoy.envoy(tmp_path, served.port, delta=request.param == "delta") as envoy,
     ):
-        made_world = World(configuration, service, envoy, one, two, listener_port)
+        made_world = World(configuration, service, envoy, one, two, listener_port, served.port)
         configuration.set(*made_world.base())
         await until(lambda: envoy.answers(listener_port, "one"), "the first configuration")
         yield made_world
@@ -108,6 +109,23 @@ async def test_one_bad_listener_keeps_nothing_else_back(world: World) -> None:
     assert not world.server.converged()
     await world.settle(*same(world, [*world.base(), more[0], made.listener("bad", bad, "r1")]))
     await until(lambda: world.envoy.answers(bad, "one"), "the repaired listener")
+
+
+async def test_a_new_proxy_gets_the_last_good_version_of_what_another_refused(world: World, tmp_path: Path) -> None:
+    rest = [r for r in world.base() if r.name != "l1"]
+    world.configuration.set(*same(world, [*rest, made.listener("l1", world.port, "r1", bad=True)]))
+    await until(lambda: listeners(world).refused == ("l1",), "it is refused")
+    (folder := tmp_path / "new").mkdir()
+    async with real_envoy.envoy(folder, world.served, delta=True) as new:
+
+        async def has_it() -> bool:
+            return f"l1::127.0.0.1:{world.port}" in await new.admin("/listeners")
+
+        await until(has_it, "the last good listener")
+        assert await new.stat("listener_manager.lds.update_rejected") == 0
+    assert await world.envoy.answers(world.port, "one")
+    (found,) = world.server.rejections()
+    assert found.resource.name == "l1"
 
 
 async def test_a_removed_cluster_lingers_and_then_goes(world: World) -> None:

@@ -68,6 +68,17 @@ def test_a_cluster_is_of_one_object_or_of_none(source: Origin | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("proxies", "end"),
+    [((), "no"), (("a.shop", "b\n.shop"), "no (on a.shop, b .shop)"), (tuple("abcde"), "no (on a, b, c and 2 more)")],
+)
+def test_the_proxies_are_named_that_refuse(proxies: tuple[str, ...], end: str) -> None:
+    for refused in (routes(("web.shop", origin("web"))), routes()):
+        (found,) = blame.findings(refused, "no", proxies)
+        assert found.words == f"Envoy refuses RouteConfiguration 9080: {end}"
+        assert str(found).endswith(": no"), "the line is the same whoever refuses"
+
+
+@pytest.mark.parametrize(
     "key",
     [
         ConfigKey("", "Service", "shop", "web"),

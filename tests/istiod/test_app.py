@@ -207,7 +207,7 @@ async def test_what_a_proxy_refuses_is_a_finding_on_its_object_until_it_is_repai
         await until(lambda: has(session, url, 1), "the finding is there")
         (found,) = await finding(session, url, "M0201")
         assert found["object"] == "DestinationRule/shop/web"
-        assert found["message"].endswith(f"Envoy refuses Cluster {BAD}: no such thing")
+        assert found["message"].endswith(f"Envoy refuses Cluster {BAD}: no such thing (on app.shop)")
         rule.write_text(SERVICE + "---\n" + RULE.format("2s"))
         await until(lambda: has(session, url, 0), "it is gone with its cause")
     stop.set()
