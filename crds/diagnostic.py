@@ -50,6 +50,8 @@ class Code(Enum):
     UNKNOWN_PROVIDER = "M0113"  # a CUSTOM policy's extension provider is not there, or cannot be asked
     KEYS_UNFETCHED = "M0114"  # a token issuer's keys cannot be fetched; the last ones serve, or tokens are refused
     UNKNOWN_DELEGATE = "M0115"
+    UNKEPT = "M0122"  # what proxies refuse, or what serves instead, does not outlive istiod
+    WITHHELD = "M0123"  # what proxies had before a refused version lets in more than it does: nobody new gets it
     SECRETS_DENIED = "M0125"  # a proxy's account may not read Secrets, or nobody says whether it may
     UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there

@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--monitoringAddr", metavar="HOST:PORT", help="the same (cluster: :15014)")
     add("--httpsAddr", metavar="HOST:PORT", help="webhooks (cluster: :15017)")
     add("--caDir", default="", metavar="DIR", help="where the root's key and certificate are kept (not in a cluster)")
+    add("--stateDir", default="", metavar="DIR", help="where is kept what Envoy refuses (not in a cluster)")
     add("--tokenKey", default="", metavar="FILE", help="public key of the signer of workload tokens, PEM")
     add("--domain", default=names.DEFAULT_DNS_DOMAIN, metavar="NAME", help="the cluster's DNS domain")
     add("--trustDomain", metavar="NAME", help="not in a cluster: there the mesh's ConfigMap says it")
@@ -66,6 +67,7 @@ def settings_of(
         https_address=address(arguments.httpsAddr, ":15017"),
         ca_dir=arguments.caDir,
         token_key=arguments.tokenKey,
+        state_dir=arguments.stateDir,
         trust_domain=arguments.trustDomain or names.DEFAULT_TRUST_DOMAIN,
         features=replace(chosen or Features(), dns_domain=arguments.domain),
         cluster=cluster_settings(arguments.kubeconfig, environment or {}),

@@ -36,7 +36,6 @@ from istiod.debug import lag
 from istiod.debug import server as debug_server
 from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
-from istiod.envoy import blame
 from istiod.folders import Folders
 from istiod.grpcserver import tls
 from istiod.grpcserver.server import Server, bound
@@ -47,6 +46,7 @@ from istiod.jwks.services import addresses as service_addresses
 from istiod.mesh import claims, mesh_config, request_authentication, secret_users
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
+from istiod.refusals import Refusals
 from istiod.releases import Releases
 from istiod.settings import Settings
 from istiod.source import Source, View
@@ -57,8 +57,6 @@ from webhook.values import Surroundings, injector_name
 from wire.exposition import Family
 from wire.spiffe import Identity
 
-REJECTIONS_PERIOD: Final = 1.0
-"""Seconds between two looks at what proxies refuse, while they refuse something."""
 KEYS_PATIENCE: Final = 6.0
 """Seconds for which the start waits for the keys of token issuers: a little more than one fetch may take by default."""
 RIGHTS_PATIENCE: Final = 6.0
@@ -99,7 +97,6 @@ class ControlPlane:
             settings.cluster.shared,
         )
         self._built = False
-        self._refused = asyncio.Event()
         self._counts = Counts()
         self._issued = ca_counts.Counts()
         self._admitted = webhook_counts.Counts()
@@ -114,6 +111,11 @@ class ControlPlane:
             clock=time.monotonic,
             pods_known=self._source.pods_known,
             on_push=instruments.pushed(self._counts),
+        )
+        self._refusals = Refusals(
+            self._source.records(),
+            self._store.get,
+            partial(self._findings.replace, "proxies"),
         )
         self._listed = asyncio.Event()
         self._keys = self._refresher()
@@ -149,7 +151,7 @@ class ControlPlane:
             running.start(self._begin_pipeline(), "begin")
             running.supervise("pipeline", instruments.running(self._pipeline, self._counts))
             running.supervise("lag of the event loop", partial(lag.watch, self._counts.lag.observe))
-            running.supervise("rejections", self._report_rejections)
+            running.supervise("rejections", self._refusals.tell)
             await self._open_streams(stack, running)
         except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
             raise SettingsError(str(error)) from error
@@ -176,6 +178,7 @@ class ControlPlane:
         """
         gc.collect()
         gc.freeze()
+        self._refusals.begin()
         say(f"istiod: ready, {len(tuple(self._store.keys()))} objects")
 
     def _of_trust_domain(self) -> Iterator[Diagnostic]:
@@ -213,16 +216,6 @@ class ControlPlane:
         report = partial(self._findings.replace, "key sets")
         return Refresher(fetcher.fetch, self._store.put_key_set, report, time.monotonic, features.key_refresh)
 
-    async def _report_rejections(self) -> None:
-        """Keep the findings about what proxies refuse; looks only while there are any."""
-        await self._refused.wait()
-        self._refused.clear()
-        while self._ads is not None and (rejections := self._ads.rejections()):
-            found = [finding for r in rejections for finding in blame.findings(r.resource, r.error, r.proxies)]
-            self._findings.replace("proxies", tuple(found))
-            await asyncio.sleep(REJECTIONS_PERIOD)
-        self._findings.replace("proxies", ())
-
     async def _open_pages(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
         everywhere = (settings.ca_address, settings.mtls_address, settings.grpc_address, settings.https_address)
@@ -249,10 +242,14 @@ class ControlPlane:
             settings=instruments.streams(
                 self._counts,
                 StreamLimits(per_identity=settings.features.streams_per_identity),
-                self._refused.set,
+                self._refusals.note,
                 lambda: self._pipeline.since,
             ),
+            shared=self._refusals.shared,
         )
+        self._refusals.serve(self._ads)
+        await self._refusals.load()
+        running.supervise("record of rejections", self._refusals.keep)
         if ca is not None:
             self._signer = ca
             await self._open_secure(ca, self._ads, stack, running)
@@ -345,6 +342,7 @@ class ControlPlane:
             waiting=self._waiting,
             findings=self._findings.current,
             ads=lambda: self._ads,
+            rejections=self._refusals.current,
             ends=lambda: instruments.ends(self._signer, self._serving),
             unread=lambda: self._secure.unread if self._secure is not None else 0,
             watches=self._source.watches,

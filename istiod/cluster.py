@@ -25,11 +25,12 @@ from istiod.ca.following import Following
 from istiod.ca.signer import Signer
 from istiod.ca_secrets import ROTATION_TYPE, Own, SecretPlace
 from istiod.config.kubernetes import NOT_FOUND, ApiError
-from istiod.config.protocols import SecretRights, TokenVerifier
+from istiod.config.protocols import Records, SecretRights, TokenVerifier
 from istiod.config.store import ConfigSnapshot, ConfigStore
 from istiod.kube import credentials, root_certificates, secret_rights, secrets, webhooks
 from istiod.kube.client import KubernetesClient
 from istiod.kube.lease import Candidate, Leader
+from istiod.kube.records import SecretRecords
 from istiod.kube.status_writer import Sources as StatusSources
 from istiod.kube.status_writer import StatusWriter
 from istiod.kube.token_review import TokenReviewVerifier
@@ -49,6 +50,7 @@ LOOK: Final = 1.0
 """Seconds between two looks at what the parts that write could not do."""
 RETRY: Final = 2.0
 """Seconds between attempts to read what the start needs."""
+LAST_GOOD: Final = "istio-last-good"
 INJECTOR: Final = "istio-sidecar-injector"
 VALIDATOR: Final = "istio-validator"
 
@@ -95,6 +97,7 @@ class Cluster:
         self._bundles: webhooks.WebhookBundles | None = None
         self._rights: secret_rights.SecretRights | None = None
         self._identity = f"{self._own.pod_name}-{uuid.uuid4()}"
+        self._records = SecretRecords(self._client, self._own.namespace, self._own.named(LAST_GOOD))
         self._everywhere = self._leader("istio-leader")
         self._of_revision = self._leader(f"istio-leader-{self._own.revision}")
         own = Own(
@@ -135,6 +138,10 @@ class Cluster:
         """See Source."""
         self._rights = secret_rights.SecretRights(self._client, store.put_secret_readers, report, time.monotonic)
         return self._rights
+
+    def records(self) -> Records:
+        """See Source."""
+        return self._records
 
     async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:
         """See Source."""
@@ -196,10 +203,10 @@ class Cluster:
         statuses = StatusWriter(self._client, self._everywhere, self._statuses(view, labelled=False), now)
         of_revision = StatusWriter(self._client, self._of_revision, self._statuses(view, labelled=True), now)
         writers: Sequence[_Troubled] = (
-            *(each.writer for each in (roots, bundles, statuses, of_revision)),
+            *(each.writer for each in (roots, bundles, statuses, of_revision, self._records)),
             *(self._everywhere, self._of_revision, self._place),
         )
-        watches = (roots.collection, *bundles.collections, *self._place.collections)
+        watches = (roots.collection, *bundles.collections, *self._place.collections, self._records.collection)
         problems = partial(self._tell_problems, view.report, watches, writers)
         return (
             ("election", self._everywhere.run),

@@ -16,8 +16,9 @@ from istiod.ca import following, place, serving, signer, tokens
 from istiod.ca.authority import AuthorityError
 from istiod.ca.following import Following
 from istiod.ca.signer import Signer
-from istiod.config.protocols import SecretRights, TokenVerifier
+from istiod.config.protocols import Records, SecretRights, TokenVerifier
 from istiod.config.store import ConfigStore
+from istiod.lastgood.folder import FolderRecords
 from istiod.settings import Settings
 from istiod.source import Report, View
 from istiod.supervision import Part, SettingsError, now, say
@@ -71,6 +72,10 @@ class Folders:
         """See Source: a folder knows no rights. Its Secrets are for whoever runs there, as in Istio's file mode."""
         del store, report
         return None
+
+    def records(self) -> Records | None:
+        """See Source."""
+        return FolderRecords(pathlib.Path(self._settings.state_dir)) if self._settings.state_dir else None
 
     async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:
         """See Source."""

@@ -96,6 +96,7 @@ class Pages:
     waiting: Callable[[], Sequence[str]]
     findings: Callable[[], Sequence[Diagnostic]]
     ads: Callable[[], AdsService | None]
+    rejections: Callable[[], Sequence[Rejection]] = tuple
     ends: Callable[[], Mapping[str, float]] = dict
     unread: Callable[[], int] = lambda: 0
     watches: Callable[[], Sequence[Json]] = tuple
@@ -203,10 +204,6 @@ class Pages:
         ads = self.ads()
         return ads.status() if ads is not None else ()
 
-    def _rejections(self) -> tuple[Rejection, ...]:
-        ads = self.ads()
-        return ads.rejections() if ads is not None else ()
-
     def _syncz(self) -> list[Json]:
         moment, pending = time.monotonic(), self.pipeline.pending
         return [syncz(each, moment, pending=pending) for each in self._proxies()]
@@ -233,7 +230,7 @@ class Pages:
             proxies=Counter(each.node.istio_version for each in census.proxies),
             behind=census.behind,
             staleness=time.monotonic() - min(waits) if waits else 0.0,
-            refused=[each.resource.type_url for each in self._rejections()],
+            refused=[each.resource.type_url for each in self.rejections()],
             mesh=gauges.of(context, census.proxies) if context is not None else gauges.Mesh(),
             virtual_services=len(self.store.of(NETWORKING, "VirtualService")),
             findings=self.findings(),

@@ -71,6 +71,8 @@ class Settings:
     """Webhooks (15017)."""
     ca_dir: str = ""
     token_key: str = ""
+    state_dir: str = ""
+    """Where is kept what proxies refuse, without Kubernetes; "" is in memory only."""
     trust_domain: str = names.DEFAULT_TRUST_DOMAIN
     features: Features = DEFAULTS
     cluster: ClusterSettings = field(default_factory=ClusterSettings)

@@ -10,7 +10,7 @@ from crds.diagnostic import Diagnostic, Position
 from crds.key import ConfigKey
 from istiod.ca.following import Proxies
 from istiod.ca.signer import Signer
-from istiod.config.protocols import SecretRights, TokenVerifier
+from istiod.config.protocols import Records, SecretRights, TokenVerifier
 from istiod.config.store import ConfigStore
 from istiod.supervision import Part
 from wire.exposition import Family
@@ -63,6 +63,10 @@ class Source(Protocol):
 
     def secret_rights(self, store: ConfigStore, report: Report) -> SecretRights | None:
         """Who says which accounts may have Secrets; None where there is nobody to ask, and all may."""
+        ...
+
+    def records(self) -> Records | None:
+        """Where is kept what proxies refuse; None where that is nowhere."""
         ...
 
     async def follow(self, store: ConfigStore, report: Report, ready: Callable[[], None]) -> None:

@@ -7,10 +7,11 @@ get the last good version that anybody who refused the same resource had.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from istiod.config.origin import Origin
 from istiod.config.resource import Resource
 
 LIMIT: Final = 1_000
@@ -31,11 +32,17 @@ ANYBODY: Final = Client()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A resource that proxies refused, the words of one of them, and their names."""
+    """A resource that proxies refused, the words of one of them, and their names.
+
+    ``origins`` is known where the bytes are not: of what was refused before a restart. ``withheld``: the version before
+    it protects otherwise, so it serves nobody new.
+    """
 
     resource: Resource
     error: str
     proxies: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] | None = None
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +68,27 @@ def merged(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
     for each in rejections:
         key = key_of(each.resource)
         known = found[key].proxies if key in found else ()
-        found[key] = replace(each, proxies=tuple(sorted({*known, *each.proxies})))
+        withheld = each.withheld or (key in found and found[key].withheld)
+        found[key] = replace(each, proxies=tuple(sorted({*known, *each.proxies})), withheld=withheld)
     return tuple(found.values())
 
 
-class Quarantine:
-    """Refused resources by identity; who refuses most loses its own oldest ones first."""
+def _any(*_: Resource) -> bool:
+    return True
 
-    def __init__(self, limit: int = LIMIT) -> None:
+
+class Quarantine:
+    """Refused resources by identity; who refuses most loses its own oldest ones first.
+
+    ``safe`` says whether an earlier version may serve in place of a refused one: it must not let in whom that keeps
+    out.
+    """
+
+    def __init__(self, limit: int = LIMIT, safe: Callable[[Resource, Resource], bool] = _any) -> None:
         self._refused: dict[str, dict[_Key, Refused]] = {}
         self._holders: dict[_Key, set[str]] = {}
         self._limit = limit
+        self._safe = safe
 
     def __len__(self) -> int:
         """How many resources are kept from somebody."""
@@ -89,13 +106,39 @@ class Quarantine:
         proxies = before.rejection.proxies if before is not None else ()
         if client.name and client.name not in proxies:
             proxies = (*proxies, client.name)[:MOST_PROXIES]
+        good = before.instead if before is not None else None
+        unsafe = good is None and instead is not None and not self._safe(instead, resource)
+        withheld = unsafe or (before is not None and before.rejection.withheld)
         own[key] = Refused(
             identity=client.identity,
-            rejection=Rejection(resource=resource, error=error, proxies=proxies),
-            instead=(before.instead if before is not None else None) or instead,
+            rejection=Rejection(resource=resource, error=error, proxies=proxies, withheld=withheld),
+            instead=good or (None if unsafe else instead),
         )
-        if sum(map(len, self._refused.values())) > self._limit:
-            self._make_room()
+        self._bound()
+
+    def restore(self, refused: Refused) -> None:
+        """Take what was refused elsewhere, or before a restart; whoever knows it already knows better."""
+        key = key_of(refused.rejection.resource)
+        own = self._refused.setdefault(refused.identity, {})
+        before = own.setdefault(key, refused)
+        if before.instead is None and refused.instead is not None:
+            own[key] = replace(before, instead=refused.instead)
+        self._holders.setdefault(key, set()).add(refused.identity)
+        self._bound()
+
+    def release(self, resource: Resource, identity: str) -> None:
+        """Keep a resource from this identity no more, and forget what serves instead."""
+        key = key_of(resource)
+        self._refused.get(identity, {}).pop(key, None)
+        if not self._refused.get(identity, {}):
+            self._refused.pop(identity, None)
+        self._let_go(key, identity)
+
+    def good(self, type_url: str, name: str, version: str) -> Resource | None:
+        """The bytes of a version that proxies had, by its hash; None where nobody knows them."""
+        wanted = (type_url, name, version)
+        goods = (refused.instead for own in self._refused.values() for refused in own.values())
+        return next((good for good in goods if good is not None and key_of(good) == wanted), None)
 
     def rejections(self) -> Iterator[Rejection]:
         """Those that are kept from somebody, also where they are no longer in anybody's target."""
@@ -122,13 +165,18 @@ class Quarantine:
         found = (refused[key].instead for refused in (own, *self._refused.values()) if key in refused)
         return next((good for good in found if good is not None), None)
 
-    def _make_room(self) -> None:
+    def _bound(self) -> None:
+        if sum(map(len, self._refused.values())) <= self._limit:
+            return
         identity, most = max(self._refused.items(), key=lambda item: len(item[1]))
         oldest = next(iter(most))
         del most[oldest]
         if not most:
             del self._refused[identity]
-        holders = self._holders.get(oldest, set())
+        self._let_go(oldest, identity)
+
+    def _let_go(self, key: _Key, identity: str) -> None:
+        holders = self._holders.get(key, set())
         holders.discard(identity)
         if not holders:
-            self._holders.pop(oldest, None)
+            self._holders.pop(key, None)

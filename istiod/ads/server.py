@@ -24,6 +24,7 @@ from istiod.ads.session import Shared
 from istiod.ads.status import TypeStatus
 from istiod.config.protocols import Configuration, RefusedError, TokenVerifier
 from istiod.config.proxy import Peer, Proxy
+from istiod.config.resource import Resource
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Method
 from istiod.grpcserver.status import Code, RpcError
@@ -132,12 +133,18 @@ class AdsService:
         """Whether every connected proxy has ACKed all of its newest target."""
         return all(connection.session.settled() for connection in self._connections.values())
 
-    def rejections(self) -> tuple[Rejection, ...]:
-        """What proxies refused of what they should have now, each resource once, with the proxies."""
-        sessions = [connection.session for connection in self._connections.values()]
-        own = [rejection for session in sessions for rejection in session.rejections()]
-        kept = (r for r in self._wiring.shared.quarantine.rejections() if any(s.wants(r.resource) for s in sessions))
-        return quarantine.merged((*own, *kept))
+    def rejections(self, standing: Callable[[Resource], bool] = lambda _: False) -> tuple[Rejection, ...]:
+        """What proxies refused of what they should have now, each resource once, with the proxies.
+
+        ``standing`` says what else counts, though no proxy that is connected should have it.
+        """
+        own = [rejection for c in self._connections.values() for rejection in c.session.rejections()]
+        kept = self._wiring.shared.quarantine.rejections()
+        return quarantine.merged((*own, *(r for r in kept if self.wants(r.resource) or standing(r.resource))))
+
+    def wants(self, resource: Resource) -> bool:
+        """Whether a connected proxy should have this very resource."""
+        return any(connection.session.wants(resource) for connection in self._connections.values())
 
     def _open(self, verifier: TokenVerifier | None, stream: Stream, request: Request, *, delta: bool) -> Receiver:
         if not self._configuration.ready:

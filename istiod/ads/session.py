@@ -211,9 +211,12 @@ class AdsSession:
         blamed = sub.refuse(flight, self._stream.target, error)
         if blamed is None:
             return
-        last = subscription.last_good(sub.held(blamed.name, self._stream.target))
-        served = any(other.accepted(blamed) for other in self._shared.sessions)
         quarantine = self._shared.quarantine
+        held = sub.held(blamed.name, self._stream.target)
+        last = subscription.last_good(held)
+        if last is None and (version := subscription.brought(held)):
+            last = quarantine.good(blamed.type_url, blamed.name, version)
+        served = any(other.accepted(blamed) for other in self._shared.sessions)
         (quarantine.remember if served else quarantine.refuse)(blamed, last, error, self._stream.client)
 
     def _interest(self, sub: Subscription, request: Request, *, first: bool) -> None:

@@ -52,6 +52,12 @@ def last_good(held: Held) -> Resource | None:
     return last if isinstance(last, Resource) else None
 
 
+def brought(held: Held) -> str:
+    """The newest version that the client had when it came, where only its hash is known; else ""."""
+    last = held.last if isinstance(held, Unsure) else held
+    return last if isinstance(last, str) else ""
+
+
 def live(held: Held) -> bool:
     """Whether the client surely has some version of it."""
     return (held.last if isinstance(held, Unsure) else held) is not None

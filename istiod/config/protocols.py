@@ -90,6 +90,23 @@ class SecretRights(Protocol):
         ...
 
 
+class Records(Protocol):
+    """Small records by name that outlive the process, and that other replicas may write, too."""
+
+    @property
+    def items(self) -> Mapping[str, bytes]:
+        """What is kept, as it is known by now."""
+        ...
+
+    async def load(self) -> None:
+        """Read once what is kept, as far as that can be read now."""
+        ...
+
+    async def run(self, due: Callable[[], Mapping[str, bytes | None]]) -> None:
+        """Write what ``due`` says, None is to be taken away, and follow what others write, until cancelled."""
+        ...
+
+
 class Stopper(Protocol):
     """A future's side that a watch needs: what ends it when set (``asyncio.Future``)."""
 

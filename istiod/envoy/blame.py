@@ -35,11 +35,16 @@ _PATH_PARTS: Final = 5
 """version, "namespaces", namespace, kind, name."""
 
 
-def findings(resource: Resource, error: str, proxies: Sequence[str] = ()) -> tuple[Diagnostic, ...]:
-    """What to tell about a refused resource: one finding per object that it may come from, with the proxies."""
+def findings(
+    resource: Resource, error: str, proxies: Sequence[str] = (), known_origins: Sequence[Origin] | None = None
+) -> tuple[Diagnostic, ...]:
+    """What to tell about a refused resource: one finding per object that it may come from, with the proxies.
+
+    ``known_origins`` is for a resource of which only the name is left.
+    """
     kind = resource.type_url.rpartition(".")[2]
     message = f"Envoy refuses {kind} {resource.name}: {plain(error)}"
-    found = origins(resource, error)
+    found = origins(resource, error) if known_origins is None else tuple(known_origins)
     known = tuple(plain(each) for each in proxies)
     if not found or len(found) > MAX_OBJECTS:
         return (replace(diagnostic.error(Code.REJECTED_BY_ENVOY, None, "", message), proxies=known),)

@@ -89,3 +89,34 @@ def test_few_proxies_are_remembered_by_name() -> None:
         kept.refuse(refused, None, "no", Client(identity="shop", name=f"p{i % 15}"))
     (found,) = kept.rejections()
     assert found.proxies == tuple(f"p{i}" for i in range(10))
+
+
+def test_what_lets_in_more_serves_nobody_new() -> None:
+    open_, closed = model.make(names.LISTENER, "l", "open"), model.make(names.LISTENER, "l", "closed")
+    kept = Quarantine(safe=lambda before, _: before is not open_)
+    kept.refuse(closed, open_, "no", SHOP)
+    assert kept.instead(closed, "shop") is None
+    assert [each.withheld for each in kept.rejections()] == [True]
+    kept.refuse(closed, good := model.make(names.LISTENER, "l", "safe"), "no", BANK)
+    assert kept.instead(closed, "shop") is good, "which is as safe for this identity"
+    assert [each.withheld for each in quarantine.merged(kept.rejections())] == [True], "somebody was not served"
+
+
+def test_what_is_restored_is_kept_from_its_identity_and_adds_what_serves_instead() -> None:
+    refused, good = model.make(names.LISTENER, "l", "2"), model.make(names.LISTENER, "l", "1")
+    before = Quarantine()
+    before.refuse(refused, good, "no", SHOP)
+    (stored,) = before.held()
+    after = Quarantine()
+    after.refuse(refused, None, "not at all", SHOP)
+    for _ in range(2):
+        after.restore(stored)
+    assert after.instead(refused, "shop") is good
+    assert after.good(names.LISTENER, "l", good.version) is good
+    assert after.good(names.LISTENER, "l", refused.version) is None
+    assert [each.error for each in after.rejections()] == ["not at all"]
+    after.release(refused, "bank")
+    assert after.holds(refused, "shop")
+    after.release(refused, "shop")
+    assert not after.holds(refused, "shop")
+    assert after.instead(refused, "shop") is None

@@ -73,3 +73,25 @@ def test_an_old_envoy_that_alone_refuses_keeps_its_own_and_leaves_others_theirs(
     assert [r.proxies for r in old.session.rejections()] == [("old",)]
     again = Client(*disputed, shared=shared, of="shop", name="again")
     assert [r.version for r in joined(again)] == [GOOD.version], "after its own refusal"
+
+
+def test_a_version_that_a_proxy_brought_is_known_by_what_was_kept_of_it() -> None:
+    before = Shared()
+    one = Client(*basic(), shared=before, of="shop")
+    one.start()
+    (send,) = one.set(*replaced(BAD))
+    one.ack(send, error="no such filter")
+    (stored,) = before.quarantine.held()
+    shared = Shared()
+    shared.quarantine.restore(stored)
+    worse = model.make(L, "l0", model.BAD, ("c0",), ("r0",))
+    back = Client(*replaced(worse), shared=shared, of="bank")
+    (cds,) = back.ask(C)
+    (eds,) = back.ask(E, "c0", "c1")
+    back.ack(eds)
+    back.ack(cds)
+    (lds,) = back.ask(L, initial={"l0": GOOD.version})
+    back.ack(lds, error="no such filter")
+    assert shared.quarantine.instead(worse, "bank") is stored.instead
+    new = Client(*replaced(worse), shared=shared, of="bank")
+    assert [r.version for r in joined(new)] == [GOOD.version]
