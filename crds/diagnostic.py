@@ -53,6 +53,7 @@ class Code(Enum):
     UNKEPT = "M0122"  # what proxies refuse, or what serves instead, does not outlive istiod
     WITHHELD = "M0123"  # what proxies had before a refused version lets in more than it does: nobody new gets it
     SECRETS_DENIED = "M0125"  # a proxy's account may not read Secrets, or nobody says whether it may
+    UNSERVED_CREDENTIAL = "M0128"  # a gateway's pod has no socket that serves the credential
     UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there
     UNTRACED = "M0138"  # where spans should go is not there, or cannot be sent to

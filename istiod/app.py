@@ -43,7 +43,7 @@ from istiod.jwks.fetch import Fetcher
 from istiod.jwks.guard import Guard
 from istiod.jwks.refresh import Refresher
 from istiod.jwks.services import addresses as service_addresses
-from istiod.mesh import claims, mesh_config, request_authentication, secret_users
+from istiod.mesh import claims, mesh_config, request_authentication, secret_users, unserved
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from istiod.refusals import Refusals
@@ -57,6 +57,8 @@ from webhook.values import Surroundings, injector_name
 from wire.exposition import Family
 from wire.spiffe import Identity
 
+SOCKETS_PERIOD: Final = 2.0
+"""Seconds between two looks at the metadata of connected gateways."""
 KEYS_PATIENCE: Final = 6.0
 """Seconds for which the start waits for the keys of token issuers: a little more than one fetch may take by default."""
 RIGHTS_PATIENCE: Final = 6.0
@@ -152,6 +154,7 @@ class ControlPlane:
             running.supervise("pipeline", instruments.running(self._pipeline, self._counts))
             running.supervise("lag of the event loop", partial(lag.watch, self._counts.lag.observe))
             running.supervise("rejections", self._refusals.tell)
+            running.supervise("sockets of gateways", self._report_sockets)
             await self._open_streams(stack, running)
         except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
             raise SettingsError(str(error)) from error
@@ -215,6 +218,13 @@ class ControlPlane:
         fetcher = Fetcher(guard, lambda host: service_addresses(self._store, host, features.dns_domain))
         report = partial(self._findings.replace, "key sets")
         return Refresher(fetcher.fetch, self._store.put_key_set, report, time.monotonic, features.key_refresh)
+
+    async def _report_sockets(self) -> None:
+        """Keep the findings about gateways without a socket: proxies come without a change of the mesh."""
+        while True:
+            if (context := self._pipeline.context) is not None:
+                self._findings.replace("sockets", tuple(unserved.findings(context, self._pipeline.proxies)))
+            await asyncio.sleep(SOCKETS_PERIOD)
 
     async def _open_pages(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings

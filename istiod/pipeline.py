@@ -115,6 +115,11 @@ class Pipeline:
         return self._context
 
     @property
+    def proxies(self) -> tuple[Proxy, ...]:
+        """Who is subscribed."""
+        return tuple(member.proxy for member in self._members.values())
+
+    @property
     def pending(self) -> bool:
         """Whether something changed that no target holds yet."""
         return bool(self._changed) or self._pushing

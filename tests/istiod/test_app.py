@@ -38,6 +38,16 @@ kind: DestinationRule
 metadata: {{name: web, namespace: shop}}
 spec: {{host: web, trafficPolicy: {{connectionPool: {{tcp: {{connectTimeout: {}}}}}}}}}
 """
+GATEWAY = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: in, namespace: shop}
+spec:
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: ["*"]
+    tls: {mode: SIMPLE, credentialName: "sds://outside"}
+"""
 BAD = "outbound|80||web.shop.svc.cluster.local"
 Call = grpc.aio.StreamStreamCall[discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse]
 
@@ -215,6 +225,33 @@ async def test_what_a_proxy_refuses_is_a_finding_on_its_object_until_it_is_repai
     assert capsys.readouterr().err.count("M0201") == 1
 
 
+async def test_a_gateway_without_the_socket_that_its_credential_needs_says_so_until_its_proxy_is_gone(
+    tmp_path: Path,
+) -> None:
+    settings = with_keys(tmp_path, grpc_address=free_address())
+    (tmp_path / "config" / "in.yaml").write_text(GATEWAY)
+    stop = asyncio.Event()
+    running = asyncio.create_task(app.ControlPlane(settings).run(stop))
+    url = f"http://{settings.monitoring_address}"
+
+    async def told() -> list[str]:
+        return [found["object"] for found in await finding(session, url, "M0128")]
+
+    async def quiet() -> bool:
+        return not await told()
+
+    async with aiohttp.ClientSession() as session:
+        await until(lambda: ready(session, url), "it serves")
+        assert await told() == []
+        async with grpc.aio.insecure_channel(settings.grpc_address) as channel:
+            await asking(channel, "router~10.0.0.9~in.shop~shop.svc.cluster.local")
+            await until(told, "it says so")
+            assert await told() == ["Gateway/shop/in"]
+        await until(quiet, "nobody lacks it any more")
+    stop.set()
+    await asyncio.wait_for(running, 10)
+
+
 async def has(session: aiohttp.ClientSession, url: str, count: int) -> bool:
     return len(await finding(session, url, "M0201")) == count
 
@@ -227,10 +264,10 @@ async def ready(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-async def asking(channel: grpc.aio.Channel) -> Call:
+async def asking(channel: grpc.aio.Channel, node_id: str = "sidecar~10.0.0.1~app.shop~shop.svc.cluster.local") -> Call:
     """A stream that has asked for clusters."""
     asked = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER)
-    asked.node.id = "sidecar~10.0.0.1~app.shop~shop.svc.cluster.local"
+    asked.node.id = node_id
     call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
     await call.write(asked)
     return call

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from istiod.config.proxy import Proxy
 from istiod.envoy import tls
-from istiod.mesh import credentials, secret_users
+from istiod.mesh import credentials, secret_users, unserved
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import DownstreamTls, UpstreamTls
 from tests.envoy import made
@@ -83,3 +84,32 @@ def test_nobody_is_asked_whether_secrets_may_be_read_for_them() -> None:
     named = rule(trafficPolicy={"tls": {"mode": "SIMPLE", "credentialName": OUTSIDE}})
     followed = Followed(*pods, gateway("SIMPLE", credentialName=OUTSIDE), named)
     assert followed.users is secret_users.NOBODY or dict(followed.users.accounts) == {}
+
+
+def lacking(mesh: fleet.Mesh, *proxies: Proxy) -> list[tuple[str, str]]:
+    """Who is told, and of which pods."""
+    found = unserved.findings(mesh.context, proxies)
+    return [(one.code.name, one.message.partition("there is none in ")[2].partition(":")[0]) for one in found]
+
+
+def test_a_gateway_whose_pods_have_no_socket_says_so() -> None:
+    mesh = fleet.Mesh(SERVICE, POD, gateway("MUTUAL", credentialName=OUTSIDE))
+    bare = [fleet.proxy(f"gw-{at}", "istio-system", "router", **PLAIN) for at in range(5)]
+    served = fleet.proxy("gw-9", "istio-system", "router", **PLAIN, credential="true")
+    assert lacking(mesh, bare[1], served) == [("UNSERVED_CREDENTIAL", "gw-1.istio-system")]
+    shown = "gw-0.istio-system, gw-1.istio-system, gw-2.istio-system and 2 more"
+    assert lacking(mesh, *bare) == [("UNSERVED_CREDENTIAL", shown)]
+
+
+def test_proxies_that_have_no_use_for_it_are_not_spoken_of() -> None:
+    mesh = fleet.Mesh(SERVICE, POD, gateway("SIMPLE", credentialName=OUTSIDE))
+    other = fleet.proxy("other-1", "istio-system", "router", LABELS={"app": "other"})
+    sidecar = fleet.proxy("gw-2", "istio-system", **PLAIN)
+    assert lacking(mesh, other, sidecar) == []
+    assert lacking(fleet.Mesh(SERVICE, POD, gateway("SIMPLE")), fleet.proxy("gw-1", "istio-system", "router")) == []
+
+
+def test_servers_without_tls_name_none() -> None:
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    plain = fleet.istio("Gateway", "plain", {"servers": [{"port": port, "hosts": ["*"]}]})
+    assert lacking(fleet.Mesh(SERVICE, POD, plain), fleet.proxy("gw-1", "istio-system", "router", **PLAIN)) == []
