@@ -10,7 +10,7 @@ PURE := crds/*,wire/*,istiod/settings.py,istiod/features.py,istiod/config/*,isti
 CONFORMANCE ?= ../shared/conformance
 export CONFORMANCE
 
-.PHONY: help demo demo-up demo-down check test test-long conformance bench generate lock clean packages \
+.PHONY: help demo demo-up demo-down check test test-long faults soak conformance bench generate lock clean packages \
 	node-packages test-packages cluster images
 
 help: ## this list
@@ -82,6 +82,15 @@ test: .venv/.installed test-packages ## all tests but the long ones: real Envoy,
 
 test-long: .venv/.installed packages ## the long counts and durations
 	$(PY) -m pytest -m long --timeout 3600 -s tests
+
+FAULTS ?= 1-60
+faults: .venv/.installed node-packages ## fault by fault of docs/faults.md, with figures; FAULTS=1,8,33-37, LONG=yes, WRITE=yes
+	@$(PY) -m e2e.faults $(FAULTS) $(if $(LONG),--long) $(if $(WRITE),--write)
+
+SOAK ?= 8h
+soak: .venv/.installed ## hours of changes: does anything grow; SOAK=20m for less, FAULTS=1,10 for faults in full length
+	@$(PY) -m bench.soak $(SOAK)
+	@$(if $(filter command%,$(origin FAULTS)),$(PY) -m e2e.faults $(FAULTS) --full)
 
 demo: .venv/.installed packages ## bring BookInfo up on this machine, change its routing live, show what happened
 	@$(PY) -m examples.demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import pathlib
@@ -141,6 +142,7 @@ def _runtime() -> Iterator[Family]:
     said = {"implementation": platform.python_implementation(), "major": major, "minor": minor, "patchlevel": patch}
     python = Sample(value=1, labels={**said, "version": platform.python_version()})
     yield exposition.family("python_info", "gauge", "The Python that runs.", python)
+    yield exposition.of("python_asyncio_tasks", "gauge", "Tasks of the event loop.", _tasks())
     generations = [(str(number), held) for number, held in enumerate(gc.get_stats())]
     for name, key, text in (
         ("python_gc_objects_collected_total", "collected", "Objects that were collected."),
@@ -149,3 +151,11 @@ def _runtime() -> Iterator[Family]:
     ):
         samples = (Sample(value=held[key], labels={"generation": number}) for number, held in generations)
         yield exposition.family(name, "counter", text, *samples)
+
+
+def _tasks() -> int:
+    """Tasks of the running loop; 0 where there is none."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0

@@ -86,9 +86,10 @@ async def test_endpoints_that_flap_cost_no_more_than_ten_assignments_a_second_an
         assert spent < taken <= MOST * (spent + 1) + AT_ONCE
         assert await quiet(mesh) == before
         refused = await mesh.proxy.stat(REFUSED)
-        figures.say(
+        figures.fault(
+            "FT23",
             f"{turns} changes in {spent:.1f} s, {taken} assignments ({taken / spent:.1f}/s),"
-            f" {requests.total} requests, {len(requests.failures)} lost, {refused} connections refused by a dead pod"
+            f" {requests.total} requests, {len(requests.failures)} lost, {refused} connections refused by a dead pod",
         )
         assert requests.total > 10 * seconds
         assert not requests.failures

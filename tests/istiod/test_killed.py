@@ -138,10 +138,11 @@ async def test_a_replica_that_is_killed_while_it_pushes_costs_no_request(tmp_pat
         refused = await mesh.proxy.total("update_rejected")
     reconnects, agreements = sorted(killing.reconnects), sorted(killing.agreements)
     p99 = reconnects[min(kills - 1, kills * 99 // 100)]
-    figures.say(
+    figures.fault(
+        "FT8",
         f"{kills} kills: reconnected p50 {statistics.median(reconnects):.2f} s, p99 {p99:.2f} s; all as it should be"
         f" p50 {statistics.median(agreements):.2f} s, max {agreements[-1]:.2f} s after the kill;"
-        f" {requests.total} requests, {len(requests.failures)} lost"
+        f" {requests.total} requests, {len(requests.failures)} lost",
     )
     assert not requests.failures
     assert refused == 0

@@ -17,6 +17,7 @@ from crds.registry import KINDS
 from e2e.harness.controlplane import Cluster
 from istiod.kube import client as module
 from istiod.kube.client import KubernetesClient
+from tests import figures
 from tests.kube.conftest import install
 from tests.kube.faults import FaultProxy, is_watch, plural
 from tests.kube.following import following, make, remove, until
@@ -43,16 +44,17 @@ async def test_what_was_deleted_while_the_watch_was_lost_is_gone_after_it(
         proxy.forge("services", 410, "Expired")
         proxy.watching.set()
         taken = await until(lambda: world.names("Service", namespace) == {*names[10:], "new"}, "the store is right", 20)
+        figures.fault("FT3", f"nothing stale after {taken:.1f} s")
         assert taken < 5
         assert (world.passes("services"), world.passes("pods")) == (2, 1)
 
 
 @pytest.mark.parametrize(
     "seconds",
-    [8, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
+    [8, pytest.param(figures.lasting(600), marks=[pytest.mark.long, pytest.mark.timeout(900)])],
 )
 async def test_an_api_server_that_was_away_is_followed_again_within_three_seconds(
-    proxy: FaultProxy, connect: Connect, client: KubernetesClient, namespace: str, seconds: int
+    proxy: FaultProxy, connect: Connect, client: KubernetesClient, namespace: str, seconds: float
 ) -> None:
     """FT1: what is known serves on, and each kind goes on where it was or lists once."""
     await make(client, namespace, ["kept", "gone"])
@@ -66,6 +68,7 @@ async def test_an_api_server_that_was_away_is_followed_again_within_three_second
         assert world.names("Service", namespace) == {"kept", "gone"}
         await proxy.start()
         taken = await until(lambda: world.names("Service", namespace) == {"kept", "new"}, "it has caught up")
+        figures.fault("FT1", f"{seconds:g} s away: caught up {taken:.1f} s after, nothing emptied")
         assert taken <= 3
         assert all(proxy.lists[kind] <= count + 1 for kind, count in lists.items())
 
@@ -143,6 +146,7 @@ async def test_an_api_server_that_fails_often_is_not_asked_more_often(
         extra = {
             kind: count - first.get(kind, 0) for kind, count in proxy.lists.items() if kind not in ("services", "pods")
         }
+        figures.fault("FT2", f"at most {max(extra.values())} more listings of a kind")
         assert max(extra.values()) <= 2, extra
 
 
@@ -265,7 +269,8 @@ async def test_a_right_that_is_revoked_and_given_back_empties_nothing(
         assert world.names("Service", namespace) == {"kept"}
         await make(client, namespace, ["late"])
         await allow([*most, "services"])
-        await until(lambda: world.names("Service", namespace) == {"kept", "late"}, "it recovers", 60)
+        taken = await until(lambda: world.names("Service", namespace) == {"kept", "late"}, "it recovers", 60)
+        figures.fault("FT30", f"recovered {taken:.1f} s after the right was back; 0 exits, nothing emptied")
         await until(lambda: not world.findings, "nothing is wrong any more")
     for kind in ("clusterrolebinding", "clusterrole"):
         await asyncio.to_thread(cluster.kubectl, "delete", kind, namespace)
