@@ -19,6 +19,7 @@ from istioctl import (
     proxy_config,
     proxy_status,
     version,
+    wait,
 )
 from istioctl.diff import command as diff
 from istioctl.errors import CommandError
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         kube_inject,
         dashboard,
         version,
+        wait,
     ):
         module.register(commands)
     tried = commands.add_parser(
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         help="commands that may change",
         allow_abbrev=False,
     ).add_subparsers(required=True, metavar="COMMAND")
-    for one in (authz, ca, describe, internal_debug):
+    for one in (authz, ca, describe, internal_debug, wait):
         one.register(tried)
     return top
 

@@ -112,7 +112,7 @@ class ControlPlane:
             self._report,
             clock=time.monotonic,
             pods_known=self._source.pods_known,
-            on_push=instruments.pushed(self._counts),
+            on_push=instruments.pushed(self._counts, lambda: self._ads.deliveries if self._ads is not None else None),
         )
         self._refusals = Refusals(
             self._source.records(),
@@ -360,6 +360,7 @@ class ControlPlane:
             verifier=(lambda: self._verifier) if guarded else None,
             root_namespace=self._settings.cluster.namespace,
             position=self._source.position,
+            generation=self._source.generation,
             injector=injector_name(self._settings.cluster.revision),
         )
         return pages.sources()

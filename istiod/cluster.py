@@ -139,6 +139,11 @@ class Cluster:
         self._rights = secret_rights.SecretRights(self._client, store.put_secret_readers, report, time.monotonic)
         return self._rights
 
+    def generation(self, key: ConfigKey) -> int:
+        """See Source."""
+        found = self.objects.observed.get(key)
+        return 0 if found is None else found.generation
+
     def records(self) -> Records:
         """See Source."""
         return self._records

@@ -73,6 +73,11 @@ class Folders:
         del store, report
         return None
 
+    def generation(self, key: ConfigKey) -> int:
+        """See Source."""
+        del key
+        return 0
+
     def records(self) -> Records | None:
         """See Source."""
         return FolderRecords(pathlib.Path(self._settings.state_dir)) if self._settings.state_dir else None

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from crds import local_rate_limit
+from crds.key import NETWORKING, SECURITY, TELEMETRY
 from istiod.ads.connection import Settings
+from istiod.ads.deliveries import Deliveries
 from istiod.ads.quota import StreamLimits
 from istiod.ca.serving import ServingCertificate
 from istiod.ca.signer import Signer
@@ -16,6 +19,8 @@ from istiod.debug.counts import Counts
 from istiod.pipeline import Pipeline
 from istiod.push import Pushed
 
+KEPT: Final = frozenset((NETWORKING, SECURITY, TELEMETRY, local_rate_limit.GROUP))
+"""Groups of objects that somebody may wait for."""
 ROOT: Final = "citadel_server_root_cert_expiry"
 SERVING: Final = "pilot_serving_cert_expiry"
 
@@ -41,9 +46,15 @@ def streams(
     )
 
 
-def pushed(counts: Counts) -> Callable[[Pushed], None]:
-    """What is told each push."""
-    return lambda push: counts.pushed(push.started - push.since, push.stages)
+def pushed(counts: Counts, deliveries: Callable[[], Deliveries | None]) -> Callable[[Pushed], None]:
+    """What is told each push; proxies have to acknowledge what objects of Istio's API make."""
+
+    def told(push: Pushed) -> None:
+        counts.pushed(push.started - push.since, push.stages)
+        if (found := deliveries()) is not None:
+            found.note([key for key in push.keys if key.group in KEPT], push.proxies)
+
+    return told
 
 
 def running(pipeline: Pipeline, counts: Counts) -> Callable[[], Awaitable[None]]:

@@ -14,6 +14,7 @@ from crds import core, text
 from crds.diagnostic import Diagnostic, Position
 from crds.key import NETWORKING, SECURITY, ConfigKey
 from crds.meta import Object
+from istiod import distribution
 from istiod.ads.quarantine import Rejection
 from istiod.ads.server import AdsService, Census, ProxyStatus
 from istiod.config.protocols import TokenVerifier
@@ -107,6 +108,8 @@ class Pages:
     root_namespace: str = names.ROOT_NAMESPACE
     position: Callable[[ConfigKey, str], Position | None] = lambda *_: None
     """Where a field of an object stands in a file."""
+    generation: Callable[[ConfigKey], int] = lambda _: 0
+    """The generation of an object as it was last seen."""
     injector: str = "istio-sidecar-injector"
     """Name of the injector's ConfigMap."""
 
@@ -122,6 +125,7 @@ class Pages:
             registryz=self._registryz,
             adsz=lambda: [_client(each) for each in self._proxies()],
             mesh=self._mesh,
+            distribution=self._distribution,
             metrics=self._metrics,
             watches=self.watches,
             more=self._more(),
@@ -130,6 +134,15 @@ class Pages:
             root_namespace=self.root_namespace,
             extend=self._mesh_page().extend,
         )
+
+    def _distribution(self, said: str) -> Json | None:
+        ads, key = self.ads(), distribution.key_of(said)
+        if ads is None:
+            return None
+        there = distribution.Seen(
+            exists=self.store.has(key), generation=self.generation(key), pending=self.pipeline.pending
+        )
+        return distribution.shown(key, there, ads.deliveries)
 
     def _mesh_page(self) -> MeshPage:
         return MeshPage(

@@ -299,7 +299,7 @@ class Pipeline:
             yield
 
     def _over(self, begun: Push, made: Made, failed: list[Exception]) -> None:
-        told = sum(bool(each.changed) for each in made.news)
+        told = tuple(each.member.proxy for each in made.news if each.changed)
         if told:
             begun.watch.lap("hand_over")
         self._last = begun.pushed(told)

@@ -34,6 +34,8 @@ class Pushed:
         since: when the first of its changes came; ``started`` where there was none.
         changes: how many objects it took in.
         told: how many proxies got a new target.
+        keys: the objects.
+        proxies: those that got a new target.
         stages: seconds by what was done: ``build`` the mesh, ``report`` findings, ``compile`` targets, ``diff`` them,
             ``hand_over`` to the streams. Of endpoints only what somebody reads is compiled: a part of that is in
             ``diff``, or in the making of the responses.
@@ -44,6 +46,8 @@ class Pushed:
     changes: int
     told: int
     stages: Mapping[str, float]
+    keys: frozenset[ConfigKey] = frozenset()
+    proxies: tuple[Proxy, ...] = ()
 
 
 class Watch:
@@ -136,11 +140,17 @@ class Push:
             self.watch.lap("diff")
         return differences[pair]
 
-    def pushed(self, told: int) -> Pushed:
-        """What it was, when all have been told, so many of which had something to hear."""
+    def pushed(self, proxies: tuple[Proxy, ...]) -> Pushed:
+        """What it was, when all have been told, these of which had something to hear."""
         watch = self.watch
         return Pushed(
-            started=watch.started, since=self.since, changes=len(self.changed), told=told, stages=watch.stages
+            started=watch.started,
+            since=self.since,
+            changes=len(self.changed),
+            told=len(proxies),
+            stages=watch.stages,
+            keys=self.changed,
+            proxies=proxies,
         )
 
 

@@ -65,6 +65,10 @@ class Source(Protocol):
         """Who says which accounts may have Secrets; None where there is nobody to ask, and all may."""
         ...
 
+    def generation(self, key: ConfigKey) -> int:
+        """The generation of an object of Istio's API as it was last seen; 0 where objects have none."""
+        ...
+
     def records(self) -> Records | None:
         """Where is kept what proxies refuse; None where that is nowhere."""
         ...

@@ -79,11 +79,14 @@ class Connection:
 
     Responses are encoded one by one, when the one before has left: a client that is slow holds no queue, and a target
     that is replaced in the meantime is never encoded. ``holds`` is what has to be given back when the stream is over.
+    ``targets`` counts them; ``reached`` is the newest of them known to be ACKed whole, looked for while ``counted``.
     """
 
     def __init__(self, stream: Stream, proxy: Proxy, wiring: Wiring, decode: Decode, *, delta: bool) -> None:
         self.proxy = proxy
-        self.targets = 0
+        self.targets = self.reached = 0
+        self.counted = True
+        self.began = wiring.clock()
         self.acked_at: float | None = None
         self.holds = contextlib.ExitStack()
         self.session = AdsSession(EMPTY, wiring.clock(), delta=delta, shared=wiring.shared, client=_client(proxy))
@@ -157,6 +160,8 @@ class Connection:
             if self.proxy.peer.identity is None:
                 return  # no proof of identity, no secrets (SEC10)
         self.session.request(asked)
+        if self.counted and asked.nonce:
+            self.look()
         if asked.nonce and asked.error is None:
             self.acked_at = self._clock()
         elif asked.error is not None and self._settings.on_refusal is not None:
@@ -180,6 +185,11 @@ class Connection:
             self._retargeted = now
         self.session.retarget(target, changed)
         self._wake()
+
+    def look(self) -> None:
+        """Note it if the client has ACKed all of its target."""
+        if self.session.settled():
+            self.reached, self.counted = self.targets, False
 
     def behind(self) -> float | None:
         """The clock's time of the oldest change that the client has not ACKed all of; None: it has all there is."""

@@ -16,6 +16,7 @@ from typing import Final
 from istiod.ads import auth, quarantine
 from istiod.ads.auth import Authenticator
 from istiod.ads.connection import REFUSALS, Connection, Decode, Settings, Wiring
+from istiod.ads.deliveries import Deliveries
 from istiod.ads.holders import Holders
 from istiod.ads.quarantine import Rejection
 from istiod.ads.quota import Quota, TooManyStreamsError
@@ -85,6 +86,7 @@ class AdsService:
         self._wiring = Wiring(settings=settings or Settings(), clock=clock, shared=shared or Shared())
         self._connections: dict[int, Connection] = {}
         self._quota = Quota(self._wiring.settings.streams)
+        self.deliveries = Deliveries(lambda: tuple(self._connections.values()), clock)
         self._holders = Holders(lambda: ((c.proxy, c.session) for c in self._connections.values()), configuration.knows)
 
     def methods(self, verifier: TokenVerifier | None = None) -> Mapping[str, Method]:

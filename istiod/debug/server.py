@@ -22,7 +22,11 @@ Page = Callable[[web.Request], Any]
 Json = Mapping[str, Any]
 _UNDER: Final = "/debug/"
 _PROXY: Final = frozenset(("proxyID",))
-_PARAMETERS: Final[Mapping[str, AbstractSet[str]]] = {"/debug/config_dump": _PROXY, "/debug/edsz": _PROXY}
+_PARAMETERS: Final[Mapping[str, AbstractSet[str]]] = {
+    "/debug/config_dump": _PROXY,
+    "/debug/edsz": _PROXY,
+    "/debug/config_distribution": frozenset(("resource",)),
+}
 _ANYWHERE: Final = frozenset(("pretty",))
 ABSENT: Final[Mapping[str, str]] = {
     "ecdsz": "no proxy gets its filters by a discovery service of their own; see config_dump",
@@ -53,6 +57,8 @@ class Sources:
     mesh: Callable[[], Json]
     """MeshConfig as the user gave it."""
     metrics: Callable[[], str]
+    distribution: Callable[[str], Json | None] = lambda _: None
+    """How far the object KIND/NAMESPACE/NAME came; None where nothing is known of it."""
     watches: Callable[[], Sequence[Json]] = tuple
     """How each kind is watched at the API server."""
     more: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
@@ -93,6 +99,7 @@ def application(sources: Sources) -> web.Application:
         "/debug/adsz": lambda _: _counted(sources.adsz()),
         "/debug/connections": lambda _: _counted([_brief(each) for each in sources.adsz()]),
         "/debug/watchz": lambda _: list(sources.watches()),
+        "/debug/config_distribution": lambda request: _of_object(request, sources.distribution),
         "/debug/mesh": lambda _: sources.mesh(),
         **{f"{_UNDER}{name}": _page(of) for name, of in sources.more.items()},
         **{f"{_UNDER}{name}": partial(_of_proxy, find=find) for name, find in sources.of_proxy.items()},
@@ -166,6 +173,16 @@ def _of_proxy(request: web.Request, find: Callable[[str], Any]) -> Any:
     found = find(proxy)
     if found is None:
         raise web.HTTPNotFound(text="no such proxy is connected to this istiod\n")
+    return found
+
+
+def _of_object(request: web.Request, find: Callable[[str], Json | None]) -> Json:
+    try:
+        found = find(request.query.get("resource", ""))
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"{error}\n") from error
+    if found is None:
+        raise web.HTTPNotFound(text="no such object is known to this istiod\n")
     return found
 
 
