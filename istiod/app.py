@@ -19,7 +19,7 @@ from typing import Final
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.service_entry import WorkloadEntry
-from istiod import addresses, admission, apart, instruments
+from istiod import addresses, admission, apart, expiry, instruments
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.quota import StreamLimits
@@ -86,6 +86,7 @@ class ControlPlane:
             shared_mesh_config=settings.cluster.shared_mesh_config,
             secret_readers=frozenset() if settings.kubernetes else None,
         )
+        self._store.keep_time(now)
         self._findings = Findings(self._source.position, Lines(say, time.monotonic).say)
         self._injection = admission.Injection(
             self._store,
@@ -155,6 +156,7 @@ class ControlPlane:
             running.supervise("lag of the event loop", partial(lag.watch, self._counts.lag.observe))
             running.supervise("rejections", self._refusals.tell)
             running.supervise("sockets of gateways", self._report_sockets)
+            running.supervise("ends of certificates", partial(expiry.watch, self._pipeline, now))
             await self._open_streams(stack, running)
         except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
             raise SettingsError(str(error)) from error

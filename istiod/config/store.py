@@ -6,6 +6,7 @@ remember what it already said.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -40,6 +41,8 @@ class ConfigSnapshot:
     """Where settings are that hold where the mesh's own say nothing."""
     secret_readers: Readers = None
     """Service accounts that may have Secrets of their namespace; None: all."""
+    taken: dt.datetime | None = None
+    """When; None where nobody asks which certificates are over."""
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -70,6 +73,7 @@ class ConfigStore:
         shared_mesh_config: ConfigKey | None = None,
         secret_readers: Readers = None,
     ) -> None:
+        self._now: Callable[[], dt.datetime | None] = lambda: None
         self._kinds: dict[Kind, dict[ConfigKey, Object]] = {}
         self._frozen: dict[Kind, Mapping[ConfigKey, Object]] = {}
         self._listener = listener
@@ -83,6 +87,10 @@ class ConfigStore:
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
         self._listener = listener
+
+    def keep_time(self, now: Callable[[], dt.datetime]) -> None:
+        """Say in snapshots when they were taken."""
+        self._now = now
 
     def apply(self, item: Object, *, compared: bool = False) -> bool:
         """Take an object as it is now; False when the store had an equal one.
@@ -137,6 +145,7 @@ class ConfigStore:
             self._key_sets,
             self._shared,
             self._readers,
+            self._now(),
         )
 
     def put_key_set(self, source: KeySource, keys: str | None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from crds.diagnostic import Code, Diagnostic, error
 from istiod.mesh import credentials
+from istiod.mesh.credentials import Material
 from istiod.mesh.destination_rules import PolicyIndex
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.model import Model
@@ -41,6 +42,8 @@ def findings(model: Model, gateways: GatewayIndex) -> Iterator[Diagnostic]:
                 continue
             if not any(model.credentials.resolve(home, context) is not None for home in homes):
                 yield _missing(server, context, sorted(homes))
+            else:
+                yield from _wrong(server, [each for home in homes for each in model.credentials.wrong(home, context)])
 
 
 def _missing(server: Server, context: DownstreamTls, homes: list[str]) -> Diagnostic:
@@ -49,3 +52,10 @@ def _missing(server: Server, context: DownstreamTls, homes: list[str]) -> Diagno
     where = " or ".join(homes) or "any namespace"
     message = f"no Secret that can be used has {names} in {where}: the server on port {server.port} is left out"
     return error(Code.UNKNOWN_CREDENTIAL, server.gateway, "spec.servers", message)
+
+
+def _wrong(server: Server, found: list[Material]) -> Iterator[Diagnostic]:
+    """The server listens, but not with what its Secrets say now."""
+    for one in dict.fromkeys((each.item.key, each.state) for each in found):
+        message = f"Secret {one[0].name} in {one[0].namespace}, for port {server.port}: {one[1]}"
+        yield error(Code.UNKNOWN_CREDENTIAL, server.gateway, "spec.servers", message)

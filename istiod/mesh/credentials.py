@@ -1,13 +1,16 @@
 """Secrets that gateways terminate TLS with, or verify others by (features row E7).
 
 Only Secrets that some object names are read. One that cannot be used is as if it were not there, unless its version
-before could: then that one goes on serving, and the finding says so. Who may have it is decided by the scope's key.
+before could: then that one goes on serving, and the finding says so. The same holds for one that is gone while objects
+still name it, and for one whose new certificate is over already (fault FT58, docs/decisions/0038-secrets-that-go.md).
+Who may have it is decided by the scope's key.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import filterfalse
@@ -19,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from crds import core
 from crds.diagnostic import Code, Diagnostic, error
+from crds.key import ConfigKey
 from istiod.config.store import ConfigSnapshot, Kind
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Cluster, Credential, DownstreamTls, UpstreamTls
@@ -27,6 +31,7 @@ from wire import names
 SECRETS: Kind = ("", "Secret")
 CA_SUFFIX = "-cacert"
 SCHEME = "kubernetes://"
+_GONE = "the Secret is gone"
 _LEAST_RSA = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
@@ -36,14 +41,30 @@ SecretName = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """A Secret, read: what of it can be used. ``problem`` says why nothing new of it can."""
+    """A Secret, read: what of it can be used.
+
+    ``problem`` says what is wrong with its present version, ``kept`` whether the parts are therefore those of a version
+    before. ``ends`` is when the certificate among the parts ends.
+    """
 
     item: core.Secret
     certificate: bytes = b""
     key: bytes = field(default=b"", repr=False)
     root: bytes = b""
     crl: bytes = b""
+    ends: dt.datetime | None = None
     problem: str = ""
+    kept: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(self.certificate or self.root)
+
+    @property
+    def state(self) -> str:
+        """What is wrong, and what comes of it; "" where nothing is."""
+        return self.problem + "; its version before goes on serving" * self.kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,8 +99,22 @@ class CredentialIndex:
         """Secrets that cannot be used."""
         for material in self.materials.values():
             if material.problem:
-                kept = "; its version before goes on serving" if material.certificate or material.root else ""
-                yield error(Code.BAD_VALUE, material.item.key, "data", material.problem + kept)
+                yield error(Code.BAD_VALUE, material.item.key, "data", material.state)
+
+    def wrong(self, namespace: str, tls: DownstreamTls) -> Iterator[Material]:
+        """Secrets that a router of ``namespace`` ends TLS with although something is wrong with them."""
+        for name in filterfalse(is_external, certificates(tls)):
+            own = self._get(namespace, name)
+            if own is not None and own.problem:
+                yield own
+        for name in filterfalse(is_external, roots(tls)):
+            own = self._get(namespace, name) or self._get(namespace, name.removesuffix(CA_SUFFIX))
+            if own is not None and own.problem:
+                yield own
+
+    def over(self, now: dt.datetime) -> Iterator[ConfigKey]:
+        """Secrets whose certificate has ended, and nobody has said so yet."""
+        return (one.item.key for one in self.materials.values() if _due(one, now))
 
     def _get(self, namespace: str, name: str) -> Material | None:
         home, slash, short = bare(name).rpartition("/")
@@ -139,10 +174,11 @@ def build(snapshot: ConfigSnapshot, named: frozenset[str], previous: CredentialI
     """The index of a snapshot; ``previous`` where no Secret in it differs.
 
     Args:
-        snapshot: all objects.
+        snapshot: all objects, and the time, by which certificates are over.
         named: the credentials that objects name, as they name them.
         previous: the index before.
     """
+    now = snapshot.taken
     short = {bare(name).rpartition("/")[2] for name in filterfalse(is_external, named)}
     short |= {name.removesuffix(CA_SUFFIX) for name in short} | {name + CA_SUFFIX for name in short}
     found: dict[SecretName, Material] = {}
@@ -150,19 +186,40 @@ def build(snapshot: ConfigSnapshot, named: frozenset[str], previous: CredentialI
         if key.name in short and isinstance(item, core.Secret):
             name = (key.namespace, key.name)
             before = previous.materials.get(name)
-            found[name] = before if before is not None and before.item is item else _read(item, before)
+            known = before is not None and before.item is item and before.problem != _GONE and not _due(before, now)
+            found[name] = before if before is not None and known else _read(item, before, now)
+    for name, before in previous.materials.items():
+        if name not in found and name[1] in short and before.usable:
+            found[name] = before if before.problem == _GONE else replace(before, problem=_GONE, kept=True)
     same = found.keys() == previous.materials.keys() and all(previous.materials[n] is m for n, m in found.items())
     return previous if same else CredentialIndex(materials=found)
 
 
-def _read(item: core.Secret, before: Material | None) -> Material:
+def _read(item: core.Secret, before: Material | None, now: dt.datetime | None) -> Material:
     try:
-        return _material(item)
+        made = _material(item)
     except ValueError as problem:
-        reason = str(problem) or "cannot be read"
-        if before is None:
-            return Material(item=item, problem=reason)
-        return replace(before, item=item, problem=reason)
+        return _kept(item, before, str(problem) or "cannot be read")
+    if not (made.certificate or made.root) and before is not None and before.usable:
+        return _kept(item, before, "there is neither a certificate nor a root in it any more")
+    if now is None or made.ends is None or made.ends > now:
+        return made
+    over = f"the certificate has expired ({made.ends:%Y-%m-%dT%H:%M:%SZ})"
+    if before is not None and before.ends is not None and before.ends > now:
+        return _kept(item, before, over)
+    return replace(made, problem=over)
+
+
+def _kept(item: core.Secret, before: Material | None, problem: str) -> Material:
+    """What was good goes on, where there is such."""
+    if before is None:
+        return Material(item=item, problem=problem)
+    return replace(before, item=item, problem=problem, kept=before.usable)
+
+
+def _due(material: Material, now: dt.datetime | None) -> bool:
+    """Whether a certificate that nothing was wrong with is over."""
+    return now is not None and material.ends is not None and material.ends <= now and not material.problem
 
 
 def _material(item: core.Secret) -> Material:
@@ -174,13 +231,12 @@ def _material(item: core.Secret) -> Material:
     data = _data(item)
     certificate, key = _first(data, "cert", "tls.crt"), _first(data, "key", "tls.key")
     root, crl = _first(data, "cacert", "ca.crt"), _first(data, "crl", "ca.crl")
-    if certificate or key:
-        _check_pair(certificate, key)
+    ends = _check_pair(certificate, key) if certificate or key else None
     if root:
         _certificates(root, "the CA certificate")
     if crl:
         _check_crl(crl)
-    return Material(item=item, certificate=certificate, key=key, root=root, crl=crl)
+    return Material(item=item, certificate=certificate, key=key, root=root, crl=crl, ends=ends)
 
 
 def _data(item: core.Secret) -> Mapping[str, bytes]:
@@ -209,8 +265,10 @@ def _check_crl(text: bytes) -> None:
         raise ValueError("the CRL is no PEM certificate revocation list") from None
 
 
-def _check_pair(certificate: bytes, key: bytes) -> None:
-    public = _certificates(certificate, "the certificate")[0].public_key()
+def _check_pair(certificate: bytes, key: bytes) -> dt.datetime:
+    """When the certificate ends."""
+    own = _certificates(certificate, "the certificate")[0]
+    public = own.public_key()
     try:
         private = serialization.load_pem_private_key(key, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -221,3 +279,4 @@ def _check_pair(certificate: bytes, key: bytes) -> None:
     strong = isinstance(public, rsa.RSAPublicKey) and public.key_size >= _LEAST_RSA
     if not strong and not (isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, _CURVES)):
         raise ValueError("Envoy takes RSA keys from 2048 bits and ECDSA keys on P-256, P-384 and P-521")
+    return own.not_valid_after_utc

@@ -29,12 +29,12 @@ class Authority:
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *more: str) -> x509.Certificate:
+    def issue(self, name: str, *more: str, ends: dt.datetime = _LATER) -> x509.Certificate:
         """A certificate for a DNS name, a URI or an address, and for more such names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName([_name(each) for each in (name, *more)])
-        made = self._made(subject, key.public_key()).add_extension(names, critical=False)
+        made = self._made(subject, key.public_key(), ends).add_extension(names, critical=False)
         certificate = made.sign(self._key, hashes.SHA256())
         (self._folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         form = serialization.PrivateFormat.PKCS8
@@ -51,10 +51,12 @@ class Authority:
         text = made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         (self._folder / name).write_bytes(text)
 
-    def _made(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _made(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, ends: dt.datetime = _LATER
+    ) -> x509.CertificateBuilder:
         made = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
         made = made.serial_number(x509.random_serial_number())
-        return made.not_valid_before(_NOW - dt.timedelta(hours=1)).not_valid_after(_LATER)
+        return made.not_valid_before(_NOW - dt.timedelta(hours=1)).not_valid_after(ends)
 
 
 def digests(certificate: x509.Certificate) -> dict[str, str]:

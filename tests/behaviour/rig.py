@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
 import socket
@@ -69,6 +70,7 @@ class Rig:
         self.envoys: dict[str, RunningEnvoy] = {}
         self.xds_port = 0
         self._store = ConfigStore()
+        self._store.keep_time(lambda: dt.datetime.now(dt.UTC))
         self.pipeline = Pipeline(self._store, lambda _: None, time.monotonic)
         self.service = AdsService(self.pipeline, time.monotonic)
         self._base: dict[ConfigKey, Object] = {}

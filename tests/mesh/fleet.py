@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Callable
+
 import yaml
 
 from crds import parse
@@ -146,6 +149,15 @@ class Mesh:
         self.context = context.build(self._store.snapshot(), self.context, frozenset(self._changed))
         self._changed.clear()
         return self.context
+
+    def keep_time(self, now: Callable[[], dt.datetime]) -> None:
+        """From here on contexts know the time."""
+        self._store.keep_time(now)
+
+    def note(self, key: ConfigKey) -> MeshContext:
+        """Look at an object again that did not change; gives the new context."""
+        self._changed.add(key)
+        return self.follow()
 
     def fresh(self) -> MeshContext:
         """A context built from nothing."""

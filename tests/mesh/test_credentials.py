@@ -24,9 +24,9 @@ START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 PEM = serialization.Encoding.PEM
 
 
-def certificate(key: _Key) -> str:
+def certificate(key: _Key, days: int = 36500) -> str:
     digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    made = x509.CertificateBuilder(NAME, NAME, key.public_key(), 1, START, START + dt.timedelta(days=36500))
+    made = x509.CertificateBuilder(NAME, NAME, key.public_key(), 1, START, START + dt.timedelta(days=days))
     return made.sign(key, digest).public_bytes(PEM).decode()
 
 
@@ -69,6 +69,7 @@ PORTS = [{"name": "http", "port": 80}, {"name": "https", "port": 443}]
 SERVICE = fleet.kube_service("gw", "istio-system", ports=PORTS)
 POD = fleet.pod("gw-1", "10.1.9.9", "istio-system", account="gw")
 SDS = "kubernetes://web-cert"
+KEPT = [("BAD_VALUE", "web-cert", "data"), ("UNKNOWN_CREDENTIAL", "gw", "spec.servers")]
 
 
 def outbound(mesh: fleet.Mesh, proxy: Proxy = ROUTER) -> OutboundScope:
@@ -96,8 +97,6 @@ def test_a_server_without_its_secret_is_left_out_and_comes_with_it() -> None:
     mesh.apply(secret())
     assert sorted(outbound(mesh).secrets) == [SDS]
     assert mesh.context.diagnostics == ()
-    mesh.remove(secret())
-    assert outbound(mesh).secrets == {}
 
 
 def test_a_gateway_without_a_service_may_find_its_secret_anywhere() -> None:
@@ -134,12 +133,90 @@ def test_a_secret_that_breaks_goes_on_as_it_was() -> None:
     before = outbound(mesh).secrets
     mesh.apply(secret(**{"tls.crt": pair()[0], "tls.key": pair(1)[1]}))
     assert outbound(mesh).secrets == before
-    (finding,) = mesh.context.diagnostics
-    assert (finding.code.name, finding.key.name if finding.key else "") == ("BAD_VALUE", "web-cert")
-    assert "its version before goes on serving" in finding.message
+    assert mesh.told() == KEPT
+    assert all("its version before goes on serving" in finding.message for finding in mesh.context.diagnostics)
     mesh.apply(secret(**{"tls.crt": pair(1)[0], "tls.key": pair(1)[1], "ca.crt": pair()[0]}))
     assert outbound(mesh).secrets[SDS].certificate.decode() == pair(1)[0]
     assert mesh.context.diagnostics == ()
+
+
+def test_a_secret_that_goes_serves_on_while_an_object_names_it() -> None:
+    """Fault FT58."""
+    mesh = fleet.Mesh(SERVICE, gateway("MUTUAL"), secret(), secret("never", "x"))
+    before = outbound(mesh)
+    mesh.remove(secret())
+    assert outbound(mesh).secrets == before.secrets
+    assert mesh.told() == KEPT
+    assert "the Secret is gone; its version before goes on serving" in mesh.context.diagnostics[0].message
+    gone = mesh.context.model.credentials
+    mesh.apply(secret("other"))
+    assert mesh.context.model.credentials is gone
+    mesh.apply(secret(**{"tls.crt": "no certificate", "tls.key": "no key"}))
+    assert outbound(mesh).secrets == before.secrets
+    assert "no PEM certificate; its version before" in mesh.context.diagnostics[0].message
+    mesh.apply(secret(note="nothing"))
+    assert outbound(mesh).secrets == before.secrets
+    mesh.remove(secret())
+    mesh.apply(secret())
+    assert mesh.told() == []
+    mesh.remove(secret(), gateway())
+    assert dict(mesh.context.model.credentials.materials) == {}
+    mesh.apply(gateway())
+    assert outbound(mesh).secrets == {}
+
+
+def test_a_secret_of_which_nothing_was_good_leaves_nothing_behind() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway(), secret(**{"tls.crt": "x", "tls.key": "y"}))
+    assert "goes on" not in mesh.context.diagnostics[0].message
+    mesh.remove(secret())
+    assert mesh.told() == [("UNKNOWN_CREDENTIAL", "gw", "spec.servers")]
+
+
+def until(day: int) -> str:
+    """A pair that ends so many days after START."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return secret(**{"tls.crt": certificate(key, day), "tls.key": text(key)})
+
+
+def test_a_certificate_that_has_expired_replaces_none_that_has_not() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway(), until(10))
+    today = START + dt.timedelta(days=5)
+    mesh.keep_time(lambda: today)
+    before = outbound(mesh).secrets
+    mesh.apply(until(4))
+    assert outbound(mesh).secrets == before
+    assert mesh.told() == KEPT
+    assert "expired (2024-01-05T00:00:00Z); its version before" in mesh.context.diagnostics[0].message
+    mesh.apply(until(9))
+    assert outbound(mesh).secrets != before
+    assert mesh.told() == []
+
+
+def test_a_certificate_that_expires_goes_on_and_is_told_once() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway(), until(10))
+    today = START + dt.timedelta(days=11)
+    before, index = outbound(mesh).secrets, mesh.context.model.credentials
+    assert list(index.over(START)) == []
+    (key,) = index.over(today)
+    assert key.name == "web-cert"
+    mesh.keep_time(lambda: today)
+    mesh.note(key)
+    assert outbound(mesh).secrets == before
+    assert mesh.told() == KEPT
+    assert mesh.context.diagnostics[0].message.endswith("expired (2024-01-11T00:00:00Z)")
+    assert list(mesh.context.model.credentials.over(today)) == []
+    mesh.apply(until(9))
+    assert outbound(mesh).secrets != before
+    assert mesh.told() == KEPT
+
+
+def test_roots_that_are_gone_verify_on() -> None:
+    own = secret(**{"tls.crt": pair()[0], "tls.key": pair()[1]})
+    mesh = fleet.Mesh(SERVICE, gateway("MUTUAL"), own, secret("web-cert-cacert", **{"ca.crt": pair(1)[0]}))
+    before = outbound(mesh).secrets
+    mesh.remove(secret("web-cert-cacert"))
+    assert outbound(mesh).secrets == before
+    assert mesh.told() == [("BAD_VALUE", "web-cert-cacert", "data"), ("UNKNOWN_CREDENTIAL", "gw", "spec.servers")]
 
 
 RSA = rsa.generate_private_key(65537, 1024)  # noqa: S505 (weak on purpose)
