@@ -18,6 +18,7 @@ import grpc.aio
 from cryptography.hazmat.primitives.asymmetric import ec
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -30,6 +31,7 @@ from wire import names
 from wire.spiffe import Identity
 
 assert router_pb2
+assert fault_pb2
 assert file_pb2
 assert http_connection_manager_pb2  # these only so that JSON may name their types
 
@@ -57,6 +59,8 @@ class Istiod:
     xds_port: int = 0
     listener_port: int = 0
     serve: asyncio.Event = field(default_factory=asyncio.Event)
+    delay: float = 0.0
+    """Seconds that the listener takes for each answer."""
     peers: list[str] = field(default_factory=list)
     nodes: list[Any] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -77,11 +81,15 @@ class Istiod:
             answer = discovery_pb2.DeltaDiscoveryResponse(type_url=request.type_url, nonce="1")
             if request.type_url == names.LISTENER:
                 resource = answer.resources.add(name="inbound", version="1")
-                resource.resource.Pack(json_format.ParseDict(inbound(self.listener_port), listener_pb2.Listener()))
+                resource.resource.Pack(
+                    json_format.ParseDict(inbound(self.listener_port, self.delay), listener_pb2.Listener())
+                )
             await context.write(answer)
 
 
-def inbound(port: int) -> dict[str, Any]:
+def inbound(port: int, delay: float = 0.0) -> dict[str, Any]:
+    waits = {"fixed_delay": f"{delay}s", "percentage": {"numerator": 100}}
+    fault = {"@type": names.TYPE_PREFIX + "envoy.extensions.filters.http.fault.v3.HTTPFault", "delay": waits}
     log = {
         "@type": names.TYPE_PREFIX + "envoy.extensions.access_loggers.file.v3.FileAccessLog",
         "path": "/dev/stdout",
@@ -107,10 +115,11 @@ def inbound(port: int) -> dict[str, Any]:
             ]
         },
         "http_filters": [
+            *([{"name": "envoy.filters.http.fault", "typed_config": fault}] if delay else []),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
     }
     return {

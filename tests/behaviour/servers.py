@@ -88,12 +88,19 @@ class Servers:
         self.pings: list[float] = []
         self.deaf = False
         """Pings are not answered."""
+        self.connected: dict[str, set[asyncio.StreamWriter]] = {}
+        """Connections of HTTP that are open, by server."""
 
     def forget(self) -> None:
         """Begin anew."""
         self.answer, self.deaf = by_name, False
         for each in (self.seen, self.opened, self.ended, self.greetings, self.pings):
             each.clear()
+
+    def hang_up(self, name: str) -> None:
+        """A server is gone: its connections are reset."""
+        for writer in self.connected.pop(name, ()):
+            writer.transport.abort()
 
     async def http(self, name: str, address: str, port: int, tls: ssl.SSLContext | None = None) -> asyncio.Server:
         """Serve HTTP of both versions."""
@@ -131,11 +138,13 @@ class _Http:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._servers.opened.append(self._name)
+        self._servers.connected.setdefault(self._name, set()).add(writer)
         own = _Connection(reader, writer, next(_CONNECTIONS), _handshake(writer))
         with contextlib.suppress(EOFError, ConnectionError, asyncio.CancelledError, h2.exceptions.ProtocolError):
             head = await reader.readuntil(b"\r\n\r\n")
             await (self._http2(own, head) if head.startswith(_PREFACE[:16]) else self._http1(own, head))
         self._servers.ended.add(own.number)
+        self._servers.connected.get(self._name, set()).discard(writer)
         writer.close()
 
     async def _http1(self, own: _Connection, head: bytes) -> None:
