@@ -9,7 +9,8 @@ from typing import Final
 import yaml
 
 from bench import world
-from bench.world import Document, Size
+from bench.objects import Document
+from bench.world import Size
 
 _Dumper: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -39,6 +40,10 @@ class Folder:
         beside = target.with_name("." + target.name)
         beside.write_text(yaml.dump(document, Dumper=_Dumper))
         beside.replace(target)
+
+    def flags(self, home: pathlib.Path) -> tuple[str, ...]:
+        """What tells istiod to read it, with the keys of ``home`` (bench.identities)."""
+        return ("--configDir", str(self.path), "--caDir", str(home / "ca"), "--tokenKey", str(home / "token.pem"))
 
     def delete(self, document: Document) -> None:
         """Remove an object."""

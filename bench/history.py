@@ -12,11 +12,12 @@ from typing import Any, Final
 WORSE: Final = 1.15
 """From this ratio to the last comparable run on a figure is called worse."""
 WATCHED: Final = (
-    *("first_ms", "endpoint_us", "virtualservice_us", "service_us", "churn_us", "rss_settled_mb"),
+    *("first_ms", "endpoint_us", "virtualservice_us", "service_us", "churn_us", "churn50_us", "ready_cpu_s"),
+    *("rss_settled_mb", "rss_proxy_kb"),
     *("micro_build_s", "micro_first_ms", "micro_endpoint_us", "micro_virtualservice_us", "micro_service_us"),
 )
 """Figures in which less is better. Latencies are kept too, but depend on who else uses the machine."""
-_MEMORY: Final = "_mb"
+_MEMORY: Final = ("_mb", "_kb")
 
 Entry = Mapping[str, Any]
 

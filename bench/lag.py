@@ -15,7 +15,8 @@ from functools import partial
 from typing import Final
 
 from bench.micro import Mesh
-from bench.world import Document, Size
+from bench.objects import Document
+from bench.world import Size
 from crds.parse import parse
 from istiod import apart, app
 from istiod.pipeline import Pipeline

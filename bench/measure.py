@@ -1,4 +1,4 @@
-"""One whole run: istiod as its own process, files, a fleet over mTLS, four kinds of change."""
+"""One whole run: istiod as its own process, a world, a fleet over mTLS, three kinds of change, and churn."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bench import identities, processes, world
+from bench import apiserver, identities, processes, world
 from bench.folder import Folder
 from bench.processes import BenchError, Fleet, Istiod
+from bench.sources import Source
 from bench.world import Size
 
 Figures = dict[str, float]
 
-_CHURN: Final = 10
+_CHURN: Final = (10, 50)
 """Endpoint changes per second of churn."""
 _MODULUS: Final = 50
 """Churn goes round so many Services; a later change of the same one counts for an earlier."""
@@ -31,12 +32,16 @@ _SEEN: Final = {"endpoint": "eds", "virtualservice": "rds", "service": "cds"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure. ``changes``: repetitions of each kind; ``churn``: seconds of it, 0 for none."""
+    """What to measure. ``changes``: repetitions of each kind; ``churn``: seconds of it, 0 for none.
+
+    ``cluster``: the world is in a real API server, not in files.
+    """
 
     size: Size
     mode: str = "delta"
     changes: int = 10
     churn: int = 10
+    cluster: bool = False
     program: pathlib.Path = pathlib.Path("build/fleet")
     wrap: Sequence[str] = ()
 
@@ -49,11 +54,13 @@ def run(plan: Plan, say: Callable[[str], None]) -> Figures:
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as place, contextlib.ExitStack() as stack:
         home = pathlib.Path(place)
-        folder = _prepare(home, plan.size)
-        istiod = Istiod(home, folder.path, plan.wrap)
+        _identify(home, plan.size)
+        source = stack.enter_context(apiserver.started()) if plan.cluster else Folder(home / "config")
+        source.fill(plan.size)
+        istiod = Istiod(home, source.flags(home), plan.wrap)
         stack.callback(processes.stop, istiod.process)
         istiod.wait()
-        say(f"S({plan.size}) {plan.mode}: istiod has read its files")
+        say(f"S({plan.size}) {plan.mode}: istiod has read {'the API server' if plan.cluster else 'its files'}")
         pid = istiod.process.pid
         figures = {"ready_cpu_s": processes.cpu(pid)}
         idle = _idle(pid)
@@ -63,24 +70,35 @@ def run(plan: Plan, say: Callable[[str], None]) -> Figures:
         stack.callback(processes.stop, fleet.process)
         figures |= _first(istiod, fleet, plan.size.proxies, idle, before)
         say(f"first configuration: {figures['first_ms']:.2f} ms of CPU per proxy")
-        bench = _Bench(plan=plan, istiod=istiod, pid=pid, fleet=fleet, folder=folder, idle=idle)
+        bench = _Bench(plan=plan, istiod=istiod, pid=pid, fleet=fleet, source=source, idle=idle)
         for name in _SEEN:
             figures |= bench.changes(name)
             say(f"{name}: {figures[f'{name}_us']:.0f} us of CPU per change and proxy")
-        if plan.churn:
-            figures |= bench.churn()
+        for rate in _CHURN if plan.churn else ():
+            figures |= bench.churn(rate)
         figures["rss_settled_mb"] = processes.rss(pid)
+        figures["rss_proxy_kb"] = (figures["rss_settled_mb"] - figures["rss_before_mb"]) * 1024 / plan.size.proxies
         figures["reconnects"] = float(fleet.stats()["reconnects"])
         return figures
 
 
-def _prepare(home: pathlib.Path, size: Size) -> Folder:
+def empty() -> Figures:
+    """What istiod takes until it is ready where there is nothing: seconds from its start, and CPU."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as place, contextlib.ExitStack() as stack:
+        home = pathlib.Path(place)
+        _identify(home, Size(services=1, endpoints=1, proxies=1))
+        flags = Folder(home / "config").flags(home)
+        since = time.monotonic()
+        istiod = Istiod(home, flags)
+        stack.callback(processes.stop, istiod.process)
+        istiod.wait(step=0.01)
+        return {"empty_ready_s": time.monotonic() - since, "empty_cpu_s": processes.cpu(istiod.process.pid)}
+
+
+def _identify(home: pathlib.Path, size: Size) -> None:
     nodes = list(world.nodes(size))
     identities.write(home, {(node["ns"], node["sa"]) for node in nodes})
     (home / "nodes.jsonl").write_text("\n".join(json.dumps(node) for node in nodes))
-    folder = Folder(home / "config")
-    folder.fill(size)
-    return folder
 
 
 def _idle(pid: int) -> float:
@@ -111,6 +129,7 @@ def _first(istiod: Istiod, fleet: Fleet, proxies: int, idle: float, before: floa
     return {
         "first_ms": used / proxies * 1e3,
         "first_wall_s": wall,
+        "first_p99_ms": stats["first_config_since_connect"]["p99_ms"],
         "first_mb": sum(stats["bytes"].values()) / proxies / 1e6,
         "rss_connected_mb": peak,
     }
@@ -124,7 +143,7 @@ class _Bench:
     istiod: Istiod
     pid: int
     fleet: Fleet
-    folder: Folder
+    source: Source
     idle: float
     change: int = 0
     reached: list[Any] = field(default_factory=list)
@@ -138,8 +157,9 @@ class _Bench:
             for turn in range(count):
                 self.change += 1
                 since = time.time_ns()
-                self.folder.put(world.CHANGES[name](self.plan.size, turn, self.change))
-                self._wait(_SEEN[name], self.change, since)
+                self.source.put(world.CHANGES[name](self.plan.size, turn, self.change))
+                told = world.audience(self.plan.size, turn, new=name == "service")
+                self._wait(_SEEN[name], self.change, since, told)
             processes.settle(self.pid, self.idle)
         return {
             f"{name}_us": cost[0] / count / proxies * 1e6,
@@ -148,26 +168,27 @@ class _Bench:
             f"{name}_bytes": (self._bytes() - sent) / count / proxies,
         }
 
-    def churn(self) -> Figures:
+    def churn(self, rate: int) -> Figures:
         """Endpoint changes at a steady rate, whether the ones before have arrived or not."""
-        size, count = self.plan.size, self.plan.churn * _CHURN
+        size, count = self.plan.size, self.plan.churn * rate
         self.change = math.ceil(self.change / _MODULUS + 1) * _MODULUS
         events: list[tuple[int, int]] = []
         start = time.time()
         with self._cost() as cost:
             for turn in range(count):
-                time.sleep(max(0.0, start + turn / _CHURN - time.time()))
+                time.sleep(max(0.0, start + turn / rate - time.time()))
                 self.change += 1
                 at = self.change % _MODULUS * max(1, size.services // _MODULUS) % size.services
                 events.append((self.change, time.time_ns()))
-                self.folder.put(world.endpoint_slice(at, size.endpoints, world.marked(self.change)))
-            self._wait("eds", *events[-1])
+                self.source.put(world.endpoint(size, at, self.change))
+            self._wait("eds", *events[-1], min(world.audience(size, turn, new=False) for turn in range(_MODULUS)))
             processes.settle(self.pid, self.idle)
         found = self.fleet.markers("eds", _MODULUS, events)
+        name = "churn" if rate == _CHURN[0] else f"churn{rate}"
         return {
-            "churn_us": cost[0] / count / size.proxies * 1e6,
-            "churn_p50_ms": found["p50_ms"],
-            "churn_p99_ms": found["p99_ms"],
+            f"{name}_us": cost[0] / count / size.proxies * 1e6,
+            f"{name}_p50_ms": found["p50_ms"],
+            f"{name}_p99_ms": found["p99_ms"],
         }
 
     @contextlib.contextmanager
@@ -181,17 +202,17 @@ class _Bench:
     def _bytes(self) -> float:
         return float(sum(self.fleet.stats()["bytes"].values()))
 
-    def _wait(self, kind: str, change: int, since: int) -> None:
-        """Wait until every proxy has seen a change."""
+    def _wait(self, kind: str, change: int, since: int, told: int) -> None:
+        """Wait until so many proxies have seen a change."""
         found: Any = None
 
         def arrived() -> bool:
             nonlocal found
             self.istiod.check()
             found = self.fleet.marker(kind, change, since)
-            return bool(found and found["n"] >= self.plan.size.proxies)
+            return bool(found and found["n"] >= told)
 
-        processes.until(f"change {change} in {kind} at every proxy", arrived, patience=60)
+        processes.until(f"change {change} in {kind} at {told} proxies", arrived, patience=60)
         self.reached.append(found)
 
 

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Final
 
 from bench import world
-from bench.world import Document, Size
+from bench.objects import Document
+from bench.world import Size
 from crds.parse import parse
 from istiod.ads.request import Request
 from istiod.ads.session import AdsSession, Shared

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 300.0
+_POD: Final = {"POD_NAME": "istiod-0", "POD_NAMESPACE": "istio-system"}
 
 
 class BenchError(Exception):
@@ -89,7 +90,7 @@ def fetch(url: str, data: bytes | None = None) -> Any:
 def start(command: Sequence[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
     """Start a program whose output goes to a file."""
     with log.open("wb") as out:
-        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **_POD})
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -103,26 +104,25 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 class Istiod:
-    """A control plane of its own process on loopback, with mTLS, reading a folder."""
+    """A control plane of its own process on loopback, with mTLS."""
 
-    def __init__(self, home: pathlib.Path, folder: pathlib.Path, wrap: Sequence[str] = ()) -> None:
-        """Start it; ``wrap`` is put between the interpreter and the module, for a profiler."""
+    def __init__(self, home: pathlib.Path, source: Sequence[str], wrap: Sequence[str] = ()) -> None:
+        """Start it; ``source`` are flags, see bench.sources, ``wrap`` is put before the module, for a profiler."""
         self.address = f"127.0.0.1:{free_port()}"
         pages = f"127.0.0.1:{free_port()}"
         self.ready_url = f"http://{pages}/ready"
         self._log = home / "istiod.log"
-        program = [sys.executable, *(wrap or ("-m", "istiod")), "discovery", "--configDir", str(folder)]
+        program = [sys.executable, *(wrap or ("-m", "istiod")), "discovery", *source]
         program += ["--mtlsAddr", self.address, "--monitoringAddr", pages]
-        program += ["--caDir", str(home / "ca"), "--tokenKey", str(home / "token.pem")]
         self.process = start(program, self._log)
 
-    def wait(self) -> None:
-        """Wait until everything is read and built.
+    def wait(self, step: float = 0.05) -> None:
+        """Wait until everything is read and built; asked every ``step`` seconds.
 
         Raises:
             BenchError: it ended instead, or takes minutes.
         """
-        until("istiod is ready", self._ready)
+        until("istiod is ready", self._ready, step=step)
 
     def check(self) -> None:
         """See that it runs.

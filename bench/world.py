@@ -1,207 +1,71 @@
 """S(n, k, m): n Services of k endpoints each and m proxies, as documents (the shape of istiod's recorded figures).
 
 A tenth of the Services has a VirtualService and a DestinationRule with two subsets; everything is spread over ten
-namespaces. A change carries a number that the fleet finds again in the bytes: the address 10.77.A.B is change
-256 * A + B, the name ``mk-N`` is change N.
+namespaces. The mixed mesh has more on top (bench.mixed), in fifty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-NAMESPACES: Final = 10
-ACCOUNTS: Final = 50
+from bench import mixed, objects
+from bench.objects import Document
+
 RULED: Final = 10
 """One Service in so many has a VirtualService and a DestinationRule."""
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """Services, endpoints of each, proxies; and how many Sidecars there are, each for one workload."""
+    """Services, endpoints of each, proxies; how many Sidecars there are, each for one workload; or a mixed mesh."""
 
     services: int
     endpoints: int
     proxies: int
     sidecars: int = 0
+    mixed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.services},{self.endpoints},{self.proxies}"
+        return f"{'mixed:' if self.mixed else ''}{self.services},{self.endpoints},{self.proxies}"
+
+    @property
+    def spread(self) -> int:
+        """How many namespaces there are."""
+        return mixed.NAMESPACES if self.mixed else objects.NAMESPACES
 
 
 def parse_size(text: str, sidecars: int = 0) -> Size:
-    """``N,K,M`` as a Size.
+    """``N,K,M`` or ``mixed:N,K,M`` as a Size; ``mixed`` alone is that of 1000,10,1000.
 
     Raises:
         ValueError: it is no three numbers.
     """
-    n, k, m = (int(part) for part in text.split(","))
-    return Size(services=n, endpoints=k, proxies=m, sidecars=sidecars)
-
-
-def ip(i: int) -> str:
-    """The i-th pod's address."""
-    return f"10.{100 + i // 65536}.{i // 256 % 256}.{i % 256}"
-
-
-def ns(i: int) -> str:
-    """The namespace of the i-th Service."""
-    return f"ns-{i % NAMESPACES}"
-
-
-def account(i: int) -> str:
-    """The service account of the i-th Service's pods."""
-    return f"sa-{i % ACCOUNTS}"
-
-
-def host(i: int) -> str:
-    """The i-th Service's full name."""
-    return f"svc-{i}.{ns(i)}.svc.cluster.local"
-
-
-def marked(change: int) -> str:
-    """The address that says: change number so and so."""
-    return f"10.77.{change // 256}.{change % 256}"
-
-
-def service(i: int, name: str = "") -> Document:
-    """The i-th Service."""
-    return _object(
-        "v1",
-        "Service",
-        name or f"svc-{i}",
-        i,
-        spec={
-            "clusterIP": f"172.20.{10 + i // 250}.{1 + i % 250}",
-            "selector": {"app": f"app-{i}"},
-            "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}],
-        },
-    )
-
-
-def labels(i: int, j: int) -> dict[str, str]:
-    """The labels of the i-th Service's j-th pod."""
-    return {
-        "app": f"app-{i}",
-        "version": f"v{j % 2 + 1}",
-        "security.istio.io/tlsMode": "istio",
-        "service.istio.io/canonical-name": f"app-{i}",
-        "service.istio.io/canonical-revision": f"v{j % 2 + 1}",
-    }
-
-
-def pod(i: int, j: int, k: int) -> Document:
-    """The i-th Service's j-th pod."""
-    address = ip(i * k + j)
-    made = _object(
-        "v1",
-        "Pod",
-        f"app-{i}-{j}",
-        i,
-        spec={
-            "serviceAccountName": account(i),
-            "nodeName": f"node-{j % 5}",
-            "containers": [{"name": "app", "image": "app:1", "ports": [{"containerPort": 8080}]}],
-        },
-    )
-    made["metadata"]["labels"] = labels(i, j)
-    ready = {"type": "Ready", "status": "True"}
-    made["status"] = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready]}
-    return made
-
-
-def endpoint_slice(i: int, k: int, *extra: str) -> Document:
-    """The i-th Service's endpoints, and addresses of no pod beside them."""
-    conditions = {"ready": True, "serving": True, "terminating": False}
-    backed: list[Document] = [
-        {
-            "addresses": [ip(i * k + j)],
-            "conditions": conditions,
-            "nodeName": f"node-{j % 5}",
-            "targetRef": {"kind": "Pod", "name": f"app-{i}-{j}", "namespace": ns(i)},
-        }
-        for j in range(k)
-    ]
-    made = _object("discovery.k8s.io/v1", "EndpointSlice", f"svc-{i}-abcde", i)
-    made["metadata"]["labels"] = {"kubernetes.io/service-name": f"svc-{i}"}
-    made["addressType"] = "IPv4"
-    made["endpoints"] = backed + [{"addresses": [address], "conditions": conditions} for address in extra]
-    made["ports"] = [{"name": "http", "port": 8080, "protocol": "TCP"}]
-    return made
-
-
-def virtual_service(i: int, weight: int = 90, mark: int = 0) -> Document:
-    """The i-th Service's routes: two weighted subsets below /api."""
-    subsets = [("v1", weight), ("v2", 100 - weight)]
-    weighted = [{"destination": {"host": host(i), "subset": s}, "weight": w} for s, w in subsets]
-    return _object(
-        "networking.istio.io/v1",
-        "VirtualService",
-        f"vs-{i}",
-        i,
-        spec={
-            "hosts": [host(i)],
-            "http": [
-                {
-                    "name": f"mk-{mark}",
-                    "timeout": "10s",
-                    "retries": {"attempts": 3, "perTryTimeout": "2s"},
-                    "match": [{"uri": {"prefix": "/api"}}],
-                    "route": weighted,
-                },
-                {"route": [{"destination": {"host": host(i)}}]},
-            ],
-        },
-    )
-
-
-def destination_rule(i: int) -> Document:
-    """The i-th Service's policy and subsets."""
-    return _object(
-        "networking.istio.io/v1",
-        "DestinationRule",
-        f"dr-{i}",
-        i,
-        spec={
-            "host": host(i),
-            "trafficPolicy": {
-                "connectionPool": {"tcp": {"maxConnections": 100}},
-                "outlierDetection": {"consecutive5xxErrors": 7, "interval": "30s"},
-            },
-            "subsets": [{"name": name, "labels": {"version": name}} for name in ("v1", "v2")],
-        },
-    )
-
-
-def sidecar(i: int) -> Document:
-    """A Sidecar of the i-th Service's workload that sees two namespaces."""
-    return _object(
-        "networking.istio.io/v1",
-        "Sidecar",
-        f"sidecar-{i}",
-        i,
-        spec={
-            "workloadSelector": {"labels": {"app": f"app-{i}"}},
-            "egress": [{"hosts": ["./*", f"{ns(i + 1)}/*"]}],
-        },
-    )
+    kind, _, numbers = text.rpartition(":")
+    if text == "mixed":
+        kind, numbers = text, "1000,10,1000"
+    if kind not in {"", "mixed"}:
+        raise ValueError(f"{kind} is no kind of mesh")
+    n, k, m = (int(part) for part in numbers.split(","))
+    return Size(services=n, endpoints=k, proxies=m, sidecars=sidecars, mixed=kind == "mixed")
 
 
 def documents(size: Size) -> Iterator[Document]:
     """The whole world."""
+    spread = size.spread
+    if size.mixed:
+        yield from mixed.documents(size.services)
     for i in range(size.services):
-        yield service(i)
-        yield endpoint_slice(i, size.endpoints)
+        yield objects.service(i, spread=spread)
+        yield objects.endpoint_slice(i, size.endpoints, spread=spread)
         for j in range(size.endpoints):
-            yield pod(i, j, size.endpoints)
+            yield objects.pod(i, j, size.endpoints, spread)
     for i in range(0, size.services, RULED):
-        yield virtual_service(i)
-        yield destination_rule(i)
+        yield objects.virtual_service(i, spread=spread)
+        yield mixed.destination_rule(i) if size.mixed else objects.destination_rule(i)
     for i in range(size.sidecars):
-        yield sidecar(i)
+        yield objects.sidecar(i, spread)
 
 
 def nodes(size: Size) -> Iterator[Document]:
@@ -209,30 +73,43 @@ def nodes(size: Size) -> Iterator[Document]:
     for x in range(size.proxies):
         i, j = x % size.services, x // size.services % size.endpoints
         yield {
-            "ip": ip(i * size.endpoints + j),
+            "ip": objects.ip(i * size.endpoints + j),
             "pod": f"app-{i}-{j}",
-            "ns": ns(i),
-            "sa": account(i),
-            "labels": labels(i, j),
+            "ns": objects.ns(i, size.spread),
+            "sa": objects.account(i),
+            "labels": objects.labels(i, j),
         }
 
 
-def _object(version: str, kind: str, name: str, i: int, **fields: Any) -> Document:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": ns(i)}, **fields}
+def audience(size: Size, turn: int, *, new: bool) -> int:
+    """How many proxies are told of the turn-th change: of a ``new`` Service, or of one that was there."""
+    if not size.mixed:
+        return size.proxies
+    i = _new(size, turn) if new else _ruled(size, turn)
+    return sum(mixed.sees(x % size.services, i, new=new) for x in range(size.proxies))
 
 
 def _endpoint(size: Size, turn: int, change: int) -> Document:
-    return endpoint_slice(_ruled(size, turn), size.endpoints, marked(change))
+    return endpoint(size, _ruled(size, turn), change)
+
+
+def endpoint(size: Size, i: int, change: int) -> Document:
+    """The i-th Service's endpoints with one more, which carries the change's number."""
+    return objects.endpoint_slice(i, size.endpoints, objects.marked(change), spread=size.spread)
 
 
 def _weight(size: Size, turn: int, change: int) -> Document:
-    return virtual_service(_ruled(size, turn), 50 + change % 50, change)
+    return objects.virtual_service(_ruled(size, turn), 50 + change % 50, change, spread=size.spread)
 
 
 def _service(size: Size, turn: int, change: int) -> Document:
-    made = service(size.services + 1 + turn, f"mk-{change}")
+    made = objects.service(_new(size, turn), f"mk-{change}", spread=size.spread)
     made["spec"]["selector"] = {"app": "none"}
     return made
+
+
+def _new(size: Size, turn: int) -> int:
+    return size.services + 1 + turn
 
 
 def _ruled(size: Size, turn: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.world import Document
+from bench.objects import Document
 from crds.parse import parse
 from istiod.config.proxy import Peer, Proxy
 from istiod.config.resource import ResourceSet

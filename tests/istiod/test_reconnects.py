@@ -155,7 +155,7 @@ async def replicas(home: Path, folder: Folder) -> AsyncIterator[tuple[Istiod, Is
     with contextlib.ExitStack() as stack:
         made = []
         for place in (home, other):
-            made.append(Istiod(place, folder.path))
+            made.append(Istiod(place, folder.flags(place)))
             stack.callback(processes.stop, made[-1].process)
         for each in made:
             await asyncio.to_thread(each.wait)

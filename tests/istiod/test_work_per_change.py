@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import world
+from bench import objects, world
 from bench.micro import Mesh
 from istiod.envoy.compiler import VIRTUAL_HOST
 from istiod.mesh import context as mesh_context
@@ -63,7 +63,7 @@ def hosts(scope: OutboundScope) -> Iterator[VirtualHost]:
 
 
 def holds(scope: OutboundScope, service: int) -> bool:
-    return any(f"|{world.host(service)}" in name for name in scope.clusters)
+    return any(f"|{objects.host(service)}" in name for name in scope.clusters)
 
 
 def test_an_endpoint_change_builds_no_scope_and_compiles_variants_of_its_host_only(mesh: Mesh) -> None:
@@ -98,5 +98,5 @@ def test_a_weight_change_touches_one_host_of_the_scopes_that_hold_it(mesh: Mesh)
     changed = [
         new for key in holding for old, new in zip(hosts(before[key]), hosts(after[key]), strict=True) if old is not new
     ]
-    assert {host.name for host in changed} == {f"{world.host(RULED)}:80"}
+    assert {host.name for host in changed} == {f"{objects.host(RULED)}:80"}
     assert len({host.routes for host in changed}) == 1
