@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from istiod.grpcserver import frames
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.http2 import MAX_STREAMS
@@ -187,6 +189,22 @@ def test_what_does_not_fit_the_clients_window_waits_for_it() -> None:
     assert not stream.pending
     assert wire.calls[0].events == ["drained"]
     assert stream.turn == 1
+
+
+@pytest.mark.parametrize("size", [3 * 16_384 - 5, 3 * 16_384, 3 * 16_384 + 1])
+@pytest.mark.parametrize("limit", [16_384, 40_000, 1 << 20])
+def test_a_large_message_is_cut_into_full_frames_and_one_that_ends_it(size: int, limit: int) -> None:
+    wire = Wire()
+    wire.say(wire.headers(), window(1 << 20), window(1 << 20, 1))
+    stream = wire.calls[0].stream
+    stream.send(bytes(size), b"tail")
+    found = wire.hear(limit=limit)
+    assert body(found) == message(bytes(size) + b"tail")
+    assert (stream.pending, stream.turn, stream.taken) == (False, 1, size + 9)
+    assert wire.calls[0].events == ["drained"]
+    if limit == 1 << 20:
+        lengths = [len(one.payload) for one in found if one.kind == frames.DATA]
+        assert lengths == [16_384] * ((size + 9) // 16_384) + [(size + 9) % 16_384]
 
 
 def test_the_connections_window_holds_all_calls_and_they_take_turns() -> None:
