@@ -154,7 +154,8 @@ class Agent:
         released = self._departure.over if self._departure is not None else None
         actions = status.Actions(unready=self._unready, drain=self._drain, quit=self._end, released=released)
         targets = scrape.endpoints(environment.get(scrape.VARIABLE, ""), options.status_port)
-        page = scrape.Scrape(self._admin.target, targets, self._metrics)
+        own = telemetry.parts(self._bootstrap["node"]["metadata"])
+        page = scrape.Scrape(self._admin.target, targets, self._metrics, own)
         return status.StatusServer(options.status_port, actions, page, apps)
 
     def _ca(self) -> identity.CaClient:

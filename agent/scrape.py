@@ -1,6 +1,7 @@
 """``/stats/prometheus`` on 15020: Envoy's metrics, the agent's and the app's in one answer (features rows C8, A11).
 
-Envoy's are passed on as they come; ``envoy_istio_...`` becomes ``istio_...``, the names that dashboards know (fact P3).
+Envoy's are passed on as they come; ``envoy_istio_...`` becomes ``istio_...``, the names that dashboards know (fact P3),
+and counts of gRPC messages are made of what Envoy counts for clusters.
 The app's are asked for in Prometheus' text format, since Envoy's come in no other. Whoever does not answer is counted
 and left out; the others' metrics must not vanish with it.
 """
@@ -14,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent import httpwire, metrics
+from agent import grpc_messages, httpwire, metrics
 from wire import exposition
 
 VARIABLE: Final = "ISTIO_PROMETHEUS_ANNOTATIONS"
@@ -72,11 +73,21 @@ def _endpoint(target: Mapping[str, Any], status_port: int) -> Endpoint | None:
 class Scrape:
     """Makes the answers."""
 
-    def __init__(self, envoy: httpwire.Target, apps: tuple[Endpoint, ...], counted: metrics.Metrics) -> None:
-        """Ask this Envoy and these endpoints of the app; tell ``counted`` of it, and its numbers."""
+    def __init__(
+        self,
+        envoy: httpwire.Target,
+        apps: tuple[Endpoint, ...],
+        counted: metrics.Metrics,
+        own: Mapping[str, str],
+    ) -> None:
+        """Ask this Envoy and these endpoints of the app; tell ``counted`` of it, and its numbers.
+
+        ``own`` is what is known of this workload, by ``wire.telemetry.PARTS``.
+        """
         self._envoy = envoy
         self._apps = apps
         self._counted = counted
+        self._own = own
 
     async def answer(self, fields: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Head and body; ``fields`` are the request's, for Prometheus' own time limit."""
@@ -84,7 +95,7 @@ class Scrape:
         end = asyncio.get_running_loop().time() + _limit(fields)
         yield httpwire.response_head(200, exposition.CONTENT_TYPE)
         asked = _asked_for(fields)
-        async for lines in self._part(metrics.ENVOY, self._envoy, _PATH, asked, end):
+        async for lines in self._of_envoy(asked, end):
             yield lines
         yield self._counted.text().encode()
         for app in self._apps:
@@ -96,8 +107,17 @@ class Scrape:
         """Head and body of what port 15090 gives: Envoy's metrics and no others."""
         end = asyncio.get_running_loop().time() + _limit(fields)
         yield httpwire.response_head(200, exposition.CONTENT_TYPE)
-        async for lines in self._part(metrics.ENVOY, self._envoy, _PATH, _asked_for(fields), end):
+        async for lines in self._of_envoy(_asked_for(fields), end):
             yield lines
+
+    async def _of_envoy(self, fields: Mapping[str, str], end: float) -> AsyncIterator[bytes]:
+        """Envoy's metrics, and what is made of them."""
+        messages, failures = grpc_messages.Messages(self._own), self._counted.failures[metrics.ENVOY]
+        async for lines in self._part(metrics.ENVOY, self._envoy, _PATH, fields, end):
+            messages.read(lines)
+            yield lines
+        if self._counted.failures[metrics.ENVOY] == failures:  # half a sum would look like a restart
+            yield exposition.render(messages.families()).encode()
 
     async def _part(
         self, whose: str, target: httpwire.Target, path: str, fields: Mapping[str, str], end: float

@@ -140,7 +140,7 @@ Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | | the app is sent wh
 Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connections from clients
 Sidecar | spec.ingress[].port.targetPort | | has no effect, as on Istio
 Telemetry | spec.metrics[].overrides[].match.customMetric | names that no metric has | there is no such metric here
-Telemetry | spec.metrics[].overrides[].match.metric | GRPC_..._MESSAGES | there is no such metric here
+Telemetry | spec.metrics[].overrides[].match.metric | GRPC_..._MESSAGES | messages are counted by cluster, always
 Telemetry | spec.metrics[].reportingInterval | | TCP is reported when connections begin and end
 VirtualService | spec.http[].appendHeaders | | has no effect, as on Istio: headers has
 VirtualService | spec.http[].fault.abort.http2Error | | has no effect, as on Istio

@@ -44,8 +44,8 @@ def variable(part: str) -> str:
     return f"OWN_{part.upper()}"
 
 
-def environment(metadata: Mapping[str, object]) -> dict[str, str]:
-    """The variables of a proxy with this node metadata. What it does not say is ``unknown``."""
+def parts(metadata: Mapping[str, object]) -> dict[str, str]:
+    """What node metadata says of a workload, by ``PARTS``. What it does not say is ``unknown``."""
     labels = metadata.get("LABELS")
     said = {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
     workload = str(metadata.get("WORKLOAD_NAME") or "")
@@ -58,10 +58,15 @@ def environment(metadata: Mapping[str, object]) -> dict[str, str]:
         "revision": _first(said, _REVISION_LABELS) or "latest",
         "cluster": str(metadata.get("CLUSTER_ID") or ""),
     }
-    parts = {part: found[part] or UNKNOWN for part in PARTS}
-    variables = {variable(part): value for part, value in parts.items()}
+    return {part: found[part] or UNKNOWN for part in PARTS}
+
+
+def environment(metadata: Mapping[str, object]) -> dict[str, str]:
+    """The variables of a proxy with this node metadata. What it does not say is ``unknown``."""
+    own = parts(metadata)
+    variables = {variable(part): value for part, value in own.items()}
     mesh = {variable("mesh"): str(metadata.get("MESH_ID") or UNKNOWN)}
-    return variables | mesh | {PEER: ";".join(parts.values()), NOBODY: UNKNOWN}
+    return variables | mesh | {PEER: ";".join(own.values()), NOBODY: UNKNOWN}
 
 
 def service(name: str, environment: Mapping[str, str]) -> dict[str, str]:

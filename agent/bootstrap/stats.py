@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from agent import grpc_messages
 from agent.bootstrap import metadata
 from agent.bootstrap.inputs import InputError, Inputs
 from wire import names
@@ -71,6 +72,7 @@ def _patterns(inputs: Inputs, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         *({"safe_regex": {"regex": value}} for value in (*_wanted(inputs, facts, "Regexps"), *_REGEXPS, *counted)),
         {"prefix": "component"},
         {"prefix": "istio"},
+        *({"suffix": value} for value in grpc_messages.SUFFIXES),
     ]
 
 

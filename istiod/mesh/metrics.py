@@ -124,8 +124,11 @@ def findings(index: TelemetryIndex, providers: Providers) -> Iterator[Diagnostic
 
 def _of_override(said: api.MetricsOverrides) -> Iterator[tuple[str, Code, str]]:
     if not _matched(said.match):
-        at = "match.metric" if said.match is not None and said.match.custom_metric is None else "match.customMetric"
-        yield at, Code.NOT_SUPPORTED, "there is no such metric here"
+        if said.match is not None and said.match.custom_metric is None:
+            message = "gRPC messages are counted by cluster, always with the same labels"
+            yield "match.metric", Code.NOT_SUPPORTED, message
+        else:
+            yield "match.customMetric", Code.NOT_SUPPORTED, "there is no such metric here"
     for name, change in said.tag_overrides.items():
         for unknown in cel.parse_label(change.value).unknown if change.value else ():
             message = f"Envoy knows no {unknown}: where it is looked at, the label is unknown"

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -51,6 +52,42 @@ async def test_envoys_own_port_gives_envoys_metrics_alone_under_istios_names() -
     assert "envoy_server_live" in found
     assert "of_the_app" not in found
     assert "istio_agent" not in found
+
+
+MESSAGES = b"""# TYPE envoy_cluster_grpc_request_message_count counter
+envoy_cluster_grpc_request_message_count{cluster_name="outbound|70||echo.default.svc.cluster.local"} 3
+envoy_cluster_grpc_request_message_count{cluster_name="outbound|70|v1|echo.default.svc.cluster.local"} 4
+envoy_cluster_grpc_request_message_count{cluster_name="outbound|443||e.example"} 1
+envoy_cluster_grpc_response_message_count{cluster_name="inbound|70||"} 5
+envoy_cluster_grpc_response_message_count{cluster_name="PassthroughCluster"} 6
+"""
+
+
+async def test_messages_are_counted_by_what_a_clusters_name_says() -> None:
+    envoy = chunked(MESSAGES[:150], MESSAGES[150:])
+    async with serving({"/stats/prometheus": envoy}) as proxy, running(proxy) as (agent, _):
+        text = (await fetch(agent, telemetry.STATS_PATH)).body.decode()
+    found = {
+        (name, said["reporter"], said["source_app"], said["destination_app"], said["destination_service_name"]): value
+        for name, labels, value in re.findall(r"^(istio_\w+)\{(.*)\} (\d+)$", text, re.MULTILINE)
+        for said in [dict(re.findall(r'(\w+)="(.*?)"', labels))]
+    }
+    asked, answered = "istio_request_messages_total", "istio_response_messages_total"
+    assert found == {
+        (asked, "source", "me", "unknown", "echo"): "7",
+        (asked, "source", "me", "unknown", "e.example"): "1",
+        (answered, "destination", "unknown", "me", "unknown"): "5",
+        (answered, "source", "me", "unknown", "PassthroughCluster"): "6",
+    }
+    assert "# TYPE istio_request_messages_total counter" in text
+
+
+async def test_half_a_scrape_gives_no_sums() -> None:
+    broken = chunked(MESSAGES)[:-20]
+    async with serving({"/stats/prometheus": broken}) as proxy, running(proxy) as (agent, _):
+        text = (await fetch(agent, telemetry.STATS_PATH)).body.decode()
+    assert "envoy_cluster_grpc" in text
+    assert "istio_request_messages_total" not in text
 
 
 @pytest.mark.parametrize(
@@ -112,7 +149,7 @@ async def test_a_gigabyte_of_metrics_ends_after_ten_megabytes(line: bytes) -> No
     async with listener, serving({"/stats/prometheus": ok(ENVOY)}) as proxy:
         port = listener.sockets[0].getsockname()[1]
         page = scrape.Scrape(
-            httpwire.Target("127.0.0.1", proxy.port), (scrape.Endpoint(port=port, path="/m"),), metrics.Metrics("1")
+            httpwire.Target("127.0.0.1", proxy.port), (scrape.Endpoint(port=port, path="/m"),), metrics.Metrics("1"), {}
         )
         size = sum([len(part) async for part in page.answer({})])
         await left.wait()
@@ -134,7 +171,7 @@ async def test_an_app_that_hangs_costs_no_more_than_prometheus_waits() -> None:
     counted = metrics.Metrics("1")
     async with listener, serving({"/stats/prometheus": ok(ENVOY)}) as proxy:
         endpoint = scrape.Endpoint(port=listener.sockets[0].getsockname()[1], path="/m")
-        page = scrape.Scrape(httpwire.Target("127.0.0.1", proxy.port), (endpoint,), counted)
+        page = scrape.Scrape(httpwire.Target("127.0.0.1", proxy.port), (endpoint,), counted, {})
         text = b"".join([part async for part in page.answer({"x-prometheus-scrape-timeout-seconds": "0.3"})])
         await left.wait()
     assert b"istio_requests_total" in text

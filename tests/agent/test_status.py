@@ -155,7 +155,7 @@ async def running(
     deeds = Deeds(released=released)
     over = None if released is None else deeds.over
     actions = status.Actions(unready=deeds.why, drain=deeds.drain, quit=deeds.end, released=over)
-    page = scrape.Scrape(httpwire.Target("127.0.0.1", envoy.port), apps, metrics.Metrics("1.2.3"))
+    page = scrape.Scrape(httpwire.Target("127.0.0.1", envoy.port), apps, metrics.Metrics("1.2.3"), {"app": "me"})
     served = status.StatusServer(0, actions, page, probes.Probers(declared, "127.0.0.1"))
     await served.start()
     yield Server({}, port=served.port), deeds

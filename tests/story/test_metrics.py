@@ -256,14 +256,24 @@ async def test_http_by_mesh_mtls(world: World) -> None:
             assert await world.curl("client", "http://echo:7001/") == "200"
 
 
-async def test_grpc_has_its_status(world: World) -> None:
+def messages(labels: Mapping[str, str], asked: int, answered: int) -> dict[Series, float]:
+    """The series of so many gRPC messages: of the other side they know the service only, and nothing of a request."""
+    counts = {"istio_request_messages_total": asked, "istio_response_messages_total": answered}
+    return {(name, frozenset(labels.items())): count for name, count in counts.items()}
+
+
+async def test_grpc_has_its_status_and_its_messages(world: World) -> None:
     code = (
         "import grpc; c = grpc.insecure_channel('echo:7003'); call = c.stream_stream('/echo.Echo/Say');"
         "print(list(call(iter([b'one', b'two', b'three']))))"
     )
     labels = request("grpc", status="0")
     client = http(at_client(TO_ECHO, **labels), 1)
+    nobody = {"reporter": "source", **side("source", **CLIENT), **side("destination"), **ECHO_SERVICE}
+    client |= messages(nobody, 3, 3)
     server = http(at_server(FROM_CLIENT | ECHO_SERVICE, "mutual_tls", **labels), 1)
+    anybody = {"reporter": "destination", **side("source"), **side("destination", **AS_ECHO), **service()}
+    server |= messages(anybody, 3, 3)
     async with counting(world, client=client, echo=server):
         assert "three" in await world.run("client", sys.executable, "-c", code)
 
