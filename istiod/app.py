@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import signal
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import Final
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.service_entry import WorkloadEntry
-from istiod import addresses, admission, apart, expiry, instruments
+from istiod import addresses, admission, apart, expiry, instruments, unblocked
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.quota import StreamLimits
@@ -71,13 +70,14 @@ hardly any, and spent about a tenth of the CPU of a first configuration on looki
 class ControlPlane:
     """All parts of one process, made but not started."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Make the parts; inside the event loop.
+    def __init__(self, settings: Settings, log: unblocked.Unblocked | None = None) -> None:
+        """Make the parts; inside the event loop. ``log`` is where standard error leads, if that is one of ours.
 
         Raises:
             SettingsError: there is no way to the source.
         """
         self._settings = settings
+        self._log = log
         self._source = make_source(settings)
         self._store = ConfigStore(
             features=settings.features,
@@ -343,7 +343,8 @@ class ControlPlane:
 
     def _counted(self) -> Iterable[Family]:
         ours = () if self._signer is None else following.families(self._signer.current, time.time())
-        return (*self._admitted.families(), *self._issued.families(), *ours, *self._source.counted())
+        said = () if self._log is None else (self._log.family(),)
+        return (*self._admitted.families(), *self._issued.families(), *ours, *said, *self._source.counted())
 
     def _pages(self) -> debug_server.Sources:
         guarded = self._settings.kubernetes and self._settings.features.debug_auth
@@ -387,7 +388,11 @@ async def run(settings: Settings) -> None:
     Raises:
         SettingsError: the settings can't work.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with unblocked.logged() as log:
+        await _run(settings, log)
+
+
+async def _run(settings: Settings, log: unblocked.Unblocked) -> None:
     gc.set_threshold(*GENERATIONS)
     sys.setswitchinterval(apart.SWITCH)
     stop = asyncio.Event()
@@ -395,6 +400,6 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        await ControlPlane(settings).run(stop)
+        await ControlPlane(settings, log).run(stop)
     except* SettingsError as group:
         raise group.exceptions[0] from group

@@ -30,6 +30,7 @@ from istiod.config.store import ConfigSnapshot, ConfigStore
 from istiod.kube import credentials, root_certificates, secret_rights, secrets, webhooks
 from istiod.kube.client import KubernetesClient
 from istiod.kube.lease import Candidate, Leader
+from istiod.kube.reach import Reach
 from istiod.kube.records import SecretRecords
 from istiod.kube.status_writer import Sources as StatusSources
 from istiod.kube.status_writer import StatusWriter
@@ -98,6 +99,7 @@ class Cluster:
         self._rights: secret_rights.SecretRights | None = None
         self._identity = f"{self._own.pod_name}-{uuid.uuid4()}"
         self._records = SecretRecords(self._client, self._own.namespace, self._own.named(LAST_GOOD))
+        self._reach = Reach(self._client, self._own.namespace)
         self._everywhere = self._leader("istio-leader")
         self._of_revision = self._leader(f"istio-leader-{self._own.revision}")
         own = Own(
@@ -172,7 +174,8 @@ class Cluster:
         """See Source."""
         bundles = self._bundles.families() if self._bundles is not None else ()
         rights = self._rights.families() if self._rights is not None else ()
-        return (*bundles, *rights, *(self._watch.audit.families() if self._watch is not None else ()))
+        ours = (*bundles, *rights, *self._reach.families())
+        return (*ours, *(self._watch.audit.families() if self._watch is not None else ()))
 
     def untrusted(self) -> Sequence[str]:
         """See Source: the API server trusts what the webhook configurations say."""
@@ -214,6 +217,7 @@ class Cluster:
         watches = (roots.collection, *bundles.collections, *self._place.collections, self._records.collection)
         problems = partial(self._tell_problems, view.report, watches, writers)
         return (
+            ("age of what is known", self._reach.run),
             ("election", self._everywhere.run),
             ("election of the revision", self._of_revision.run),
             ("watch of root certificates", roots.collection.follow),
