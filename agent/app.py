@@ -16,6 +16,7 @@ from agent import bootstrap, departure, envoy_admin, httpwire, metrics, notices,
 from agent.bootstrap.inputs import InputError
 from agent.dns import settings as dns_settings
 from agent.sds import files, identity, rotation, secrets, server
+from agent.sds.addresses import Addresses
 from wire import names, telemetry
 
 _LOG: Final = logging.getLogger("agent")
@@ -55,6 +56,7 @@ class Agent:
         self._secrets = secrets.Secrets()
         self._metrics = metrics.Metrics(names.VERSION)
         self._roots = identity.Roots(options.roots)
+        self._addresses = Addresses()
         self._identity = self._identity_source()
         self._sds = server.SdsServer(self._secrets, options.inputs.sds_socket)
         self._departure = self._own_departure()
@@ -167,6 +169,7 @@ class Agent:
             roots=self._roots,
             ttl=options.secret_ttl,
             provisioned=options.credentials.provisioned,
+            addresses=self._addresses,
         )
 
     def _end(self) -> None:

@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from agent.dns.table import NamedHost
-from agent.sds.identity import CaClient
+from agent.sds.identity import CaClient, IdentityError
 from protos import nds_pb2
 from wire import names
 
@@ -58,7 +58,7 @@ async def follow(client: CaClient, node: Node, take: Callable[[nds_pb2.NameTable
             async for table in _stream(client, node):
                 take(table)
                 delay = _BACK_OFF[0]
-        except (OSError, grpc.aio.AioRpcError, DecodeError) as error:
+        except (OSError, IdentityError, grpc.aio.AioRpcError, DecodeError) as error:
             said = f"{error.code().name} {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
             _LOG.warning("no name table from %s: %s", client.address, said)
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
@@ -74,7 +74,7 @@ async def _stream(client: CaClient, node: Node) -> AsyncIterator[nds_pb2.NameTab
         ("grpc.max_receive_message_length", _LARGEST),
         ("grpc.keepalive_time_ms", 60_000),
     )
-    async with grpc.aio.secure_channel(client.address, grpc.ssl_channel_credentials(pem), options) as channel:
+    async with grpc.aio.secure_channel(await client.target(), grpc.ssl_channel_credentials(pem), options) as channel:
         ask = channel.stream_stream(
             _METHOD,
             request_serializer=nds_pb2.TableRequest.SerializeToString,

@@ -11,7 +11,7 @@ import contextlib
 import datetime as dt
 import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from agent.sds import keys
+from agent.sds.addresses import Addresses
 from protos import ca_pb2
 from wire.spiffe import Identity
 
@@ -69,6 +70,7 @@ class CaClient:
         roots: The roots that vouch for the CA.
         ttl: Life asked for.
         provisioned: Folder of a certificate to be shown where there is no token and none is held; None: no folder.
+        addresses: What the address stands for.
     """
 
     address: str
@@ -77,6 +79,7 @@ class CaClient:
     roots: Roots
     ttl: dt.timedelta = dt.timedelta(hours=24)
     provisioned: pathlib.Path | None = None
+    addresses: Addresses = field(default_factory=Addresses)
 
     async def sign(self, csr: str, held: Certificate | None = None) -> Sequence[str]:
         """The chain for this CSR, over one short connection. ``held`` is the certificate that it is to follow.
@@ -111,8 +114,20 @@ class CaClient:
             ("grpc.enable_http_proxy", 0),  # HTTP_PROXY is for what leaves the mesh
         )
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        async with grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(pem, *pair), options) as channel:
+        target = await self.target()
+        async with grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(pem, *pair), options) as channel:
             yield channel, metadata
+
+    async def target(self) -> str:
+        """The address for gRPC, with what its name stands for.
+
+        Raises:
+            IdentityError: nobody knows, and nobody ever did.
+        """
+        try:
+            return await self.addresses.target(self.address)
+        except OSError as error:
+            raise IdentityError(f"{self.address}: {error}") from error
 
     def _proof(self, held: Certificate | None) -> tuple[str, bytes, tuple[()] | tuple[bytes, bytes]]:
         """Token, roots, and what is shown besides: key and chain. A token is enough, where there is one.
