@@ -11,7 +11,7 @@ import json
 import logging
 import socket
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ class Probers:
         """
         try:
             probes = json.loads(declared or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{VARIABLE} is no JSON: {error}") from error
         if not isinstance(probes, dict):
             raise InputError(f"{VARIABLE} must be a JSON object")
@@ -97,7 +97,7 @@ class Probers:
         source = self._source()
         tls = str(probe.fields.get("scheme") or "HTTP").upper() == "HTTPS"
         target = httpwire.Target(self._host, probe.port, source[0] if source else "", tls=tls)
-        given = {header["name"]: str(header.get("value", "")) for header in probe.fields.get("httpHeaders") or ()}
+        given = dict(_headers(probe.fields.get("httpHeaders")))
         dropped = {*_DROPPED, *(name.lower() for name in given)}
         passed = {name: value for name, value in headers.items() if name not in dropped} | given
         path: str | None = str(probe.fields.get("path") or "/")
@@ -146,6 +146,13 @@ def _probe(path: str, given: object) -> Probe:
     if not 0 <= port <= _LAST_PORT:
         raise InputError(f"{VARIABLE}: {path}: {port} is no port")
     return Probe(handler=handlers[0], fields=fields, port=port, seconds=seconds)
+
+
+def _headers(declared: object) -> Iterator[tuple[str, str]]:
+    """The headers of a probe; what has no name is none."""
+    for each in declared if isinstance(declared, list) else ():
+        if isinstance(each, dict) and isinstance(each.get("name"), str):
+            yield each["name"], str(each.get("value", ""))
 
 
 def _ours(address: str) -> bool:

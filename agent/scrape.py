@@ -49,7 +49,7 @@ def endpoints(declared: str, status_port: int) -> tuple[Endpoint, ...]:
     """
     try:
         given = json.loads(declared or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         _LOG.warning("%s is no JSON, the app's metrics are left out: %s", VARIABLE, error)
         return ()
     if not isinstance(given, dict) or str(given.get("scrape", "false")).lower() != "true":

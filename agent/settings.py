@@ -18,7 +18,7 @@ from agent import departure
 from agent.bootstrap import proxyconfig
 from agent.bootstrap.inputs import InputError, Inputs
 from agent.sds import settings as credentials
-from wire import names
+from wire import decimal, names
 from wire.spiffe import Identity
 
 _SDS_FOLDER: Final = "./var/run/secrets/workload-spiffe-uds"
@@ -133,7 +133,7 @@ def parse_downward(text: str) -> dict[str, str]:
         key, equals, quoted = line.partition("=")
         try:
             value = json.loads(quoted)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"downward API: {line!r} is not KEY=QUOTED: {error}") from error
         if not equals or not isinstance(value, str):
             raise InputError(f"downward API: {line!r} is not KEY=QUOTED")
@@ -198,11 +198,12 @@ def _concurrency(flags: Flags, inputs: Inputs) -> int:
     given = inputs.config.get("concurrency")
     if given is not None:
         return int(given)
-    limit = inputs.environment.get("ISTIO_CPU_LIMIT", "")
-    return max(1, int(limit)) if limit.isdigit() else 2
+    limit = decimal.number(inputs.environment.get("ISTIO_CPU_LIMIT", ""))
+    return 2 if limit is None else max(1, limit)
 
 
 def _seconds(environment: Mapping[str, str], variable: str, default: str) -> float:
     """A duration that a variable may override: Go's spelling, or plain seconds."""
     text = environment.get(variable) or default
-    return float(text) if text.isdigit() else proxyconfig.seconds(text)
+    plain = decimal.number(text)
+    return proxyconfig.seconds(text) if plain is None else float(plain)

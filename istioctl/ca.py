@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import pathlib
 import time
 from collections.abc import Mapping
@@ -277,7 +276,7 @@ def _annotations(secret: Secret) -> Mapping[str, str]:
 def _value(secret: Secret, key: str) -> bytes:
     try:
         return base64.b64decode((secret.get("data") or {}).get(key, ""))
-    except binascii.Error as error:
+    except ValueError as error:
         raise CommandError(f"{key} of a Secret of the CA cannot be read: {error}") from error
 
 

@@ -389,6 +389,6 @@ def _reason(error: Exception) -> str:
     for text in (error.body or "", reason[reason.find('{"') :]):  # a refused upgrade has the body in its reason
         try:
             return str(json.loads(text)["message"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             continue
     return f"{error.status or ''} {reason.partition(chr(10))[0] or 'no reason given'}".strip()

@@ -68,7 +68,7 @@ def parse(text: str | bytes, origin: str) -> Dump:
     """
     try:
         whole = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"{origin}: not JSON: {error}") from error
     configs = whole.get("configs") if isinstance(whole, dict) else None
     if not isinstance(configs, list) or not all(isinstance(each, dict) for each in configs):

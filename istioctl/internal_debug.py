@@ -54,5 +54,5 @@ def _first(planes: list[reach.Address], path: str) -> Any:
 def _read(name: str, body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"{name} does not answer with JSON: {error}") from error

@@ -133,7 +133,7 @@ def of_page(name: str, text: bytes) -> Known:
     """
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"{name}: {CONFIG_PAGE} is no JSON: {error}") from error
     return Known(_each(found))
 

@@ -156,7 +156,7 @@ def _endpoints(admin: reach.Admin, given: argparse.Namespace) -> str:
     text = admin.ask("/clusters?format=json")
     try:
         found = json.loads(text)["cluster_statuses"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise CommandError(f"{admin.name}: not Envoy's /clusters?format=json; a configuration dump has eds") from error
     found = endpoints.selected(found, _wanted(given))
     return _table(endpoints.HEADER, endpoints.rows(found)) if given.output == "short" else _structured(found, given)

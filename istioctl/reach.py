@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from istioctl.errors import CommandError
+from wire import decimal
 
 T = TypeVar("T")
 
@@ -44,10 +45,11 @@ class Address:
             CommandError: the address is no HOST:PORT.
         """
         host, _, port = address.rpartition(":")
-        if connect is None and (not host or not port.isdigit()):
+        number = decimal.number(port)
+        if connect is None and (not host or number is None):
             raise CommandError(f"{address!r} is not HOST:PORT")
         self.name = address
-        self._connect = connect or (lambda: http.client.HTTPConnection(host.strip("[]"), int(port), timeout=SECONDS))
+        self._connect = connect or (lambda: http.client.HTTPConnection(host.strip("[]"), number, timeout=SECONDS))
 
     def ask(self, path: str, method: str = "GET") -> bytes:
         """The answer's body.

@@ -60,7 +60,7 @@ def columns(every: Sequence[Synced]) -> tuple[str, ...]:
 def _parse(istiod: str, text: bytes) -> list[Synced]:
     try:
         return [_one(istiod, each) for each in json.loads(text)]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise CommandError(f"{istiod}: {PATH} is not what istiod says: {error}") from error
 
 

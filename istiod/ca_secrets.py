@@ -264,5 +264,5 @@ def _seen(text: bytes, fingerprint: int, *, fresh: bool) -> Seen:
             return Seen(missing=0, longest=longest)
         missing = said["missing"] if said["fingerprint"] == fingerprint else None
         return Seen(missing=None if missing is None else int(missing), old=int(said["old"]), longest=longest)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, RecursionError, TypeError, KeyError):
         return Seen(missing=None if fresh else 0)

@@ -58,20 +58,27 @@ def _plain(patch: Mapping[str, object]) -> Json:
 
 
 def _named(items: Sequence[object], key: str) -> bool:
-    return all(isinstance(each, dict) and (key in each or _DIRECTIVE in each) for each in items)
+    return all(isinstance(each, dict) and (_name(each, key) is not None or _DIRECTIVE in each) for each in items)
+
+
+def _name(item: object, key: str) -> str | int | None:
+    """What tells a thing of a list apart; None where it says none, or something that can be no name."""
+    found = item.get(key) if isinstance(item, dict) else None
+    return found if isinstance(found, str | int) else None
 
 
 def _by_name(target: Sequence[object], patch: Sequence[Mapping[str, object]], kind: str, *, last: bool) -> list[object]:
     key = _KEYS[kind]
     if any(each.get(_DIRECTIVE) == "replace" and key not in each for each in patch):
         return [_plain(each) for each in patch if key in each]
-    removed = {each[key] for each in patch if each.get(_DIRECTIVE) == "delete" and key in each}
-    left = [each for each in target if not (isinstance(each, dict) and each.get(key) in removed)]
-    known = {each.get(key): each for each in left if isinstance(each, dict)}
+    removed = {_name(each, key) for each in patch if each.get(_DIRECTIVE) == "delete"} - {None}
+    left = [each for each in target if _name(each, key) not in removed]
+    known = {_name(each, key): each for each in left if isinstance(each, dict)}
     changed: dict[object, Json] = {}
     for each in patch:
-        if key in each and each[key] not in removed:
-            changed[each[key]] = _one(changed.get(each[key], known.get(each[key], {})), each, kind, last=last)
+        name = _name(each, key)
+        if name is not None and name not in removed:
+            changed[name] = _one(changed.get(name, known.get(name, {})), each, kind, last=last)
     new = [each for name, each in changed.items() if name not in known]
     there = [_changed(each, changed, key) for each in left]
     return [*there, *new] if last else [*new, *there]
@@ -86,5 +93,5 @@ def _one(mine: Mapping[str, object], theirs: Mapping[str, object], kind: str, *,
 
 def _changed(each: object, changed: Mapping[object, Json], key: str) -> object:
     """What was there keeps its place."""
-    name = each.get(key) if isinstance(each, dict) else None
+    name = _name(each, key)
     return each if name is None else changed.get(name, each)

@@ -130,7 +130,7 @@ def _cluster_manager(inputs: Inputs, facts: Mapping[str, Any]) -> dict[str, Any]
     if load_stats:
         try:
             settings["load_stats_config"] = json.loads(str(load_stats))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"ISTIO_META_LOAD_STATS_CONFIG_JSON is no JSON: {error}") from error
     return settings
 

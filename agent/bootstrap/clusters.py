@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.bootstrap.inputs import InputError, Inputs
-from wire import names
+from wire import decimal, names
 
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS: Final = names.TYPE_PREFIX + "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -59,9 +59,10 @@ def socket(address: str) -> dict[str, Any]:
         InputError: the port is missing or no number.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    number = decimal.number(port)
+    if not host or number is None:
         raise InputError(f"{address!r} is not HOST:PORT")
-    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+    return {"socket_address": {"address": host.strip("[]"), "port_value": number}}
 
 
 def _istiod(inputs: Inputs) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from wire import names
+from wire import decimal, names
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "configPath": "./etc/istio/proxy",
@@ -70,6 +70,7 @@ class Inputs:
             InputError: the variable is no number.
         """
         text = self.environment.get(variable) or str(default)
-        if not text.isdigit():
+        found = decimal.number(text)
+        if found is None:
             raise InputError(f"{variable} is no port: {text!r}")
-        return int(text)
+        return found

@@ -101,7 +101,7 @@ def _objects(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         if key.startswith(_META_JSON):
             try:
                 value = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{key} is no JSON: {error}") from error
             if not isinstance(value, dict):
                 raise InputError(f"{key} must be a JSON object")

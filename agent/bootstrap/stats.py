@@ -97,7 +97,7 @@ def _buckets(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     try:
         wanted = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"annotation {_PREFIX}statsHistogramBuckets is no JSON: {error}") from error
     if not isinstance(wanted, Mapping):
         raise InputError(f"annotation {_PREFIX}statsHistogramBuckets must be a JSON object")

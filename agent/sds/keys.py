@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.bootstrap.inputs import InputError
+from wire import decimal
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 RSA_BITS: Final = (2048, 4096)
@@ -50,9 +51,10 @@ def read(environment: Mapping[str, str]) -> KeyKind:
     size = environment.get("WORKLOAD_RSA_KEY_SIZE", "")
     if algorithm or not size:
         return KeyKind(curve=curve.upper())
-    if not size.isdigit() or not RSA_BITS[0] <= int(size) <= RSA_BITS[1]:
+    bits = decimal.number(size)
+    if bits is None or not RSA_BITS[0] <= bits <= RSA_BITS[1]:
         raise InputError(f"WORKLOAD_RSA_KEY_SIZE={size}: not from {RSA_BITS[0]} to {RSA_BITS[1]} bits")
-    return KeyKind(bits=int(size))
+    return KeyKind(bits=bits)
 
 
 def pem(key: PrivateKey) -> bytes:

@@ -25,6 +25,7 @@ from crds.authorization_policy import (
 from crds.checks import values
 from crds.checks.findings import Findings
 from crds.meta import Model
+from wire import decimal
 
 _BOOLEANS: Final = frozenset({"1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"})
 _HIGHEST_PORT: Final = 65535
@@ -202,8 +203,8 @@ def _block(text: str) -> str | None:
 
 
 def _port(text: str) -> str | None:
-    is_port = text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT
-    return None if is_port else f"{text!r} is no port number"
+    number = decimal.number(text)
+    return None if number is not None and number <= _HIGHEST_PORT else f"{text!r} is no port number"
 
 
 def _principal(text: str) -> str | None:

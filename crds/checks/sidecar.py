@@ -11,6 +11,7 @@ from crds.checks.patterns import repeated
 from crds.gateway import ServerTLSSettings
 from crds.sidecar import IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy, Sidecar, SidecarPort
 from crds.virtual_service import Destination
+from wire import decimal
 
 _LOCAL: Final = frozenset({"127.0.0.1", "0.0.0.0", "[::1]", "[::]"})  # noqa: S104 (what users may write)
 _UNIX: Final = "unix://"
@@ -82,9 +83,8 @@ def _endpoint(text: str) -> str | None:
     host, _, port = text.rpartition(":")
     if host not in _LOCAL:
         return f"{text!r} is none of 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT, [::]:PORT, unix://PATH"
-    if not (port.isascii() and port.isdigit()):
-        return f"{port!r} is no port number"
-    return values.port(int(port))
+    number = decimal.number(port)
+    return f"{port!r} is no port number" if number is None else values.port(number)
 
 
 def _tls(found: Findings, field: str, tls: ServerTLSSettings, port: SidecarPort | None) -> None:

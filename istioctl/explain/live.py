@@ -142,7 +142,7 @@ def of_dump(found: Dump) -> Held:
 def _listed(name: str, body: bytes) -> list[Mapping[str, Any]]:
     try:
         found = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"{name}: not JSON: {error}") from error
     if isinstance(found, dict):
         found = found.get("clients", [])

@@ -17,7 +17,8 @@ from istiod.envoy import blame
 from istiod.explain.answer import Stage
 from istiod.explain.call import Call, Direction, Tls
 from istiod.explain.journey import Hop, Journey, Mesh, Party, follow
-from istiod.explain.question import Question
+from istiod.explain.question import Question, is_address
+from wire import decimal
 
 _TOKEN: Final = re.compile(r'\[[^\]]*\]|"(?:[^"\\]|\\.)*"|\S+')
 _FIELDS: Final = (
@@ -99,7 +100,7 @@ def parsed(line: str) -> Past:
 def _of_json(text: str) -> Mapping[str, str]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"the log line is no JSON: {error}") from error
     if "downstream_local_address" not in found:
         raise CommandError("the log line lacks downstream_local_address: it is not of Istio's JSON format")
@@ -136,7 +137,7 @@ def travel(mesh: Mesh, workload: str, namespace: str, past: Past) -> Journey:
 def _call(mesh: Mesh, party: Party, past: Past) -> Call:
     destination, port = _split(past.of("downstream_local_address"))
     source, source_port = _split(past.of("downstream_remote_address"))
-    if not destination or not port:
+    if not is_address(destination) or not port:
         raise CommandError("the log line does not say where the connection went (downstream_local_address)")
     cluster = past.of("upstream_cluster")
     inbound = cluster.lower().startswith("inbound") or (not cluster and destination == party.address)
@@ -168,7 +169,8 @@ def _call(mesh: Mesh, party: Party, past: Past) -> Call:
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    return (host.strip("[]"), int(port)) if port.isdigit() else (address, 0)
+    number = decimal.number(port)
+    return (address, 0) if number is None else (host.strip("[]"), number)
 
 
 def _notes(past: Past, hop: Hop) -> Iterator[str]:

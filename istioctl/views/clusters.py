@@ -8,6 +8,7 @@ from typing import Final
 
 from istioctl.dump import Json
 from istioctl.views import origin
+from wire import decimal
 
 HEADER: Final = ("SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE")
 _PARTS: Final = 4
@@ -41,9 +42,10 @@ class Name:
 def named(text: str) -> Name:
     """A cluster's name taken apart; one that is not Istio's is its own host."""
     parts = text.split("|")
-    if len(parts) != _PARTS or not parts[1].isdigit():
+    port = decimal.number(parts[1]) if len(parts) == _PARTS else None
+    if port is None:
         return Name(direction="", subset="", fqdn=text, port=0)
-    return Name(direction=parts[0], port=int(parts[1]), subset=parts[2], fqdn=parts[3])
+    return Name(direction=parts[0], port=port, subset=parts[2], fqdn=parts[3])
 
 
 def selected(clusters: Sequence[Json], wanted: Filter) -> list[Json]:

@@ -114,7 +114,7 @@ def _revision(item: core.Pod) -> str:
     try:
         status = json.loads(item.metadata.annotations.get("sidecar.istio.io/status", ""))
         return str(status["revision"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return item.metadata.labels.get(names.LABEL_REVISION, "")
 
 

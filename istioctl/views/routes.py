@@ -8,6 +8,7 @@ from typing import Final
 from istioctl.dump import Json
 from istioctl.views import origin
 from istioctl.views.listeners import matched
+from wire import decimal
 
 HEADER: Final = ("NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE")
 BRIEF: Final = ("NAME", "VIRTUAL HOSTS")
@@ -63,4 +64,5 @@ def _owner(route: Json) -> str:
 
 
 def _order(name: str) -> tuple[int, int, str]:
-    return (0, int(name), "") if name.isdigit() else (1, 0, name)
+    number = decimal.number(name)
+    return (1, 0, name) if number is None else (0, number, "")

@@ -152,11 +152,12 @@ class Authority:
             key = serialization.load_pem_private_key(material.key, password=None)
             self._chain = tuple(_split(material.chain))
             self._roots = tuple(_split(material.roots))
+            belongs = key.public_key() == self._certificate.public_key()
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise AuthorityError(f"cannot read the CA's material: {error}") from error
         if not isinstance(key, PrivateKey):
             raise AuthorityError("the CA's key is neither ECDSA nor RSA")
-        if key.public_key() != self._certificate.public_key():
+        if not belongs:
             raise AuthorityError("the CA's key does not belong to its certificate")
         if not _is_ca(self._certificate):
             raise AuthorityError("the CA's certificate may not sign others (no CA:TRUE)")

@@ -216,7 +216,7 @@ def load(text: str) -> State:
         kept = raw["signer"]
         signer = None if kept is None else Material(**{part: base64.b64decode(kept[part]) for part in _PARTS})
         return State(roots=tuple(_read(each) for each in raw["roots"]), signer=signer, since=float(raw["since"]))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
         raise authority.AuthorityError(f"the state of the CA's rotation cannot be read: {error}") from error
 
 

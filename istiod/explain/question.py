@@ -108,7 +108,7 @@ def claims(text: str) -> Mapping[str, object] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise QuestionError(f"claims: {error}") from error
     if not isinstance(found, dict):
         raise QuestionError('claims are no JSON object such as {"iss": "https://issuer.example", "sub": "jason"}')

@@ -158,10 +158,10 @@ def _verified(provider: config_pb2.JwtProvider, token: str, call: Call) -> Verdi
 def _keys(text: str, kid: object) -> Iterator[jwt.PyJWK]:
     try:
         several = json.loads(text).get("keys", ())
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return
-    for one in several:
-        if kid is None or one.get("kid") in (None, kid):
+    for one in several if isinstance(several, list) else ():
+        if isinstance(one, dict) and (kid is None or one.get("kid") in (None, kid)):
             try:
                 yield jwt.PyJWK(one)
             except (jwt.PyJWTError, TypeError):

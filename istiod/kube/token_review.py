@@ -39,9 +39,10 @@ def identity(status: Any, trust_domain: str, audience: str) -> Identity | None:
     """
     if not isinstance(status, dict) or status.get("authenticated") is not True or status.get("error"):
         return None
-    if audience not in (status.get("audiences") or ()):
+    audiences, who = status.get("audiences"), status.get("user")
+    if not isinstance(audiences, list) or audience not in audiences or not isinstance(who, dict):
         return None
-    user = _USER.fullmatch(str((status.get("user") or {}).get("username", "")))
+    user = _USER.fullmatch(str(who.get("username", "")))
     return Identity(trust_domain, user["namespace"], user["account"]) if user else None
 
 

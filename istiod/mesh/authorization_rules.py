@@ -15,6 +15,7 @@ from crds import authorization_policy as api
 from crds.attributes import Attribute
 from crds.checks.values import subnet
 from crds.key import ConfigKey
+from wire import decimal
 
 _LOCAL = "cluster.local"
 """In a principal it means the mesh's own trust domain, whatever that is called (Istio: DefaultClusterLocalDomain)."""
@@ -101,7 +102,8 @@ def _is_block(text: str) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= _LAST_PORT
+    number = decimal.number(text)
+    return number is not None and number <= _LAST_PORT
 
 
 def _is_path(text: str) -> bool:

@@ -24,6 +24,7 @@ from istiod.mesh.policy import ConnectionPool
 from istiod.mesh.scope import DownstreamTls
 from istiod.mesh.service import Labels, Port
 from istiod.mesh.settings import OutboundMode
+from wire import decimal
 
 ANY_NAMESPACE: Final = "*"
 _OWN_NAMESPACE = "."
@@ -215,10 +216,11 @@ def _endpoint(said: str) -> tuple[str, int]:
     if said.startswith(UNIX):
         return said.removeprefix(UNIX), 0
     address, _, port = said.rpartition(":")
-    if not port.isdecimal():
+    number = decimal.number(port)
+    if number is None:
         return "", 0
     address = address.strip("[]")
-    return ("" if ipaddress.ip_address(address).is_unspecified else address), int(port)
+    return ("" if ipaddress.ip_address(address).is_unspecified else address), number
 
 
 def _binds(mode: api.CaptureMode) -> bool | None:

@@ -23,6 +23,8 @@ from wire import names
 ENTRY = "{hosts: [a.example], ports: [{name: tcp, number: 80, protocol: TCP}], %s}"
 RULE = "{hosts: [web], http: [{%s}]}"
 TO = "route: [{destination: {host: web}}]"
+DIGITS = "9" * 5_000
+"""More than Python turns into a number: it raised where objects are read."""
 REFUSED = [
     (
         "VirtualService",
@@ -52,6 +54,13 @@ REFUSED = [
     ("Gateway", "{servers: [{hosts: [a.b], port: {number: 0, name: a, protocol: HTTP}}]}", "port.number"),
     ("Gateway", "{servers: [{hosts: [], port: {number: 80, name: a, protocol: HTTP}}]}", "hosts"),
     ("DestinationRule", "{host: ''}", "host"),
+    ("AuthorizationPolicy", f"{{rules: [{{to: [{{operation: {{ports: ['{DIGITS}']}}}}]}}]}}", "operation.ports[0]"),
+    ("AuthorizationPolicy", f"{{rules: [{{when: [{{key: destination.port, values: ['{DIGITS}']}}]}}]}}", "values[0]"),
+    (
+        "Sidecar",
+        f"{{ingress: [{{port: {{number: 80, name: a, protocol: HTTP}}, defaultEndpoint: '127.0.0.1:{DIGITS}'}}]}}",
+        "ingress[0].defaultEndpoint",
+    ),
     (
         "DestinationRule",
         "{host: web, trafficPolicy: {tunnel: {targetHost: '%A%', targetPort: 1}}}",
@@ -76,7 +85,7 @@ REFUSED = [
 
 
 def document(kind: str, spec: str) -> dict[str, Any]:
-    api = "networking.istio.io/v1"
+    api = "security.istio.io/v1" if kind == "AuthorizationPolicy" else "networking.istio.io/v1"
     return {
         "apiVersion": api,
         "kind": kind,

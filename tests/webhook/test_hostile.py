@@ -93,3 +93,15 @@ def test_the_patch_makes_the_pod_and_a_second_injection_changes_nothing(said: di
     again = inject.render(made.pod, CONFIG, "demo")
     assert again.patch == ()
     assert again.pod == made.pod
+
+
+def test_a_container_whose_name_is_none_is_left_as_it_is() -> None:
+    """An API server sends no such pod; whoever does gets an answer."""
+    before = pod({})
+    before["spec"]["containers"] += [{"name": {"a": 1}}, {"name": [1]}]
+    asked = reviews.read(json.dumps(review(before)).encode())
+    after: Any = patched(before, json.loads(reviews.write(asked, mutation.answer(asked, CONFIG))))
+    found = [each["name"] for each in after["spec"]["containers"]]
+    assert {"a": 1} in found
+    assert [1] in found
+    assert "istio-proxy" in found

@@ -15,7 +15,7 @@ from crds import core, discovery, lines
 from crds.key import ConfigKey
 from istioctl.offline.world import Workload, World
 from istioctl.testing import members
-from wire import names
+from wire import decimal, names
 
 Document: TypeAlias = dict[str, Any]
 OUTSIDE: Final = ("istioctl-test", "outside")
@@ -106,9 +106,9 @@ def _bound(kept: Iterable[Document]) -> Iterator[int]:
     """The ports behind Sidecars' own listeners."""
     for one in kept:
         for each in (one.get("spec") or {}).get("ingress") or () if one["kind"] == "Sidecar" else ():
-            port = str(each.get("defaultEndpoint") or "").rpartition(":")[2]
-            if port.isdigit():
-                yield int(port)
+            port = decimal.number(str(each.get("defaultEndpoint") or "").rpartition(":")[2])
+            if port is not None:
+                yield port
 
 
 def _object(version: str, kind: str, name: str, namespace: str = "") -> Document:
