@@ -18,7 +18,7 @@ from typing import Final
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from crds.service_entry import WorkloadEntry
-from istiod import addresses, admission, apart, expiry, instruments, unblocked
+from istiod import addresses, admission, apart, expiry, instruments, pressure, unblocked
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.quota import StreamLimits
@@ -99,6 +99,7 @@ class ControlPlane:
             settings.cluster.namespace,
             settings.cluster.shared,
         )
+        self._pressure = pressure.Pressure(pressure.meter(settings.features.memory_limit), time.monotonic)
         self._built = False
         self._counts = Counts()
         self._issued = ca_counts.Counts()
@@ -136,6 +137,7 @@ class ControlPlane:
             async with asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as stack:
                 running = Running(tasks)
                 running.start(self._open(stack, running), "start")
+                running.supervise("memory", partial(self._pressure.watch, stop.set))
                 await stop.wait()
                 running.cancel()
 
@@ -258,6 +260,7 @@ class ControlPlane:
                 lambda: self._pipeline.since,
             ),
             shared=self._refusals.shared,
+            full=self._pressure.refusal,
         )
         self._refusals.serve(self._ads)
         await self._refusals.load()
@@ -344,7 +347,8 @@ class ControlPlane:
     def _counted(self) -> Iterable[Family]:
         ours = () if self._signer is None else following.families(self._signer.current, time.time())
         said = () if self._log is None else (self._log.family(),)
-        return (*self._admitted.families(), *self._issued.families(), *ours, *said, *self._source.counted())
+        counts = (self._admitted, self._issued, self._pressure)
+        return (*(found for each in counts for found in each.families()), *ours, *said, *self._source.counted())
 
     def _pages(self) -> debug_server.Sources:
         guarded = self._settings.kubernetes and self._settings.features.debug_auth
@@ -396,9 +400,8 @@ async def _run(settings: Settings, log: unblocked.Unblocked) -> None:
     gc.set_threshold(*GENERATIONS)
     sys.setswitchinterval(apart.SWITCH)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         await ControlPlane(settings, log).run(stop)
     except* SettingsError as group:

@@ -14,9 +14,10 @@ from enum import Enum
 from typing import Any, Final
 
 from crds import duration
-from wire import names
+from wire import decimal, names
 
 _WHOLE: Final = 100.0
+_UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "M": 10**6, "G": 10**9}
 _LONGEST: Final = timedelta(days=1)
 _SHORTEST: Final = timedelta(seconds=1)
 _AGE: Final = timedelta(days=36_500)
@@ -59,6 +60,9 @@ class Features:
     streams_per_identity: int = 16
     """PILOT_MAX_STREAMS_PER_IDENTITY (not Istio's): streams of one service account besides those of pods that the
     mesh knows, which have a limit each; 0: no limit."""
+    memory_limit: int = 0
+    """PILOT_MEMORY_LIMIT (not Istio's): bytes of memory near which new streams are refused, such as 512Mi; 0: the
+    limit of the container."""
     rotation_wait: timedelta = timedelta(seconds=30)
     """PILOT_CA_ROTATION_WAIT (not Istio's): for how long no connected proxy may have been seen that lacks a new root,
     before its CA may sign."""
@@ -140,6 +144,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _bytes(text: str) -> int:
+    unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
+    count = decimal.number(text.removesuffix(unit))
+    if count is None:
+        raise ValueError("no number of bytes such as 512Mi")
+    return count * _UNITS.get(unit, 1)
+
+
 def _time(text: str) -> timedelta:
     value = duration.parse(text)
     if not timedelta() <= value <= _LONGEST:
@@ -184,6 +196,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),
     "PILOT_ACCESS_LOG_RULES": ("log_rules", _switch),
     "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
+    "PILOT_MEMORY_LIMIT": ("memory_limit", _bytes),
     "PILOT_CA_ROTATION_WAIT": ("rotation_wait", _time),
     "DEFAULT_WORKLOAD_CERT_TTL": ("certificate_life", _life),
     "MAX_WORKLOAD_CERT_TTL": ("certificate_longest", _life),

@@ -78,11 +78,16 @@ class AdsService:
         authenticator: Authenticator | None = None,
         settings: Settings | None = None,
         shared: Shared | None = None,
+        full: Callable[[], str] = str,
     ) -> None:
-        """Take targets from ``configuration`` and monotonic seconds from ``clock``."""
+        """Take targets from ``configuration`` and monotonic seconds from ``clock``.
+
+        ``full`` says why no further stream is served now, "" where one is.
+        """
         self._configuration = configuration
         self._clock = clock
         self._authenticator = authenticator or Authenticator()
+        self._full = full
         self._wiring = Wiring(settings=settings or Settings(), clock=clock, shared=shared or Shared())
         self._connections: dict[int, Connection] = {}
         self._quota = Quota(self._wiring.settings.streams)
@@ -151,6 +156,8 @@ class AdsService:
     def _open(self, verifier: TokenVerifier | None, stream: Stream, request: Request, *, delta: bool) -> Receiver:
         if not self._configuration.ready:
             raise RpcError(Code.UNAVAILABLE, "the control plane has not read its configuration yet")
+        if reason := self._full():
+            raise RpcError(Code.UNAVAILABLE, reason, elsewhere=True)
         client = stream.client
         by_token = client.secure and client.certificate is None
         try:

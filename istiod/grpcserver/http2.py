@@ -309,6 +309,8 @@ class Http2Connection:
         receiver = stream.receiver
         stream.finish(refusal.code, refusal.details)
         receiver.lost()
+        if refusal.elsewhere:
+            self.drain()
 
     def _reset(self, number: int, payload: bytes) -> None:
         inbound.expect(payload, 4)

@@ -33,12 +33,16 @@ class Code(enum.IntEnum):
 
 
 class RpcError(Exception):
-    """A call that ends with another status than OK; the details are for the client to read."""
+    """A call that ends with another status than OK; the details are for the client to read.
 
-    def __init__(self, code: Code, details: str) -> None:
+    ``elsewhere``: the client is told to make its next calls over another connection, which may lead to another replica.
+    """
+
+    def __init__(self, code: Code, details: str, *, elsewhere: bool = False) -> None:
         super().__init__(f"{code.name}: {details}")
         self.code = code
         self.details = details
+        self.elsewhere = elsewhere
 
 
 def percent_encoded(details: str) -> bytes:

@@ -23,6 +23,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
             "ENABLE_LEADER_ELECTION": "false",
             "PLATFORM": "openshift",
             "PILOT_MAX_STREAMS_PER_IDENTITY": "0",
+            "PILOT_MEMORY_LIMIT": "512Mi",
             "PILOT_ACCESS_LOG_RULES": "false",
         }
     )
@@ -37,6 +38,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
         leader_election=False,
         openshift=True,
         streams_per_identity=0,
+        memory_limit=512 << 20,
         log_rules=False,
     )
     found, problems = features.read(
