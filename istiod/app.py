@@ -287,7 +287,7 @@ class ControlPlane:
             await self._open_webhooks(serving, stack)
         if not (settings.ca_address or settings.mtls_address):
             return
-        self._verifier = self._source.verifier()
+        self._verifier = self._source.verifier(self._store)
         renewals = Renewals(self._lives, lambda: self._source.trust_domain)
         service = ca_server.CertificateService(ca, self._verifier, now, self._issued, renewals)
         releases = Releases(settings.cluster, lambda: self._pipeline.context, ca, now).service(

@@ -34,7 +34,7 @@ from istiod.kube.reach import Reach
 from istiod.kube.records import SecretRecords
 from istiod.kube.status_writer import Sources as StatusSources
 from istiod.kube.status_writer import StatusWriter
-from istiod.kube.token_review import TokenReviewVerifier
+from istiod.kube.token_review import BoundPod, TokenReviewVerifier
 from istiod.kube.webhooks import Ours
 from istiod.mesh import mesh_config
 from istiod.settings import Settings
@@ -132,9 +132,14 @@ class Cluster:
                 self._problem, self._signer = "", found
                 return found
 
-    def verifier(self) -> TokenVerifier:
+    def verifier(self, store: ConfigStore) -> TokenVerifier:
         """See Source."""
-        return TokenReviewVerifier(self._client, self.trust_domain)
+
+        def lives(bound: BoundPod) -> bool:
+            found = store.get(ConfigKey("", "Pod", bound.namespace, bound.name))
+            return found is not None and found.metadata.uid == bound.uid
+
+        return TokenReviewVerifier(self._client, self.trust_domain, lives=lives)
 
     def secret_rights(self, store: ConfigStore, report: Report) -> SecretRights | None:
         """See Source."""

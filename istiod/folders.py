@@ -60,12 +60,13 @@ class Folders:
             raise SettingsError(str(error)) from error
         return self._signer
 
-    def verifier(self) -> TokenVerifier:
+    def verifier(self, store: ConfigStore) -> TokenVerifier:
         """See Source.
 
         Raises:
             SettingsError: the signer's key cannot be read.
         """
+        del store
         return tokens.LocalTokenVerifier(public_key(self._settings.token_key), self.trust_domain, now)
 
     def secret_rights(self, store: ConfigStore, report: Report) -> SecretRights | None:

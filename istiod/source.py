@@ -53,8 +53,8 @@ class Source(Protocol):
         """
         ...
 
-    def verifier(self) -> TokenVerifier:
-        """Who judges tokens; to be asked after ``authority``.
+    def verifier(self, store: ConfigStore) -> TokenVerifier:
+        """Who judges tokens; to be asked after ``authority``. ``store`` knows which pods there are.
 
         Raises:
             SettingsError: there is nothing to judge them by.

@@ -237,6 +237,9 @@ async def test_a_gateway_without_the_socket_that_its_credential_needs_says_so_un
     async def told() -> list[str]:
         return [found["object"] for found in await finding(session, url, "M0128")]
 
+    async def said() -> bool:
+        return bool(await told())
+
     async def quiet() -> bool:
         return not await told()
 
@@ -245,7 +248,7 @@ async def test_a_gateway_without_the_socket_that_its_credential_needs_says_so_un
         assert await told() == []
         async with grpc.aio.insecure_channel(settings.grpc_address) as channel:
             await asking(channel, "router~10.0.0.9~in.shop~shop.svc.cluster.local")
-            await until(told, "it says so")
+            await until(said, "it says so")
             assert await told() == ["Gateway/shop/in"]
         await until(quiet, "nobody lacks it any more")
     stop.set()

@@ -69,12 +69,18 @@ class Istiod:
 
 @contextlib.asynccontextmanager
 async def discovery(
-    kubeconfig: str, namespace: str, log: Path, *, webhooks: str = "", pod: str = "istiod-0"
+    kubeconfig: str,
+    namespace: str,
+    log: Path,
+    *,
+    webhooks: str = "",
+    pod: str = "istiod-0",
+    secure: str = "127.0.0.1:0",
 ) -> AsyncIterator[Istiod]:
-    """A process until the block ends. ``webhooks`` is the address of both."""
+    """A process until the block ends. ``webhooks`` is the address of both, ``secure`` that of the CA and xDS."""
     http, plain = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     flags = ["--kubeconfig", kubeconfig, "--httpAddr", http, "--grpcAddr", plain, "--monitoringAddr", ""]
-    servers = ["--httpsAddr", webhooks, "--secureGRPCAddr", "127.0.0.1:0", "--mtlsAddr", "127.0.0.1:0"]
+    servers = ["--httpsAddr", webhooks, "--secureGRPCAddr", secure, "--mtlsAddr", "127.0.0.1:0"]
     environment = {**os.environ, "POD_NAMESPACE": namespace, "POD_NAME": pod}
     with log.open("wb") as file:
         command = [sys.executable, "-m", "istiod", "discovery", *flags, *servers]
