@@ -34,6 +34,8 @@ def findings(model: Model, gateways: GatewayIndex) -> Iterator[Diagnostic]:
     for gateway in gateways.gateways:
         homes = {s.namespace for s in model.registry.services if gateway.selector and gateway.selector <= s.selector}
         homes = homes or {namespace for namespace, _ in model.credentials.materials}
+        if model.settings.features.scope_gateways:
+            homes = {gateway.key.namespace}
         for server in gateway.servers:
             context = server.context
             if context is None or not context.credential_name:

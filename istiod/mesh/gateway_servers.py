@@ -84,13 +84,13 @@ class GatewayIndex:
     gateways: tuple[Gateway, ...] = ()
     read: Mapping[ConfigKey, tuple[gateway.Gateway, Gateway]] = field(default_factory=dict)
 
-    def matched(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+    def matched(self, labels: Mapping[str, str], home: str = "") -> tuple[str, ...]:
         """The ids of the Gateways whose selector holds for a router's labels, sorted, for ScopeKey.matched.
 
-        The Gateway's own namespace plays no part; an empty selector is every router (features row E1).
+        An empty selector is every router (features row E1). ``home`` is the namespace that they have to be of; "": any.
         """
         own = frozenset(labels.items())
-        return tuple(sorted(one.id for one in self.gateways if one.selector <= own))
+        return tuple(sorted(one.id for one in self.gateways if one.selector <= own and home in ("", one.key.namespace)))
 
     def selected(self, matched: Iterable[str]) -> Iterator[Gateway]:
         """The Gateways of a key's ids, oldest first; other ids in the key are passed over."""

@@ -49,7 +49,7 @@ def scope(
         model: the mesh.
         index: its VirtualServices.
         gateways: its Gateways.
-        key: whose scope; ``matched`` holds what ``gateways.matched(labels)`` and ``index.matched(labels)`` say,
+        key: whose scope; ``matched`` holds what ``gateways.matched(labels, home)`` and ``index.matched(labels)`` say,
             ``ports`` the ports of the Services that select the router.
         previous: the scope of the same key before; leaves equal to its leaves are the same objects.
         recall: what earlier scopes were made from; None: everything is made anew.

@@ -55,11 +55,12 @@ def of(
             external_credentials=bool(selecting) and external,
         )
     found = inbound.targets(model, place)
+    home = node.namespace if model.settings.features.scope_gateways else ""
     ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
     return ScopeKey(
         type=node.type,
         namespace=node.namespace,
-        matched=(*matched, *servers.matched(labels)),
+        matched=(*matched, *servers.matched(labels, home)),
         ports=tuple(sorted(ports)),
         families=place.families,
         own=place.own,

@@ -100,7 +100,8 @@ def _selectors(snapshot: ConfigSnapshot) -> Iterator[_Selector]:
     specs = {key: item.spec for key, item in found if isinstance(item, gateway.Gateway)}
     for key, spec in specs.items():
         if any(one.tls and _named(one.tls) for one in spec.servers):
-            yield _Selector(key=key, namespace="", labels=frozenset(spec.selector.items()))
+            home = key.namespace if snapshot.features.scope_gateways else ""
+            yield _Selector(key=key, namespace=home, labels=frozenset(spec.selector.items()))
     routers = {frozenset(spec.selector.items()) for spec in specs.values()}
     for key, item in snapshot.of(NETWORKING, "DestinationRule").items():
         if not isinstance(item, destination_rule.DestinationRule) or not any(

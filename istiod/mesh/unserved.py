@@ -42,8 +42,10 @@ def _external(server: Server) -> list[str]:
 
 
 def _matched(context: MeshContext, index: GatewayIndex, proxy: Proxy) -> tuple[str, ...]:
-    pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
-    return index.matched(dict(places.of(proxy.node, pod).labels))
+    node = proxy.node
+    place = places.of(node, context.backends.pods.get((node.namespace, node.name)))
+    home = node.namespace if context.model.settings.features.scope_gateways else ""
+    return index.matched(dict(place.labels), home)
 
 
 def _finding(one: Gateway, server: Server, pods: list[str]) -> Diagnostic:

@@ -15,6 +15,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
     found, problems = features.read(
         {
             "PILOT_HTTP10": "True",
+            "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": "true",
             "PILOT_TRACE_SAMPLING": "80",
             "PILOT_DNS_JITTER_DURATION": "0s",
             "PILOT_DNS_CARES_UDP_MAX_QUERIES": "99",
@@ -30,6 +31,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
     assert problems == ()
     assert found == Features(
         http10=True,
+        scope_gateways=True,
         trace_sampling=80,
         dns_jitter=timedelta(0),
         dns_queries=99,
