@@ -50,6 +50,8 @@ class Code(Enum):
     UNKNOWN_PROVIDER = "M0113"  # a CUSTOM policy's extension provider is not there, or cannot be asked
     KEYS_UNFETCHED = "M0114"  # a token issuer's keys cannot be fetched; the last ones serve, or tokens are refused
     UNKNOWN_DELEGATE = "M0115"
+    UNASKED = "M0120"  # Envoy could not be asked about an object under admission
+    REFUSED_ALREADY = "M0121"  # Envoy refuses what an object is for without it, too
     UNKEPT = "M0122"  # what proxies refuse, or what serves instead, does not outlive istiod
     WITHHELD = "M0123"  # what proxies had before a refused version lets in more than it does: nobody new gets it
     SECRETS_DENIED = "M0125"  # a proxy's account may not read Secrets, or nobody says whether it may

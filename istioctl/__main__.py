@@ -18,6 +18,7 @@ from istioctl import (
     output,
     proxy_config,
     proxy_status,
+    validate,
     version,
     wait,
 )
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         explain,
         diff,
         testing,
+        validate,
         kube_inject,
         dashboard,
         version,

@@ -35,13 +35,17 @@ def judge(document: Mapping[str, object]) -> tuple[Diagnostic, ...]:
     What is wrong between objects is not judged here: they may come in any order.
     """
     parsed = validation.named(document)
-    found, item = parsed.diagnostics, parsed.object
-    if item is None or (item.group, item.kind) not in _MESH_KINDS:
-        return found
+    return parsed.diagnostics if parsed.object is None else (*parsed.diagnostics, *of_mesh(parsed.object))
+
+
+def of_mesh(item: Object) -> tuple[Diagnostic, ...]:
+    """Findings about an object, valid by itself, that only the mesh has: values and fields without effect."""
+    if (item.group, item.kind) not in _MESH_KINDS:
+        return ()
     alone = ConfigSnapshot({(item.group, item.kind): {item.key: item}})
     mesh = context.build(alone)
-    of_mesh = (each for each in mesh.diagnostics if each.key == item.key and each.code is Code.NOT_SUPPORTED)
-    return (*found, *of_mesh, *patch_values.findings(mesh.envoy_filters))
+    found = (each for each in mesh.diagnostics if each.key == item.key and each.code is Code.NOT_SUPPORTED)
+    return (*found, *patch_values.findings(mesh.envoy_filters))
 
 
 class Injection:

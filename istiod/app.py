@@ -36,6 +36,7 @@ from istiod.debug import server as debug_server
 from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
 from istiod.folders import Folders
+from istiod.gate import gate
 from istiod.grpcserver import tls
 from istiod.grpcserver.server import Server, bound
 from istiod.jwks.fetch import Fetcher
@@ -121,6 +122,7 @@ class ControlPlane:
             self._store.get,
             partial(self._findings.replace, "proxies"),
         )
+        self._gate = gate.opened(settings.features.envoy_admission, self._pipeline.look)
         self._listed = asyncio.Event()
         self._keys = self._refresher()
         self._rights = self._source.secret_rights(self._store, partial(self._findings.replace, "rights to Secrets"))
@@ -317,6 +319,7 @@ class ControlPlane:
             config=self._injection.config,
             annotations=self._injection.annotations,
             findings=admission.judge,
+            further=self._gate.findings if self._gate.asks else None,
             counts=self._admitted,
         )
         running = await webhooks.serve(self._settings.https_address, context, sources)
@@ -347,7 +350,7 @@ class ControlPlane:
     def _counted(self) -> Iterable[Family]:
         ours = () if self._signer is None else following.families(self._signer.current, time.time())
         said = () if self._log is None else (self._log.family(),)
-        counts = (self._admitted, self._issued, self._pressure)
+        counts = (self._admitted, self._gate.counts, self._issued, self._pressure)
         return (*(found for each in counts for found in each.families()), *ours, *said, *self._source.counted())
 
     def _pages(self) -> debug_server.Sources:

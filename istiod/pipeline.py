@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
@@ -30,6 +31,7 @@ from istiod.mesh.context import MeshContext
 from istiod.push import Made, Member, Push, Pushed, Watch
 from wire import names
 
+T = TypeVar("T")
 GATHER = 0.005
 """Seconds from the first change of a quiet time to its push."""
 LONGEST_REST = 0.1
@@ -359,6 +361,14 @@ class Pipeline:
         if self._apart.busy:
             raise RuntimeError("a mesh is being built")
         return self._target(proxy)
+
+    async def look(self, work: Callable[[MeshContext, tuple[Proxy, ...]], tuple[T, ...]]) -> tuple[T, ...]:
+        """What ``work`` finds in the mesh and its connected proxies, apart; nothing where there is no mesh yet."""
+        if self._context is None:
+            return ()
+        async with self._apart.lock:
+            proxies = tuple(member.proxy for member in self._members.values())
+            return await self._apart.run(partial(work, self._built(), proxies))
 
     def addresses(self, key: ConfigKey) -> Sequence[tuple[str, str]] | None:
         """Hosts of an object and the addresses that the mesh gave them; None where it is not in the mesh yet."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from crds.diagnostic import Diagnostic
 from crds.registry import KINDS
 from webhook import mutation, review, validation
 from webhook.counts import Injection, Judgement
@@ -29,15 +30,28 @@ def mutate(body: bytes, config: InjectionConfig, annotations: Mapping[str, str])
     return review.write(asked, made), allowed if made.allowed else Injection.FAILURE
 
 
-def validate(body: bytes, findings: validation.Check) -> tuple[bytes, Judgement | None]:
+def validate(
+    body: bytes, findings: validation.Check, more: tuple[Diagnostic, ...] = ()
+) -> tuple[bytes, Judgement | None]:
     """The answer to a body sent to /validate; no judgement of what is of no kind of ours.
+
+    ``more`` are findings about the object beside those of ``findings``.
 
     Raises:
         MalformedError: it is no review.
     """
     asked = review.read(body)
-    made = validation.answer(asked, findings)
+    made = validation.answer(asked, lambda document: (*findings(document), *more))
     return review.write(asked, made), _judgement(asked, made)
+
+
+def asked_of(body: bytes) -> Mapping[str, object] | None:
+    """The object of a review that Envoy is to be asked about; None where it is not.
+
+    Raises:
+        MalformedError: it is no review.
+    """
+    return validation.asked(review.read(body))
 
 
 def namespace_of(body: bytes) -> str:

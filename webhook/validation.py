@@ -63,6 +63,12 @@ def answer(review: Review, findings: Check = check) -> Answer:
     return Answer(allowed=False, code=_UNPROCESSABLE, reason=reason, cause=cause, warnings=warnings(found))
 
 
+def asked(review: Review) -> Mapping[str, object] | None:
+    """The object of a review if only Envoy can judge it and it is to be judged: an EnvoyFilter that is not leaving."""
+    ours = review.kind == "EnvoyFilter" and review.group in GROUPS and review.operation in {"CREATE", "UPDATE"}
+    return review.item if ours and not _is_leaving(review) else None
+
+
 def _effect(review: Review) -> str:
     """What a stored object does that cannot be read: policies refuse, as istiod reads them (``Parsed.stand_in``)."""
     if named(review.item).stand_in is None:

@@ -98,5 +98,6 @@ class Side:
             new = {one.name for one in self._added if isinstance(one, cluster_pb2.Cluster) and one.name}
             mentioned = frozenset(each for each in new if each.encode() in body)
             named[names.CLUSTER] = named.get(names.CLUSTER, frozenset()) | mentioned
-        last = self.chosen.patches[-1]
-        return resource.make(name, type_url, body, refs=named, origin=Origin(key=last.key, field="spec.configPatches"))
+        last = self.chosen.patches[-1] if self.chosen.patches else None
+        origin = None if last is None else Origin(key=last.key, field="spec.configPatches")
+        return resource.make(name, type_url, body, refs=named, origin=origin)

@@ -162,6 +162,17 @@ class EnvoyFilterIndex:
         patches = tuple(patch for one in found for patch in one.patches if patch.speaks_of(node))
         return recall.of("patches", patches, lambda: PatchSet(patches=patches)) if patches else None
 
+    def without(self, key: ConfigKey) -> EnvoyFilterIndex:
+        """The index as if there were no such object."""
+        kept = {space: tuple(one for one in home if one.key != key) for space, home in self.by_namespace.items()}
+        return EnvoyFilterIndex(root_namespace=self.root_namespace, by_namespace=kept)
+
+    def adding(self, item: api.EnvoyFilter) -> EnvoyFilterIndex:
+        """The index as if there were this object, too, of which it has none yet."""
+        space = item.key.namespace
+        home = (*self.by_namespace.get(space, ()), _read(item))
+        return EnvoyFilterIndex(root_namespace=self.root_namespace, by_namespace={**self.by_namespace, space: home})
+
     def findings(self) -> Iterator[Diagnostic]:
         """What of the objects has no effect."""
         for one in self.all():

@@ -1,0 +1,102 @@
+"""What an EnvoyFilter brings that must not be loaded where istiod runs: code, and files that only proxies have.
+
+Envoy runs the body of a Lua script when it loads it, with all of Lua's libraries: there, one could read the CA's key.
+So scripts are judged by their syntax, and what else carries code, or names files or variables of its machine, is not
+put before Envoy here at all: neither would they be the proxy's, nor may Envoy's words quote what is in istiod's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+
+from istiod.envoy import wellknown
+from istiod.mesh.envoy_filters import Patch
+from wire import names
+
+_CODE: Final = re.compile(rb"\.(?:lua|wasm|golang|dynamic_modules?)\.v", re.IGNORECASE)
+"""In the type of every extension that runs code; a type's name stands in the bytes as it is, however deep."""
+_LUA: Final = names.TYPE_PREFIX + lua_pb2.Lua.DESCRIPTOR.full_name
+_MANAGER: Final = names.TYPE_PREFIX + http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
+NOT_RUN: Final = "do return end "
+"""Before a script, on its first line: the whole is compiled, and nothing of it runs."""
+_FILES: Final = re.compile(r"(?:^|_)(?:file|filename|directory|dir|folder|environment_variable)s?$|path_config_source")
+_PATHS: Final = re.compile(r"(?:^|_)paths?$")
+_OF_REQUESTS: Final = ("match", "http_health_check", "cookie", "pipe", "redirect")
+"""Fields below which a ``path`` is none of a file that is read."""
+_LOG: Final = "FileAccessLog"
+_READS: Final = ("%FILE_CONTENT", "%ENVIRONMENT")
+
+
+def foreign(patches: Iterable[Patch]) -> str:
+    """The first field of the patches' values that names a file or a variable; "" where none does."""
+    for patch in patches:
+        found = next(_foreign(json.loads(patch.value) if patch.value else None, ""), "")
+        if found:
+            return found
+    return ""
+
+
+def _foreign(value: Any, field: str) -> Iterator[str]:
+    if isinstance(value, str):
+        yield from (each for each in _READS if each in value)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _foreign(each, field)
+    elif isinstance(value, dict):
+        logs = str(value.get("@type", value.get("type_url", ""))).endswith(_LOG)
+        for name, each in value.items():
+            plain = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", str(name)).lower()
+            path = _PATHS.search(plain) and isinstance(each, str | list) and field not in _OF_REQUESTS and not logs
+            if not isinstance(each, bool) and (path or _FILES.search(plain)):
+                yield str(name)
+            yield from _foreign(each, plain)
+
+
+def disarmed(body: bytes, type_url: str) -> bytes | None:
+    """A resource without any code that runs when it is loaded; None where there is some that cannot be taken out."""
+    found = len(_CODE.findall(body))
+    if not found:
+        return body
+    if type_url != names.LISTENER:
+        return None
+    message = listener_pb2.Listener.FromString(body)
+    scripts = sum(map(_disarm_chain, (*message.filter_chains, message.default_filter_chain)))
+    disarmed_body = wellknown.encode(message)
+    return disarmed_body if scripts == len(_CODE.findall(disarmed_body)) else None
+
+
+def _disarm_chain(chain: Any) -> int:
+    """How many scripts were found in the connection managers of a chain."""
+    found = 0
+    for one in chain.filters:
+        if one.typed_config.type_url == _MANAGER:
+            manager = http_connection_manager_pb2.HttpConnectionManager.FromString(one.typed_config.value)
+            several = [each for each in manager.http_filters if each.typed_config.type_url == _LUA]
+            for each in several:
+                each.typed_config.CopyFrom(wellknown.packed(_syntax_only(each.typed_config.value)))
+            found += len(several)
+            if several:
+                one.typed_config.CopyFrom(wellknown.packed(manager))
+    return found
+
+
+def _syntax_only(value: bytes) -> lua_pb2.Lua:
+    lua = lua_pb2.Lua.FromString(value)
+    if lua.inline_code:
+        lua.inline_code = NOT_RUN + lua.inline_code
+    sources = [*lua.source_codes.values()]
+    if lua.HasField("default_source_code"):
+        sources.append(lua.default_source_code)
+    for source in sources:
+        if source.WhichOneof("specifier") == "inline_bytes":
+            source.inline_bytes = NOT_RUN.encode() + source.inline_bytes
+        elif source.WhichOneof("specifier") == "inline_string":
+            source.inline_string = NOT_RUN + source.inline_string
+    return lua

@@ -1,0 +1,83 @@
+"""What is not loaded beside istiod: code that runs when it is read, and files and variables of another machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from envoy.config.listener.v3 import listener_pb2
+
+from istiod.envoy import foreign_code, trial
+from istiod.envoy.trial import Change
+from istiod.gate import candidates, stage
+from tests.gate.filters import EXTENSIONS, GOOD, LUA, http_filter, item, patch
+from wire import names
+
+SCRIPT = "function envoy_on_request(h) end"
+
+
+def changed(*patches: Any) -> list[Change]:
+    """Everything that patches change in a made up mesh."""
+    given = item(*patches)
+    found = candidates.trials(*stage.meshed(given), given)
+    return [each for one in found for each in trial.changes(one, one.without, one.whole)]
+
+
+def named(value: Any) -> str:
+    (one, *_) = candidates.trials(*stage.meshed(given := item(http_filter(value))), given)
+    return foreign_code.foreign(one.whole.patches)
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"@type": LUA, "default_source_code": {"filename": "/etc/cacerts/ca-key.pem"}}, "filename"),
+        ({"@type": LUA, "defaultSourceCode": {"environmentVariable": "TOKEN"}}, "environmentVariable"),
+        ({"@type": GOOD["@type"], "x": [{"pathConfigSource": {"path": "/a"}}]}, "pathConfigSource"),
+        ({"@type": GOOD["@type"], "config_source": {"path": "/a"}}, "path"),
+        ({"@type": GOOD["@type"], "cache_path": "/a"}, "cache_path"),
+        ({"@type": GOOD["@type"], "text": "%ENVIRONMENT(TOKEN)%"}, "%ENVIRONMENT"),
+        ({"@type": GOOD["@type"], "match": {"path": "/a"}, "normalize_path": True}, ""),
+        ({"@type": EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "path": "/dev/stdout"}, ""),
+        (GOOD, ""),
+    ],
+)
+def test_files_and_variables_of_the_proxys_machine_are_named(value: Any, field: str) -> None:
+    assert named(value) == field
+
+
+def test_a_patch_that_only_removes_names_nothing() -> None:
+    (one, *_) = candidates.trials(*stage.meshed(given := item(patch("CLUSTER", None, "REMOVE"))), given)
+    assert foreign_code.foreign(one.whole.patches) == ""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"inline_code": SCRIPT},
+        {"default_source_code": {"inline_string": SCRIPT}},
+        {"default_source_code": {"inline_bytes": "ZnVuY3Rpb24gZW52b3lfb25fcmVxdWVzdChoKSBlbmQ="}},
+        {"source_codes": {"a": {"inline_string": SCRIPT}}},
+    ],
+)
+def test_of_a_script_nothing_runs(script: Any) -> None:
+    found = [each.after for each in changed(http_filter({"@type": LUA, **script}))]
+    assert found
+    for one in found:
+        body = foreign_code.disarmed(trial.body(one), one.type_url)
+        assert body is not None
+        assert body.count(SCRIPT.encode()) == body.count(f"do return end {SCRIPT}".encode()) > 0
+
+
+def test_code_elsewhere_is_left_out() -> None:
+    struct = {"@type": "type.googleapis.com/udpa.type.v1.TypedStruct", "type_url": LUA, "value": {}}
+    per_route = {"typed_per_filter_config": {"lua": {"@type": LUA + "PerRoute", "disabled": True}}}
+    wasm = {"@type": EXTENSIONS + "filters.http.wasm.v3.Wasm"}
+    for given in (http_filter(struct), http_filter(wasm), patch("HTTP_ROUTE", per_route)):
+        bodies = [foreign_code.disarmed(trial.body(each.after), each.after.type_url) for each in changed(given)]
+        assert None in bodies
+
+
+def test_what_carries_no_code_stays_as_it_is() -> None:
+    body = listener_pb2.Listener(name="a").SerializeToString()
+    assert foreign_code.disarmed(body, names.LISTENER) is body

@@ -1,0 +1,165 @@
+"""EnvoyFilters under admission, with a real Envoy: over the webhook, and in files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from istioctl import __main__ as istioctl
+from istiod import admission
+from istiod.config.store import ConfigStore
+from istiod.gate import process
+from istiod.gate.gate import Gate, Outcome
+from istiod.pipeline import Pipeline
+from tests.gate.filters import BAD, GOOD, LUA, WORDS, document, http_filter, patch, pod, put, service
+from tests.webhook.reviews import CONFIG, review, running
+from tests.webhook.test_server import ask
+from webhook import server
+
+ENVOY = process.found()
+PATIENCE = 60.0
+STUCK = "#!/bin/sh\nexec sleep 60\n"
+DEAD = "#!/bin/sh\nkill -9 $$\n"
+
+
+@contextlib.asynccontextmanager
+async def gated(
+    *stored: dict[str, Any], envoy: str = ENVOY, seconds: float = PATIENCE
+) -> AsyncIterator[tuple[Gate, Any]]:
+    """A gate over a mesh of two workloads, and a function that has its webhook review an object."""
+    store = ConfigStore()
+    pipeline = Pipeline(store, lambda _: None, time.monotonic)
+    put(store, service("web", "10.96.0.1"), pod("web", "10.244.0.1"), pod("api", "10.244.0.2"), *stored)
+    pipeline.push()
+    gate = Gate(process.Envoy(envoy), pipeline.look, seconds)
+    sources = server.Sources(ready=lambda: True, config=lambda: CONFIG, findings=admission.judge, further=gate.findings)
+    async with running(sources) as (client, url, _):
+
+        async def answer(item: Any, **more: Any) -> dict[str, Any]:
+            found: dict[str, Any] = (await ask(client, f"{url}/validate", review(item, **more)))["response"]
+            return found
+
+        yield gate, answer
+
+
+@pytest.mark.envoy
+async def test_what_envoy_refuses_is_refused_with_the_field_and_its_words() -> None:
+    async with gated() as (gate, answer):
+        found = await answer(document(http_filter(GOOD, name="fine"), http_filter(BAD)))
+        assert found["allowed"] is False
+        words = found["status"]["message"]
+        assert words.startswith("EnvoyFilter demo/own: spec.configPatches")
+        assert WORDS in words
+        assert "[M0201]" in words
+        dry = await answer(document(http_filter(BAD)), dryRun=True)
+        assert dry["status"]["message"].startswith("EnvoyFilter demo/own: spec.configPatches[0]: Envoy refuses it: ")
+        large = {**BAD, "descriptors": [{"entries": [{"key": "k" * 30_000, "value": "v"}], **token()}]}
+        assert WORDS in (await answer(document(http_filter(large))))["status"]["message"]
+    assert gate.counts.outcomes == {Outcome.REFUSED: 3}
+    text = str(list(gate.counts.families()))
+    assert "istiod_envoy_checks_total" in text
+
+
+def token() -> dict[str, Any]:
+    return {"token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}
+
+
+@pytest.mark.envoy
+async def test_what_envoy_takes_is_stored_and_what_it_is_not_asked_about_never_waits() -> None:
+    rule = {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]}
+    other = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "spec": rule}
+    async with gated() as (gate, answer):
+        assert await answer(document(http_filter(GOOD))) == {"uid": review(None)["request"]["uid"], "allowed": True}
+        assert (await answer({**other, "metadata": {"name": '"EnvoyFilter"', "namespace": "demo"}}))["allowed"] is False
+        assert (await answer({**other, "metadata": {"name": "web", "namespace": "demo"}}))["allowed"]
+        assert (await answer(None, operation="DELETE", oldObject=document(http_filter(BAD))))["allowed"]
+        stored = document(http_filter(BAD))
+        assert (await answer(stored, operation="UPDATE", oldObject=stored))["allowed"]
+        assert gate.counts.outcomes == {Outcome.TAKEN: 1}
+        assert (await answer(document(patch("CLUSTER", None, "REMOVE"))))["allowed"]
+        assert (await answer(document(http_filter(GOOD), workloadSelector={"labels": {"app": "later"}})))["allowed"]
+        later = document(http_filter(BAD), workloadSelector={"labels": {"app": "later"}})
+        assert WORDS in (await answer(later))["status"]["message"]
+
+
+@pytest.mark.envoy
+async def test_a_neighbour_that_is_stored_already_is_nobody_elses_fault() -> None:
+    async with gated(document(http_filter(BAD), name="neighbour")) as (gate, answer):
+        found = await answer(document(http_filter(GOOD)))
+        assert found["allowed"]
+        assert "without it, too" in found["warnings"][0]
+        assert gate.counts.outcomes == {Outcome.UNRELATED: 1}
+        # An object of its own fault is refused for it, although Envoy stops at the neighbour's.
+        own = document(http_filter({"@type": LUA, "inline_code": "function ("}, operation="INSERT_BEFORE"))
+        found = await answer(own)
+        assert found["allowed"] is False
+        assert "script load error" in found["status"]["message"]
+
+
+@pytest.mark.envoy
+async def test_a_script_is_compiled_and_not_run(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    script = f'io.open("{made}", "w"):write("x")\nfunction envoy_on_request(h) end'
+    async with gated() as (_, answer):
+        assert (await answer(document(http_filter({"@type": LUA, "inline_code": script}))))["allowed"]
+        assert not made.exists()
+        found = await answer(document(http_filter({"@type": LUA, "default_source_code": {"filename": "/etc/passwd"}})))
+        assert found["allowed"]
+        assert "filename is of the proxy's machine" in found["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [(STUCK, "no verdict within 1 s"), (DEAD, "ended with -9 and no verdict"), (None, "there is no Envoy beside")],
+)
+async def test_without_a_verdict_an_object_is_stored_with_a_warning(
+    tmp_path: Path, script: str | None, why: str
+) -> None:
+    binary = tmp_path / "envoy"
+    if script is not None:
+        binary.write_text(script)
+        binary.chmod(0o755)
+    seconds = 1.0 if script == STUCK else PATIENCE
+    async with gated(envoy=str(binary) if script else "", seconds=seconds) as (gate, answer):
+        found = await answer(document(http_filter(BAD)))
+    assert found["allowed"]
+    (warning,) = found["warnings"]
+    assert why in warning
+    assert "[M0120]" in warning
+    assert gate.counts.outcomes == {Outcome.UNASKED: 1}
+
+
+async def test_an_envoy_that_cannot_be_started_is_a_warning(tmp_path: Path) -> None:
+    async with gated(envoy=str(tmp_path / "absent")) as (_, answer):
+        assert "cannot be started" in (await answer(document(http_filter(GOOD))))["warnings"][0]
+
+
+async def test_too_many_at_once_are_not_waited_for(tmp_path: Path) -> None:
+    binary = tmp_path / "envoy"
+    binary.write_text(STUCK)
+    binary.chmod(0o755)
+    async with gated(envoy=str(binary), seconds=2.0) as (_, answer):
+        found: Sequence[Any] = await asyncio.gather(*(answer(document(http_filter(GOOD))) for _ in range(12)))
+    assert all(each["allowed"] for each in found)
+    assert "too many objects wait" in json.dumps(found)
+
+
+@pytest.mark.envoy
+def test_files_are_judged_without_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(json.dumps(document(http_filter(GOOD))))
+    bad.write_text(json.dumps(document(http_filter(BAD), name="bad")))
+    assert istioctl.main(["validate", "-f", str(good), "--envoy"]) == 0
+    assert capsys.readouterr().out == f'"{good}" is valid\n'
+    assert istioctl.main(["validate", "-f", str(bad)]) == 0
+    assert istioctl.main(["validate", "-f", str(bad), "--envoy"]) == 1
+    said = capsys.readouterr().err
+    assert f"Error: {bad}:1 M0201 EnvoyFilter/demo/bad spec.configPatches[0]: Envoy refuses it" in said
+    assert WORDS in said

@@ -1,0 +1,113 @@
+"""What an EnvoyFilter changes, what of it Envoy is shown, and which patch its words are about."""
+
+from __future__ import annotations
+
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+
+from istiod.config.resource import Resource
+from istiod.config.store import ConfigStore
+from istiod.envoy import trial
+from istiod.envoy.trial import Trial
+from istiod.explain import workloads
+from istiod.gate import candidates, stage
+from istiod.mesh import context as mesh
+from istiod.mesh.envoy_filters import PatchSet
+from tests.gate.filters import BAD, GOOD, http_filter, item, patch, pod, put, service
+from wire import names
+
+ADDED = {"name": "added", "type": "STATIC", "connect_timeout": "1s"}
+
+
+def shown(resources: list[Resource], *stubs: str) -> bootstrap_pb2.Bootstrap:
+    return bootstrap_pb2.Bootstrap.FromString(trial.bootstrap([(one, trial.body(one)) for one in resources], stubs))
+
+
+def staged(*patches: object) -> tuple[Trial, ...]:
+    given = item(*patches)
+    return candidates.trials(*stage.meshed(given), given)
+
+
+def after(one: Trial) -> list[Resource]:
+    return [each.after for each in trial.changes(one, one.without, one.whole)]
+
+
+def test_only_what_the_patches_speak_of_and_change_is_asked_about() -> None:
+    (sidecar, gateway) = sorted(staged(http_filter(GOOD, "SIDECAR_INBOUND")), key=lambda one: one.scope.inbound is None)
+    assert [one.name for one in after(sidecar)] == ["virtualInbound"]
+    assert after(gateway) == []
+    tables = staged(patch("VIRTUAL_HOST", {"request_headers_to_add": [{"header": {"key": "x", "value": "1"}}]}))
+    assert {one.type_url for each in tables for one in after(each)} == {names.ROUTE, names.LISTENER}
+
+
+def test_added_clusters_are_asked_about_once_and_removed_ones_never() -> None:
+    (one, *_) = staged(patch("CLUSTER", ADDED, "ADD"))
+    (made,) = (each for each in trial.changes(one, one.without, one.whole) if each.after.name == "added")
+    assert made.before is None
+    assert list(trial.changes(one, one.whole, one.whole)) == []
+    (one, *_) = staged(patch("CLUSTER", None, "REMOVE"))
+    assert after(one) == []
+
+
+def test_proxies_of_a_name_stand_side_by_side() -> None:
+    store = ConfigStore()
+    put(store, service("web", "10.96.0.1"), pod("web", "10.244.0.1"), pod("api", "10.244.0.2"))
+    context = mesh.build(store.snapshot())
+    found = candidates.trials(context, (), item(http_filter(GOOD, "SIDECAR_INBOUND")))
+    resources = [each for one in found for each in after(one)]
+    made = shown(resources, "outbound|80||web.demo.svc.cluster.local").static_resources
+    assert [one.name for one in made.listeners] == ["virtualInbound", "virtualInbound (2)"]
+    ports = {one.address.socket_address.port_value for one in made.listeners}
+    assert len(ports) == 2
+    assert {one.name for one in made.clusters} >= {names.CLUSTER_XDS, "outbound|80||web.demo.svc.cluster.local"}
+
+
+def test_clusters_that_are_named_are_needed() -> None:
+    outbound = "outbound|80||service.demo.svc.cluster.local"
+    config = {**GOOD, "stat_prefix": outbound}
+    (one, *_) = staged(
+        http_filter(config), patch("CLUSTER", ADDED, "ADD"), http_filter({**GOOD, "stat_prefix": "added"})
+    )
+    assert {outbound, "added"} <= trial.needed(one, [])
+    resources = after(one)
+    assert trial.needed(one, resources) >= frozenset().union(*(each.refs.get(names.CLUSTER, ()) for each in resources))
+
+
+def test_words_point_at_the_patch_that_they_quote() -> None:
+    several = (http_filter({**BAD, "stat_prefix": "first"}), http_filter({**BAD, "stat_prefix": "second"}))
+    (one, *_) = staged(*several)
+    patches = one.alone.patches
+    assert trial.guilty(patches, 'stat_prefix: "second"') == "spec.configPatches[1]"
+    assert trial.guilty(patches, "nothing of it") == ""
+    assert trial.guilty(patches, 'filter "own"') == ""
+    assert trial.guilty(patches[:1], "nothing of it") == "spec.configPatches[0]"
+
+
+def test_few_classes_stand_for_many_proxies() -> None:
+    store = ConfigStore()
+    spaces = [f"space-{i}" for i in range(6)]
+    put(store, *(pod(f"p{i}", f"10.244.{n}.{i + 1}", space) for n, space in enumerate(spaces) for i in range(5)))
+    context = mesh.build(store.snapshot())
+    proxies = [workloads.proxy(context, one) for one in context.backends.pods.values()]
+    found = candidates.trials(context, proxies, item(http_filter(GOOD), space="istio-system"))
+    assert len(found) <= candidates.MOST
+    assert {one.scope.outbound.key.namespace for one in found} == set(spaces)
+    near = candidates.trials(context, proxies, item(http_filter(GOOD), space="space-1"))
+    assert {one.scope.outbound.key.namespace for one in near} == {"space-1"}
+
+
+def test_an_object_is_tried_in_place_of_its_stored_version() -> None:
+    store = ConfigStore()
+    put(store, pod("web", "10.244.0.1"))
+    stored, neighbour = item(http_filter(BAD)), item(http_filter(GOOD), name="other")
+    store.apply(stored)
+    store.apply(neighbour)
+    context = mesh.build(store.snapshot())
+    (one,) = candidates.trials(context, (), item(http_filter(GOOD)))
+    assert {each.key.name for each in one.without.patches} == {"other"}
+    assert len(one.whole.patches) == 2
+    elsewhere = item(http_filter(GOOD), workloadSelector={"labels": {"app": "api"}})
+    assert candidates.trials(context, (), elsewhere) == ()
+    old = http_filter(GOOD)
+    old["match"]["proxy"] = {"proxyVersion": "^1\\.0\\."}
+    assert candidates.trials(context, (), item(old)) == ()
+    assert one.alone != PatchSet(patches=())
