@@ -11,14 +11,13 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from crds import diagnostic
-from crds.diagnostic import Code, Diagnostic
+from crds.diagnostic import Diagnostic
 from crds.service_entry import WorkloadEntry
-from istiod import addresses, admission, apart, expiry, instruments, pressure, unblocked
+from istiod import addresses, admission, apart, checks, expiry, instruments, pressure, unblocked
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.quota import StreamLimits
@@ -43,7 +42,7 @@ from istiod.jwks.fetch import Fetcher
 from istiod.jwks.guard import Guard
 from istiod.jwks.refresh import Refresher
 from istiod.jwks.services import addresses as service_addresses
-from istiod.mesh import claims, mesh_config, request_authentication, secret_users, unserved
+from istiod.mesh import claims, request_authentication, secret_users
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from istiod.refusals import Refusals
@@ -57,8 +56,6 @@ from webhook.values import Surroundings, injector_name
 from wire.exposition import Family
 from wire.spiffe import Identity
 
-SOCKETS_PERIOD: Final = 2.0
-"""Seconds between two looks at the metadata of connected gateways."""
 KEYS_PATIENCE: Final = 6.0
 """Seconds for which the start waits for the keys of token issuers: a little more than one fetch may take by default."""
 RIGHTS_PATIENCE: Final = 6.0
@@ -159,7 +156,8 @@ class ControlPlane:
             running.supervise("pipeline", instruments.running(self._pipeline, self._counts))
             running.supervise("lag of the event loop", partial(lag.watch, self._counts.lag.observe))
             running.supervise("rejections", self._refusals.tell)
-            running.supervise("sockets of gateways", self._report_sockets)
+            sockets = partial(self._findings.replace, "sockets")
+            running.supervise("sockets of gateways", partial(checks.sockets, self._pipeline, sockets))
             running.supervise("ends of certificates", partial(expiry.watch, self._pipeline, now))
             await self._open_streams(stack, running)
         except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:
@@ -172,7 +170,8 @@ class ControlPlane:
             self._keys.want(context.model.tokens.wishes)
             if self._rights is not None:
                 self._rights.want(context.secret_users.accounts)
-        self._findings.replace("trust domain", tuple(self._of_trust_domain()))
+        of_trust = checks.trust_domain(self._settings, self._source.trust_domain, self._pipeline.context)
+        self._findings.replace("trust domain", tuple(of_trust))
         if self._settings.https_address:
             self._injection.config()
         if not self._built:
@@ -189,16 +188,6 @@ class ControlPlane:
         gc.freeze()
         self._refusals.begin()
         say(f"istiod: ready, {len(tuple(self._store.keys()))} objects")
-
-    def _of_trust_domain(self) -> Iterator[Diagnostic]:
-        """A finding where the mesh's settings name another trust domain than the CA issues identities of."""
-        issued, context = self._source.trust_domain, self._pipeline.context
-        if context is None or not (self._settings.ca_address or self._settings.mtls_address):
-            return
-        if (named := context.model.settings.trust_domain) != issued:
-            cure = "istiod has to be restarted" if self._settings.kubernetes else "see --trustDomain"
-            message = f"trustDomain {named} is not {issued}, which the CA issues ({cure}): mTLS fails"
-            yield diagnostic.error(Code.BAD_VALUE, self._settings.cluster.mesh_config, mesh_config.FIELD, message)
 
     async def _watch(self) -> None:
         report = partial(self._findings.replace, "source")
@@ -224,13 +213,6 @@ class ControlPlane:
         fetcher = Fetcher(guard, lambda host: service_addresses(self._store, host, features.dns_domain))
         report = partial(self._findings.replace, "key sets")
         return Refresher(fetcher.fetch, self._store.put_key_set, report, time.monotonic, features.key_refresh)
-
-    async def _report_sockets(self) -> None:
-        """Keep the findings about gateways without a socket: proxies come without a change of the mesh."""
-        while True:
-            if (context := self._pipeline.context) is not None:
-                self._findings.replace("sockets", tuple(unserved.findings(context, self._pipeline.proxies)))
-            await asyncio.sleep(SOCKETS_PERIOD)
 
     async def _open_pages(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings

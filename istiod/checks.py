@@ -1,0 +1,36 @@
+"""What is found out about the process and its proxies, beside what the mesh itself finds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from crds import diagnostic
+from crds.diagnostic import Code, Diagnostic
+from istiod.mesh import mesh_config, unserved
+from istiod.mesh.context import MeshContext
+from istiod.pipeline import Pipeline
+from istiod.settings import Settings
+from istiod.source import Report
+
+SOCKETS_PERIOD: Final = 2.0
+"""Seconds between two looks at the metadata of connected gateways."""
+
+
+def trust_domain(settings: Settings, issued: str, context: MeshContext | None) -> Iterator[Diagnostic]:
+    """A finding where the mesh's settings name another trust domain than ``issued``, the one of the CA's identities."""
+    if context is None or not (settings.ca_address or settings.mtls_address):
+        return
+    if (named := context.model.settings.trust_domain) != issued:
+        cure = "istiod has to be restarted" if settings.kubernetes else "see --trustDomain"
+        message = f"trustDomain {named} is not {issued}, which the CA issues ({cure}): mTLS fails"
+        yield diagnostic.error(Code.BAD_VALUE, settings.cluster.mesh_config, mesh_config.FIELD, message)
+
+
+async def sockets(pipeline: Pipeline, report: Report) -> None:
+    """Keep the findings about gateways without a socket: proxies come without a change of the mesh."""
+    while True:
+        if (context := pipeline.context) is not None:
+            report(tuple(unserved.findings(context, pipeline.proxies)))
+        await asyncio.sleep(SOCKETS_PERIOD)
