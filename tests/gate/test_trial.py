@@ -15,6 +15,7 @@ from istiod.mesh.envoy_filters import PatchSet
 from tests.gate.filters import BAD, GOOD, http_filter, item, patch, pod, put, service
 from wire import names
 
+PIPE = {"pipe": {"path": "@here"}}
 ADDED = {"name": "added", "type": "STATIC", "connect_timeout": "1s"}
 
 
@@ -59,6 +60,18 @@ def test_proxies_of_a_name_stand_side_by_side() -> None:
     ports = {one.address.socket_address.port_value for one in made.listeners}
     assert len(ports) == 2
     assert {one.name for one in made.clusters} >= {names.CLUSTER_XDS, "outbound|80||web.demo.svc.cluster.local"}
+
+
+def test_clusters_and_tables_are_shown_too() -> None:
+    header = {"request_headers_to_add": [{"header": {"key": "x", "value": "1"}}]}
+    sizes = {"per_connection_buffer_limit_bytes": 5}
+    (one, *_) = staged(patch("VIRTUAL_HOST", header), patch("CLUSTER", sizes), patch("LISTENER", {"address": PIPE}))
+    resources = after(one)
+    made = shown(resources).static_resources
+    assert {each.name for each in made.clusters} >= {each.name for each in resources if each.type_url == names.CLUSTER}
+    held = [each.name for each in made.listeners if each.name.startswith("routes ")]
+    assert sorted(held) == sorted(f"routes {each.name}" for each in resources if each.type_url == names.ROUTE) != []
+    assert trial.needed(one, resources)
 
 
 def test_clusters_that_are_named_are_needed() -> None:
