@@ -1,7 +1,8 @@
 """Steady load over kept connections, and every request that failed, with its time.
 
 The test uses Load in its own process, to come through the gateway; in a pod it runs as `python -m tests.story.load
-NAME=URL ...` and tells in its log what happens: ``ok COUNT`` a few times a second, ``FAIL ...`` for each failure.
+[--rate=N] NAME=URL ...` and tells in its log what happens: ``ok COUNT`` a few times a second, ``FAIL ...`` for each
+failure.
 A way to ask is an async function that gives "" or what was wrong, so HTTP/2, gRPC and TCP are further functions.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import itertools
 import sys
 import time
 from collections import Counter
@@ -24,6 +26,7 @@ PAUSE = 0.02
 TOLD = 0.25
 """Seconds between two counts in the log."""
 LIMIT = 15.0
+LATE = 0.1
 
 
 def clock(moment: float) -> str:
@@ -52,6 +55,10 @@ class Load:
     pause: float = PAUSE
     ok: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    rate: float = 0.0
+    """Requests in a second, each at its own time whether or not earlier ones were answered; 0: workers ask instead."""
+    late: int = 0
+    """Requests that were sent later than a tenth of a second after their time: the machine had no more to give."""
     _over: bool = False
 
     @property
@@ -62,6 +69,9 @@ class Load:
     async def run(self) -> None:
         """Ask until ``stop`` is called; the requests under way are finished."""
         async with asyncio.TaskGroup() as workers:
+            if self.rate:
+                await self._in_time(workers)
+                return
             for name, ask in self.asks.items():
                 for _ in range(self.each):
                     workers.create_task(self._work(name, ask))
@@ -70,12 +80,25 @@ class Load:
         """Let ``run`` end."""
         self._over = True
 
+    async def _in_time(self, workers: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        due, names = loop.time(), itertools.cycle(self.asks)
+        while not self._over:
+            due += 1 / self.rate
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            self.late += loop.time() - due > LATE
+            name = next(names)
+            workers.create_task(self._once(name, self.asks[name]))
+
+    async def _once(self, name: str, ask: Ask) -> None:
+        if wrong := await ask():
+            self.failures.append(Failure(time.time(), name, wrong))
+        else:
+            self.ok[name] += 1
+
     async def _work(self, name: str, ask: Ask) -> None:
         while not self._over:
-            if wrong := await ask():
-                self.failures.append(Failure(time.time(), name, wrong))
-            else:
-                self.ok[name] += 1
+            await self._once(name, ask)
             await asyncio.sleep(self.pause)
 
 
@@ -122,12 +145,17 @@ async def tell(load: Load) -> None:
             print("FAIL", failure)  # noqa: T201 (the log is this program's answer)
         told = len(load.failures)
         print("ok", load.ok.total())  # noqa: T201
+        if load.rate:
+            print("late", load.late)  # noqa: T201
 
 
 async def main(arguments: Iterable[str]) -> None:
     """Ask until the process is ended."""
-    pairs = (argument.partition("=") for argument in arguments)
-    async with over_http((name, url) for name, _, url in pairs) as load, asyncio.TaskGroup() as tasks:
+    pairs = [argument.partition("=") for argument in arguments]
+    rate = sum(float(value) for name, _, value in pairs if name == "--rate")
+    urls = ((name, url) for name, _, url in pairs if name != "--rate")
+    async with over_http(urls) as load, asyncio.TaskGroup() as tasks:
+        load.rate = rate
         tasks.create_task(tell(load))
         tasks.create_task(load.run())
 

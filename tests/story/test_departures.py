@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 import pytest_asyncio
@@ -18,14 +19,15 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(bool(worlds.runs_here()), reason=worlds.runs_here()),
 ]
+HELLO = "hello=http://hello:5000/hello"
 GRACE = 7.0
 """Seconds after which a departure of these pods is given up."""
 SAID = "every proxy has acknowledged that this pod is gone, and no request is under way"
 
 
-def departing(version: str) -> Raw:
+def departing(version: str, run: int = 0) -> Raw:
     """Two pods of hello that end only when nobody sends to them any more."""
-    made = changes.deployment("hello", version, f"istio/examples-helloworld-{version}", 5000, replicas=2)
+    made = changes.deployment("hello", version, f"istio/examples-helloworld-{version}", 5000, replicas=2, run=run)
     wish = 'proxyMetadata: {DRAIN_UNTIL_ACKNOWLEDGED: "true"}'
     made["spec"]["template"]["metadata"]["annotations"]["proxy.istio.io/config"] = wish
     return made
@@ -57,6 +59,62 @@ async def test_a_pod_that_ends_is_asked_until_everybody_knows_and_loses_no_reque
     await running.more(40)
     assert running.failed() == [], running.story()
     assert min(took) < GRACE, "nobody waits for a time"
+
+
+@pytest.mark.parametrize(
+    ("rate", "versions"),
+    [
+        (40, changes.VERSIONS[:1]),
+        pytest.param(500, changes.VERSIONS, marks=[pytest.mark.long, pytest.mark.timeout(300, func_only=True)]),
+    ],
+)
+async def test_deployments_are_rolled_under_an_open_load_without_a_lost_request(
+    running: shop.Running, rate: int, versions: Sequence[str], record_property: Callable[[str, object], None]
+) -> None:
+    """New pods of these versions; each request goes out at its time, nothing is tried twice, nobody sleeps."""
+    mesh, storm = running.book.mesh, f"storm-{rate}"
+    await mesh.apply(changes.text([storming(storm, rate)]))
+    await mesh.ready(PATIENCE)
+
+    async def begun() -> bool:
+        return counted(running, storm, "ok") > rate
+
+    await worlds.until("the storm has begun", begun, 60)
+    old = {name for name in names_of(running) if name.startswith(tuple(f"hello-{version}-" for version in versions))}
+    began, before, known = time.monotonic(), counted(running, storm, "ok"), of_hello(running)
+    running.done.append((time.time(), f"roll {', '.join(versions)}"))
+    await mesh.apply(changes.text(departing(version, run=rate) for version in versions))
+    await mesh.wait(lambda: not old & names_of(running), 120, "the old pods are gone")
+    took = time.monotonic() - began
+    await mesh.ready(PATIENCE)
+    asked, late = counted(running, storm, "ok") - before, counted(running, storm, "late")
+    failed = [line for line in mesh.logs(storm, storm).splitlines() if line.startswith("FAIL")]
+    figures = f"{asked} requests in {took:.1f} s, {late} sent late, {len(failed)} failed, {len(old)} pods replaced"
+    record_property("figures", figures)
+    print(figures)  # noqa: T201 (for docs/departures.md)
+    assert failed == [], running.story()
+    assert of_hello(running) == known, running.story()
+    assert all(SAID in said(running, name) for name in old)
+    await mesh.delete("Pod", storm)
+
+
+def of_hello(running: shop.Running) -> list[str]:
+    """What went wrong with the service that is rolled; others share the machine with the storm."""
+    return [line for line in running.failed() if "hello" in line]
+
+
+def storming(name: str, rate: int) -> Raw:
+    """A pod that asks hello so many times a second."""
+    made: Raw = {**copy.deepcopy(shop.ASKER)}
+    made["metadata"] |= {"name": name, "labels": {"app": name}}
+    made["spec"] = {"containers": [{"name": name, "image": shop.LOAD, "args": [f"--rate={rate}", HELLO]}]}
+    return made
+
+
+def counted(running: shop.Running, pod: str, what: str) -> int:
+    """The newest count of this sort in the log of a pod that asks."""
+    found = [line for line in running.book.mesh.logs(pod, pod).splitlines() if line.startswith(f"{what} ")]
+    return int(found[-1].partition(" ")[2]) if found else 0
 
 
 def names_of(running: shop.Running) -> set[str]:
