@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from envoy.config.core.v3 import health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
@@ -161,6 +164,24 @@ def test_only_so_many_that_are_silent_are_remembered() -> None:
     for number in range(MOST_SILENT + 1):
         world.holders.lost(proxy(f"p{number}"), session, world.now)
     assert world.find() == f"p{MOST_SILENT}"
+
+
+def test_sessions_of_those_that_were_silent_too_long_are_let_go_when_nobody_asks() -> None:
+    """Fault FT56: each holds a whole configuration."""
+    world = World()
+    one = weakref.ref(world.start("one", HELD).session)
+    two = weakref.ref(world.start("two", HELD).session)
+    world.lose("one")
+    world.now = SILENT - 1
+    world.lose("two")
+    gc.collect()
+    assert one() is not None
+    world.start("three", HELD)
+    world.now = SILENT
+    world.lose("three")
+    gc.collect()
+    assert one() is None
+    assert two() is not None
 
 
 def test_the_one_found_last_is_asked_first() -> None:
