@@ -88,3 +88,17 @@ async def test_an_envoy_that_crashes_again_and_again_is_away_for_less_than_two_s
             assert pod.envoy_pid() not in (0, killed)
         figures.say(f"Envoy killed three times: away for {', '.join(f'{each:.2f} s' for each in outages)}")
         assert min(outages) < OUTAGE, outages
+
+
+async def test_an_envoy_whose_agent_was_killed_answers_on(tmp_path: Path) -> None:
+    """Fault FT54. In a container both end then, and start again together: the agent is its first process."""
+    async with support.istiod() as control, support.pod(tmp_path, control) as pod:
+        control.serve.set()
+        await until(pod.ready, "the proxy is ready")
+        envoy = pod.envoy_pid()
+        pod.process.kill()
+        await pod.process.wait()
+        assert [wrong for _ in range(20) if (wrong := await ask(control.listener_port))] == []
+        certificates = (await pod.get(pod.admin, "/certs")).body
+        assert b"spiffe://cluster.local/ns/default/sa/sleep" in certificates
+        os.kill(envoy, signal.SIGTERM)
