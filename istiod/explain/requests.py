@@ -46,8 +46,6 @@ _ALPN: Final = "istio.alpn"
 _FORWARDED: Final = "x-forwarded-for"
 _ALL = 100.0
 _OK, _MOVED, _NOT_FOUND, _FORBIDDEN = 200, 301, 404, 403
-_GRPC: Final = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
-"""HTTP statuses by gRPC status (Envoy: Grpc::Utility::grpcToHttpStatus)."""
 _CODES: Final = (301, 302, 303, 307, 308)
 
 
@@ -163,6 +161,9 @@ def _token(config: jwt_pb2.JwtAuthentication, _: Message | None, request: _Reque
     for name, values in verdict.metadata().items():
         if isinstance(values, dict):
             request.leave(name, values)
+    if verdict.takes:
+        left = {name: value for name, value in request.call.headers.items() if name not in verdict.takes}
+        request.call = replace(request.call, headers=left, claims=None)
     if verdict.clears:
         request.choose()
     return None
@@ -235,7 +236,7 @@ def _fault(config: fault_pb2.HTTPFault, own: Message | None, request: _Request) 
     if not said.HasField("abort"):
         return None
     part = routing.percent(said.abort.percentage)
-    status, what = _aborted(said, request.call)
+    status, what = _aborted(said)
     if part:
         request.trail.note(Stage.FAULT, "abort", f"{part:g}% of the requests are answered {what}", origin=origin)
     if part >= _ALL:
@@ -244,13 +245,11 @@ def _fault(config: fault_pb2.HTTPFault, own: Message | None, request: _Request) 
     return None
 
 
-def _aborted(said: fault_pb2.HTTPFault, call: Call) -> tuple[int, str]:
+def _aborted(said: fault_pb2.HTTPFault) -> tuple[int, str]:
+    """HTTP status and name of what an injected fault answers; a gRPC status comes with 200, whoever asks."""
     if said.abort.WhichOneof("error_type") != "grpc_status":
         return said.abort.http_status, str(said.abort.http_status)
-    number = said.abort.grpc_status
-    grpc = (call.headers.get("content-type") or "").startswith("application/grpc")
-    status = _OK if grpc or number >= len(_GRPC) else _GRPC[number]
-    return status, f"gRPC status {number}"
+    return _OK, f"gRPC status {said.abort.grpc_status}"
 
 
 def _cors(_: cors_pb2.Cors, own: Message | None, request: _Request) -> Answer | None:

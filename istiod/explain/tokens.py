@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -35,12 +35,16 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What came of a token: ``claims`` by the name under which they are left, ``clears``: the route is chosen anew."""
+    """What came of a token: ``claims`` by the name under which they are left, ``clears``: the route is chosen anew.
+
+    ``takes`` are the headers whose token is not forwarded (one in the query is forwarded here always).
+    """
 
     status: Status
     text: str = ""
     claims: Mapping[str, object] = field(default_factory=dict)
     clears: bool = False
+    takes: tuple[str, ...] = ()
 
     @property
     def code(self) -> int:
@@ -110,22 +114,32 @@ def _all(several: Sequence[Verdict]) -> Verdict:
         text="; ".join(dict.fromkeys(one.text for one in several)),
         claims=claims,
         clears=any(one.clears for one in several),
+        takes=tuple(name for one in several for name in one.takes),
     )
 
 
 def _of_provider(provider: config_pb2.JwtProvider, call: Call) -> Verdict:
     """Each token that the provider's places hold has to be good."""
     if call.claims is not None:
-        return _judged(provider, dict(call.claims), call)
+        return _taking(_judged(provider, dict(call.claims), call), provider, "authorization")
     found = Verdict(status=Status.MISSED, text=f"there is no token of {provider.issuer}")
-    for token in _tokens(provider, call):
-        found = _verified(provider, token, call)
+    taken: tuple[str, ...] = ()
+    for name, token in _tokens(provider, call):
+        found = _taking(_verified(provider, token, call), provider, name)
         if found.status is not Status.GOOD:
             return found
-    return found
+        taken += found.takes
+    return replace(found, takes=taken)
 
 
-def _tokens(provider: config_pb2.JwtProvider, call: Call) -> Iterator[str]:
+def _taking(found: Verdict, provider: config_pb2.JwtProvider, header: str) -> Verdict:
+    """A verdict that takes the token away with it, unless the provider's tokens are forwarded."""
+    takes = bool(header) and found.status is Status.GOOD and not provider.forward
+    return replace(found, takes=(header,)) if takes else found
+
+
+def _tokens(provider: config_pb2.JwtProvider, call: Call) -> Iterator[tuple[str, str]]:
+    """The tokens that a request has for a provider, each with its header; "" for those that stand elsewhere."""
     places = [(one.name, one.value_prefix) for one in provider.from_headers]
     params = list(provider.from_params)
     if not (places or params or provider.from_cookies):
@@ -133,11 +147,11 @@ def _tokens(provider: config_pb2.JwtProvider, call: Call) -> Iterator[str]:
     for name, prefix in places:
         value = call.header(name)
         if value is not None and (not prefix or prefix in value):
-            yield value.partition(prefix)[2].strip() if prefix else value
+            yield name, value.partition(prefix)[2].strip() if prefix else value
     given = matching.parameters(call.path)
-    yield from (given[name] for name in params if name in given)
+    yield from (("", given[name]) for name in params if name in given)
     cookies = dict(part.strip().partition("=")[::2] for part in (call.header("cookie") or "").split(";"))
-    yield from (cookies[name] for name in provider.from_cookies if name in cookies)
+    yield from (("", cookies[name]) for name in provider.from_cookies if name in cookies)
 
 
 def _verified(provider: config_pb2.JwtProvider, token: str, call: Call) -> Verdict:

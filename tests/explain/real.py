@@ -41,7 +41,7 @@ _WANTED: Mapping[str, Callable[[listener_pb2.Listener], bool]] = {
     "gateway": lambda one: one.address.socket_address.port_value == 8080,
 }
 _ID = "x-test-id"
-_LOGGED = {
+LOGGED = {
     "id": "%REQ(X-TEST-ID)%",
     "chain": "%FILTER_CHAIN_NAME%",
     "route": "%ROUTE_NAME%",
@@ -49,6 +49,8 @@ _LOGGED = {
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "code": "%RESPONSE_CODE%",
     "details": "%RESPONSE_CODE_DETAILS%",
+    "host": "%UPSTREAM_HOST%",
+    "sent": "%UPSTREAM_WIRE_BYTES_SENT%",
 }
 
 
@@ -92,7 +94,7 @@ class Real:
             lines += [f"{key}: {value}" for key, value in call.headers.items()]
             writer.write("\r\n".join((*lines, "connection: close", "", "")).encode())
             await writer.drain()
-            return await _answer(reader)
+            return await answer(reader)
         finally:
             writer.close()
 
@@ -122,14 +124,15 @@ def _line(text: str) -> Mapping[str, Any]:
     return found
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+async def answer(reader: asyncio.StreamReader, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of an HTTP/1.1 response."""
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
     body = b""
     if headers.get("transfer-encoding") == "chunked":
         while size := int(await reader.readline(), 16):
             body += (await reader.readexactly(size + 2))[:-2]
-    elif length := int(headers.get("content-length", "0")):
+    elif (length := int(headers.get("content-length", "0"))) and method != "HEAD":
         body = await reader.readexactly(length)
     return int(first.split()[1]), headers, body
 
@@ -139,7 +142,7 @@ async def running(proxies: Mapping[str, Held], folder: Path, certificates: Certi
     """An Envoy with the listeners of an outbound, an inbound and a gateway proxy."""
     ports = dict(zip(("outbound", "inbound", "gateway"), real_envoy.free_ports(3), strict=True))
     log, admin, config = folder / "access.log", folder / "admin.txt", folder / "bootstrap.pb"
-    server = await asyncio.start_server(_serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         echo = server.sockets[0].getsockname()[1]
         config.write_bytes(_bootstrap(proxies, ports, echo, log, certificates).SerializeToString())
@@ -152,7 +155,7 @@ async def running(proxies: Mapping[str, Held], folder: Path, certificates: Certi
                 stderr=output,
             )
             try:
-                await until(lambda: process.returncode is not None or _up(ports), "Envoy's listeners")
+                await until(lambda: process.returncode is not None or up(ports), "Envoy's listeners")
                 assert process.returncode is None, (folder / "envoy.log").read_text()
                 yield Real(ports, log, certificates)
             finally:
@@ -161,7 +164,8 @@ async def running(proxies: Mapping[str, Held], folder: Path, certificates: Certi
                 await process.wait()
 
 
-def _up(ports: Mapping[str, int]) -> bool:
+def up(ports: Mapping[str, int]) -> bool:
+    """Whether all ports take connections."""
     for port in ports.values():
         with socket.socket() as each:
             if each.connect_ex(("127.0.0.1", port)):
@@ -169,10 +173,12 @@ def _up(ports: Mapping[str, int]) -> bool:
     return True
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, read: bytes = b"") -> None:
+    """Answer requests with what they are; ``read`` are bytes of the first that somebody has read."""
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            head = (read + await reader.readuntil(b"\r\n\r\n")).decode()
+            read = b""
             first, *lines = head.split("\r\n")
             headers = dict(line.partition(": ")[::2] for line in lines if line)
             body = json.dumps({"path": first.split()[1], "headers": headers}).encode()
@@ -197,11 +203,11 @@ def _bootstrap(
         for cluster in held.clusters.values():
             if cluster.name not in seen:
                 seen.add(cluster.name)
-                found.static_resources.clusters.append(_cluster(held, cluster, echo))
+                found.static_resources.clusters.append(made_cluster(held, cluster, echo))
     return found
 
 
-def _cluster(held: Held, cluster: cluster_pb2.Cluster, echo: int) -> cluster_pb2.Cluster:
+def made_cluster(held: Held, cluster: cluster_pb2.Cluster, echo: int) -> cluster_pb2.Cluster:
     """One of the same name with the server behind it, if it has any endpoint."""
     found = cluster_pb2.Cluster(name=cluster.name, type=cluster_pb2.Cluster.STATIC)
     found.load_assignment.cluster_name = cluster.name
@@ -239,11 +245,18 @@ def _listener(
     if made.HasField("default_filter_chain"):
         chains = (*chains, made.default_filter_chain)
     for chain in chains:
-        _chain(chain, held, log, certificates)
+        made_chain(chain, held, log, certificates)
     return made
 
 
-def _chain(chain: listener_components_pb2.FilterChain, held: Held, log: Path, certificates: Certificates) -> None:
+def made_chain(
+    chain: listener_components_pb2.FilterChain,
+    held: Held,
+    log: Path,
+    certificates: Certificates,
+    logged: Mapping[str, str] = LOGGED,
+) -> None:
+    """Give a chain the test's log and certificates, and its route table."""
     for each in chain.filters:
         manager = hcm_pb2.HttpConnectionManager()
         if not each.typed_config.Unpack(manager):
@@ -252,7 +265,7 @@ def _chain(chain: listener_components_pb2.FilterChain, held: Held, log: Path, ce
             manager.route_config.CopyFrom(held.routes[manager.rds.route_config_name])
         manager.ClearField("access_log")
         access = file_pb2.FileAccessLog(path=str(log))
-        access.log_format.json_format.update(_LOGGED)
+        access.log_format.json_format.update(logged)
         manager.access_log.add(name="file", typed_config=wellknown.packed(access))
         each.typed_config.CopyFrom(wellknown.packed(manager))
     context = tls_pb2.DownstreamTlsContext()

@@ -185,6 +185,8 @@ def test_tokens_are_good_missing_foreign_late_or_for_others() -> None:
     assert checked().status is Status.GOOD
     assert checked("x.y.z").status is Status.BAD
     assert checked(claims={"iss": "i", "scope": "a b"}).claims == {"payload": {"iss": "i", "scope": "a b"}}
+    assert checked(claims={"iss": "i"}).takes == ("authorization",)
+    assert checked(claims={"iss": "i"}, forward=True).takes == ()
     assert checked(claims={"iss": "j"}).status is Status.FOREIGN
     assert checked(claims={"iss": "i", "exp": 900}).text == "the token has expired"
     assert checked(claims={"iss": "i", "nbf": 1100}).text == "the token is not valid yet"
