@@ -122,7 +122,7 @@ async def test_a_replica_that_is_cut_off_serves_on_and_says_how_old_what_it_know
         real = time.monotonic() - began
         said = await age(blind.istiod)
         assert await age(sees.istiod) == 0
-        old, new = (await each.istiod.clusters() for each in (blind, sees))
+        old, new = await blind.istiod.clusters(), await sees.istiod.clusters()
         assert isinstance(old, list)
         assert isinstance(new, list)
         assert len(new) == len(old) + 1, "one has the new Service, the other serves what it knew"
