@@ -388,7 +388,8 @@ def _reason(error: Exception) -> str:
     reason = str(error.reason or "").strip()
     for text in (error.body or "", reason[reason.find('{"') :]):  # a refused upgrade has the body in its reason
         try:
-            return str(json.loads(text)["message"])
+            if said := str(json.loads(text)["message"]):
+                return said
         except (ValueError, RecursionError, KeyError, TypeError):
             continue
     return f"{error.status or ''} {reason.partition(chr(10))[0] or 'no reason given'}".strip()

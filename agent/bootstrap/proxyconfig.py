@@ -38,7 +38,7 @@ def parse(text: str) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(text) if text.strip() else {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 99th of a month
         raise inputs.InputError(f"ProxyConfig is no YAML: {error}") from error
     if content is None:
         return {}

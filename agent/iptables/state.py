@@ -43,7 +43,7 @@ def parse(text: str) -> Saved:
             table = line[1:].strip()
         elif line.startswith(":" + rules.ISTIO_PREFIX):
             chains[table] = (*chains.get(table, ()), words[0][1:])
-        elif words[0] == "-A":
+        elif words[0] == "-A" and len(words) > 1:
             found.append(Rule(table, words[1], tuple(words[2:])))
     return Saved(chains, tuple(found))
 

@@ -1,8 +1,10 @@
 """What the certificate authority signs, and what it refuses."""
 
 import base64
+import dataclasses
 import datetime as dt
 import ipaddress
+import ssl
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -211,3 +213,13 @@ def test_an_intermediate_of_the_users_signs_with_its_whole_chain() -> None:
 def test_material_that_cannot_serve_is_named_at_once(material: Callable[[], authority.Material], reason: str) -> None:
     with pytest.raises(authority.AuthorityError, match=reason):
         authority.Authority(material())
+
+
+def test_a_certificate_whose_key_is_no_point_of_its_curve_is_refused() -> None:
+    good = authority.self_signed("cluster.local", NOW)
+    found = x509.load_pem_x509_certificate(good.certificate)
+    point = found.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    der = found.public_bytes(serialization.Encoding.DER).replace(point, b"\x04" + b"\xff" * (len(point) - 1))
+    bad = ssl.DER_cert_to_PEM_cert(der).encode()
+    with pytest.raises(authority.AuthorityError, match="cannot read"):
+        authority.Authority(dataclasses.replace(good, certificate=bad))
