@@ -49,12 +49,12 @@ KINDS: Mapping[str, type[Model]] = {
     "Sidecar": sidecar.Sidecar,
     "EnvoyFilter": envoy_filter.EnvoyFilter,
     "PeerAuthentication": peer_authentication.PeerAuthentication,
+    "Telemetry": telemetry.Telemetry,
     "MeshConfig": mesh_config.MeshConfig,
 }
 OTHER_KINDS: Mapping[str, type[Model]] = {
     "ProxyConfig": proxy_config.ProxyConfig,
     "Service": core.Service,
-    "Telemetry": telemetry.Telemetry,
 }
 """Kinds that have rows, of which the mesh does not read every field."""
 SEEDS = range(500, 560)
@@ -63,11 +63,17 @@ ELSEWHERE: Mapping[str, str] = {
     "MeshConfig discoverySelectors[].matchExpressions": "istiod.watch.selection",
     "MeshConfig discoverySelectors[].matchLabels": "istiod.watch.selection",
     "MeshConfig enablePrometheusMerge": "webhook.values",
+    "Telemetry spec.tracing[].customTags[]": "crds.span_tags",
+    "Telemetry spec.targetRef": "the object is told to have no effect as a whole",
     "MeshConfig extensionProviders[].opentelemetry.resourceDetectors.environment": "wire.telemetry, asked or not",
 }
 """Fields, with all below, that the mesh does not read and that have an effect all the same, or are told as a whole."""
 SHARED: Mapping[str, str] = {
     "MeshConfig meshMTLS.ecdhCurves": "read of tlsDefaults",
+    **{
+        f"MeshConfig extensionProviders[].{name}": "read to say that nothing is traced"
+        for name in ("lightstep", "opencensus", "stackdriver")
+    },
     "EnvoyFilter spec.targetRefs": "read to patch nobody",
     "ServiceEntry spec.endpoints[].network": "read for the label of the network",
     "Sidecar spec..connectionPool.http.h2UpgradePolicy": "read for clients' connections",
@@ -171,6 +177,34 @@ OTHERS = (
         {"host": "tcp", "trafficPolicy": {"loadBalancer": {"consistentHash": {"httpHeaderName": "a"}}}},
     ),
 )
+MEASURED = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: all, namespace: istio-system}
+spec:
+  accessLogging: [{match: {mode: SERVER}, providers: [{name: file}], disabled: false, filter: {expression: "true"}}]
+  metrics:
+  - providers: [{name: numbers}]
+    overrides: [{match: {metric: REQUEST_COUNT, mode: SERVER}, disabled: false,
+                 tagOverrides: {a: {operation: UPSERT, value: request.host}, b: {operation: REMOVE}}}]
+  tracing:
+  - {match: {mode: SERVER}, providers: [{name: spans}], randomSamplingPercentage: 1, disableSpanReporting: false,
+     disableContextPropagation: false, useRequestIdForTraceSampling: true, enableIstioTags: true,
+     customTags: {a: {literal: {value: a}}, b: {environment: {name: A, defaultValue: a}},
+                  c: {header: {name: a, defaultValue: a}}, d: {formatter: {value: a}}}}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: own, namespace: default}
+spec: {selector: {matchLabels: {app: web}}, accessLogging: [{disabled: true}]}
+"""
+"""Nothing but what has an effect: whether it is read at all is what it is for."""
+_PROVIDERS = """
+extensionProviders:
+- {name: numbers, prometheus: {}}
+- {name: file, envoyFileAccessLog: {path: /dev/stdout}}
+- {name: spans, zipkin: {service: web.default.svc.cluster.local, port: 80}}
+"""
 Reads = set[tuple[type[Model], str]]
 
 
@@ -190,6 +224,8 @@ def recorded(seeds: range) -> Reads:
             items = [configurations.accepted(one) for one in configurations.configuration(seed, full=0.7, odd=0.0)]
             test_generated.resources([*(item for item in items if item is not None), settings(seed)])
         context.build(stored(samples()))
+        measured = [world.read(one) for one in yaml.safe_load_all(MEASURED)]
+        test_generated.resources([*measured, fleet.parsed(fleet.mesh_config(_PROVIDERS))])
     return found
 
 
