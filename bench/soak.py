@@ -29,10 +29,11 @@ import grpc.aio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench import identities, processes, signings, world
+from bench import identities, objects, processes, signings, world
 from bench.folder import Folder
+from bench.objects import Document
 from bench.processes import BenchError, Istiod
-from bench.world import Document, Size
+from bench.world import Size
 from istiod.ca import tokens
 from protos import ca_pb2
 from tests.istiod.crowd import Member
@@ -162,23 +163,23 @@ class Churn:
             self._folder.delete(made)
         self._extra.clear()
         for i in range(SIZE.services):
-            self._folder.put(world.endpoint_slice(i, SIZE.endpoints))
+            self._folder.put(objects.endpoint_slice(i, SIZE.endpoints))
         for i in range(0, SIZE.services, world.RULED):
-            self._folder.put(world.virtual_service(i))
-            self._folder.put(world.destination_rule(i))
+            self._folder.put(objects.virtual_service(i))
+            self._folder.put(objects.destination_rule(i))
 
     def _endpoints(self) -> None:
         i = self._chance.randrange(SIZE.services)
-        marks = [world.marked(self._turn % 65_536)] * self._chance.randint(0, 1)
-        self._folder.put(world.endpoint_slice(i, SIZE.endpoints, *marks))
+        marks = [objects.marked(self._turn % 65_536)] * self._chance.randint(0, 1)
+        self._folder.put(objects.endpoint_slice(i, SIZE.endpoints, *marks))
 
     def _weight(self) -> None:
         i = self._chance.randrange(0, SIZE.services, world.RULED)
-        self._folder.put(world.virtual_service(i, self._chance.randint(0, 100), self._turn))
+        self._folder.put(objects.virtual_service(i, self._chance.randint(0, 100), self._turn))
 
     def _rule(self) -> None:
         i = self._chance.randrange(0, SIZE.services, world.RULED)
-        made = world.destination_rule(i)
+        made = objects.destination_rule(i)
         made["spec"]["trafficPolicy"]["connectionPool"]["tcp"]["maxConnections"] = self._turn
         self._folder.put(made)
 
@@ -188,8 +189,8 @@ class Churn:
             self._drop(self._chance.choice(list(self._more)))
             return
         number = SIZE.services + self._turn % 20_000  # so many have addresses of their own
-        made = [world.pod(number, j, SIZE.endpoints) for j in range(SIZE.endpoints)]
-        made += [world.service(number), world.endpoint_slice(number, SIZE.endpoints)]
+        made = [objects.pod(number, j, SIZE.endpoints) for j in range(SIZE.endpoints)]
+        made += [objects.service(number), objects.endpoint_slice(number, SIZE.endpoints)]
         self._more[number] = made
         for each in made:
             self._folder.put(each)
@@ -203,9 +204,9 @@ class Churn:
         """An AuthorizationPolicy or a Sidecar that comes, changes or goes."""
         i = self._chance.randrange(8)
         if i % 2:
-            made = world.sidecar(i)
+            made = objects.sidecar(i)
         else:
-            made = world.sidecar(i) | {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy"}
+            made = objects.sidecar(i) | {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy"}
             paths = [f"/{self._turn}"]
             made["spec"] = {"action": "DENY", "rules": [{"to": [{"operation": {"paths": paths}}]}]}
         key = f"{made['kind']} {i}"
@@ -229,7 +230,7 @@ class Soak:
         identities.write(home, {(said["ns"], said["sa"]) for said in world.nodes(SIZE)})
         self._members = [self._member(said) for said in world.nodes(SIZE)]
         self._stays: list[asyncio.Task[None]] = []
-        self._istiod = Istiod(home, self._folder.path)
+        self._istiod = Istiod(home, self._folder.flags(home))
         self._began = time.monotonic()
         self.signed = self.unsigned = 0
         self.reconnects = 0
@@ -371,7 +372,7 @@ class Soak:
         other.mkdir()
         for part in ("ca", "token.pem"):
             (other / part).symlink_to(self._home / part)
-        fresh = Istiod(other, self._folder.path)
+        fresh = Istiod(other, self._folder.flags(other))
         try:
             await asyncio.to_thread(fresh.wait)
             members = [self._member(each.said) for each in self._members]
