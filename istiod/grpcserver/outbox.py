@@ -119,8 +119,6 @@ class Outbox:
         if not stream.started:
             stream.started = True
             out.append(self.response(stream))
-        if not self._queue and len(stream.parts[0]) > size == self.max_frame:
-            return self._row(stream, room, out)
         at = len(out)
         while size and stream.parts:
             part = stream.parts[0]
@@ -136,18 +134,6 @@ class Outbox:
         if not stream.parts:
             self._drain(stream, out)
         return most - size
-
-    def _row(self, stream: Stream, room: int, out: list[bytes | bytearray | memoryview]) -> int:
-        """Cut as many full frames as fit, where one part has more and nobody else waits; gives their bytes."""
-        part, frame = stream.parts[0], self.max_frame
-        head = frames.head(frame, frames.DATA, 0, stream.id)
-        size = min(room, self.window, stream.window, len(part) - 1) // frame * frame
-        for at in range(0, size, frame):
-            out += (head, part[at : at + frame])
-        stream.parts[0] = part[size:]  # never empty: the end of a message is cut above
-        self._count(stream, size)
-        self.earned += size // frame - 1
-        return size
 
     def _drain(self, stream: Stream, out: list[bytes | bytearray | memoryview]) -> None:
         stream.turn += 1
