@@ -10,7 +10,7 @@ PURE := crds/*,wire/*,istiod/settings.py,istiod/features.py,istiod/config/*,isti
 CONFORMANCE ?= ../shared/conformance
 export CONFORMANCE
 
-.PHONY: help demo demo-up demo-down check test test-long faults soak conformance bench generate lock clean packages \
+.PHONY: help demo demo-up demo-down check test test-long faults soak fuzz conformance bench generate lock clean packages \
 	node-packages test-packages cluster images
 
 help: ## this list
@@ -91,6 +91,10 @@ SOAK ?= 8h
 soak: .venv/.installed ## hours of changes: does anything grow; SOAK=20m for less, FAULTS=1,10 for faults in full length
 	@$(PY) -m bench.soak $(SOAK)
 	@$(if $(filter command%,$(origin FAULTS)),$(PY) -m e2e.faults $(FAULTS) --full)
+
+FUZZ ?= 20
+fuzz: .venv/.installed ## fuzz every parser of outside input, guided by coverage; FUZZ=seconds for each; finds are in build/fuzz
+	$(PY) -m tools.fuzz $(FUZZ)
 
 demo: .venv/.installed packages ## bring BookInfo up on this machine, change its routing live, show what happened
 	@$(PY) -m examples.demo
