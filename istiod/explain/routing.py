@@ -201,6 +201,7 @@ def location(call: Call, one: route_components_pb2.Route) -> str:
         path += "?" + call.path.partition("?")[2]
     if to.strip_query:
         path = path.partition("?")[0]
+    path = path if path.startswith("/") else f"/{path}"  # as Envoy's newPath has it
     return f"{scheme}://{to.host_redirect or name}{f':{port}' if port else ''}{path}"
 
 
