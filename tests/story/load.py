@@ -56,9 +56,10 @@ class Load:
     ok: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     rate: float = 0.0
-    """Requests in a second, each at its own time whether or not earlier ones were answered; 0: workers ask instead."""
+    """Requests in a second, each at its own time whether or not earlier ones were answered (aiohttp has a hundred under
+    way at most, more wait their turn); 0: workers ask instead."""
     late: int = 0
-    """Requests that were sent later than a tenth of a second after their time: the machine had no more to give."""
+    """Requests that were due more than a tenth of a second before they were made: the machine had no more to give."""
     _over: bool = False
 
     @property
