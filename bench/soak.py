@@ -19,9 +19,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -31,7 +31,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bench import identities, processes, signings, world
 from bench.churn import SIZE, Churn
 from bench.folder import Folder
-from bench.objects import Document
 from bench.processes import BenchError, Istiod
 from istiod.ca import tokens
 from protos import ca_pb2
@@ -307,7 +306,7 @@ class Soak:
             for each in members:
                 await each.complete.wait()
 
-    def _member(self, said: Document) -> Member:
+    def _member(self, said: Mapping[str, Any]) -> Member:
         stem = str(self._home / "clients" / f"{said['ns']}.{said['sa']}")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
