@@ -20,8 +20,8 @@ CASES = pathlib.Path(__file__).parent / "cases"
 LARGEST = 64 * 1024
 """Bytes of an input."""
 LONGEST = 5.0
-"""Seconds of CPU for one input: what would keep an event loop as long is a denial of service. Nothing here takes a
-tenth of it; the rest is for slow machines, and for tracing."""
+"""Seconds of CPU for one input: what would keep an event loop as long is a denial of service. Most take
+milliseconds; the rest is for slow machines, and for tracing."""
 WORDS = (
     *(b"\0", b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\r\n", b"\n", b"\n---\n", b"{{", b"}}", b"${", b"%00", b"%2f"),
     *(b"-1", b"0", b"1e309", b"-0.0", b"9" * 20, b"9" * 5000, b"NaN", b"Infinity", b"0x7fffffffffffffff", b"1_0"),
