@@ -1,39 +1,29 @@
-"""What the agent reads in a pod: environment, files, the kubelet, apps, Envoy, name servers, istiod, iptables."""
+"""What the agent reads in a pod: environment, files, the kubelet, apps, Envoy, istiod, iptables. Of names: of_dns."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
-import struct
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import dns.message
 from cryptography.hazmat.primitives import serialization
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from agent import bootstrap, departure, httpwire, metrics, notices, probes, scrape, settings
 from agent.bootstrap import inputs, proxyconfig
-from agent.dns import resolvconf, table, tables
-from agent.dns import settings as dns_settings
-from agent.dns.server import DnsServer
-from agent.dns.upstream import Upstream
 from agent.iptables import flags, rules, state
 from agent.iptables.capture import ipv4, ipv6
 from agent.sds import files, identity, secrets
 from agent.sds import settings as credentials
 from agent.sds.session import Session
-from node import resolver
-from protos import nds_pb2
 from tests.fuzz import of_wire
 from tests.fuzz.target import Target, joined, parts, run, text
 from wire.spiffe import Identity
 
-HOME = table.home("shop", "shop.svc.cluster.local", ("shop.svc.cluster.local",))
 MACHINE = flags.Machine(addresses=("10.0.0.1", "fd00::1"), name_servers=("10.0.0.2",), users={"istio-proxy": "1337"})
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 
@@ -72,7 +62,7 @@ def scraped(raw: bytes) -> None:
         async with answering(raw) as port:
             counted = metrics.Metrics("1")
             app = scrape.endpoints(json.dumps({"scrape": "true", "port": str(port), "path": "/"}), 15020)
-            made = scrape.Scrape(httpwire.Target("127.0.0.1", port), app, counted)
+            made = scrape.Scrape(httpwire.Target("127.0.0.1", port), app, counted, {"app": "me"})
             fields = {"x-prometheus-scrape-timeout-seconds": "".join(filter(str.isprintable, text(raw[:20])))}
             async for block in made.answer(fields):
                 assert block
@@ -107,59 +97,6 @@ def requests(raw: bytes) -> None:
             await httpwire.read_head(reader)
 
     run(ask())
-
-
-def queried(raw: bytes) -> None:
-    """A packet of DNS, over UDP and TCP; answers come from the table or from a name server that makes no sense."""
-    query, _, answer = raw.partition(b"\x1f\x1f")
-
-    async def ask() -> None:
-        async with answering(struct.pack("!H", len(answer) & 0xFFFF) + answer) as port:
-            server = DnsServer((), Upstream(("127.0.0.1",), port=port))
-            server.table = _names()
-            await server.answer(query, stream=True)
-
-    run(ask())
-    resolver.answer(query, {"reviews.shop.svc.cluster.local": ("10.0.0.1",), "a.b": ("c.d",), "c.d": ("1.2.3.4",)})
-
-
-@functools.cache
-def _names() -> table.Table:
-    known = nds_pb2.NameTable()
-    known.table["reviews.shop.svc.cluster.local"].ips.append("10.0.0.1")
-    known.table["reviews.shop.svc.cluster.local"].registry = "Kubernetes"
-    known.table["reviews.shop.svc.cluster.local"].shortname = "reviews"
-    known.table["reviews.shop.svc.cluster.local"].namespace = "shop"
-    known.table["*.wild.example"].ips.extend(("10.0.0.2", "fd00::2"))
-    return table.build(tables.hosts(known), HOME)
-
-
-def conversations(raw: bytes) -> None:
-    """Bytes of a client over TCP."""
-
-    async def ask() -> None:
-        server = DnsServer((("127.0.0.1", 0),), Upstream([]))
-        server.table = _names()
-        async with await asyncio.start_server(server._converse, "127.0.0.1", 0) as listening:
-            reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
-            with contextlib.suppress(OSError):
-                writer.write(raw)
-                writer.write_eof()
-                await reader.read()
-            writer.close()
-
-    run(ask())
-
-
-def name_tables(raw: bytes) -> None:
-    """A table of istiod's; the one before is kept where it is none."""
-    known = table.build(tables.hosts(nds_pb2.NameTable.FromString(raw)), HOME)
-    known.find("reviews.shop.svc.cluster.local")
-
-
-def resolv(raw: bytes) -> None:
-    found = resolvconf.read(text(raw))
-    dns_settings.read({"DNS_PROXY_ADDR": text(raw)[:50]}, found)
 
 
 def sds(raw: bytes) -> None:
@@ -272,15 +209,6 @@ def saved(raw: bytes) -> None:
     state.replacement(found, (), ())
 
 
-def _query(name: str, kind: str) -> bytes:
-    return bytes(dns.message.make_query(name, kind, use_edns=True).to_wire())
-
-
-def _framed(name: str) -> bytes:
-    query = _query(name, "A")
-    return struct.pack("!H", len(query)) + query
-
-
 def _targets() -> tuple[Target, ...]:
     root = of_wire.ca().roots
     key = of_wire.key().private_bytes(
@@ -325,39 +253,6 @@ def _targets() -> tuple[Target, ...]:
             call=requests,
             refusals=(httpwire.HttpError,),
             seeds=(b"GET /healthz/ready?a=b HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n",),
-        ),
-        Target(
-            name="dns",
-            call=queried,
-            seeds=(
-                _query("reviews.shop.svc.cluster.local", "A"),
-                _query("reviews", "AAAA"),
-                _query("a.wild.example", "A"),
-                _query("a.wild.example.shop.svc.cluster.local", "A"),
-                _query("out.example", "A")
-                + b"\x1f\x1f"
-                + dns.message.make_response(dns.message.make_query("a.b", "A")).to_wire(),
-            ),
-        ),
-        Target(
-            name="dns-stream",
-            call=conversations,
-            seeds=(
-                struct.pack("!H", 29) + _query("reviews", "A")[:29],
-                struct.pack("!H", len(_query("a.b", "A"))) + _query("a.b", "A"),
-            ),
-        ),
-        Target(
-            name="name-table",
-            call=name_tables,
-            refusals=(DecodeError,),
-            seeds=(b"\n)\n\x0ea.b.svc.c.local\x12\x17\n\x0810.0.0.1\x12\nKubernetes", _table()),
-        ),
-        Target(
-            name="resolv.conf",
-            call=resolv,
-            refusals=(dns_settings.DnsAddressError,),
-            seeds=(b"nameserver 10.0.0.1\nsearch a.b c\ndomain d\n", b"127.0.0.1:53"),
         ),
         Target(
             name="sds",
@@ -419,12 +314,6 @@ def _targets() -> tuple[Target, ...]:
             ),
         ),
     )
-
-
-def _table() -> bytes:
-    known = nds_pb2.NameTable()
-    known.table["a.b.svc.cluster.local"].ips.append("10.0.0.1")
-    return bytes(known.SerializeToString())
 
 
 TARGETS = _targets()
