@@ -54,7 +54,7 @@ class Messages:
         if _SIGN not in lines:
             return
         for kind, cluster, count in _LINE.findall(lines):
-            self._counts[kind][tuple(self._labels(cluster.decode()).items())] += int(count)
+            self._counts[kind][tuple(self._labels(cluster.decode(errors="replace")).items())] += int(count)
 
     def families(self) -> Iterator[Family]:
         """Istio's metrics; one of which nothing was counted is left out."""

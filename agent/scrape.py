@@ -116,8 +116,10 @@ class Scrape:
         async for lines in self._part(metrics.ENVOY, self._envoy, _PATH, fields, end):
             messages.read(lines)
             yield lines
-        if self._counted.failures[metrics.ENVOY] == failures:  # half a sum would look like a restart
-            yield exposition.render(messages.families()).encode()
+        if self._counted.failures[metrics.ENVOY] > failures:
+            return  # half a sum would look like a restart
+        if made := exposition.render(messages.families()):
+            yield made.encode()
 
     async def _part(
         self, whose: str, target: httpwire.Target, path: str, fields: Mapping[str, str], end: float
