@@ -32,16 +32,23 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 async def answering(raw: bytes) -> AsyncIterator[int]:
     """A server that gives every client these bytes, and hangs up."""
 
+    ended: list[asyncio.Event] = []
+
     async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.append(end := asyncio.Event())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await reader.read(1_000)
             writer.write(raw)
             await writer.drain()
-            writer.close()
+        writer.close()
+        with contextlib.suppress(OSError):
             await writer.wait_closed()
+        end.set()
 
     async with await asyncio.start_server(give, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+    for each in ended:
+        await each.wait()
 
 
 def answers(raw: bytes) -> None:
