@@ -163,7 +163,7 @@ def _ask(planes: Sequence[reach.Address], shown: str, generation: int) -> Answer
         except CommandError as error:
             if _UNKNOWN not in str(error):
                 reasons.append(str(error))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CommandError(f"{plane.name}: {PATH} is not what istiod says: {error}") from error
     return Answer(exists=exists, proxies=proxies, waiting=waiting, reasons=tuple(reasons))
 
