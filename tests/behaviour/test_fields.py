@@ -27,6 +27,11 @@ ELSEWHERE: Mapping[str, str] = {
         "is for logs of calls, which need their readers: tests/behaviour/test_access_logs"
     ),
     r"MeshConfig defaultProviders\.metrics": "is for scrapes: tests/behaviour/test_metric_overrides",
+    r"Telemetry spec\.accessLogging.*": "is for logs, which need their readers: tests/behaviour/test_access_logs",
+    r"Telemetry spec\.metrics.*": "is for scrapes: tests/behaviour/test_metric_overrides",
+    r"Telemetry spec\.tracing.*": "is for spans, which need collectors: tests/behaviour/test_tracing",
+    r"Telemetry spec\.selector.*": "is shown by logs and spans: tests/behaviour/test_access_logs",
+    r"Telemetry spec\.targetRefs?.*": "has no effect, which the object is told as a whole: tests/mesh/test_telemetry",
     r".*retryRemoteLocalities": "is for several regions that fail at once: tests/envoy/test_route",
     r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
     r".*warmup.*": "takes an endpoint that is new for minutes: tests/envoy/test_cluster",
