@@ -196,7 +196,7 @@ async def limited(home: Path, size: world.Size, folder: Path) -> AsyncIterator[t
     identities.write(home, {(said["ns"], said["sa"]) for said in world.nodes(size)})
     config = Folder(home / "config")
     config.fill(size)
-    istiod = Istiod(home, config.path, within(folder))
+    istiod = Istiod(home, config.flags(home), within(folder))
     crowd = Crowd(home, size)
     try:
         await asyncio.to_thread(istiod.wait)
