@@ -6,6 +6,7 @@ Also those that decode by hand and are named here. Each has to be reached by a t
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 
@@ -57,6 +58,7 @@ BY_HAND: frozenset[Place] = frozenset(
 )
 
 
+@functools.cache
 def found() -> frozenset[Place]:
     """All functions that decode something."""
     files = (path for program in PROGRAMS for path in (ROOT / program).rglob("*.py"))
