@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+RUNTIME_LONGEST_PATTERN: Final = "re2.max_program_size.error_level"
+LONGEST_PATTERN: Final = "32768"
+"""Its value in every bootstrap: Envoy's 100 refuses quite ordinary patterns of users."""
 TYPE_PREFIX: Final = "type.googleapis.com/"
 CLUSTER: Final = TYPE_PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINT: Final = TYPE_PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"

@@ -22,7 +22,7 @@ _RUNTIME: Final[Mapping[str, object]] = {
     "envoy.reloadable_features.coalesce_lb_rebuilds_on_batch_update": False,
     "envoy.reloadable_features.fixed_heap_use_allocated": True,
     "envoy.reloadable_features.http_reject_path_with_fragment": False,
-    "re2.max_program_size.error_level": "32768",  # Envoy's 100 refuses quite ordinary patterns of users
+    names.RUNTIME_LONGEST_PATTERN: names.LONGEST_PATTERN,
 }
 _FIPS: Final = "fips-140-2"
 

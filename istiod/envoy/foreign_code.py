@@ -26,11 +26,15 @@ _LUA: Final = names.TYPE_PREFIX + lua_pb2.Lua.DESCRIPTOR.full_name
 _MANAGER: Final = names.TYPE_PREFIX + http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
 NOT_RUN: Final = "do return end "
 """Before a script, on its first line: the whole is compiled, and nothing of it runs."""
-_FILES: Final = re.compile(r"(?:^|_)(?:file|filename|directory|dir|folder|environment_variable)s?$|path_config_source")
+_FILES: Final = re.compile(
+    r"(?:^|_)(?:file|filename|directory|dir|folder|environment_variable|proto_descriptor|path_prefix)s?$|path_config_source"
+)
 _PATHS: Final = re.compile(r"(?:^|_)paths?$")
 _OF_REQUESTS: Final = ("match", "http_health_check", "cookie", "pipe", "redirect")
 """Fields below which a ``path`` is none of a file that is read."""
 _LOG: Final = "FileAccessLog"
+_STREAMS: Final = ("/dev/stdout", "/dev/stderr", "/dev/null")
+"""What a log may name: any other file would be made here."""
 _READS: Final = ("%FILE_CONTENT", "%ENVIRONMENT")
 
 
@@ -53,7 +57,8 @@ def _foreign(value: Any, field: str) -> Iterator[str]:
         logs = str(value.get("@type", value.get("type_url", ""))).endswith(_LOG)
         for name, each in value.items():
             plain = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", str(name)).lower()
-            path = _PATHS.search(plain) and isinstance(each, str | list) and field not in _OF_REQUESTS and not logs
+            path = _PATHS.search(plain) and isinstance(each, str | list) and field not in _OF_REQUESTS
+            path = path and not (logs and each in _STREAMS)
             if not isinstance(each, bool) and (path or _FILES.search(plain)):
                 yield str(name)
             yield from _foreign(each, plain)

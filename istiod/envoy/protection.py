@@ -27,7 +27,7 @@ from wire import names
 
 _Manager = hcm_pb2.HttpConnectionManager
 _HTTP_MANAGER: Final = names.TYPE_PREFIX + _Manager.DESCRIPTOR.full_name
-_GUARDS: Final = ("rbac", "jwt_authn", "ext_authz")
+_GUARDS: Final = ("rbac", "jwt_authn", "ext_authz", "ext_proc", "basic_auth", "api_key_auth", "oauth2")
 """Words in the types of filters that refuse."""
 _HOW_READ: Final = (
     "forward_client_cert_details",
@@ -38,7 +38,10 @@ _HOW_READ: Final = (
     "use_remote_address",
     "xff_num_trusted_hops",
     "early_header_mutation_extensions",
+    "original_ip_detection_extensions",
 )
+_WHO_CALLS: Final = "proxy_protocol"
+"""In the type of the listener filter that says from which address a call comes."""
 
 
 def kept(before: Resource, present: Resource) -> bool:
@@ -54,9 +57,19 @@ def _guards(found: Resource) -> object:
         cluster = cluster_pb2.Cluster.FromString(framed.value)
         return (_bytes(cluster.transport_socket), *map(_bytes, cluster.transport_socket_matches))
     if found.type_url == names.ROUTE:
-        hosts = route_pb2.RouteConfiguration.FromString(framed.value).virtual_hosts
-        return sorted((tuple(host.domains), host.require_tls) for host in hosts if host.require_tls)
+        return sorted(_of_table(route_pb2.RouteConfiguration.FromString(framed.value)), key=repr)
     return ()
+
+
+def _of_table(table: route_pb2.RouteConfiguration) -> Iterator[object]:
+    """Who must use TLS, and where a table says something else to a filter that refuses."""
+    for host in table.virtual_hosts:
+        if host.require_tls:
+            yield (tuple(host.domains), host.require_tls)
+        places = (host.typed_per_filter_config, *(route.typed_per_filter_config for route in host.routes))
+        for number, place in enumerate(places):
+            several = sorted(place.items())
+            yield from ((tuple(host.domains), number, name, _bytes(each)) for name, each in several if _guard(each))
 
 
 def _of_listener(listener: listener_pb2.Listener) -> Iterator[object]:
@@ -65,6 +78,7 @@ def _of_listener(listener: listener_pb2.Listener) -> Iterator[object]:
     guarded = [(_bytes(chain.filter_chain_match), tuple(_of_chain(chain))) for chain in chains]
     if any(found for _, found in guarded):
         yield from sorted(guarded)
+        yield from (_bytes(each) for each in listener.listener_filters if _WHO_CALLS in each.typed_config.type_url)
 
 
 def _of_chain(chain: listener_components_pb2.FilterChain) -> Iterator[bytes]:
@@ -78,8 +92,9 @@ def _of_chain(chain: listener_components_pb2.FilterChain) -> Iterator[bytes]:
 
 
 def _of_manager(manager: _Manager) -> Iterator[bytes]:
-    found = tuple(_refusing(each.typed_config for each in manager.http_filters))
+    found = tuple(_bytes(each) for each in manager.http_filters if _guard(each.typed_config))
     if found:
+        yield from (repr(each).encode() for each in _of_table(manager.route_config))
         read = _Manager()
         read.CopyFrom(manager)
         for descriptor, _ in manager.ListFields():
@@ -89,9 +104,12 @@ def _of_manager(manager: _Manager) -> Iterator[bytes]:
 
 
 def _refusing(configs: Iterable[any_pb2.Any]) -> Iterator[bytes]:
-    for config in configs:
-        if any(word in config.type_url for word in _GUARDS):
-            yield _bytes(config)
+    yield from (_bytes(config) for config in configs if _guard(config))
+
+
+def _guard(config: any_pb2.Any) -> bool:
+    """Whether it is of a filter that refuses, also where its type stands within another (TypedStruct, FilterConfig)."""
+    return any(word in config.type_url or word.encode() in config.value for word in _GUARDS)
 
 
 def _bytes(message: Message) -> bytes:

@@ -1,7 +1,7 @@
 """What an EnvoyFilter under admission would change, as a bootstrap that ``envoy --mode validate`` judges (row Z1).
 
 Only resources that differ because of the object are in it, and of what they name but a stub, so that a mesh of a
-thousand services costs no more than what the object touches. Who runs Envoy is left to istiod.envoy_judge, and what
+thousand services costs no more than what the object touches. Who runs Envoy is left to istiod.gate.process, and what
 must not be loaded outside of a proxy's pod to istiod.envoy.foreign_code.
 """
 
@@ -17,6 +17,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import config_source_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.bootstrap.internal_listener.v3 import internal_listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -101,6 +102,7 @@ def bootstrap(resources: Iterable[tuple[Resource, bytes]], stubs: Iterable[str])
     """
     found = bootstrap_pb2.Bootstrap()
     found.node.id, found.node.cluster = "validation", "validation"
+    _as_proxies_have(found)
     ads = found.dynamic_resources.ads_config
     ads.api_type, ads.transport_api_version = config_source_pb2.ApiConfigSource.GRPC, config_source_pb2.V3
     ads.grpc_services.add().envoy_grpc.cluster_name = names.CLUSTER_XDS
@@ -121,6 +123,14 @@ def bootstrap(resources: Iterable[tuple[Resource, bytes]], stubs: Iterable[str])
             _placed(listener, number, used)
     static.clusters.extend(_stub(name) for name in sorted({*_OF_PROXIES, *stubs} - used))
     return wellknown.encode(found)
+
+
+def _as_proxies_have(found: bootstrap_pb2.Bootstrap) -> None:
+    """What decides about configuration in the bootstrap that agents write (agent.bootstrap)."""
+    layer = found.layered_runtime.layers.add(name="global config")
+    layer.static_layer.update({names.RUNTIME_LONGEST_PATTERN: names.LONGEST_PATTERN})
+    internal = internal_listener_pb2.InternalListener()
+    found.bootstrap_extensions.add(name="envoy.bootstrap.internal_listener", typed_config=wellknown.packed(internal))
 
 
 def guilty(patches: Iterable[Patch], words: str) -> str:

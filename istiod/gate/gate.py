@@ -8,6 +8,8 @@ a warning, and no reason to refuse.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -42,6 +44,9 @@ _TAIL: Final = 400
 """Characters of Envoy's words that are shown where they are many."""
 _BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _NOTHING: Final = PatchSet(patches=())
+_NAMES_OTHERS: Final = re.compile(r"unknown (?:\w+ ){0,3}cluster|cluster '[^']*' (?:is|was|does) not", re.IGNORECASE)
+"""How Envoy misses a cluster: proxies may have it, from a bootstrap of their own or once there is a service."""
+_LOG: Final = logging.getLogger(__name__)
 
 Work = Callable[[MeshContext, tuple[Proxy, ...]], tuple[Trial, ...]]
 Look = Callable[[Work], Awaitable[tuple[Trial, ...]]]
@@ -128,6 +133,9 @@ class Gate:
             return _unasked(item, f"Envoy gave no verdict within {self._seconds:g} s")
         except UnaskedError as error:
             return _unasked(item, str(error))
+        except Exception:  # noqa: BLE001 (a bug of ours is logged, and refuses nobody's object)
+            _LOG.exception("Envoy could not be asked about %s", item.key)
+            return _unasked(item, "istiod failed to put it before Envoy, as its log says")
         finally:
             self._waiting -= 1
 
@@ -146,10 +154,12 @@ class Gate:
             return Outcome.TAKEN, notes
         before = await self._envoy.words(case.without_it, self._seconds)
         if not before:
-            return Outcome.REFUSED, (_refused(item, found, words), *notes)
-        alone = await self._envoy.words((await apart.beside(partial(_alone, found, until))).with_it, self._seconds)
-        if alone and blame.plain(alone) != blame.plain(before):
-            return Outcome.REFUSED, (_refused(item, found, alone), *notes)
+            return _against(item, found, words, notes)
+        by_itself = await apart.beside(partial(_alone, found, until))
+        alone = await self._envoy.words(by_itself.with_it, self._seconds)
+        differs = alone and blame.plain(alone) != blame.plain(before)
+        if differs and not await self._envoy.words(by_itself.without_it, self._seconds):
+            return _against(item, found, alone, notes)
         message = f"Envoy refuses what it is for without it, too, and may judge it only then: {_short(before)}"
         told = diagnostic.warning(Code.REFUSED_ALREADY, item.key, "spec.configPatches", message)
         return Outcome.UNRELATED, (told, *notes)
@@ -212,6 +222,19 @@ def _bodies(resources: Iterable[Resource]) -> tuple[list[tuple[Resource, bytes]]
         else:
             found.append((one, body))
     return found, left
+
+
+def _against(
+    item: EnvoyFilter, found: Iterable[Trial], words: str, notes: tuple[Diagnostic, ...]
+) -> tuple[Outcome, tuple[Diagnostic, ...]]:
+    """The verdict where Envoy has words against the object.
+
+    Raises:
+        UnaskedError: it misses a cluster, which proxies may have.
+    """
+    if _NAMES_OTHERS.search(words):
+        raise UnaskedError(f"it names a cluster that is not known here: {_short(words)}")
+    return Outcome.REFUSED, (_refused(item, found, words), *notes)
 
 
 def _refused(item: EnvoyFilter, found: Iterable[Trial], words: str) -> Diagnostic:

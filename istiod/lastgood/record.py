@@ -113,7 +113,7 @@ def unpack(raw: bytes) -> Record:
     said = _unpacked(raw)
     try:
         return _record(said)
-    except (KeyError, TypeError, ValueError, DecodeError, binascii.Error) as error:
+    except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError, DecodeError, binascii.Error) as error:
         raise MalformedRecordError(f"not a record of a refusal: {type(error).__name__} {error}") from error
 
 

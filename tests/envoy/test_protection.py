@@ -13,6 +13,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from google.protobuf.message import Message
@@ -25,11 +26,17 @@ Manager = hcm_pb2.HttpConnectionManager
 DENY = rbac_pb2.RBAC(action=rbac_pb2.RBAC.DENY)
 
 
-def http(*filters: Message, normalize: bool = True, prefix: str = "in") -> listener_components_pb2.Filter:
-    found = Manager(stat_prefix=prefix)
+def http(
+    *filters: Message,
+    normalize: bool = True,
+    prefix: str = "in",
+    off: str = "",
+    table: route_pb2.RouteConfiguration | None = None,
+) -> listener_components_pb2.Filter:
+    found = Manager(stat_prefix=prefix, route_config=table)
     found.normalize_path.value = normalize
     for each in filters:
-        found.http_filters.add(name="any", typed_config=wellknown.packed(each))
+        found.http_filters.add(name="any", disabled=off == "any", typed_config=wellknown.packed(each))
     return listener_components_pb2.Filter(name="hcm", typed_config=wellknown.packed(found))
 
 
@@ -53,6 +60,20 @@ def listener(
             chain.transport_socket.name = socket
     found.per_connection_buffer_limit_bytes.value = buffer
     return found
+
+
+def by_proxy_protocol(found: listener_pb2.Listener) -> listener_pb2.Listener:
+    found.listener_filters.add(name="proxy", typed_config=wellknown.packed(proxy_protocol_pb2.ProxyProtocol()))
+    return found
+
+
+def routes(tls: str, prefix: str = "/", besides: Message | None = None) -> route_pb2.RouteConfiguration:
+    host = route_components_pb2.VirtualHost(name="h", domains=["*"])
+    host.require_tls = host.ALL if tls == "tls" else host.NONE
+    route = host.routes.add(match=route_components_pb2.RouteMatch(prefix=prefix))
+    if besides is not None:
+        route.typed_per_filter_config["any"].CopyFrom(wellknown.packed(besides))
+    return route_pb2.RouteConfiguration(name="r", virtual_hosts=[host])
 
 
 def compared(type_url: str, before: Message, after: Message) -> bool:
@@ -86,8 +107,14 @@ def test_the_same_protection_is_the_same_whatever_else_changed(before: Message, 
         (listener(http(rules("a"))), listener(http(rules("a"), normalize=False))),
         (listener(http(ROUTER)), listener(http(ROUTER), socket="tls")),
         (listener(), listener(TCP)),
+        (listener(http(rules("a"), ROUTER)), by_proxy_protocol(listener(http(rules("a"), ROUTER)))),
+        (listener(http(rules("a"), ROUTER)), listener(http(rules("a"), ROUTER, off="any"))),
+        (listener(http(rules("a"))), listener(http(rules("a"), table=routes("", besides=rules("b"))))),
     ],
-    ids=["a policy", "another policy", "a port", "how paths are read", "TLS", "a policy for TCP"],
+    ids=[
+        *("a policy", "another policy", "a port", "how paths are read", "TLS", "a policy for TCP"),
+        *("whose address counts", "a policy that is off", "a policy that is another on a route"),
+    ],
 )
 def test_what_keeps_somebody_out_makes_it_another_protection(before: Message, after: Message) -> None:
     assert not compared(names.LISTENER, before, after)
@@ -100,13 +127,6 @@ def cluster(socket: str, timeout: int = 1) -> cluster_pb2.Cluster:
     match = found.transport_socket_matches.add(name="tls")
     match.transport_socket.name = socket
     return found
-
-
-def routes(tls: str, prefix: str = "/") -> route_pb2.RouteConfiguration:
-    host = route_components_pb2.VirtualHost(name="h", domains=["*"])
-    host.require_tls = host.ALL if tls == "tls" else host.NONE
-    host.routes.add(match=route_components_pb2.RouteMatch(prefix=prefix))
-    return route_pb2.RouteConfiguration(name="r", virtual_hosts=[host])
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ def named(value: Any) -> str:
         ({"@type": GOOD["@type"], "match": {"path": "/a"}, "normalize_path": True}, ""),
         ({"@type": GOOD["@type"], "token_bucket": {"max_tokens": 5}, "texts": ["a", 1]}, ""),
         ({"@type": EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "path": "/dev/stdout"}, ""),
+        ({"@type": EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "path": "/etc/made"}, "path"),
+        ({"@type": EXTENSIONS + "filters.http.tap.v3.Tap", "filePerTap": {"pathPrefix": "/a"}}, "pathPrefix"),
+        ({"@type": GOOD["@type"], "proto_descriptor": "/dev/zero"}, "proto_descriptor"),
         (GOOD, ""),
     ],
 )

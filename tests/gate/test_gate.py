@@ -12,13 +12,28 @@ from typing import Any
 
 import pytest
 
+from crds.diagnostic import Code
 from istioctl import __main__ as istioctl
 from istiod import admission
 from istiod.config.store import ConfigStore
 from istiod.gate import process
 from istiod.gate.gate import Gate, Outcome
 from istiod.pipeline import Pipeline
-from tests.gate.filters import BAD, GOOD, LUA, WORDS, document, http_filter, patch, pod, put, service
+from tests.gate.filters import (
+    BAD,
+    EXTENSIONS,
+    GOOD,
+    LUA,
+    MANAGER,
+    WORDS,
+    document,
+    http_filter,
+    item,
+    patch,
+    pod,
+    put,
+    service,
+)
 from tests.webhook.reviews import CONFIG, review, running
 from tests.webhook.test_server import ask
 from webhook import server
@@ -149,6 +164,45 @@ async def test_too_many_at_once_are_not_waited_for(tmp_path: Path) -> None:
         found: Sequence[Any] = await asyncio.gather(*(answer(document(http_filter(GOOD))) for _ in range(12)))
     assert all(each["allowed"] for each in found)
     assert "too many objects wait" in json.dumps(found)
+
+
+async def test_a_bug_of_ours_is_a_warning_and_keeps_nobody_from_storing() -> None:
+    async def broken(_: object) -> tuple[()]:
+        raise KeyError("a bug")
+
+    found = await Gate(process.Envoy(ENVOY), broken, PATIENCE).of(item(http_filter(GOOD)))
+    assert [each.code for each in found] == [Code.UNASKED]
+
+
+@pytest.mark.envoy
+async def test_what_only_proxies_have_is_no_reason_to_refuse() -> None:
+    pattern = "|".join(f"word{n}" for n in range(40))
+    matched = {"match": {"safe_regex": {"regex": f"/({pattern})"}}, "direct_response": {"status": 200}}
+    far: dict[str, Any] = {"name": "far", "internal_listener": {}}
+    logs = {
+        "name": "grpc",
+        "typed_config": {
+            "@type": EXTENSIONS + "access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config": {
+                "log_name": "a",
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": "outbound|80||absent.shop"}},
+            },
+        },
+    }
+    network = EXTENSIONS + "filters.network."
+    manager = f"{network}http_connection_manager.v3.HttpConnectionManager"
+    hcm = {"typed_config": {"@type": manager, "access_log": [logs]}}
+    proxy = {"@type": f"{network}tcp_proxy.v3.TcpProxy", "stat_prefix": "a", "cluster": "xds-grpc"}
+    chain = {"filters": [{"name": "tcp", "typed_config": proxy}]}
+    async with gated() as (_, answer):
+        for each in (
+            patch("HTTP_ROUTE", {"name": "own", **matched}, "INSERT_FIRST"),
+            patch("LISTENER", {**far, "filter_chains": [chain]}, "ADD"),
+            {**patch("NETWORK_FILTER", hcm), "match": {"listener": {"filterChain": {"filter": {"name": MANAGER}}}}},
+        ):
+            found = await answer(document(each))
+            assert found["allowed"], found
 
 
 @pytest.mark.envoy

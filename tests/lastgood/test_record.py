@@ -72,6 +72,8 @@ FIELDS = ("identity", "type", "name", "version", "error", "proxies", "origins", 
 
 @given(field=st.sampled_from(FIELDS), value=VALUES)
 @example(field="at", value="soon")
+@example(field="at", value=10**400)
+@example(field="good", value={"version": "1", "body": "", "refs": [], "origin": None})
 @example(field="type", value=names.SECRET)
 @example(field="marks", value=["one", "too many"])
 @example(field="name", value="another")
