@@ -1,8 +1,9 @@
 """``python -m e2e.faults``: one fault after the other, and a table of what came of it; 1 where one was missed.
 
 The tests that docs/faults.md names for a fault make it happen, under the load and with the truth that they have, and
-judge it. What they measure they tell through tests.figures. A fault is missed where one of its tests fails, or where
-nothing ran. Without --long only the short forms run; with --full, durations are those of the list, not a twentieth.
+judge it. What they measure they tell through tests.figures. A fault is missed where one of its tests fails, or is not
+found. Without --long only the short forms run: a fault of which some test has none is kept in part, and skipped where no
+test has one. With --full, durations are those of the list, not a twentieth.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from e2e import faults_page
 from e2e.faults_page import Fault
 
 ROOT: Final = Path(__file__).parents[1]
-KEPT, MISSED, SKIPPED, UNSHOWN = "kept", "MISSED", "skipped", "not shown"
+KEPT, PART, MISSED, SKIPPED, UNSHOWN = "kept", "in part", "MISSED", "skipped", "not shown"
 _WORD: Final = 28  # characters of a fault's name in the table
 _BAD: Final = ("failure", "error")
+_NOTHING_CHOSEN: Final = 5  # pytest's status where tests are there, and none is of the asked form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a fault: one of the four words, how long its tests ran, and what they measured."""
+    """What came of a fault: one of the five words, how long its tests ran, and what they measured."""
 
     fault: Fault
     word: str
@@ -65,15 +67,20 @@ def numbers(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def judged(fault: Fault, cases: Iterable[ET.Element], figures: Sequence[str], seconds: float) -> Outcome:
-    """The outcome of a fault whose tests are these of a JUnit report.
+def judged(
+    fault: Fault, cases: Iterable[ET.Element], figures: Sequence[str], seconds: float, status: int = 0
+) -> Outcome:
+    """The outcome of a fault whose tests are these of a JUnit report, from a run that ended with ``status``.
 
-    A test that was skipped says nothing; one of the fault's tests has to have run and none may have failed.
+    A test that was skipped says nothing; all of the fault's tests have to have run and none may have failed.
     """
     results = list(cases)
     failed = any(case.find(kind) is not None for case in results for kind in _BAD)
-    ran = [case for case in results if case.find("skipped") is None]
-    word = MISSED if failed or not results else KEPT if ran else SKIPPED
+    ran = {case.get("name", "").partition("[")[0] for case in results if case.find("skipped") is None}
+    if failed or not (results or status == _NOTHING_CHOSEN):
+        word = MISSED
+    else:
+        word = KEPT if ran >= {name for _, name in fault.tests} else PART if ran else SKIPPED
     return Outcome(fault=fault, word=word, seconds=seconds, figures=tuple(dict.fromkeys(figures)))
 
 
@@ -95,7 +102,13 @@ def run(fault: Fault, *, long: bool, full: bool, show: bool) -> Outcome:
         seconds = time.monotonic() - began
         cases = list(ET.parse(report).iter("testcase")) if report.exists() else []  # noqa: S314 (our own)
         said = [json.loads(line) for line in figures.read_text().splitlines()] if figures.exists() else []
-    outcome = judged(fault, cases, [each["figure"] for each in said if each["row"] == f"FT{fault.number}"], seconds)
+    outcome = judged(
+        fault,
+        cases,
+        [each["figure"] for each in said if each["row"] == f"FT{fault.number}"],
+        seconds,
+        done.returncode,
+    )
     if show or outcome.word == MISSED:
         print(done.stdout[-6000:], done.stderr[-2000:], sep="\n", file=sys.stderr, flush=True)  # noqa: T201
     return outcome
@@ -125,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes.append(run(fault, long=asked.long or asked.full, full=asked.full, show=asked.show))
             print(outcomes[-1], flush=True)  # noqa: T201 (the table is this program's answer)
     words = [each.word for each in outcomes]
-    print(", ".join(f"{words.count(word)} {word}" for word in (KEPT, MISSED, SKIPPED, UNSHOWN)))  # noqa: T201
+    print(", ".join(f"{words.count(word)} {word}" for word in (KEPT, PART, MISSED, SKIPPED, UNSHOWN)))  # noqa: T201
     if asked.write:
         page = faults_page.PAGE.read_text()
         faults_page.PAGE.write_text(faults_page.rewritten(page, written(outcomes)))

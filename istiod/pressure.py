@@ -28,6 +28,8 @@ CALM: Final = 0.80
 SPENT: Final = 0.97
 PATIENCE: Final = 10.0
 """Seconds above SPENT."""
+_MINE: Final = 0.5
+"""Of what is used, what has to be this process's, so that to end it helps: others may be in its control group."""
 PERIOD: Final = 1.0
 """Seconds between two looks while nobody comes."""
 FRESH: Final = 0.05
@@ -83,7 +85,11 @@ class Process:
 
     def used(self) -> int:
         """Its resident memory."""
-        return int(_STATM.read_text().split()[1]) * _PAGE
+        return _resident()
+
+
+def _resident() -> int:
+    return int(_STATM.read_text().split()[1]) * _PAGE
 
 
 def meter(named: int, own: pathlib.Path = _OWN, tree: pathlib.Path = _TREE) -> Meter | None:
@@ -146,7 +152,7 @@ class Pressure:
             return False
         now = self._clock()
         self._measure(now)
-        if self.used < SPENT * self._meter.limit:
+        if self.used < SPENT * self._meter.limit or _resident() < self.used * _MINE:
             self._since = None
         elif self._since is None:
             self._since = now
@@ -154,14 +160,15 @@ class Pressure:
 
     async def watch(self, stop: Callable[[], None]) -> None:
         """Look for ever; ``stop`` ends the process."""
+        told = False
         while True:
-            before = self._shedding
             if self.look():
-                _LOG.error("memory is spent (%s): ending, to be started anew", self)
+                _LOG.error("memory is spent (%s): ending in order", self)
                 stop()
             if self._shedding:
                 _give_back()
-            if self._shedding is not before:
+            if self._shedding is not told:  # newcomers measure, too
+                told = self._shedding
                 said = "new streams are refused" if self._shedding else "new streams are served again"
                 _LOG.warning("memory: %s, %s", self, said)
             await asyncio.sleep(PERIOD)
@@ -186,6 +193,7 @@ class Pressure:
             self.used = self._meter.used()
         except (OSError, ValueError) as error:
             _LOG.warning("memory cannot be measured: %s", error)
+            self._since = None
             return
         self._shedding = self.used >= (CALM if self._shedding else SHED) * self._meter.limit
 

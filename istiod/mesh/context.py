@@ -285,7 +285,7 @@ class _Step:
         """Secrets that Gateways and DestinationRules name."""
         before = self.before.model
         known = servers is self.before.gateways and policies is before.policies
-        if known and not self.touches(credentials.SECRETS):
+        if known and not (self.touches(credentials.SECRETS) or self.touches(credentials.SPACES)):
             return before.credentials
         return credentials.build(self.snapshot, credential_checks.named(servers, policies), before.credentials)
 

@@ -29,6 +29,7 @@ from istiod.mesh.scope import Cluster, Credential, DownstreamTls, UpstreamTls
 from wire import names
 
 SECRETS: Kind = ("", "Secret")
+SPACES: Kind = ("", "Namespace")
 CA_SUFFIX = "-cacert"
 SCHEME = "kubernetes://"
 _GONE = "the Secret is gone"
@@ -44,7 +45,8 @@ class Material:
     """A Secret, read: what of it can be used.
 
     ``problem`` says what is wrong with its present version, ``kept`` whether the parts are therefore those of a version
-    before. ``ends`` is when the certificate among the parts ends.
+    before. ``ends`` is when the certificate among the parts ends. ``home`` tells the Secret's Namespace from one that has
+    its name later, whose owner must get nothing of it.
     """
 
     item: core.Secret
@@ -55,6 +57,7 @@ class Material:
     ends: dt.datetime | None = None
     problem: str = ""
     kept: bool = False
+    home: str = ""
 
     @property
     def usable(self) -> bool:
@@ -181,15 +184,19 @@ def build(snapshot: ConfigSnapshot, named: frozenset[str], previous: CredentialI
     now = snapshot.taken
     short = {bare(name).rpartition("/")[2] for name in filterfalse(is_external, named)}
     short |= {name.removesuffix(CA_SUFFIX) for name in short} | {name + CA_SUFFIX for name in short}
+    homes = {key.name: item.metadata.uid or key.name for key, item in snapshot.of(*SPACES).items()}
     found: dict[SecretName, Material] = {}
     for key, item in snapshot.of(*SECRETS).items():
         if key.name in short and isinstance(item, core.Secret):
             name = (key.namespace, key.name)
             before = previous.materials.get(name)
             known = before is not None and before.item is item and before.problem != _GONE and not _due(before, now)
-            found[name] = before if before is not None and known else _read(item, before, now)
+            made = before if before is not None and known else _read(item, before, now)
+            home = homes.get(key.namespace, "")
+            found[name] = made if made.home == home else replace(made, home=home)
     for name, before in previous.materials.items():
-        if name not in found and name[1] in short and before.usable:
+        here = before.home == homes.get(name[0], "")
+        if here and name not in found and name[1] in short and before.usable:
             found[name] = before if before.problem == _GONE else replace(before, problem=_GONE, kept=True)
     same = found.keys() == previous.materials.keys() and all(previous.materials[n] is m for n, m in found.items())
     return previous if same else CredentialIndex(materials=found)
@@ -206,7 +213,7 @@ def _read(item: core.Secret, before: Material | None, now: dt.datetime | None) -
         return made
     over = f"the certificate has expired ({made.ends:%Y-%m-%dT%H:%M:%SZ})"
     if before is not None and before.ends is not None and before.ends > now:
-        return _kept(item, before, over)
+        return replace(_kept(item, before, over), root=made.root, crl=made.crl)
     return replace(made, problem=over)
 
 

@@ -57,6 +57,7 @@ OWN_NAMESPACE = {
     ("", "secrets"): frozenset({"create"}),
     ("", "secrets", "istio-ca-secret"): frozenset({"get", "patch"}),
     ("", "secrets", "istio-ca-rotation"): frozenset({"get", "patch"}),
+    ("", "secrets", "istio-last-good"): frozenset({"get", "patch"}),
     ("", "secrets", "cacerts"): frozenset({"get"}),
     ("", "configmaps"): READ,
     ("coordination.k8s.io", "leases"): frozenset({"create"}),

@@ -13,7 +13,7 @@ from tests import figures
 
 FAULT = faults_page.Fault(number=8, name="a fault", tests=(("tests/x.py", "test_x"),), must="0", figure="old")
 PASSED, FAILED, BROKEN, SKIPPED = (
-    ET.fromstring(f"<testcase>{inner}</testcase>")  # noqa: S314 (text of ours)
+    ET.fromstring(f'<testcase name="test_x[1]">{inner}</testcase>')  # noqa: S314 (text of ours)
     for inner in ("", "<failure/>", "<error/>", "<skipped/>")
 )
 
@@ -31,6 +31,16 @@ PASSED, FAILED, BROKEN, SKIPPED = (
 )
 def test_a_fault_is_kept_where_something_ran_and_nothing_failed(cases: list[ET.Element], word: str) -> None:
     assert faults.judged(FAULT, cases, [], 1.0).word == word
+
+
+def test_a_fault_of_which_no_test_has_a_short_form_is_skipped_and_of_which_one_has_none_kept_in_part() -> None:
+    assert faults.judged(FAULT, [], [], 1.0, status=5).word == faults.SKIPPED
+    two = faults_page.Fault(
+        number=8, name="a fault", tests=(*FAULT.tests, ("tests/x.py", "test_y")), must="0", figure=""
+    )
+    found = faults.judged(two, [PASSED], ["3 s"], 1.0)
+    assert found.word == faults.PART
+    assert faults.written([found]) == {}
 
 
 def test_a_fault_without_tests_is_not_shown_and_nothing_runs() -> None:

@@ -21,6 +21,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from e2e.harness.controlplane import Cluster
 from istiod.ca import server
+from istiod.config.kubernetes import ApiError
 from istiod.kube.client import KubernetesClient
 from istiod.kube.token_review import DEADLINE, BoundPod, bound_pod
 from protos import ca_pb2
@@ -79,12 +80,24 @@ async def _next(call: Any) -> list[str]:
     return [each.name for each in answer.resources]
 
 
+async def root_of(client: KubernetesClient, namespace: str) -> dict[str, Any]:
+    """The ConfigMap with the root, which the leader writes once it leads."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(ApiError):
+                found: dict[str, Any] = await client.request(
+                    "get", f"/api/v1/namespaces/{namespace}/configmaps/istio-ca-root-cert"
+                )
+                return found
+            await asyncio.sleep(0.1)
+
+
 @contextlib.asynccontextmanager
 async def calling(kubeconfig: str, client: KubernetesClient, namespace: str, log: Path) -> AsyncIterator[Callers]:
     secure = f"127.0.0.1:{free_port()}"
     async with discovery(kubeconfig, namespace, log, secure=secure) as istiod:
         await becomes(istiod.ready, lambda said: said[0] == 200, 60)
-        found = await client.request("get", f"/api/v1/namespaces/{namespace}/configmaps/istio-ca-root-cert")
+        found = await root_of(client, namespace)
         credentials = grpc.ssl_channel_credentials(found["data"]["root-cert.pem"].encode())
         options = (("grpc.ssl_target_name_override", f"istiod.{namespace}.svc"), ("grpc.enable_http_proxy", 0))
         async with grpc.aio.secure_channel(secure, credentials, options) as channel:

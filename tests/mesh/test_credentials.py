@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 from dataclasses import replace
 from functools import lru_cache
 
@@ -217,6 +218,35 @@ def test_roots_that_are_gone_verify_on() -> None:
     mesh.remove(secret("web-cert-cacert"))
     assert outbound(mesh).secrets == before
     assert mesh.told() == [("BAD_VALUE", "web-cert-cacert", "data"), ("UNKNOWN_CREDENTIAL", "gw", "spec.servers")]
+
+
+def space(uid: str) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system", "uid": uid}})
+
+
+def test_a_namespace_that_comes_again_gets_nothing_of_the_one_before() -> None:
+    mesh = fleet.Mesh(SERVICE, gateway("MUTUAL"), secret(), space("first"))
+    before = outbound(mesh).secrets
+    mesh.remove(secret())
+    assert outbound(mesh).secrets == before
+    mesh.remove(space("first"))
+    mesh.apply(space("second"))
+    assert outbound(mesh).secrets == {}
+
+
+def test_an_expired_certificate_comes_with_the_roots_beside_it() -> None:
+    def both(days: int, root: str) -> str:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return secret(**{"tls.crt": certificate(key, days), "tls.key": text(key), "ca.crt": root})
+
+    mesh = fleet.Mesh(SERVICE, gateway("MUTUAL"), both(10, pair()[0]))
+    today = START + dt.timedelta(days=5)
+    mesh.keep_time(lambda: today)
+    before = outbound(mesh).secrets
+    mesh.apply(both(4, pair(1)[0]))
+    after = outbound(mesh).secrets
+    assert after[SDS] == before[SDS]
+    assert [after[name].root.decode() for name in after if name != SDS] == [pair(1)[0]]
 
 
 RSA = rsa.generate_private_key(65537, 1024)  # noqa: S505 (weak on purpose)
