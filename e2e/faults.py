@@ -2,8 +2,8 @@
 
 The tests that docs/faults.md names for a fault make it happen, under the load and with the truth that they have, and
 judge it. What they measure they tell through tests.figures. A fault is missed where one of its tests fails, or is not
-found. Without --long only the short forms run: a fault of which some test has none is kept in part, and skipped where no
-test has one. With --full, durations are those of the list, not a twentieth.
+found. Without --long only the short forms run: a fault of which some test has none is kept in part, and skipped where
+no test has one. With --full, durations are those of the list, not a twentieth.
 """
 
 from __future__ import annotations

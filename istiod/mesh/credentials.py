@@ -45,8 +45,8 @@ class Material:
     """A Secret, read: what of it can be used.
 
     ``problem`` says what is wrong with its present version, ``kept`` whether the parts are therefore those of a version
-    before. ``ends`` is when the certificate among the parts ends. ``home`` tells the Secret's Namespace from one that has
-    its name later, whose owner must get nothing of it.
+    before. ``ends`` is when the certificate among the parts ends. ``home`` tells the Secret's Namespace from one that
+    has its name later, whose owner must get nothing of it.
     """
 
     item: core.Secret

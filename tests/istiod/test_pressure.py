@@ -220,7 +220,7 @@ def complete(crowd: Crowd) -> list[Member]:
 @pytest.mark.parametrize(
     ("size", "room"),
     [
-        pytest.param(world.Size(services=50, endpoints=2, proxies=80), 14, marks=pytest.mark.timeout(240)),
+        pytest.param(world.Size(services=50, endpoints=2, proxies=80), 5, marks=pytest.mark.timeout(240)),
         pytest.param(
             world.Size(services=200, endpoints=5, proxies=2_000),
             0,
