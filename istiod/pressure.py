@@ -11,6 +11,7 @@ cgroup-v2); page cache that the kernel may drop counts as free, as for the kubel
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -63,12 +64,23 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A control group with a limit. ``usage`` and ``droppable`` name its file and the line of its memory.stat."""
+    """A control group with a limit, which may be changed under way (in-place resize of pods).
+
+    ``most`` and ``usage`` name its files, ``droppable`` the line of its memory.stat.
+    """
 
     folder: pathlib.Path
-    limit: int
+    most: str
     usage: str
     droppable: str
+
+    @property
+    def limit(self) -> int:
+        """The present one; a very large number for none."""
+        with contextlib.suppress(OSError):
+            said = (self.folder / self.most).read_text().strip()
+            return int(said) if said.isdecimal() else _UNLIMITED
+        return _UNLIMITED
 
     def used(self) -> int:
         """What the group uses, but for inactive pages of files."""
@@ -120,7 +132,7 @@ def _limited(top: pathlib.Path, path: str, limit: str, usage: str, droppable: st
             return
         said = (folder / limit).read_text().strip() if (folder / limit).is_file() else "max"
         if said.isdecimal() and int(said) < _UNLIMITED:
-            yield Group(folder=folder, limit=int(said), usage=usage, droppable=droppable)
+            yield Group(folder=folder, most=limit, usage=usage, droppable=droppable)
 
 
 class Pressure:
