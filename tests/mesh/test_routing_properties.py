@@ -16,6 +16,8 @@ from istiod.mesh.recall import Recall
 from istiod.mesh.scope import ChainMatch, Listener, OutboundScope
 from tests.mesh import world
 
+pytestmark = pytest.mark.timeout(300)  # a hundred drawn meshes take 20 s alone, six times that on a busy machine
+
 NAMESPACES = st.sampled_from(["default", "other"])
 NAMES = st.sampled_from(["a", "b", "c"])
 HOSTS = st.sampled_from(
