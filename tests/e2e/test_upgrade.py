@@ -134,6 +134,7 @@ def test_pods_move_to_the_new_release_without_a_failed_request(load: Steady) -> 
     assert load.failures() == []
 
 
+@pytest.mark.timeout(240)  # two rolling restarts of two deployments
 def test_pods_end_when_nobody_sends_to_them_any_more(mesh: Mesh) -> None:
     """Row Z5, with two replicas of which each has some of the proxies: no pause anywhere, and no failed request."""
     load = steady.start(mesh, "departing", "istio-injection=enabled", departs=True)
