@@ -26,7 +26,7 @@ def main(seconds: str, names: Sequence[str]) -> int:
     """Fuzz targets, each in a process of its own that is forked once everything is instrumented; gives the status."""
     with atheris.instrument_imports(include=PRODUCT):
         from tests.fuzz import target as fuzzing  # noqa: PLC0415 (instrumented as it is imported)
-        from tests.fuzz.targets import TARGETS  # noqa: PLC0415
+        from tests.fuzz.targets import TARGETS  # noqa: PLC0415 (as above)
     failed = []
     for name in names or TARGETS:
         print(f"== {name}", flush=True)
