@@ -98,16 +98,20 @@ class Outbox:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
 
     def take(self, limit: int) -> bytes:
-        """Up to about ``limit`` bytes to send now. ``drained`` gets the streams that have nothing pending since."""
+        """Up to ``limit`` bytes to send now, of which control frames are not part; a stream's first head may add some.
+
+        A few bytes more would be a record of TLS, and a call of the kernel, for themselves. ``drained`` gets the streams
+        that have nothing pending since.
+        """
         control, self._control = self._control, bytearray()
         if not self._queue:
             return bytes(control)
         out: list[bytes | bytearray | memoryview] = [control]
-        room = limit - len(control)
+        room = limit - len(control) - frames.HEAD
         while room > 0 and self._queue and self.window > 0:
             stream = self._queue.popleft()
             stream.queued = False
-            room -= self._cut(stream, room, out)
+            room -= self._cut(stream, room, out) + frames.HEAD
             self.queue(stream)
         return b"".join(out)
 

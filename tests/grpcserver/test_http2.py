@@ -207,6 +207,15 @@ def test_a_large_message_is_cut_into_full_frames_and_one_that_ends_it(size: int,
         assert lengths == [16_384] * ((size + 9) // 16_384) + [(size + 9) % 16_384]
 
 
+def test_a_take_is_no_larger_than_asked_heads_of_frames_included() -> None:
+    wire = Wire()
+    wire.say(wire.headers(), window(1 << 20), window(1 << 20, 1))
+    wire.calls[0].stream.send(bytes(200_000))
+    first, *others = iter(lambda: wire.http.take(65_536), b"")
+    assert len(first) <= 65_536 + len(frames.response(1, no_table=True))
+    assert [len(one) for one in others[:-1]] == [65_536] * (len(others) - 1)  # four records of TLS each, and no fifth
+
+
 def test_the_connections_window_holds_all_calls_and_they_take_turns() -> None:
     wire = Wire()
     wire.say(wire.headers(1), wire.headers(3))
