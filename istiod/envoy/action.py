@@ -96,7 +96,7 @@ def _choose(found: route_components_pb2.RouteAction, destinations: tuple[Weighte
 
 
 def needed(destinations: Iterable[WeightedDestination]) -> frozenset[str]:
-    """Filters that act for one of the destinations: any other is switched off."""
+    """Filters that act for one of the destinations: any other is off."""
     found = set()
     for weighted in destinations:
         found |= {alpn.NAME} if weighted.destination.mesh_tls else set()

@@ -22,8 +22,6 @@ from wire import names
 
 _VIRTUAL_HOSTS = b"\x12"  # field 2 of RouteConfiguration
 _ROUTES = b"\x1a"  # field 3 of VirtualHost
-_FOR_MESH = frozenset({alpn.NAME, peer.NAME})
-_FOR_INBOUND = frozenset({alpn.NAME})  # where the other filter listens
 _LARGEST_BODY = 1_048_576
 
 
@@ -160,8 +158,11 @@ def _route(route: Route) -> route_components_pb2.Route:
         found.route.CopyFrom(action.forward(route))
         if len(route.destinations) == 1:
             headers.apply(found, route.destinations[0].headers)
-        for name in (_FOR_INBOUND if route.inbound else _FOR_MESH) - action.needed(route.destinations):
-            found.typed_per_filter_config[name].CopyFrom(alpn.DISABLED)
+        needed = action.needed(route.destinations)
+        if alpn.NAME in needed:
+            found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.ENABLED)
+        if not (route.inbound or peer.NAME in needed):  # inbound it listens
+            found.typed_per_filter_config[peer.NAME].CopyFrom(alpn.DISABLED)
     if route.fault is not None:
         found.typed_per_filter_config[fault.NAME].CopyFrom(fault.per_route(route.fault))
     if route.cors is not None:

@@ -306,9 +306,9 @@ def _routed(request: _Request, domain: str) -> Answer:
         return replace(answer, changes=routing.response(one))
     if kind != "route":
         raise UndecidedError(f"a route that does {kind}")
-    return forwarding.request(request.found, one, call, trail, offers=request.offers and not _switched_off(one))
+    return forwarding.request(request.found, one, call, trail, offers=request.offers and _switched_on(one))
 
 
-def _switched_off(owner: route_components_pb2.Route | route_components_pb2.WeightedCluster.ClusterWeight) -> bool:
-    """Whether a route keeps the offer of a protocol from its clusters."""
-    return _ALPN in owner.typed_per_filter_config
+def _switched_on(one: route_components_pb2.Route) -> bool:
+    """Whether a route has its clusters offered a protocol; a share of it may have that off again."""
+    return _ALPN in one.typed_per_filter_config

@@ -9,7 +9,7 @@ from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from istiod.envoy import cluster, endpoint, listener, metrics, route
-from istiod.envoy.filters import peer
+from istiod.envoy.filters import alpn, peer
 from istiod.envoy.metrics import Reporter
 from istiod.mesh.endpoint import Workload
 from istiod.mesh.metrics import NAMES, Metrics, Override
@@ -85,15 +85,15 @@ def test_a_cluster_without_a_service_is_named_itself() -> None:
     assert made.picked(said, "host", "name") == {"host": "unknown", "name": made.cluster_name("reviews")}
 
 
-def test_only_routes_out_of_the_mesh_tell_nobody() -> None:
-    def off(**changes: Any) -> set[str]:
+def test_only_routes_out_of_the_mesh_tell_nobody_and_those_that_need_it_offer_a_protocol() -> None:
+    def said(**changes: Any) -> set[str]:
         to = made.to(made.destination(**changes))
         found = route.virtual_host(made.virtual_host(routes=[made.route(destinations=to)]))
-        return set(found.routes[0].typed_per_filter_config)
+        return dict(found.routes[0].typed_per_filter_config)
 
-    assert off() == {"istio.alpn", peer.NAME}
-    assert off(in_mesh=True) == {"istio.alpn"}
-    assert off(in_mesh=True, mesh_tls=True) == set()
+    assert said() == {peer.NAME: alpn.DISABLED}
+    assert said(in_mesh=True) == {}
+    assert said(in_mesh=True, mesh_tls=True) == {alpn.NAME: alpn.ENABLED}
     inside = made.route(destinations=made.to(made.destination()), inbound=True)
     assert peer.NAME not in route.virtual_host(made.virtual_host(routes=[inside])).routes[0].typed_per_filter_config
 

@@ -107,6 +107,7 @@ def test_a_match_is_what_the_rule_says(match: RouteMatch, expected: dict[str, An
 
 
 OFF = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+ON = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
 
 
 def test_a_default_route_has_istios_timeouts_and_retries_and_no_alpn() -> None:
@@ -133,7 +134,7 @@ def test_a_default_route_has_istios_timeouts_and_retries_and_no_alpn() -> None:
                 "host_selection_retry_max_attempts": "5",
             },
         },
-        "typed_per_filter_config": {"istio.alpn": OFF, "istio.metadata_exchange": OFF},
+        "typed_per_filter_config": {"istio.metadata_exchange": OFF},
     }
 
 
@@ -191,7 +192,7 @@ def test_shares_carry_their_own_headers_and_alpn() -> None:
             )
         )
     )
-    assert "typed_per_filter_config" not in found
+    assert found["typed_per_filter_config"] == {"istio.alpn": ON}
     assert found["route"]["weighted_clusters"]["clusters"] == [
         {"name": "outbound|9080|v1|reviews.default.svc.cluster.local", "weight": 75},
         {
