@@ -36,7 +36,6 @@ from istiod.mesh import (
     peer_authentication,
     places,
     rate_limits,
-    reports,
     request_authentication,
     scope_keys,
     secret_users,
@@ -374,10 +373,9 @@ def has_scope(context: MeshContext, proxy: Proxy) -> bool:
 
 
 def _keyed(context: MeshContext, proxy: Proxy) -> tuple[PodWorkload | None, Place, ScopeKey]:
-    model = context.model
     pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
-    place = reports.placed(model, proxy.node, pod, context.memo.recall)
-    return pod, place, scope_keys.of(model, context.virtual_services, context.gateways, proxy, pod, place)
+    inputs = context.model, context.virtual_services, context.gateways
+    return pod, *scope_keys.placed(inputs, proxy, pod, context.memo.recall)
 
 
 def _scope(context: MeshContext, proxy: Proxy) -> Scope:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from istiod.config.proxy import Proxy
-from istiod.mesh import allocation, gateways, http_proxy, inbound
+from istiod.mesh import allocation, gateways, http_proxy, inbound, reports
 from istiod.mesh.gateway_servers import GatewayIndex
 from istiod.mesh.inbound import Place
 from istiod.mesh.model import Model
+from istiod.mesh.recall import Recall
 from istiod.mesh.scope import ScopeKey
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from istiod.mesh.workloads import PodWorkload
 from wire import names
 from wire.node import NodeType
+
+
+def placed(
+    inputs: tuple[Model, VirtualServiceIndex, GatewayIndex], proxy: Proxy, pod: PodWorkload | None, recall: Recall
+) -> tuple[Place, ScopeKey]:
+    """Where a proxy stands and the key of its scope (see ``of``); remembered, as most changes move neither."""
+    model, routes, servers = inputs
+
+    def made() -> tuple[Place, ScopeKey]:
+        place = reports.placed(model, proxy.node, pod, recall)
+        return place, of(model, routes, servers, proxy, pod, place)
+
+    # of VirtualServices no more counts than whose labels they look at
+    return recall.of_many(("placed", routes.selectors), (proxy, pod, model, servers), made)
 
 
 def of(
