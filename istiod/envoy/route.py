@@ -158,13 +158,18 @@ def _route(route: Route) -> route_components_pb2.Route:
         found.route.CopyFrom(action.forward(route))
         if len(route.destinations) == 1:
             headers.apply(found, route.destinations[0].headers)
-        needed = action.needed(route.destinations)
-        if alpn.NAME in needed:
-            found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.ENABLED)
-        if not (route.inbound or peer.NAME in needed):  # inbound it listens
-            found.typed_per_filter_config[peer.NAME].CopyFrom(alpn.DISABLED)
+        _filters(found, route)
     if route.fault is not None:
         found.typed_per_filter_config[fault.NAME].CopyFrom(fault.per_route(route.fault))
     if route.cors is not None:
         found.typed_per_filter_config[cors.NAME].CopyFrom(cors.per_route(route.cors))
     return found
+
+
+def _filters(found: route_components_pb2.Route, route: Route) -> None:
+    """Switch on and off what depends on where a route leads."""
+    needed = action.needed(route.destinations)
+    if alpn.NAME in needed:
+        found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.ENABLED)
+    if not (route.inbound or peer.NAME in needed):  # inbound it listens
+        found.typed_per_filter_config[peer.NAME].CopyFrom(alpn.DISABLED)

@@ -100,8 +100,8 @@ class Outbox:
     def take(self, limit: int) -> bytes:
         """Up to ``limit`` bytes to send now, of which control frames are not part; a stream's first head may add some.
 
-        A few bytes more would be a record of TLS, and a call of the kernel, for themselves. ``drained`` gets the streams
-        that have nothing pending since.
+        A few bytes more would be a record of TLS, and a call of the kernel, for themselves. ``drained`` gets the
+        streams that have nothing pending since.
         """
         control, self._control = self._control, bytearray()
         if not self._queue:
