@@ -32,7 +32,7 @@ packages: ## install the Debian packages that pods need (iptables, iproute2, nft
 node-packages: ## the same, and those of a Kubernetes node (containerd, runc, CNI plugins)
 	@tools/packages.sh cluster
 
-test-packages: ## the same, and the browser that tests look at the mesh page with
+test-packages: ## the same, the browser that tests look at the mesh page with, and another clock
 	@tools/packages.sh cluster browser
 
 OUT ?= .
@@ -84,7 +84,7 @@ test-long: .venv/.installed packages ## the long counts and durations
 	$(PY) -m pytest -m long --timeout 3600 -s tests
 
 FAULTS ?= 1-60
-faults: .venv/.installed node-packages ## fault by fault of docs/faults.md, with figures; FAULTS=1,8,33-37, LONG=yes, WRITE=yes
+faults: .venv/.installed test-packages ## fault by fault of docs/faults.md, with figures; FAULTS=1,8,33-37, LONG=yes, WRITE=yes
 	@$(PY) -m e2e.faults $(FAULTS) $(if $(LONG),--long) $(if $(WRITE),--write)
 
 SOAK ?= 8h

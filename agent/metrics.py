@@ -30,6 +30,7 @@ class Metrics:
         refused: Certificates asked for in vain.
         expires: Unix time at which the present certificate ends; None before the first.
         alarm: Whether less than a quarter of its life is left.
+        ahead: Seconds by which the CA's clock was ahead of ours when it gave that certificate; None before the first.
     """
 
     version: str
@@ -41,6 +42,7 @@ class Metrics:
     refused: int = 0
     expires: float | None = None
     alarm: bool = False
+    ahead: float | None = None
 
     def ready(self) -> None:
         """The proxy is ready; the first time counts."""
@@ -89,6 +91,9 @@ class Metrics:
             found.append(exposition.family("istio_agent_cert_expiry_seconds", "gauge", "Seconds left.", left))
             text = "1 once less than a quarter of the certificate's life is left."
             found.append(exposition.of("istio_agent_cert_expiry_alarm", "gauge", text, self.alarm))
+        if self.ahead is not None:
+            text = "Seconds by which the CA's clock is ahead of this pod's."
+            found.append(exposition.of("istio_agent_ca_clock_offset_seconds", "gauge", text, self.ahead))
         return tuple(found)
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that pods and their capture need, where they are missing; with the argument "cluster" also
-# what a Kubernetes node needs and what its images are made of; with "cluster browser" also what shows the mesh page to tests.
+# what a Kubernetes node needs and what its images are made of; with "cluster browser" also what shows the mesh page to tests,
+# and what gives programs another clock.
 set -euo pipefail
 
 missing=()
@@ -23,6 +24,7 @@ if [ "${1:-}" = cluster ]; then
     ldconfig -p | grep -q 'libstdc++\.so\.6' || missing+=(libstdc++6)
 fi
 if [ "${2:-}" = browser ]; then
+    want datefudge datefudge
     want chromium chromium
     [ -e /usr/share/fonts/truetype/dejavu ] || missing+=(fonts-dejavu-core)
 fi

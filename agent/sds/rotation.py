@@ -135,8 +135,9 @@ class Rotation:
         life = life_left(certificate, self._client.ttl, now)
         self._alarm_at = asyncio.get_running_loop().time() + life * (1 - ALARM)
         self._counted.alarm = False
-        if abs(ahead := skew(certificate, now)) > SKEW:
-            _LOG.error("ALARM: the CA's clock and ours differ by %.0f s", ahead)
+        self._counted.ahead = skew(certificate, now)
+        if abs(self._counted.ahead) > SKEW:
+            _LOG.error("ALARM: the CA's clock and ours differ by %.0f s", self._counted.ahead)
         delay = rotation_delay(life, self._options, _CHANCE.random())
         _LOG.info("certificate until %s, next in %.0f s", certificate.expires, delay)
         return delay
