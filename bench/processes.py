@@ -115,11 +115,11 @@ class Istiod:
     def __init__(self, home: pathlib.Path, source: Sequence[str], wrap: Sequence[str] = ()) -> None:
         """Start it; ``source`` are flags, see bench.sources, ``wrap`` is put before the module, for a profiler."""
         self.address = f"127.0.0.1:{free_port()}"
-        pages = f"127.0.0.1:{free_port()}"
-        self.ready_url = f"http://{pages}/ready"
+        self.pages = f"127.0.0.1:{free_port()}"
+        self.ready_url = f"http://{self.pages}/ready"
         self._log = home / "istiod.log"
         program = [sys.executable, *(wrap or ("-m", "istiod")), "discovery", *source]
-        program += ["--mtlsAddr", self.address, "--monitoringAddr", pages]
+        program += ["--mtlsAddr", self.address, "--monitoringAddr", self.pages]
         self.process = start(program, self._log)
 
     def wait(self, step: float = 0.05) -> None:
