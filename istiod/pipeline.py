@@ -324,9 +324,8 @@ class Pipeline:
             raise RuntimeError("a mesh is being built")
         if reason := self._refusal(proxy):
             raise RefusedError(reason)
-        member = Member(proxy, on_target, self._target(proxy), lambda: None)
+        member = Member(proxy, on_target, self._target(proxy), self._leave)
         self._members[id(member)] = member
-        member.close = lambda: self._leave(member)
         on_target(member.target, None)
         return member
 

@@ -67,12 +67,19 @@ class Watch:
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A subscribed proxy and what it was last told."""
+    """A subscribed proxy and what it was last told. ``leave`` is told when it hears no more.
+
+    It holds nothing that holds it: what went would stay, with its target, until the collector looks (istiod.app).
+    """
 
     proxy: Proxy
     on_target: OnTarget
     target: ResourceSet
-    close: Callable[[], None]
+    leave: Callable[[Member], None]
+
+    def close(self) -> None:
+        """See istiod.config.protocols.Subscription."""
+        self.leave(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

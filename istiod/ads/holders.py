@@ -54,7 +54,7 @@ class Holders:
             return
         self._silent.pop(proxy.node.id, None)
         self._silent[proxy.node.id] = Silent(proxy, session, now)
-        self._forget(now)
+        self.forget(now)
 
     def find(self, hosts: Collection[str], addresses: Iterable[str], now: float, first: str = "") -> str:
         """The node id of one who may send to an address of these hosts; "" for nobody.
@@ -69,10 +69,17 @@ class Holders:
         both = (*current, *self._gone(back, now))
         return next((node for node, session in both if ask.holds(session)), "")
 
-    def _forget(self, now: float) -> None:
-        """Let go of sessions that say nothing any more, in order of time: each holds a whole configuration (FT56)."""
-        while len(self._silent) > MOST_SILENT or now >= next(iter(self._silent.values())).since + SILENT:
-            del self._silent[next(iter(self._silent))]
+    def forget(self, now: float) -> float | None:
+        """Let go of sessions that say nothing any more, in order of time: each holds a whole configuration (FT56).
+
+        Gives the time from which on the next says nothing any more; None where there is none.
+        """
+        while self._silent:
+            oldest = next(iter(self._silent.values()))
+            if len(self._silent) <= MOST_SILENT and now < oldest.since + SILENT:
+                return oldest.since + SILENT
+            del self._silent[oldest.proxy.node.id]
+        return None
 
     def _gone(self, back: Collection[str], now: float) -> Iterator[tuple[str, AdsSession]]:
         for node, silent in list(self._silent.items()):

@@ -93,6 +93,7 @@ class AdsService:
         self._quota = Quota(self._wiring.settings.streams)
         self.deliveries = Deliveries(lambda: tuple(self._connections.values()), clock)
         self._holders = Holders(lambda: ((c.proxy, c.session) for c in self._connections.values()), configuration.knows)
+        self._forgetting: asyncio.TimerHandle | None = None
 
     def methods(self, verifier: TokenVerifier | None = None) -> Mapping[str, Method]:
         """For a grpcserver.Server. ``verifier`` recognises clients without a certificate; None: there are none."""
@@ -105,6 +106,8 @@ class AdsService:
         """End every stream with a status that makes clients try elsewhere."""
         for connection in list(self._connections.values()):
             connection.end(Code.UNAVAILABLE, "this control plane is stopping")
+        if self._forgetting is not None:
+            self._forgetting.cancel()
 
     def status(self) -> tuple[ProxyStatus, ...]:
         """Every connected proxy, for debug pages and for those who wait for ACKs."""
@@ -192,6 +195,14 @@ class AdsService:
     def _lost(self, connection: Connection) -> None:
         del self._connections[id(connection)]
         self._holders.lost(connection.proxy, connection.session, self._clock())
+        if self._forgetting is None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Let go of those that went away too long ago, also where nobody comes, goes or asks any more."""
+        due = self._holders.forget(self._clock())
+        later = asyncio.get_running_loop().call_later
+        self._forgetting = None if due is None else later(max(0.0, due - self._clock()), self._forget)
 
     def _admit(
         self, stream: Stream, peer: Peer, raw: bytes, holds: contextlib.ExitStack, *, delta: bool

@@ -32,6 +32,10 @@ Open = Callable[[Stream, Request], Receiver]
 """Starts a call. Raises RpcError where there is nothing to call."""
 
 
+def _nobody() -> None:
+    """Whom a lost connection wakes."""
+
+
 class Http2Connection:
     """One connection, from the client's preface to GOAWAY. Times are monotonic seconds.
 
@@ -132,10 +136,15 @@ class Http2Connection:
         self._leave(code, reason)
 
     def lose(self) -> None:
-        """The connection is gone."""
+        """The connection is gone: from here on it holds nothing of those that it told.
+
+        They hold it, and a circle stays, with the client's whole configuration, until the collector looks.
+        """
         self.closed = True
         for stream in list(self.streams.values()):
             self._drop(stream)
+        self._wake = _nobody
+        self.outbox.close()
 
     @property
     def midway(self) -> bool:

@@ -20,6 +20,10 @@ HONEST: Final = 256
 """Bytes from which on a frame of ours may be the reason for frames of the client's."""
 
 
+def _nobody(_: Stream) -> None:
+    """Hears of no stream."""
+
+
 class Outbox:
     """``ended`` is told each stream whose end has been framed."""
 
@@ -86,6 +90,12 @@ class Outbox:
         if stream.queued:
             stream.queued = False
             self._queue.remove(stream)
+
+    def close(self) -> None:
+        """The connection is gone: nothing is sent any more, and nobody is told of it."""
+        self._control.clear()
+        self.drained.clear()
+        self._ended = _nobody
 
     def widen(self, count: int) -> None:
         """The client takes so many more bytes on this connection.

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
+from collections.abc import Iterator
 
 import grpc.aio
+import pytest
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
+from istiod.ads import holders
+from istiod.ads.connection import Connection
+from istiod.ads.session import AdsSession
+from istiod.grpcserver import connection, http2
 from tests.ads.test_server import Served, request, served
 from tests.waiting import until
+from wire import names
 
 __all__ = ["served"]  # the fixture
 AT_ONCE = 1.0
@@ -81,3 +89,41 @@ async def test_fifty_crashes_of_a_proxy_leave_nothing_behind(served: Served) -> 
     assert served.configuration.listeners == []
     assert served.configuration.closed == CRASHES
     await until(lambda: len(asyncio.all_tasks()) <= before, "and so are their tasks")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """istiod's comes so seldom that what it has to find stays for hours."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def left() -> list[str]:
+    """What there is of streams, by type."""
+    of_streams = (AdsSession, Connection, connection.Connection, http2.Http2Connection)
+    return [type(each).__qualname__ for each in gc.get_objects() if isinstance(each, of_streams)]
+
+
+@pytest.mark.parametrize("type_url", [names.CLUSTER, names.ENDPOINT])
+@pytest.mark.usefixtures("no_collector")
+async def test_who_went_takes_all_along_although_nobody_collects_or_comes(
+    served: Served, monkeypatch: pytest.MonkeyPatch, type_url: str
+) -> None:
+    """Fault FT56: each holds a whole configuration; endpoints may be used for a while after their proxy went."""
+    monkeypatch.setattr(holders, "SILENT", 0.2)
+    asked = request(type_url)
+    asked.resource_names_subscribe.append("c1")
+    cable = Cable(served.port)
+    async with await asyncio.start_server(cable.plug, "localhost", 0) as relay:
+        port = relay.sockets[0].getsockname()[1]
+        async with grpc.aio.insecure_channel(f"localhost:{port}", OWN) as channel:
+            call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+            await call.write(asked)
+            await asyncio.wait_for(call.read(), 5)
+            assert len(left()) == 4
+            await cable.pull()
+        await until(lambda: not left(), "nothing of it is left", 10)

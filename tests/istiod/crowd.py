@@ -197,6 +197,7 @@ class Member:
         self.removed += len(response.removed_resources)
         stream.say(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=response.nonce))
         if type_url == names.CLUSTER:
+            self._drop(stream, response.removed_resources)
             self._ask(stream, names.ENDPOINT, (name for name in fresh if name.startswith("outbound|")))
         if not self.complete.is_set():
             self._go_on(stream, type_url)
@@ -210,6 +211,15 @@ class Member:
             self._ask(stream, names.ROUTE, ROUTES)
         elif had == names.ROUTE:
             self.complete.set()
+
+    def _drop(self, stream: Stream, gone: Iterable[str]) -> None:
+        """Endpoints go with their clusters, as Envoy's subscriptions do; nobody says that they went."""
+        asked = discovery_pb2.DeltaDiscoveryRequest(type_url=names.ENDPOINT)
+        asked.resource_names_unsubscribe.extend(name for name in gone if name.startswith("outbound|"))
+        for name in asked.resource_names_unsubscribe:
+            self.held.get(names.ENDPOINT, {}).pop(name, None)
+        if asked.resource_names_unsubscribe:
+            stream.say(asked)
 
     def _ask(self, stream: Stream, type_url: str, wanted: Iterable[str]) -> None:
         asked = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
@@ -214,6 +216,24 @@ async def test_who_left_is_told_nothing_more(world: World) -> None:
     put(world.store, RULE)
     await until(stayed, 2)
     assert len(left.targets) == 1
+
+
+async def test_what_was_made_for_who_left_is_gone_although_nobody_collects(world: World) -> None:
+    """Fault FT56: istiod's collector comes seldom."""
+    put(world.store, SHOP)
+    world.open()
+    told = Told()
+    subscription = world.pipeline.subscribe(proxy("a"), told)
+    target = weakref.ref(told.targets[0])
+    gc.collect()
+    gc.disable()
+    try:
+        subscription.close()
+        told.targets.clear()
+        del subscription
+        assert target() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_equal_object_reaches_nobody(world: World) -> None:
