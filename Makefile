@@ -117,13 +117,18 @@ conformance: .venv/.installed ## how close to recordings of a real istiod; cases
 	@$(PY) -m conformance
 
 BENCH ?= 100,5,100
-bench: .venv/.installed build/fleet ## what one change and one first configuration cost; BENCH=services,endpoints,proxies
-	@$(PY) -m bench $(BENCH) --note
+bench: .venv/.installed build/fleet build/load ## what changes and first configurations cost; BENCH=services,endpoints,proxies, or dataplane
+	@$(PY) -m $(if $(filter dataplane,$(BENCH)),bench.dataplane,bench $(BENCH) --note)
 
 build/fleet: $(wildcard bench/fleet/*)
 	@command -v go >/dev/null || { echo "make bench needs Go (1.25 or newer) to build its fleet of proxies; none is in PATH"; exit 1; }
 	@echo "== building the fleet of fake proxies into build/fleet"
 	@mkdir -p build && cd bench/fleet && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -o ../../build/fleet .
+
+build/load: $(wildcard bench/load/*)
+	@command -v go >/dev/null || { echo "bench.dataplane needs Go (1.25 or newer) to build its load and echo; none is in PATH"; exit 1; }
+	@echo "== building the load and the echo of bench.dataplane into build/load"
+	@mkdir -p build && cd bench/load && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -o ../../build/load .
 
 clean: ## remove what was built
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .coverage
