@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import grpc
@@ -117,16 +117,16 @@ def csr() -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-async def sign(istiod: Istiod, rate: int, count: int, *, kept: bool) -> list[float]:
-    """Delays in milliseconds of ``count`` requests at this rate (per second)."""
+async def sign(istiod: Istiod, rate: int, enough: Callable[[int], bool], *, kept: bool) -> list[float]:
+    """Delays in milliseconds of requests at this rate (per second), until as many as were made are ``enough``."""
     account = tokens.Account(namespace="default", service_account="app")
     token = tokens.mint(istiod.key, account, dt.datetime.now(dt.UTC))
     credentials = grpc.ssl_channel_credentials(istiod.roots.read_bytes())
     request = ca_pb2.IstioCertificateRequest(csr=csr(), validity_duration=86_400)
     delays: list[float] = []
+    tasks: list[asyncio.Task[None]] = []
 
     async def ask(due: float) -> None:
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
         async with contextlib.AsyncExitStack() as stack:
             made = grpc.aio.secure_channel(istiod.secure, credentials, _OPTIONS) if common is None else common
             channel = made if common is not None else await stack.enter_async_context(made)
@@ -140,8 +140,12 @@ async def sign(istiod: Istiod, rate: int, count: int, *, kept: bool) -> list[flo
 
     common = grpc.aio.secure_channel(istiod.secure, credentials, _OPTIONS) if kept else None
     try:
-        start = time.perf_counter() + 0.1
-        await asyncio.gather(*(ask(start + n / rate) for n in range(count)))
+        start = time.perf_counter()
+        while not enough(len(tasks)):
+            due = start + len(tasks) / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.append(asyncio.create_task(ask(due)))
+        await asyncio.gather(*tasks)
     finally:
         if common is not None:
             await common.close()
@@ -151,18 +155,13 @@ async def sign(istiod: Istiod, rate: int, count: int, *, kept: bool) -> list[flo
 @contextlib.asynccontextmanager
 async def beside(istiod: Istiod, rate: int, delays: list[float], *, kept: bool) -> AsyncIterator[None]:
     """Ask for certificates until the block ends."""
-    over = False
-
-    async def ask() -> None:
-        while not over:
-            delays.extend(await sign(istiod, rate, rate, kept=kept))
-
-    task = asyncio.create_task(ask())
+    over = asyncio.Event()
+    task = asyncio.create_task(sign(istiod, rate, lambda _: over.is_set(), kept=kept))
     try:
         yield
     finally:
-        over = True
-        await task
+        over.set()
+        delays.extend(await task)
 
 
 def quantiles(name: str, each: list[float]) -> str:
@@ -174,7 +173,7 @@ def quantiles(name: str, each: list[float]) -> str:
 
 async def measure(istiod: Istiod, rate: int, changes: int, *, kept: bool) -> Iterator[str]:
     """Lines for people."""
-    await sign(istiod, 20, 20, kept=kept)  # code read once
+    await sign(istiod, 20, lambda made: made >= 20, kept=kept)  # code read once
     quiet = await converge(istiod, changes)
     delays: list[float] = []
     before, began = processes.cpu(istiod.process.pid), time.perf_counter()
