@@ -53,6 +53,9 @@ _USAGE: Final = dict.fromkeys(
     ),
     False,
 )
+_LEAF_USAGE: Final = x509.KeyUsage(**_USAGE | {"digital_signature": True, "key_encipherment": True})
+_PURPOSES: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+_NO_CA: Final = x509.BasicConstraints(ca=False, path_length=None)
 
 
 class AuthorityError(Exception):
@@ -166,6 +169,7 @@ class Authority:
         self.anchor = _anchor(self._certificate, self._chain, self._roots)
         self.material = material
         self._key = key
+        self._names_issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
         self._fingerprint = fingerprint(self._roots)
 
     @property
@@ -246,17 +250,14 @@ class Authority:
         )
 
     def _leaf(self, public: PublicKey, san: x509.SubjectAlternativeName, life: dt.timedelta, now: dt.datetime) -> str:
-        usage = x509.KeyUsage(**_USAGE | {"digital_signature": True, "key_encipherment": True})
-        purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
             _builder(x509.Name([]), public, now, life)
             .issuer_name(self._certificate.subject)
             .serial_number(self._fingerprint << _CHANCE_BITS | secrets.randbits(_CHANCE_BITS))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
-            .add_extension(purposes, critical=False)
-            .add_extension(issuer_key, critical=False)
+            .add_extension(_NO_CA, critical=True)
+            .add_extension(_LEAF_USAGE, critical=True)
+            .add_extension(_PURPOSES, critical=False)
+            .add_extension(self._names_issuer, critical=False)
             .add_extension(san, critical=True)  # RFC 5280 4.2.1.6: critical where the subject is empty
         )
         return _pem(builder.sign(self._key, hashes.SHA256())).decode()
