@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import itertools
+import random
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from agent import settings as agent_settings
 from agent.bootstrap.inputs import InputError
 from agent.sds import files, identity, keys, rotation, secrets, server, settings
 from istiod.ca import authority
+from tests import figures
 from tests.agent import pod
 from tests.ca.test_renewal import service
 from tests.waiting import until
@@ -29,6 +32,7 @@ from wire.spiffe import Identity
 SLEEP = Identity("cluster.local", "default", "sleep")
 CA = authority.Authority(authority.self_signed("cluster.local", pod.now()))
 HOUR = dt.timedelta(hours=1)
+CROWD = 10
 
 
 async def sign(csr: str, held: identity.Certificate | None = None) -> Sequence[str]:
@@ -226,34 +230,47 @@ async def test_a_socket_is_somebody_elses_only_while_it_is_served(tmp_path: Path
 async def test_an_absent_ca_is_asked_again_and_again_and_a_quarter_of_life_is_an_alarm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fault FT37, scaled down: with a life of 4 s the CA is away from half life on; it comes back before the end."""
+    """Fault FT37, scaled down to a life of 6 s, for a crowd of agents by seeded chance.
+
+    The CA goes just before the first of them renews, and comes back half a life later, with a tenth of it left.
+    """
     monkeypatch.setattr(rotation, "BACK_OFF", (0.05, 0.2))
     monkeypatch.setattr(rotation, "ROOTS_POLL_SECONDS", 0.05)
-    down, issued, counted = asyncio.Event(), [], metrics.Metrics("1")
+    monkeypatch.setattr(rotation, "_CHANCE", random.Random(37))
+    down, life, loop = asyncio.Event(), dt.timedelta(seconds=6), asyncio.get_running_loop()
+    issued: dict[str, list[dt.datetime]] = {}
+    tried: dict[str, list[float]] = {}
 
     class Ca(identity.CaClient):
         async def sign(self, csr: str, held: identity.Certificate | None = None) -> Sequence[str]:
             del held
             if down.is_set():
+                tried.setdefault(self.address, []).append(loop.time())
                 raise identity.IdentityError("the CA is away")
-            issued.append(pod.now())
+            issued.setdefault(self.address, []).append(pod.now())
             return CA.sign(csr, SLEEP, self.ttl, pod.now())
 
     (tmp_path / "roots").write_text(CA.roots)
-    life = dt.timedelta(seconds=4)
-    ca = Ca(address="", server_name="", token=tmp_path, roots=identity.Roots(tmp_path / "roots"), ttl=life)
-    async with rotating(rotation.Rotation(ca, SLEEP, secrets.Secrets(), counted)):
-        await until(lambda: bool(issued), "a first certificate")
-        down.set()
-        await until(lambda: counted.alarm, "the alarm", 10)
-        assert pod.now() < issued[0] + life
-        assert "less than a quarter of the certificate's life is left" in caplog.text
-        assert "istio_agent_cert_expiry_alarm 1" in counted.text()
-        down.clear()
-        await until(lambda: len(issued) == 2, "the next certificate", 5)
-        assert issued[1] < issued[0] + life  # nothing expired
-        await until(lambda: not counted.alarm, "the alarm is over", 5)
-    assert counted.refused > 3
+    roots, counts = tmp_path / "roots", [metrics.Metrics("1") for _ in range(CROWD)]
+    async with contextlib.AsyncExitStack() as stack:
+        for number, counted in enumerate(counts):
+            ca = Ca(address=str(number), server_name="", token=tmp_path, roots=identity.Roots(roots), ttl=life)
+            await stack.enter_async_context(rotating(rotation.Rotation(ca, SLEEP, secrets.Secrets(), counted)))
+        await until(lambda: len(issued) == CROWD, "a first certificate each")
+        first = loop.time() - (pod.now() - min(each[0] for each in issued.values())).total_seconds()
+        loop.call_at(first + 0.4 * 6, down.set)
+        loop.call_at(first + 0.9 * 6, down.clear)
+        await until(lambda: all(counted.alarm for counted in counts), "the alarms", 10)
+        assert down.is_set()
+        assert all("istio_agent_cert_expiry_alarm 1" in counted.text() for counted in counts)
+        assert caplog.text.count("less than a quarter of the certificate's life is left") == CROWD
+        await until(lambda: all(len(each) == 2 for each in issued.values()), "the next certificates", 5)
+        assert all(second < first + life for first, second in issued.values()), "one has ended"
+        await until(lambda: not any(counted.alarm for counted in counts), "the alarms are over", 5)
+    assert all(counted.refused > 3 for counted in counts)
+    pauses = {round(after - before, 3) for each in tried.values() for before, after in itertools.pairwise(each)}
+    assert len(pauses) > CROWD, "they come at times of their own"
+    figures.fault("FT37", f"0 of {CROWD} certificates ended, with a life of 6 s; {sum(map(len, tried.values()))} tries")
 
 
 async def test_a_token_that_the_kubelet_rotates_is_read_for_each_request(tmp_path: Path) -> None:
