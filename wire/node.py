@@ -48,6 +48,8 @@ class Node:
     node_name: str = ""
     interception_mode: str = "REDIRECT"
     istio_version: str = ""
+    envoy: tuple[int, ...] = ()
+    """Major, minor and patch of its Envoy's version, as Envoy says it; () where nothing is said."""
     locality: Locality = Locality()
     metadata: Mapping[str, object] = field(default_factory=dict)
 

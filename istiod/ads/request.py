@@ -7,7 +7,7 @@ istiod.ads.auth, what follows from a request with istiod.ads.session.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2
@@ -140,9 +140,15 @@ def claims(message: base_pb2.Node) -> node.Node:
     )
     try:
         metadata = _whole(json_format.MessageToDict(message.metadata))
-        return node.parse(message.id, metadata, locality)
+        return replace(node.parse(message.id, metadata, locality), envoy=_envoy(message))
     except (ValueError, json_format.SerializeToJsonError) as error:
         raise MalformedRequestError(str(error)) from error
+
+
+def _envoy(message: base_pb2.Node) -> tuple[int, ...]:
+    """Its Envoy's version; () where it says none."""
+    said = message.user_agent_build_version.version
+    return (said.major_number, said.minor_number, said.patch) if message.HasField("user_agent_build_version") else ()
 
 
 def _whole(part: Any) -> Any:

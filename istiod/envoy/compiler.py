@@ -9,18 +9,20 @@ one before it by the leaves that differ. Endpoints stand apart (assignments.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary, ref
 
 from istiod.config.protocols import Changed
 from istiod.config.resource import Resource, ResourceSet
-from istiod.envoy import cluster, listener, name_table, patched, route, secret
+from istiod.envoy import cluster, listener, name_table, older, patched, route, secret
 from istiod.envoy.assignments import Assignments, Book, Cell
+from istiod.envoy.older import Lost
 from istiod.envoy.patched_resources import Side
 from istiod.mesh.endpoint import EndpointTable, View
+from istiod.mesh.envoy_release import Release
 from istiod.mesh.route import RouteTable, VirtualHost
 from istiod.mesh.scope import Cluster, Credential, Listener, Scope
 from istiod.mesh.settings import MeshSettings
@@ -30,6 +32,8 @@ VIRTUAL_HOST = names.TYPE_PREFIX + "envoy.config.route.v3.VirtualHost"
 """Key of virtual hosts in ``Compiler.compiled``; they are never sent alone."""
 ROUTES = "routes"
 """Key of the routes of virtual hosts, which those of several namespaces share."""
+OLDER = "older"
+"""Key of all that was made anew for an older Envoy."""
 PATCHED = "patched"
 """Key of all that was made for proxies with EnvoyFilters."""
 
@@ -85,6 +89,14 @@ class _Layer(dict[str, Resource]):
         return made
 
 
+class _Lowered(_Layer):
+    """A layer for an older Envoy, made of the one in ``source``, and what is not in it."""
+
+    __slots__ = ("lost",)
+
+    lost: tuple[Lost, ...]
+
+
 class _Fixed(dict[str, tuple[_Layer, ...]]):
     """What no endpoint event changes of a scope's resources: its layers by type URL, and the clusters' cells.
 
@@ -118,6 +130,7 @@ class Compiler:
         self._memo: WeakValueDictionary[tuple[int, ...], _Entry] = WeakValueDictionary()
         self._sides: WeakValueDictionary[Hashable, Side] = WeakValueDictionary()
         self._layers: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
+        self._lower: WeakValueDictionary[Hashable, _Layer] = WeakValueDictionary()
         self._sources: WeakValueDictionary[int, _Layer] = WeakValueDictionary()
         self._scopes: WeakValueDictionary[int, _Fixed] = WeakValueDictionary()
         self._fixed: WeakValueDictionary[Hashable, _Fixed] = WeakValueDictionary()
@@ -173,6 +186,9 @@ class Compiler:
             own_clusters = layer((id(own.clusters), names.CLUSTER), own.clusters, make=self._cluster)
             own_listeners = layer((id(own.listeners), names.LISTENER), own.listeners, make=self._listener)
             made[names.CLUSTER], made[names.LISTENER] = (clusters, own_clusters), (listeners, own_listeners)
+        if key.envoy is not Release.CURRENT:
+            for type_url, parts in made.items():
+                made[type_url] = tuple(self._lowered(layer, key.envoy) for layer in parts)
         found = self._fixed.setdefault(tuple(id(layer) for parts in made.values() for layer in parts), made)
         found.scope = scope
         return found
@@ -247,6 +263,34 @@ class Compiler:
         made = self._layers[key] = _layer_of({name: pins[name] for name in sorted(pins)})
         made.source, made.settings, made.side = source, settings, side
         return made
+
+    def _lowered(self, layer: _Layer, release: Release) -> _Layer:
+        """The layer for an older Envoy: the very same where that takes all of it."""
+        key = (id(layer), release)
+        known = self._lower.get(key)
+        if known is None:
+            pins = {name: self._lower_entry(entry, release) for name, entry in layer.pins.items()}
+            if all(pins[name] is entry for name, entry in layer.pins.items()):
+                known = layer
+            else:
+                known = _Lowered((name, entry.made) for name, entry in pins.items())
+                known.source, known.settings, known.pins, known.cells = layer, layer.settings, pins, layer.cells
+                known.lost = tuple(part for each in pins.values() for part in each.parts if isinstance(part, Lost))
+            self._lower[key] = known
+        return known
+
+    def _lower_entry(self, entry: _Entry, release: Release) -> _Entry:
+        key = (id(entry), release)
+        found = self._memo.get(key)
+        if found is None:
+            made, losses = older.lowered(entry.made, release)
+            found = entry
+            if losses:
+                self.compiled[OLDER] += 1
+                lost = Lost(origin=made.origin, losses=losses)
+                found = _Entry(entry.leaf, entry.settings, made, (entry, lost))
+            self._memo[key] = found
+        return found
 
     def _patched_entry(self, side: Side, leaf: _Leaf, settings: MeshSettings) -> _Entry:
         self.compiled[PATCHED] += 1
@@ -328,6 +372,14 @@ def _parts(resources: ResourceSet) -> tuple[_Fixed, Assignments | None]:
     """A set of this module taken apart; any other is the empty one."""
     layers = resources.layers
     return (layers.fixed, layers.assigned) if isinstance(layers, _Layers) else (_NOTHING, None)
+
+
+def lost(resources: ResourceSet) -> Iterator[Lost]:
+    """What is not in a set, since its proxies' Envoy is older."""
+    fixed, _ = _parts(resources)
+    for layer in chain.from_iterable(fixed.values()):
+        if isinstance(layer, _Lowered):
+            yield from layer.lost
 
 
 def _moved(before: tuple[_Layer, ...], after: tuple[_Layer, ...]) -> frozenset[str]:

@@ -18,6 +18,7 @@ from istiod.mesh import jwt, node_settings
 from istiod.mesh.authorization import Authorization
 from istiod.mesh.endpoint import Endpoint, Query
 from istiod.mesh.envoy_filters import PatchSet
+from istiod.mesh.envoy_release import Release
 from istiod.mesh.families import Families
 from istiod.mesh.name_table import Name
 from istiod.mesh.node_settings import NodeSettings
@@ -64,6 +65,8 @@ class ScopeKey:
     """RequestAuthentications that hold for a router, as ``namespace/name``; sidecars have theirs on the way in."""
     limited_by: tuple[ConfigKey, ...] = ()
     """LocalRateLimits that hold for a router; those of sidecars are in their inbound scope."""
+    envoy: Release = Release.CURRENT
+    """The Envoy that it is: to older ones some things are not said."""
 
 
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")

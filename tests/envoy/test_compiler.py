@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from istiod.config.resource import EMPTY, ResourceSet
-from istiod.envoy.compiler import ROUTES, VIRTUAL_HOST, Compiler
+from istiod.envoy.compiler import OLDER, ROUTES, VIRTUAL_HOST, Compiler, lost
 from istiod.mesh.endpoint import EndpointTable
-from istiod.mesh.policy import LbAlgorithm, LoadBalancer, LocalityLb, TrafficPolicy
+from istiod.mesh.envoy_release import Release
+from istiod.mesh.policy import LbAlgorithm, LoadBalancer, LocalityLb, RetryBudget, TrafficPolicy
 from istiod.mesh.scope import Cluster, Credential, Discovery, Listener, Scope
 from tests.envoy import made, oracle, rich
 from wire import names
@@ -73,6 +74,60 @@ def test_the_same_scope_is_the_same_set_and_compiles_nothing_more() -> None:
     again = made.scope([REVIEWS], tables=scope.outbound.routes.values(), settings=replace(made.SETTINGS))
     assert compiler.compile(again, ENDPOINTS, made.VIEW) is first
     assert compiler.compiled == counted
+
+
+def for_older(scope: Scope, release: Release = Release.V1_36) -> Scope:
+    return replace(scope, outbound=replace(scope.outbound, key=replace(scope.outbound.key, envoy=release)))
+
+
+def test_an_older_envoy_shares_all_that_it_can_take() -> None:
+    budget = TrafficPolicy(retry_budget=RetryBudget(interval=rich.SECOND))
+    limited = made.cluster("limited", policy=budget, origin=made.POLICY)
+    scope = made.scope([REVIEWS, limited], rich.outbound_listeners()[:1], [made.table()], made.inbound([RATINGS]))
+    compiler = Compiler()
+    new, old = (compiler.compile(each, ENDPOINTS, made.VIEW) for each in (scope, for_older(scope)))
+    assert agree(compiler, new, old) == {
+        names.CLUSTER: {limited.name},
+        names.LISTENER: {"virtualOutbound"},
+    }
+    assert old.get(names.CLUSTER, REVIEWS.name) is new.get(names.CLUSTER, REVIEWS.name)
+    assert old.layers[names.CLUSTER][1] is new.layers[names.CLUSTER][1]
+    assert old.layers[names.ROUTE][0] is new.layers[names.ROUTE][0]
+    assert old.layers[names.ENDPOINT][0] == new.layers[names.ENDPOINT][0]
+    assert compiler.compiled[OLDER] == 2
+    told = {each.origin: [loss.what for loss in each.losses] for each in lost(old)}
+    assert told == {
+        made.POLICY: ["CircuitBreakers.Thresholds.RetryBudget.budget_interval"],
+        None: ["envoy.access_loggers.stats"],
+    }
+    assert list(lost(new)) == []
+
+
+def test_a_change_makes_one_resource_anew_for_an_older_envoy() -> None:
+    compiler = Compiler()
+    interval = TrafficPolicy(retry_budget=RetryBudget(interval=rich.SECOND))
+    many = [made.cluster(f"c{number}", policy=interval) for number in range(5)]
+    before = compiler.compile(for_older(made.scope(many)), ENDPOINTS, made.VIEW)
+    changed = [*many[:4], replace(many[4], policy=TrafficPolicy(retry_budget=RetryBudget(interval=2 * rich.SECOND)))]
+    after = compiler.compile(for_older(made.scope(changed)), ENDPOINTS, made.VIEW)
+    assert compiler.compiled[OLDER] == 6  # what is left is the same in both
+    assert agree(compiler, before, after) == {}
+    more = [
+        *changed[:4],
+        replace(many[4], policy=replace(interval, retry_budget=RetryBudget(interval=rich.SECOND, percent=5))),
+    ]
+    last = compiler.compile(for_older(made.scope(more)), ENDPOINTS, made.VIEW)
+    assert agree(compiler, after, last) == {names.CLUSTER: {many[4].name}}
+    assert compiler.compiled[OLDER] == 7
+
+
+def test_what_an_older_envoy_has_goes_with_it() -> None:
+    compiler, scope = Compiler(), for_older(made.scope(listeners=rich.outbound_listeners()))
+    held = compiler.compile(scope, ENDPOINTS, made.VIEW)
+    assert compiler.kept > 0
+    del held, scope
+    gc.collect()
+    assert compiler.kept == 0
 
 
 def test_scopes_share_the_leaves_that_they_have_in_common() -> None:

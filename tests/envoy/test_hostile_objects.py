@@ -27,6 +27,7 @@ from istiod.config.store import ConfigStore
 from istiod.envoy import listener
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context
+from tests import envoys
 from tests.envoy import made, rich, test_real_envoy
 from tests.mesh import fleet
 from wire import names
@@ -188,14 +189,15 @@ def resources(item: Object) -> list[ResourceSet]:
         store.apply(one)
     mesh = context.build(store.snapshot())
     compiler = Compiler()
-    return [compiler.compile(context.scope(mesh, p), mesh.endpoints, context.view(mesh, p)) for p in PROXIES]
+    proxies = map(envoys.running, PROXIES)
+    return [compiler.compile(context.scope(mesh, p), mesh.endpoints, context.view(mesh, p)) for p in proxies]
 
 
 def together(several: list[ResourceSet]) -> bootstrap_pb2.Bootstrap:
     """All of them in one bootstrap: each different resource once, under names and addresses of its own."""
     found = json_format.ParseDict(test_real_envoy.BOOTSTRAP, bootstrap_pb2.Bootstrap())
     seen: set[str] = set()
-    holder = listener.message(rich.outbound_listeners()[1], made.QUIET)
+    holder = envoys.served(listener.message(rich.outbound_listeners()[1], made.QUIET))
     for target in several:
         for each in (r for kind in (names.CLUSTER, names.LISTENER, names.ROUTE) for r in target.of(kind)):
             if each.version not in seen:

