@@ -13,7 +13,6 @@ import yaml
 
 LEVELS: Final = ("Error", "Warning", "Info")
 FORMATS: Final = ("log", "json", "yaml")
-_SUPPRESS: Final = "galley.istio.io/analyze-suppress"
 _COLOURS: Final = {"Error": 31, "Warning": 33, "Info": 32}
 """Parameters of the control sequence SGR (ECMA-48)."""
 
@@ -40,13 +39,14 @@ class Filter:
 
     def keeps(self, message: Message) -> bool:
         """Whether a message is to be seen. Objects without a namespace always count."""
+        from istiod.analysis import status  # noqa: PLC0415 (see the command)
+
         resource, code = message.resource, message.type.code
         if resource is None:
             return True
         if self.namespace and resource.namespace not in ("", self.namespace):
             return False
-        said = resource.annotations.get(_SUPPRESS, "")
-        if {"*", code} & {each.strip() for each in said.split(",")}:
+        if status.suppressed(message):
             return False
         names = (f"{resource.kind.name} {resource.full_name}", _friendly(resource))
         return not any(own == code and any(_fits(wanted, name) for name in names) for own, wanted in self.suppressions)

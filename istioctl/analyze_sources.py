@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +16,14 @@ from typing import Any, Final
 from crds import text
 from istioctl import options, output
 from istioctl.errors import CommandError
-from istiod.analysis import defaults, documents, fields, kinds
+from istiod.analysis import defaults, documents, fields, kinds, live
 from istiod.analysis.kinds import Kind
-from istiod.analysis.membership import REVISION, SYSTEM_NAMESPACES
-from istiod.analysis.resources import Collection, Resource, resource, template
+from istiod.analysis.resources import Collection, Resource, template
 
 ENDINGS: Final = (".json", ".yaml", ".yml")
 _STDIN: Final = "-"
 _DEFAULT: Final = "default"
-_SECRETS: Final = (("fieldSelector", "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"),)
+_SECRETS: Final = (("fieldSelector", live.SECRETS),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +48,15 @@ def gather(given: argparse.Namespace) -> Source:
         raise CommandError("at least one file and/or a Kubernetes cluster must be given")
     home = given.namespace or (cluster.namespace if cluster is not None else _DEFAULT)
     read = documents.read(contents, home)
-    found = [each for each in read.resources if not _of_system(each)]
-    live = list(_objects(cluster, given)) if cluster is not None else []
-    mesh, networks = _mesh(given, [*found, *live])
+    found = [each for each in read.resources if not live.of_system(each)]
+    there = list(_objects(cluster, given)) if cluster is not None else []
+    mesh, networks = _mesh(given, [*found, *there])
     if cluster is None:
         found += defaults.resources(mesh, given.istioNamespace)
     resolves: Callable[[str], bool] = _resolves if cluster is not None else lambda _: True
     pods = [pod for each in found if (pod := template(each)) is not None]
     collection = Collection(
-        [*found, *live], templates=pods, mesh=mesh, networks=networks, resolves=resolves, now=datetime.now(UTC)
+        [*found, *there], templates=pods, mesh=mesh, networks=networks, resolves=resolves, now=datetime.now(UTC)
     )
     wanted = "" if given.all_namespaces or (cluster is None and not given.namespace) else home
     return Source(collection=collection, namespace=wanted, live=cluster is not None, problems=read.problems)
@@ -135,8 +134,7 @@ def _objects(cluster: Any, given: argparse.Namespace) -> Iterator[Resource]:
         for item in cluster.listed(_path(kind, given), f"{kind.name}s", query):
             if time.monotonic() > deadline:
                 raise CommandError(f"reading the cluster took longer than {given.timeout:g} s (--timeout)")
-            found = resource({**_typed(kind), **item})
-            if found is not None and not _of_system(found) and _concerns(found, given.revision):
+            if (found := live.concerning(kind, item, given.revision)) is not None:
                 yield found
 
 
@@ -148,43 +146,21 @@ def _path(kind: Kind, given: argparse.Namespace) -> str:
     return f"{base}/{plural}"
 
 
-def _typed(kind: Kind) -> Mapping[str, str]:
-    """What items of a list leave out."""
-    version = kinds.SERVED[kind].partition("/")[0]
-    return {"apiVersion": f"{kind.group}/{version}" if kind.group else version, "kind": kind.name}
-
-
-def _of_system(found: Resource) -> bool:
-    return found.namespace in SYSTEM_NAMESPACES or (found.kind == kinds.NAMESPACE and found.name in SYSTEM_NAMESPACES)
-
-
-def _concerns(found: Resource, revision: str) -> bool:
-    """Whether a control plane of that revision reads an object of the cluster."""
-    if found.kind == kinds.CONFIG_MAP:
-        return found.name.startswith("istio")
-    own = found.labels.get(REVISION)
-    return found.kind not in kinds.ISTIO or own is None or own == revision
-
-
 def _mesh(given: argparse.Namespace, found: list[Resource]) -> tuple[fields.Record, fields.Record]:
     """Mesh configuration and networks: of the file, else of the ConfigMap among the objects.
 
     Raises:
         CommandError: the file cannot be read.
     """
-    revision = "" if given.revision == _DEFAULT else given.revision
-    name = f"istio-{revision}" if revision else "istio"
-    maps = (each for each in found if each.kind == kinds.CONFIG_MAP and each.namespace == given.istioNamespace)
-    own = next((each for each in maps if each.name == name), None)
-    said = {key: fields.text(own.document, "data", key) if own else "" for key in ("mesh", "meshNetworks")}
+    name, texts = live.config_map(found, given.istioNamespace, given.revision)
+    said = dict(texts)
     if given.meshConfigFile:
         said["mesh"] = _text(Path(given.meshConfigFile))
     try:
-        mesh, networks = (fields.record(text.load(said[key])) for key in ("mesh", "meshNetworks"))
+        return live.settings(said, given.istioNamespace)
     except text.UnreadableError as problem:
         where = given.meshConfigFile or f"ConfigMap {given.istioNamespace}/{name}"
         raise CommandError(f"{where}: mesh configuration: {problem}") from problem
-    return {"rootNamespace": given.istioNamespace, **mesh}, networks
 
 
 def _resolves(host: str) -> bool:

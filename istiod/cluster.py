@@ -19,6 +19,7 @@ from crds.diagnostic import Code, Diagnostic, Position
 from crds.key import ConfigKey
 from crds.meta import Object
 from crds.parse import parse
+from istiod.analysis_controller import AnalysisController
 from istiod.ca import following, keystore, rollover, signer
 from istiod.ca.authority import Authority, AuthorityError, Material, self_signed
 from istiod.ca.following import Following
@@ -212,14 +213,18 @@ class Cluster:
         if self._signer is not None:
             self._signer.listen(roots.writer.wake)
             self._signer.listen(bundles.writer.wake)
+        leaders = (self._everywhere, self._of_revision)
+        analysis = AnalysisController(self._client, self._own.namespace, self._own.revision, leaders)
         # The cluster's leader may be of another revision, which does not look at the objects of ours
-        statuses = StatusWriter(self._client, self._everywhere, self._statuses(view, labelled=False), now)
-        of_revision = StatusWriter(self._client, self._of_revision, self._statuses(view, labelled=True), now)
+        statuses = StatusWriter(self._client, self._everywhere, self._statuses(view, analysis, labelled=False), now)
+        of_revision = StatusWriter(self._client, self._of_revision, self._statuses(view, analysis, labelled=True), now)
         writers: Sequence[_Troubled] = (
             *(each.writer for each in (roots, bundles, statuses, of_revision, self._records)),
             *(self._everywhere, self._of_revision, self._place),
         )
+        analysis.followers += (statuses.writer.wake, of_revision.writer.wake)
         watches = (roots.collection, *bundles.collections, *self._place.collections, self._records.collection)
+        watches += analysis.collections if self._features.analysis else ()
         problems = partial(self._tell_problems, view.report, watches, writers)
         return (
             ("age of what is known", self._reach.run),
@@ -233,6 +238,7 @@ class Cluster:
             ("writer of statuses of the revision", of_revision.writer.run),
             ("findings of the writers", problems),
             *self._ca_parts(view),
+            *(analysis.parts() if self._features.analysis else ()),
         )
 
     def _ca_parts(self, view: View) -> Sequence[Part]:
@@ -269,7 +275,7 @@ class Cluster:
         candidate = Candidate(namespace=self._own.namespace, name=name, identity=self._identity)
         return Leader(self._client, candidate, alone=not self._elects)
 
-    def _statuses(self, view: View, *, labelled: bool) -> StatusSources:
+    def _statuses(self, view: View, analysis: AnalysisController, *, labelled: bool) -> StatusSources:
         """Of objects that name a revision, which is ours, or of those that name none."""
         objects = self.objects
 
@@ -282,13 +288,14 @@ class Cluster:
 
         return StatusSources(
             ready=view.ready,
-            version=lambda: (view.version(), objects.changes),
+            version=lambda: (view.version(), objects.changes, analysis.version),
             observed=lambda: (
                 (key, one) for key, one in objects.observed.items() if one.labelled == labelled and objects.visible(key)
             ),
             findings=findings,
             serving=view.serving,
             addresses=view.addresses,
+            analysed=analysis.said if self._features.analysis else lambda _: (),
         )
 
     def _webhooks(self) -> Ours:

@@ -86,6 +86,9 @@ class Features:
     allocate_addresses: bool = True
     """PILOT_ENABLE_IP_AUTOALLOCATE: addresses of hosts without any stand in the status of ServiceEntries; false: they
     are computed from the hosts' names, as istiod did before."""
+    analysis: bool = False
+    """PILOT_ENABLE_ANALYSIS: the analyzers of ``istioctl analyze`` run in the cluster, too, and write what they find
+    into the status of Istio's objects."""
     envoy_admission: timedelta = timedelta(seconds=4)
     """PILOT_ENVOY_ADMISSION_TIMEOUT (not Istio's): how long Envoy may take to judge an EnvoyFilter before it is stored;
     0: it is not asked."""
@@ -200,6 +203,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_DNS_JITTER_DURATION": ("dns_jitter", _time),
     "PILOT_DNS_CARES_UDP_MAX_QUERIES": ("dns_queries", _count),
     "PILOT_ACCESS_LOG_RULES": ("log_rules", _switch),
+    "PILOT_ENABLE_ANALYSIS": ("analysis", _switch),
     "PILOT_ENVOY_ADMISSION_TIMEOUT": ("envoy_admission", _time),
     "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
     "PILOT_MEMORY_LIMIT": ("memory_limit", _bytes),

@@ -37,6 +37,8 @@ class Sources:
     serving: Callable[[ConfigKey], bool]
     addresses: Callable[[ConfigKey], Addresses | None] = lambda _: ()
     """What the mesh gave to the hosts of an object; None while it does not know the object."""
+    analysed: Callable[[ConfigKey], Sequence[Json] | None] = lambda _: ()
+    """``validationMessages`` of Istio's analyzers; None while they have not run."""
 
 
 class StatusWriter:
@@ -67,7 +69,14 @@ class StatusWriter:
             serving = self._sources.serving(key)
             addresses = self._sources.addresses(key)
             self._failed |= addresses is None and serving  # to be looked at again
-            status = conditions.wanted(observed, found.get(key, ()), now, serving=serving, addresses=addresses or ())
+            status = conditions.wanted(
+                observed,
+                found.get(key, ()),
+                now,
+                serving=serving,
+                addresses=addresses or (),
+                analysed=self._sources.analysed(key),
+            )
             if status is not None:
                 yield partial(self._write, key, observed, status)
         if not self._failed:

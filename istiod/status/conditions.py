@@ -26,6 +26,7 @@ NOT_ENFORCED: Final = "NotEnforced"
 _CONFLICTS: Final = frozenset(
     (Code.DUPLICATE_HOST, Code.DUPLICATE_SUBSET, Code.PORT_CONFLICT, Code.SHADOWED_ROUTE, Code.DUPLICATE_OBJECT)
 )
+_OURS: Final = frozenset(code.value for code in Code)
 _MOST_WORDS: Final = 1000
 _MOST_MESSAGES: Final = 20
 
@@ -69,16 +70,34 @@ def _is_idle(found: Diagnostic) -> bool:
     return found.code is Code.INEFFECTIVE or (found.code is Code.NOT_SUPPORTED and not found.field)
 
 
-def messages(found: Sequence[Diagnostic]) -> list[dict[str, Any]]:
-    """``validationMessages``: each finding once (istio.analysis.v1alpha1 AnalysisMessageBase)."""
+def messages(found: Sequence[Diagnostic], analysed: Sequence[Json] = ()) -> list[Json]:
+    """``validationMessages``: each finding once (istio.analysis.v1alpha1 AnalysisMessageBase).
+
+    What the analyzers say has that form already; of a code that is ours, our own word counts.
+    """
     said = dict.fromkeys((d.code, d.severity) for d in found)
+    own = [{"type": {"code": code.value, "name": _camel(code.name)}, "level": severity.name} for code, severity in said]
+    return [*own, *(one for one in analysed if one["type"]["code"] not in _OURS)][:_MOST_MESSAGES]
+
+
+def _before(status: Json) -> Sequence[Json]:
+    """What the analyzers said when the status was written."""
+    there = status.get("validationMessages") or ()
     return [
-        {"type": {"code": code.value, "name": _camel(code.name)}, "level": severity.name} for code, severity in said
-    ][:_MOST_MESSAGES]
+        one
+        for one in there
+        if isinstance(one, Mapping) and isinstance(one.get("type"), Mapping) and "code" in one["type"]
+    ]
 
 
 def wanted(
-    observed: Observed, found: Sequence[Diagnostic], now: str, *, serving: bool, addresses: Addresses = ()
+    observed: Observed,
+    found: Sequence[Diagnostic],
+    now: str,
+    *,
+    serving: bool,
+    addresses: Addresses = (),
+    analysed: Sequence[Json] | None = (),
 ) -> Json | None:
     """What to write into the status, as a merge patch; None where it says all of it already.
 
@@ -88,6 +107,7 @@ def wanted(
         now: the present time as the API writes it, for conditions that change.
         serving: whether a version of it is in the mesh.
         addresses: those that the mesh gave to its hosts; () leaves what is there.
+        analysed: ``validationMessages`` of the analyzers; None, while they have not run, leaves theirs.
     """
     status = observed.status
     there = [c for c in status.get("conditions") or () if isinstance(c, Mapping)]
@@ -95,7 +115,7 @@ def wanted(
     ours = [_rendered(c, before.get(c.type), observed.generation, now) for c in conditions(found, serving=serving)]
     after = {
         "conditions": [*(c for c in there if c.get("type") not in TYPES), *ours],
-        "validationMessages": messages(found),
+        "validationMessages": messages(found, _before(status) if analysed is None else analysed),
         "observedGeneration": observed.generation,
     }
     if addresses:

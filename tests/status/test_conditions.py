@@ -138,3 +138,28 @@ def test_addresses_are_written_once_and_others_words_stay() -> None:
     assert status["addresses"] == [{"host": host, "value": value} for host, value in given]
     assert conditions.wanted(seen(status), [], NOW, serving=True, addresses=given) is None
     assert conditions.wanted(seen(status), [], NOW, serving=True) is None
+
+
+def test_what_the_analyzers_say_stands_beside_our_own_findings_and_stays_until_they_have_run_again() -> None:
+    theirs = {"type": {"code": "IST0101", "name": "ReferencedResourceNotFound"}, "level": "ERROR"}
+    twice = {"type": {"code": Code.UNKNOWN_HOST.value, "name": "UnknownHost"}, "level": "WARNING"}
+    found = [warning(Code.UNKNOWN_HOST)]
+
+    status = conditions.wanted(seen(), found, NOW, serving=True, analysed=[theirs, twice])
+    assert status is not None
+    assert status["validationMessages"] == [twice, theirs]
+    accepted = {one["type"]: one["status"] for one in status["conditions"]}
+    assert accepted["Accepted"] == "True"  # what analyzers say is advice
+    for given in (None, [theirs, twice], [theirs]):
+        assert conditions.wanted(seen(status), found, "later", serving=True, analysed=given) is None, given
+
+    mended = conditions.wanted(seen(status), [], "later", serving=True, analysed=None)
+    assert mended is not None
+    assert mended["validationMessages"] == [theirs]
+    gone = conditions.wanted(seen(mended), [], "later", serving=True, analysed=[])
+    assert gone is not None
+    assert gone["validationMessages"] == []
+    odd = {"validationMessages": ["odd", {"type": "odd"}, {"type": {"code": "IST0130"}}]}
+    kept = conditions.wanted(seen(odd), [], NOW, serving=True, analysed=None)
+    assert kept is not None
+    assert kept["validationMessages"] == [{"type": {"code": "IST0130"}}]

@@ -8,6 +8,7 @@ Takes dict values, namespace.
   "REVISION" (include "istiod.revision" $v)
   "PILOT_CERT_PROVIDER" "istiod"
   "CLUSTER_ID" ($v.global.multiCluster.clusterName | default "Kubernetes")
+  "PILOT_ENABLE_ANALYSIS" ($v.global.istiod.enableAnalysis | toString)
   "PILOT_TRACE_SAMPLING" ($v.pilot.traceSampling | toJson)
   "INJECTION_WEBHOOK_CONFIG_NAME" (include "istiod.injector" .)
   "VALIDATION_WEBHOOK_CONFIG_NAME" (include "istiod.validator" .)
