@@ -1,8 +1,9 @@
 """``python -m bench.signings``: how long certificates take at a given rate, and what configuration feels of it.
 
 istiod is a process of its own that reads a folder. CSRs are sent at fixed times, each over a TLS connection of its own,
-as agents do (``--kept``: all over one), and a delay counts from the time at which a request was due. Meanwhile a client
-of xDS waits for changes of a ServiceEntry, as it did before without the load.
+as agents do (``--kept``: all over one), and a delay counts from the time at which a request was due. They come from a
+process of their own, whose handshakes are as dear as istiod's. Meanwhile a client of xDS waits for changes of a
+ServiceEntry, as it did before without the load.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import argparse
 import asyncio
 import contextlib
 import datetime as dt
+import multiprocessing
 import pathlib
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import grpc
@@ -34,6 +38,7 @@ from wire import names
 METHOD: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 SERVICES: Final = 100
 _PAUSE: Final = 0.25
+_FIRST: Final = 20
 _OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
 
 
@@ -117,51 +122,81 @@ def csr() -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-async def sign(istiod: Istiod, rate: int, enough: Callable[[int], bool], *, kept: bool) -> list[float]:
-    """Delays in milliseconds of requests at this rate (per second), until as many as were made are ``enough``."""
-    account = tokens.Account(namespace="default", service_account="app")
-    token = tokens.mint(istiod.key, account, dt.datetime.now(dt.UTC))
-    credentials = grpc.ssl_channel_credentials(istiod.roots.read_bytes())
-    request = ca_pb2.IstioCertificateRequest(csr=csr(), validity_duration=86_400)
-    delays: list[float] = []
-    tasks: list[asyncio.Task[None]] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agents:
+    """Who asks for certificates: where, how often, and with what."""
 
-    async def ask(due: float) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            made = grpc.aio.secure_channel(istiod.secure, credentials, _OPTIONS) if common is None else common
-            channel = made if common is not None else await stack.enter_async_context(made)
-            create = channel.unary_unary(
-                METHOD,
-                request_serializer=ca_pb2.IstioCertificateRequest.SerializeToString,
-                response_deserializer=ca_pb2.IstioCertificateResponse.FromString,
-            )
-            await create(request, metadata=(("authorization", f"Bearer {token}"),), timeout=30)
-        delays.append((time.perf_counter() - due) * 1000)
+    address: str
+    roots: bytes
+    token: str
+    rate: int
+    """Requests per second."""
+    kept: bool
+    """One connection for all."""
 
-    common = grpc.aio.secure_channel(istiod.secure, credentials, _OPTIONS) if kept else None
+    async def ask(self, enough: Callable[[int], bool]) -> list[float]:
+        """Delays in milliseconds, until as many as were made are ``enough``."""
+        credentials = grpc.ssl_channel_credentials(self.roots)
+        request = ca_pb2.IstioCertificateRequest(csr=csr(), validity_duration=86_400)
+        delays: list[float] = []
+        tasks: list[asyncio.Task[None]] = []
+
+        async def ask(due: float) -> None:
+            async with contextlib.AsyncExitStack() as stack:
+                made = grpc.aio.secure_channel(self.address, credentials, _OPTIONS) if common is None else common
+                channel = made if common is not None else await stack.enter_async_context(made)
+                create = channel.unary_unary(
+                    METHOD,
+                    request_serializer=ca_pb2.IstioCertificateRequest.SerializeToString,
+                    response_deserializer=ca_pb2.IstioCertificateResponse.FromString,
+                )
+                await create(request, metadata=(("authorization", f"Bearer {self.token}"),), timeout=30)
+            delays.append((time.perf_counter() - due) * 1000)
+
+        common = grpc.aio.secure_channel(self.address, credentials, _OPTIONS) if self.kept else None
+        try:
+            start = time.perf_counter()
+            while not enough(len(tasks)):
+                due = start + len(tasks) / self.rate
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                tasks.append(asyncio.create_task(ask(due)))
+            await asyncio.gather(*tasks)
+        finally:
+            if common is not None:
+                await common.close()
+        return delays
+
+
+def asking(agents: Agents, talk: Connection) -> None:
+    """The process of agents: says when it begins, asks until it is told anything, says the delays or what was wrong."""
+    talk.send(None)
     try:
-        start = time.perf_counter()
-        while not enough(len(tasks)):
-            due = start + len(tasks) / rate
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(ask(due)))
-        await asyncio.gather(*tasks)
-    finally:
-        if common is not None:
-            await common.close()
-    return delays
+        talk.send(asyncio.run(agents.ask(lambda _: talk.poll())))
+    except grpc.aio.AioRpcError as error:
+        talk.send(f"{error.code().name}: {error.details()}")
 
 
 @contextlib.asynccontextmanager
-async def beside(istiod: Istiod, rate: int, delays: list[float], *, kept: bool) -> AsyncIterator[None]:
-    """Ask for certificates until the block ends."""
-    over = asyncio.Event()
-    task = asyncio.create_task(sign(istiod, rate, lambda _: over.is_set(), kept=kept))
+async def beside(agents: Agents, delays: list[float]) -> AsyncIterator[None]:
+    """Ask for certificates until the block ends.
+
+    Raises:
+        processes.BenchError: one was refused.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=asking, args=(agents, there), daemon=True)
+    process.start()
+    await asyncio.to_thread(here.recv)
     try:
         yield
     finally:
-        over.set()
-        delays.extend(await task)
+        here.send(None)
+        found = await asyncio.to_thread(here.recv)
+        process.join()
+    if isinstance(found, str):
+        raise processes.BenchError(f"a certificate was refused: {found}")
+    delays.extend(found)
 
 
 def quantiles(name: str, each: list[float]) -> str:
@@ -173,11 +208,15 @@ def quantiles(name: str, each: list[float]) -> str:
 
 async def measure(istiod: Istiod, rate: int, changes: int, *, kept: bool) -> Iterator[str]:
     """Lines for people."""
-    await sign(istiod, 20, lambda made: made >= 20, kept=kept)  # code read once
+    account = tokens.Account(namespace="default", service_account="app")
+    token = tokens.mint(istiod.key, account, dt.datetime.now(dt.UTC))
+    roots = istiod.roots.read_bytes()
+    agents = Agents(address=istiod.secure, roots=roots, token=token, rate=rate, kept=kept)
+    await agents.ask(lambda made: made >= _FIRST)  # code read once
     quiet = await converge(istiod, changes)
     delays: list[float] = []
-    before, began = processes.cpu(istiod.process.pid), time.perf_counter()
-    async with beside(istiod, rate, delays, kept=kept):
+    async with beside(agents, delays):
+        before, began = processes.cpu(istiod.process.pid), time.perf_counter()
         loaded = await converge(istiod, changes)
     cost, took = processes.cpu(istiod.process.pid) - before, time.perf_counter() - began
     ratio = statistics.median(loaded) / statistics.median(quiet)
