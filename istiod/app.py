@@ -34,6 +34,7 @@ from istiod.debug import lag
 from istiod.debug import server as debug_server
 from istiod.debug.counts import Counts
 from istiod.debug.findings import Findings
+from istiod.drain.blind import Blind
 from istiod.folders import Folders
 from istiod.gate import gate
 from istiod.grpcserver import tls
@@ -98,6 +99,7 @@ class ControlPlane:
             settings.cluster.shared,
         )
         self._pressure = pressure.Pressure(pressure.meter(settings.features.memory_limit), time.monotonic)
+        self._blind = Blind(self._source.age, settings.features.source_age.total_seconds(), time.monotonic, say)
         self._built = False
         self._counts = Counts()
         self._issued = ca_counts.Counts()
@@ -274,10 +276,12 @@ class ControlPlane:
         self._verifier = self._source.verifier(self._store)
         renewals = Renewals(self._lives, lambda: self._source.trust_domain)
         service = ca_server.CertificateService(ca, self._verifier, now, self._issued, renewals)
-        releases = Releases(settings.cluster, lambda: self._pipeline.context, ca, now).service(
-            ads.holder, self._verifier
-        )
-        server = Server({**ads.methods(self._verifier), **service.methods(), **releases.methods()})
+        others = Releases(settings.cluster, lambda: self._pipeline.context, ca, now)
+        ages = others.ages(self._source.age, lambda: not self._pressure.shedding and not self._waiting())
+        releases = others.service(ads.holder, self._verifier)
+        ours = {**ads.methods(self._verifier), **service.methods(), **releases.methods(), **ages.methods()}
+        server = Server(ours)
+        running.supervise("streams of who knows little", partial(self._blind.run, others.peers().youngest, server))
         stack.push_async_callback(server.stop)
         self._secure = server
         for address in filter(None, (settings.ca_address, settings.mtls_address)):  # two names of one server
@@ -313,7 +317,7 @@ class ControlPlane:
             return tuple(self._source.waiting()) or ("the mesh: being built",)
         if self._ads is None:
             return (*self._source.waiting(), "the CA: being read")
-        return tuple(self._source.untrusted())
+        return (*self._source.untrusted(), *self._blind.waiting())
 
     def _view(self) -> View:
         return View(
@@ -332,7 +336,7 @@ class ControlPlane:
     def _counted(self) -> Iterable[Family]:
         ours = () if self._signer is None else following.families(self._signer.current, time.time())
         said = () if self._log is None else (self._log.family(),)
-        counts = (self._admitted, self._gate.counts, self._issued, self._pressure)
+        counts = (self._admitted, self._gate.counts, self._issued, self._pressure, self._blind)
         return (*(found for each in counts for found in each.families()), *ours, *said, *self._source.counted())
 
     def _pages(self) -> debug_server.Sources:

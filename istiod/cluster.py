@@ -183,6 +183,10 @@ class Cluster:
         ours = (*bundles, *rights, *self._reach.families())
         return (*ours, *(self._watch.audit.families() if self._watch is not None else ()))
 
+    def age(self) -> float:
+        """See Source."""
+        return self._reach.age
+
     def untrusted(self) -> Sequence[str]:
         """See Source: the API server trusts what the webhook configurations say."""
         if not self._validates:

@@ -65,6 +65,9 @@ class Features:
     memory_limit: int = 0
     """PILOT_MEMORY_LIMIT (not Istio's): bytes of memory near which new streams are refused, such as 512Mi; 0: the
     limit of the container."""
+    source_age: timedelta = timedelta(seconds=45)
+    """PILOT_SOURCE_AGE_LIMIT (not Istio's): for how long the API server may be silent before proxies are sent to a
+    replica that it answers; 0: for ever."""
     rotation_wait: timedelta = timedelta(seconds=30)
     """PILOT_CA_ROTATION_WAIT (not Istio's): for how long no connected proxy may have been seen that lacks a new root,
     before its CA may sign."""
@@ -207,6 +210,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_ENVOY_ADMISSION_TIMEOUT": ("envoy_admission", _time),
     "PILOT_MAX_STREAMS_PER_IDENTITY": ("streams_per_identity", _count),
     "PILOT_MEMORY_LIMIT": ("memory_limit", _bytes),
+    "PILOT_SOURCE_AGE_LIMIT": ("source_age", _time),
     "PILOT_CA_ROTATION_WAIT": ("rotation_wait", _time),
     "DEFAULT_WORKLOAD_CERT_TTL": ("certificate_life", _life),
     "MAX_WORKLOAD_CERT_TTL": ("certificate_longest", _life),

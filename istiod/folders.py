@@ -103,6 +103,10 @@ class Folders:
         """See Source."""
         return ()
 
+    def age(self) -> float:
+        """See Source: files are there, or they are not."""
+        return 0.0
+
     def untrusted(self) -> Sequence[str]:
         """See Source."""
         return ()

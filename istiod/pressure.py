@@ -158,6 +158,11 @@ class Pressure:
         self.shed += 1
         return "this istiod is short of memory and serves those that it has: ask again, another replica may answer"
 
+    @property
+    def shedding(self) -> bool:
+        """Whether, at the last look, no stream was to be begun."""
+        return self._shedding
+
     def look(self) -> bool:
         """Measure; whether memory has been spent for too long."""
         if self._meter is None:

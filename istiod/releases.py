@@ -1,4 +1,4 @@
-"""The drain service put together: mesh, proxies, CA and the other replicas, each of which knows nothing of the rest."""
+"""What replicas ask each other, put together: mesh, proxies, CA, addresses, each of which knows nothing of the rest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from istiod.ca.signer import Signs
 from istiod.config.protocols import TokenVerifier
+from istiod.drain.ages import AgeService, Peers
 from istiod.drain.replicas import Proof, Replicas
 from istiod.drain.service import DrainService, Holding
 from istiod.mesh import departure
@@ -26,7 +27,7 @@ _LIFE: Final = dt.timedelta(minutes=5)
 
 
 class Releases:
-    """What one replica knows of itself and of the others, for its DrainService."""
+    """What one replica knows of itself and of the others, for its services."""
 
     def __init__(
         self, own: ClusterSettings, context: Callable[[], MeshContext | None], ca: Signs, now: Callable[[], dt.datetime]
@@ -40,6 +41,19 @@ class Releases:
         """The service; ``holder`` says who may send to a pod, ``verifier`` recognises pods by token."""
         replicas = Replicas(self._others, self._proof)
         return DrainService(self._leaving, holder, verifier, ours=self._ours, replicas=replicas.asks)
+
+    def ages(self, age: Callable[[], float], able: Callable[[], bool]) -> AgeService:
+        """Tells others how old what this replica knows is, while it is able to take proxies."""
+        return AgeService(age, able, self._ours)
+
+    def peers(self) -> Peers:
+        """Those whom our proxies would go to."""
+        return Peers(self._to, self._proof)
+
+    def _to(self) -> Sequence[str]:
+        context, own = self._context(), self._own
+        found = () if context is None else departure.peers(context, own.namespace, own.pod_name)
+        return [each.address for each in found]
 
     def _leaving(self, namespace: str, pod: str) -> Departure | None:
         context = self._context()

@@ -93,6 +93,10 @@ class Source(Protocol):
         """What it counts, for /metrics."""
         ...
 
+    def age(self) -> float:
+        """Seconds since what it reads from last answered; 0.0 where it answers, and before it was asked."""
+        ...
+
     def untrusted(self) -> Sequence[str]:
         """Why clients that we cannot tell ourselves may not trust us yet, once ``parts`` run; a line each."""
         ...

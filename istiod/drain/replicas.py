@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from istiod.drain.service import METHOD, WAIT, Ask
 from protos import drain_pb2
@@ -26,6 +26,19 @@ class Proof:
     chain: bytes
     roots: bytes
     name: str
+
+
+def reached(address: str, proof: Proof) -> dict[str, Any]:
+    """How another replica, at HOST:PORT, is reached: arguments of grpc.aio.secure_channel."""
+    import grpc  # noqa: PLC0415 (see above)
+
+    options = (
+        ("grpc.ssl_target_name_override", proof.name),
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_http_proxy", 0),
+    )
+    credentials = grpc.ssl_channel_credentials(proof.roots, proof.key, proof.chain)
+    return {"target": address, "credentials": credentials, "options": options}
 
 
 class Replicas:
@@ -49,14 +62,8 @@ class Replicas:
     async def _ask(self, address: str, proof: Proof, question: drain_pb2.ReleaseRequest) -> str:
         import grpc.aio  # noqa: PLC0415 (see above)
 
-        options = (
-            ("grpc.ssl_target_name_override", proof.name),
-            ("grpc.service_config_disable_resolution", 1),
-            ("grpc.enable_http_proxy", 0),
-        )
-        credentials = grpc.ssl_channel_credentials(proof.roots, proof.key, proof.chain)
-        async with grpc.aio.secure_channel(address, credentials, options) as channel:
-            release: Callable[..., Awaitable[drain_pb2.ReleaseResponse]] = channel.unary_unary(
+        async with grpc.aio.secure_channel(**reached(address, proof)) as connection:
+            release: Callable[..., Awaitable[drain_pb2.ReleaseResponse]] = connection.unary_unary(
                 METHOD,
                 request_serializer=drain_pb2.ReleaseRequest.SerializeToString,
                 response_deserializer=drain_pb2.ReleaseResponse.FromString,

@@ -48,7 +48,9 @@ class Reach:
         return 0.0 if self._heard is None or self._well else self._clock() - self._heard
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Ask until cancelled. Who begins has just read: an API server that is gone from then on is old, too."""
+        if self._heard is None:
+            self._heard = self._clock()
         while True:
             began = self._clock()
             late = asyncio.get_running_loop().call_later(PERIOD, self._doubt)

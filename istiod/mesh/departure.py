@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from crds.discovery import EndpointSlice
 from istiod.mesh.context import MeshContext
 from wire import names
 
@@ -55,16 +56,30 @@ def replicas(context: MeshContext, namespace: str, own: str) -> Iterator[Replica
     They are the endpoints of the Services ``istiod`` and ``istiod-...`` that are pods; one that is not ready, or is
     about to end, still has proxies. ``own`` is the name of the pod that asks.
     """
-    found: dict[str, Replica] = {}
+    found = {address: one for each in _services(context, namespace) for address, one in each.items()}
+    yield from (found[address][1] for address in sorted(found) if found[address][0] != own)
+
+
+def peers(context: MeshContext, namespace: str, own: str) -> Iterator[Replica]:
+    """Those of them to which a Service leads that leads to ``own`` as well: its proxies may go there."""
+    ours = (each for each in _services(context, namespace) if any(name == own for name, _ in each.values()))
+    found = {address: one for each in ours for address, one in each.items()}
+    yield from (found[address][1] for address in sorted(found) if found[address][0] != own)
+
+
+def _services(context: MeshContext, namespace: str) -> Iterator[dict[str, tuple[str, Replica]]]:
+    """For each Service of control planes: the name of its pod, and the replica, by address."""
     for (space, service), parts in context.backends.slices.items():
         if space == namespace and (service == _ISTIOD or service.startswith(f"{_ISTIOD}-")):
-            for part in parts:
-                port = next((each.port for each in part.ports if each.name == _SECURE), 0) or names.CA_PORT
-                for address in (address for each in part.endpoints for address in each.addresses):
-                    pod = context.backends.at(address)
-                    if pod is not None and pod.namespace == namespace and pod.name != own:
-                        found[address] = Replica(address=_joined(address, port), identity=pod.identity)
-    yield from (found[address] for address in sorted(found))
+            yield {address: found for part in parts for address, found in _pods(context, namespace, part)}
+
+
+def _pods(context: MeshContext, namespace: str, part: EndpointSlice) -> Iterator[tuple[str, tuple[str, Replica]]]:
+    port = next((each.port for each in part.ports if each.name == _SECURE), 0) or names.CA_PORT
+    for address in (address for each in part.endpoints for address in each.addresses):
+        pod = context.backends.at(address)
+        if pod is not None and pod.namespace == namespace:
+            yield address, (pod.name, Replica(address=_joined(address, port), identity=pod.identity))
 
 
 def _joined(address: str, port: int) -> str:

@@ -26,6 +26,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
             "PILOT_ENVOY_ADMISSION_TIMEOUT": "0s",
             "PILOT_MAX_STREAMS_PER_IDENTITY": "0",
             "PILOT_MEMORY_LIMIT": "512Mi",
+            "PILOT_SOURCE_AGE_LIMIT": "1m",
             "PILOT_ACCESS_LOG_RULES": "false",
         }
     )
@@ -43,6 +44,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
         envoy_admission=timedelta(0),
         streams_per_identity=0,
         memory_limit=512 << 20,
+        source_age=timedelta(minutes=1),
         log_rules=False,
     )
     found, problems = features.read(

@@ -74,12 +74,15 @@ class World:
 
     def open(self, name: str) -> None:
         releases = Releases(ClusterSettings(pod_name=name), lambda: self.mesh, self.ca, now)
-        made = releases.service(self.holders[name].holder, self.verifier)
         names = ("istiod.istio-system.svc", "localhost")
-        server = Server(made.methods())
-        self.services[name] = made
+        server = self.made(name, releases)
         self.ports[name] = server.listen(f"{IPS[name]}:0", serving.ServingCertificate(self.ca, now, names).context)
         self.servers.append(server)
+
+    def made(self, name: str, releases: Releases) -> Server:
+        """What a replica serves."""
+        self.services[name] = releases.service(self.holders[name].holder, self.verifier)
+        return Server(self.services[name].methods())
 
     def know(self, *replicas: str) -> None:
         """Build the mesh with these replicas, and the pod that ends."""

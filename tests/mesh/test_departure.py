@@ -107,3 +107,18 @@ def test_replicas_are_pods_behind_the_control_planes_services_of_all_revisions()
         Replica(address="[fd00::2]:15012", identity=f"{account}/istiod"),
     ]
     assert not list(departure.replicas(built(text), "shop", "me"))
+
+
+def test_peers_are_replicas_behind_a_service_that_is_ours_as_well() -> None:
+    text = "---".join(
+        (
+            control("me", "10.0.1.1"),
+            control("you", "10.0.1.2"),
+            control("canary", "10.0.1.3", "istiod-canary", "{name: https-dns, port: 25012}"),
+            MESH,
+        )
+    )
+    mesh = built(text)
+    assert [each.address for each in departure.peers(mesh, "istio-system", "me")] == ["10.0.1.2:15012"]
+    assert not list(departure.peers(mesh, "istio-system", "canary"))
+    assert not list(departure.peers(mesh, "istio-system", "stranger"))
