@@ -66,11 +66,15 @@ class Recorded:
 
 
 @asynccontextmanager
-async def replica(kubeconfig: str, folder: Path, name: str, webhooks: str = "") -> AsyncIterator[Recorded]:
+async def replica(
+    kubeconfig: str, folder: Path, name: str, webhooks: str = "", secure: str = "127.0.0.1:0"
+) -> AsyncIterator[Recorded]:
     """A replica."""
     async with (
         FaultProxy.between(kubeconfig, folder / f"{name}.kubeconfig") as proxy,
-        discovery(proxy.kubeconfig, SYSTEM, folder / f"{name}.log", webhooks=webhooks, pod=name) as istiod,
+        discovery(
+            proxy.kubeconfig, SYSTEM, folder / f"{name}.log", webhooks=webhooks, pod=name, secure=secure
+        ) as istiod,
     ):
         yield Recorded(proxy, istiod)
 
