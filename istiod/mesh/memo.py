@@ -31,7 +31,8 @@ PROXY, OUTBOUND, INBOUND, COMPARED = "proxy", "outbound", "inbound", "compared"
 
 _MOST_PROXIES = 50_000
 """Remembered proxies; those that left are not told apart, so the table starts anew when it is full."""
-_SLACK = 10_000
+_SLACK = 1_000
+"""So many leaves may come on top of twice as many as the last sweep left: those of what went, at most (fault FT57)."""
 _NOTHING = OutboundScope(
     key=ScopeKey(type=NodeType.SIDECAR, namespace=""), clusters={}, listeners={}, routes={}, secrets={}
 )
@@ -80,7 +81,7 @@ class Memo:
         """The memo of another model: outbound scopes are made again, out of the leaves that there are."""
         leaves, by_id, swept = self.leaves, self.by_id, self.swept
         if len(leaves) > 2 * swept + _SLACK:
-            leaves = _used(self.outbound.values(), (own for _, own in self.inbound.now.values()))
+            leaves = self.needed()
             by_id = {id(leaf): leaf for leaf in leaves.values()}
             swept = len(leaves)
         return Memo(
@@ -93,6 +94,11 @@ class Memo:
             recall=self.recall.next(),
             built=self.built,
         )
+
+    def needed(self) -> dict[object, object]:
+        """Of ``leaves`` those that scopes of this model have, or while nobody asked for any, of the one before."""
+        inbound = (self.inbound.now or self.inbound.before).values()
+        return _used((self.outbound or self.known).values(), (own for _, own in inbound))
 
     def without(self, pods: Iterable[PodName]) -> Memo:
         """The same, except that these pods' proxies are looked at again."""

@@ -51,11 +51,11 @@ def test_tasks_that_pile_up_are_told() -> None:
 
 
 def test_what_is_left_at_rest_is_told() -> None:
-    after = replace(REST, tasks=12, descriptors=34, kept=10_401)
+    after = replace(REST, tasks=12, descriptors=34, kept=201)
     assert judged(list(samples(600)), after) == [
         "tasks: 11 at rest before, 12 after",
         "descriptors: 33 at rest before, 34 after",
-        "compiled resources: 200 before, 10401 after",
+        "compiled resources: 200 before, 201 after",
     ]
 
 

@@ -58,6 +58,20 @@ def test_what_is_small_stays_until_there_is_much_of_it(monkeypatch: pytest.Monke
     assert recall.of("x", (lost,), object) is not other
 
 
+def test_what_comes_and_goes_leaves_no_more_the_longer_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault FT57: each sweep left as much as the one before and what had come since."""
+    monkeypatch.setattr(recalling, "SLACK", 0)
+    recall, stays = Recall(), Thing()
+    most = 0
+    for number in range(2_000):
+        recall.of("stays", (stays,), object)
+        for each in range(5):
+            recall.of((number, each), (Thing(),), object)
+        recall = recall.next()
+        most = max(most, len(recall._small))
+    assert most <= 60
+
+
 def test_a_generation_that_was_not_used_passes_everything_on() -> None:
     recall, thing = Recall(), Thing()
     first = recall.of_many("x", (thing,), object)
