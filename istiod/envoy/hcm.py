@@ -102,8 +102,9 @@ def network_filter(
     found.access_log.extend(access_log.requests(settings, access_log.side(own, direction)))
     reporter = _reporter(http, direction)
     found.access_log.extend(metrics.http(reporter, own.metrics))
-    if reporter is not Reporter.DESTINATION and direction is not Direction.OUTBOUND:
-        found.early_header_mutation_extensions.append(peer.STRIPPED)
+    if direction is not Direction.OUTBOUND:
+        early = peer.PROVEN if reporter is Reporter.DESTINATION else peer.STRIPPED
+        found.early_header_mutation_extensions.append(early)
     tracing.apply(found, direction, settings, own)
     said = headers.joined(settings.headers, own.headers)
     proxy_headers.apply(found, replace(said, preserve_case=settings.headers.preserve_case), direction)
@@ -135,7 +136,7 @@ def _filters(
 
 _OF_REPORTER = {
     Reporter.SOURCE: (peer.TELLING, peer.PROTOCOL),
-    Reporter.DESTINATION: (peer.HEARING, peer.PROVEN),
+    Reporter.DESTINATION: (peer.HEARING,),
     Reporter.STRANGERS: (peer.PROTOCOL,),
 }
 

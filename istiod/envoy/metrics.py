@@ -255,7 +255,6 @@ def _at_destination(*, proven: bool, tcp: bool) -> dict[str, str]:
         client = _NOBODY | {"namespace": _CLIENT_NAMESPACE}
     elif proven:
         client = {part: f"%DYNAMIC_METADATA({peer.NAMESPACE}:{part})%" for part in telemetry.PARTS}
-        client["namespace"] = f"%FILTER_STATE({peer.CLIENT_NAMESPACE}:PLAIN)%"
     service = {
         f"destination_{label}": f"%CLUSTER_METADATA({wellknown.ISTIO}:{key})%" for label, key in _SERVICE.items()
     }

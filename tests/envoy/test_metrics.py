@@ -25,22 +25,23 @@ def chain(direction: Direction, **changes: Any) -> Any:
     return listener.message(found, made.QUIET).filter_chains[0]
 
 
-def names_of_filters(direction: Direction, *, mesh_tls: bool = False) -> tuple[list[str], bool]:
-    """The names of the HTTP filters, and whether the peer header is taken away before them."""
+def names_of_filters(direction: Direction, *, mesh_tls: bool = False) -> tuple[list[str], list[str]]:
+    """The names of the HTTP filters, and of what happens to headers before them."""
     http = Http(stat_prefix="x", rds="r", mesh_tls=mesh_tls)
     found = made.manager(chain(direction, http=http))
-    return [one.name for one in found.http_filters], peer.STRIPPED in found.early_header_mutation_extensions
+    return [one.name for one in found.http_filters], [one.name for one in found.early_header_mutation_extensions]
 
 
 def test_who_tells_and_who_is_believed() -> None:
-    told, stripped = names_of_filters(Direction.OUTBOUND)
-    assert (told[:2], stripped) == (["istio.metadata_exchange", "istio.protocol"], False)
-    assert names_of_filters(Direction.GATEWAY)[0][:2] == ["istio.metadata_exchange", "istio.protocol"]
-    assert names_of_filters(Direction.GATEWAY)[1]
-    heard, stripped = names_of_filters(Direction.INBOUND, mesh_tls=True)
-    assert (heard[:2], stripped) == (["istio.metadata_exchange", "istio.client_namespace"], False)
-    stranger, stripped = names_of_filters(Direction.INBOUND)
-    assert (stranger[0], stripped) == ("istio.protocol", True)
+    told, early = names_of_filters(Direction.OUTBOUND)
+    assert (told[:2], early) == (["istio.metadata_exchange", "istio.protocol"], [])
+    told, early = names_of_filters(Direction.GATEWAY)
+    assert (told[:2], early) == (["istio.metadata_exchange", "istio.protocol"], ["istio.no_peer"])
+    heard, early = names_of_filters(Direction.INBOUND, mesh_tls=True)
+    assert (heard[0], early) == ("istio.metadata_exchange", ["istio.proven_peer"])
+    assert "istio.protocol" not in heard
+    stranger, early = names_of_filters(Direction.INBOUND)
+    assert (stranger[0], early) == ("istio.protocol", ["istio.no_peer"])
 
 
 @pytest.mark.parametrize("reporter", list(Reporter))
