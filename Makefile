@@ -71,12 +71,16 @@ check: .venv/.installed build/.stubs ## formatting, lint, types, import contract
 # A cluster that the user names on make's command line; one that only the environment names may be anybody's.
 STORIES := $(if $(filter command%,$(origin KUBECONFIG)),E2E_KUBECONFIG=$(KUBECONFIG))
 
-# CHECKED=yes: `make check` has just passed on this tree, and its tests and what they covered need not come again
+# CHECKED=yes: `make check` has just passed on this tree, and its tests and what they covered need not come again.
+# Tests with Envoy wait more than they work, so they run side by side, too. Some count seconds, or share what there is one
+# of: what fails in that crowd has to pass alone, and both are seen.
+NODELESS = -m "$(if $(CHECKED),(envoy or root) and )not long and not apiserver and not cluster"
 test: .venv/.installed test-packages ## all tests but the long ones: real Envoy, iptables, API server, Kubernetes node
 	@mkdir -p build && echo "== Kubernetes is built meanwhile, if it is not in the cache (build/tools.log)"
 	@$(PY) -m e2e.harness.tools >build/tools.log 2>&1 &
-	$(PY) -m pytest -m "$(if $(CHECKED),(envoy or root) and )not long and not apiserver and not cluster" --cov \
-		$(if $(CHECKED),--cov-append) --cov-report= tests
+	$(PY) -m pytest $(WORKERS) $(NODELESS) --cov $(if $(CHECKED),--cov-append) --cov-report= tests || { \
+		echo "== what failed beside others, again and alone"; \
+		$(PY) -m pytest --lf --lfnf=none $(NODELESS) --cov --cov-append --cov-report= tests; }
 	$(STORIES) $(PY) -m pytest -m "not long and (apiserver or cluster)" --cov --cov-append --cov-report= tests
 	$(PY) -m coverage report --fail-under=90 --skip-covered --sort=cover | tail -40
 
