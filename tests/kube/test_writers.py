@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import jwt
 import pytest
 
 from crds import diagnostic
@@ -266,7 +267,15 @@ async def test_the_api_server_judges_tokens(
     assert await verifier.verify("x" * 20_000) is None
     slow = TokenReviewVerifier(connect(proxy.kubeconfig), "example.org")  # fault FT40
     assert await slow.verify(token) == Identity("example.org", namespace, "default")
+    moment = jwt.decode(token, options={"verify_signature": False})["exp"] - 1.0
+    last = TokenReviewVerifier(connect(proxy.kubeconfig), "example.org", clock=lambda: moment)
+    assert await last.verify(token) == Identity("example.org", namespace, "default")
     proxy.open.clear()
+    moment += 0.5
+    assert await last.verify(token) == Identity("example.org", namespace, "default")
+    moment += 1.0
+    with pytest.raises(UnavailableError):  # an answer is kept no longer than its token lives
+        await last.verify(token)
     assert await slow.verify(token) == Identity("example.org", namespace, "default")
     began = time.monotonic()
     with pytest.raises(UnavailableError):
