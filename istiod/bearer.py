@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Final
+
 from cryptography import x509
 
 from istiod.config.protocols import TokenVerifier, UnavailableError
@@ -9,6 +12,9 @@ from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
 from wire import spiffe
 from wire.spiffe import Identity
+
+REMEMBERED: Final = 1_024
+"""Certificates of which the names are remembered: a client that is refused comes again with the same one."""
 
 
 async def proven(request: Request, verifier: TokenVerifier) -> Identity:
@@ -41,12 +47,13 @@ def shown(certificate: bytes | None) -> Identity:
     return spiffe.parse(uris[0])
 
 
-def _uris(certificate: bytes | None) -> list[str]:
+@functools.lru_cache(REMEMBERED)
+def _uris(certificate: bytes | None) -> tuple[str, ...]:
     if certificate is None:
-        return []
+        return ()
     try:
         extensions = x509.load_der_x509_certificate(certificate).extensions
         found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
-        return []
-    return found.get_values_for_type(x509.UniformResourceIdentifier)
+        return ()
+    return tuple(found.get_values_for_type(x509.UniformResourceIdentifier))

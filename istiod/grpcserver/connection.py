@@ -51,7 +51,7 @@ class Connection:
         self._shaken = not channel.secure
         self._heard = now
         self._unsent = b""
-        self._watching = self._busy = self._closed = self._queued = False
+        self._watching = self._busy = self._closed = self._queued = self._due = False
         self._leaving: float | None = None
         self._number = channel.fileno()
         self._loop.add_reader(self._number, self._readable)
@@ -110,14 +110,24 @@ class Connection:
             self._flush()
 
     def _readable(self) -> None:
-        began = self._turns.begin()
+        began = self._turns.begin(served=self._served)
         if began is not None:
             self._read()
             self._turns.spend(began)
         else:
+            self._queue()
+
+    @property
+    def _served(self) -> bool:
+        """Whether a service knows the client of one of its calls."""
+        return any(stream.accepted for stream in self.http.streams.values())
+
+    def _queue(self) -> None:
+        """Wait to be read: with a call in its own name, before with all of its address."""
+        if not self._queued and not self._closed:
             self._queued = True
             self._loop.remove_reader(self._number)
-            self._turns.wait(self._turn)
+            self._turns.wait(self._turn, self if self.http.streams else self.host)
 
     def _turn(self) -> None:
         self._queued = False
@@ -127,22 +137,33 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            if not self._shaken and not self._shake():
-                return
-            for _ in range(TURNS):
-                data = self._channel.read()
-                if data is None:
-                    break
-                if not data:
-                    self._end("")
-                    return
-                self._take(data)
-                if len(data) < self._channel.most:  # asking once more costs as much as a turn of the loop
-                    break
+            heard = self._hear()
         except ChannelError as error:
             self._end(str(error))
             return
+        if not heard:
+            return
+        if self.http.paused:
+            self._queue()
         self._flush()
+
+    def _hear(self) -> bool:
+        """Take what has come, as far as it is this client's turn; False where there is nobody to answer."""
+        if not self._shaken and not self._shake():
+            return False
+        if self.http.paused:
+            self._take(b"")
+        for _ in range(TURNS):
+            data = None if self.http.paused else self._channel.read()
+            if data is None:
+                break
+            if not data:
+                self._end("")
+                return False
+            self._take(data)
+            if len(data) < self._channel.most:  # asking once more costs as much as a turn of the loop
+                break
+        return True
 
     def _take(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -201,9 +222,25 @@ class Connection:
                 return True
         return True
 
+    def _writable(self) -> None:
+        """Its socket takes more: as much as a turn is, when it is due."""
+        began = self._turns.begin(served=self._served)
+        if began is not None:
+            self._flush()
+            self._turns.spend(began)
+        else:
+            self._due = True
+            self._watch(more=False)
+            self._turns.wait(self._write_on, self)
+
+    def _write_on(self) -> None:
+        self._due = False
+        self._flush()
+
     def _watch(self, *, more: bool) -> None:
+        more = more and not self._due
         if more and not self._watching:
-            self._loop.add_writer(self._number, self._flush)
+            self._loop.add_writer(self._number, self._writable)
         elif self._watching and not more:
             self._loop.remove_writer(self._number)
         self._watching = more

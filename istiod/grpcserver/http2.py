@@ -23,6 +23,8 @@ CONNECTION_WINDOW: Final = 256 * 1024
 """What unknown clients may have sent that no service has taken; known ones get it back at once."""
 STREAM_WINDOW: Final = 256 * 1024
 """What a known client may have under way."""
+EFFORT: Final = 16
+"""Calls begun and messages heard before other clients have their turn: a frame of a few bytes can be a new call."""
 _TINY: Final = 32
 """What a frame of fewer bytes counts for."""
 EARNED: Final = 4
@@ -46,6 +48,7 @@ class Http2Connection:
         "_budget",
         "_buffer",
         "_credit",
+        "_effort",
         "_heads",
         "_last",
         "_late",
@@ -80,7 +83,7 @@ class Http2Connection:
         self._heads = Heads()
         self._last = self._late = 0
         self._room = CONNECTION_WINDOW
-        self._credit = 0
+        self._credit = self._effort = 0
         self._budget = Budget(1_000, 100, now)
         self._opening = Budget(200, 20, now)
         self._resets = Budget(100, 5, now)
@@ -93,10 +96,14 @@ class Http2Connection:
     # What the shell drives
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take bytes in. Whatever is wrong with them ends the connection: see ``closed``."""
+        """Take bytes in. Whatever is wrong with them ends the connection: see ``closed``.
+
+        What would keep others waiting is left for the next call, which may bring nothing more: see ``paused``.
+        """
         if self.closed:
             return
         self._now = now
+        self._effort = 0
         if self.outbox.earned:
             self._budget.earn(self.outbox.earned * EARNED)
             self.outbox.earned = 0
@@ -147,6 +154,11 @@ class Http2Connection:
         self.outbox.close()
 
     @property
+    def paused(self) -> bool:
+        """Whether something that came has not been looked at yet: ``receive`` should be called when it is due."""
+        return self._effort >= EFFORT and bool(self._buffer) and not self.closed
+
+    @property
     def midway(self) -> bool:
         """Whether a header block has begun and not ended."""
         return self._heads.open
@@ -195,7 +207,7 @@ class Http2Connection:
             self.started = True
             at = len(frames.PREFACE)
         end = len(data)
-        while end - at >= frames.HEAD and not self.closed:
+        while end - at >= frames.HEAD and not self.closed and self._effort < EFFORT:
             length = int.from_bytes(data[at : at + 3], "big")
             if length > MAX_FRAME:
                 raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
@@ -250,6 +262,7 @@ class Http2Connection:
         """Tell a call's receiver what came."""
         try:
             for message in stream.assembler.feed(payload):
+                self._effort += 1
                 stream.receiver.message(message)
             if ended:
                 stream.half_closed = True
@@ -293,6 +306,7 @@ class Http2Connection:
 
     def _begin(self, number: int, headers: list[Header], *, ended: bool) -> None:
         """A new call."""
+        self._effort += 1
         if not self._opening.spend(self._now):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many calls")
         if len(self.streams) >= MAX_STREAMS:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from istiod.grpcserver import turns
 from istiod.grpcserver.channel import Channel, SecureChannel
 from istiod.grpcserver.connection import Connection
 from istiod.grpcserver.deadlines import Do, Limits, Verdict
@@ -48,7 +49,13 @@ _LOGGER = logging.getLogger(__name__)
 class Server:
     """Serves methods, by path such as ``/package.Service/Method``, over any number of addresses, in one event loop."""
 
-    def __init__(self, methods: Mapping[str, Method], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        limits: Limits | None = None,
+        hurried: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``hurried``: whether clients that are served wait for something, so that others have to wait."""
         self._methods = dict(methods)
         self._limits = limits or Limits()
         self._connections: set[Connection] = set()
@@ -60,7 +67,7 @@ class Server:
         self._counted = 0.0
         self.unread = 0
         """Connections that were cut since their clients did not read."""
-        self._turns = Turns(time.monotonic, lambda run: asyncio.get_running_loop().call_soon(run))
+        self._turns = Turns(time.monotonic, turns.of_loop, hurried)
 
     def listen(self, address: str, context: Callable[[], ssl.SSLContext] | None = None) -> int:
         """Serve on HOST:PORT from now on; gives the port, which matters for port 0.

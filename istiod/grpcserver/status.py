@@ -48,4 +48,6 @@ class RpcError(Exception):
 def percent_encoded(details: str) -> bytes:
     """``grpc-message``: printable ASCII as it is, all else as UTF-8 in percent signs."""
     raw = details[:MAX_DETAILS_CHARS].encode("utf-8", "replace")
+    if raw.isascii() and details.isprintable() and b"%" not in raw:  # as nearly all are, and refusals come in floods
+        return raw
     return b"".join(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in raw)

@@ -8,7 +8,7 @@ import pytest
 
 from istiod.grpcserver import frames
 from istiod.grpcserver.frames import ErrorCode
-from istiod.grpcserver.http2 import CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW
+from istiod.grpcserver.http2 import CONNECTION_WINDOW, EFFORT, MAX_STREAMS, STREAM_WINDOW
 from istiod.grpcserver.outbox import MAX_CONTROL
 from tests.grpcserver.wire import HEAD, Wire, data, message
 
@@ -210,10 +210,26 @@ def test_so_do_calls_in_quick_succession_but_not_slow_ones() -> None:
 
 def test_more_calls_at_once_than_there_may_be_are_refused() -> None:
     wire = Wire()
-    wire.say(*(wire.headers(2 * at + 1) for at in range(MAX_STREAMS + 1)))
+    for at in range(MAX_STREAMS + 1):
+        wire.say(wire.headers(2 * at + 1))
     (reset,) = wire.hear()
     assert (reset.stream, reset.payload) == (2 * MAX_STREAMS + 1, ErrorCode.REFUSED_STREAM.to_bytes(4, "big"))
     assert len(wire.calls) == MAX_STREAMS
+
+
+def test_calls_and_messages_that_come_in_one_piece_are_taken_a_few_at_a_time() -> None:
+    """Others have their turn between: a whole record of calls would keep them waiting (SEC24)."""
+    wire = Wire()
+    wire.say(*(wire.headers(2 * at + 1) for at in range(MAX_STREAMS)))
+    assert len(wire.calls) == EFFORT
+    assert wire.http.paused
+    wire.say()
+    assert len(wire.calls) == MAX_STREAMS
+    wire.say(*(data(message(b"x")) for _ in range(EFFORT + 1)), data(b"\0\0\0"))
+    assert len(wire.calls[0].heard) == EFFORT
+    wire.say()
+    assert len(wire.calls[0].heard) == EFFORT + 1
+    assert not wire.http.paused, "what is left is no whole frame's worth"
 
 
 def test_many_initial_windows_in_one_frame_are_one_change() -> None:

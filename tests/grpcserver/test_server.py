@@ -259,6 +259,15 @@ def plain_head() -> bytes:
     return frames.frame(frames.HEADERS, frames.END_HEADERS, 1, hpack.Encoder().encode(list(HEAD)))
 
 
+async def test_calls_that_come_in_one_piece_are_all_taken_though_nothing_more_comes() -> None:
+    heads = [frames.frame(frames.HEADERS, frames.END_HEADERS, 1 + 2 * at, plain_head()[9:]) for at in range(30)]
+    async with served() as (made, port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(frames.PREFACE + frames.settings({}) + b"".join(heads))
+        await until(lambda: len(made.calls) == 30, "every call is begun")
+        await closed(writer)
+
+
 async def test_a_connection_of_age_is_drained_and_then_closed() -> None:
     limits = Limits(age=1.0, grace=1.0, write=1.0)
     async with served(limits) as (made, port), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from istiod.grpcserver.turns import SLICE, Turns
+from istiod.grpcserver import turns
+from istiod.grpcserver.turns import HURRIED, LONGEST_REST, REST, SLICE, Turns
+from tests.waiting import until
 
 
 class Loop:
@@ -18,8 +20,14 @@ class Loop:
     def __init__(self) -> None:
         self.now = 100.0
         self.soon: deque[Callable[[], None]] = deque()
-        self.turns = Turns(lambda: self.now, self.soon.append)
+        self.hurried = False
+        self.delays: list[float] = []
+        self.turns = Turns(lambda: self.now, self._later, lambda: self.hurried)
         self.order: list[list[int]] = [[]]
+
+    def _later(self, run: Callable[[], None], delay: float) -> None:
+        self.delays.append(delay)
+        self.soon.append(run)
 
     def arrive(self, who: int, cost: float) -> None:
         """A client is readable; to read it takes so long."""
@@ -30,7 +38,7 @@ class Loop:
 
         began = self.turns.begin()
         if began is None:
-            self.turns.wait(read)
+            self.turns.wait(read, who)
         else:
             read()
             self.turns.spend(began)
@@ -57,6 +65,52 @@ def test_a_thousand_at_once_are_read_in_order_and_in_slices() -> None:
     assert loop.order[-1] == [*loop.order[-1][:-1], 1_000], "nobody waits: it is read at once"
 
 
+def test_a_crowd_of_one_address_has_one_turn_where_another_has_its_own() -> None:
+    loop = Loop()
+    order: list[str] = []
+    for who in ["flood"] * 100 + ["one", "another"]:
+        loop.turns.wait(lambda name=who: order.append(name), who)
+    loop.finish()
+    assert order[:6] == ["flood", "one", "another", "flood", "flood", "flood"]
+    assert len(order) == 102
+
+
+def test_while_the_served_wait_for_something_others_have_a_quarter_of_the_time() -> None:
+    loop = Loop()
+    loop.hurried = True
+    for who in range(20):
+        loop.arrive(who, HURRIED / 2)
+    loop.finish()
+    assert [len(one) for one in loop.order[1:]] == [2] * 10
+    assert loop.delays[1:] == pytest.approx([REST * HURRIED] * 9)
+    loop.delays.clear()
+    for who in range(2):
+        loop.arrive(who, 1.0)
+    loop.finish()
+    assert loop.delays[1:] == [LONGEST_REST], "however long a turn was"
+    assert loop.turns.begin(served=True) is not None, "who is served goes before"
+    assert loop.turns.begin() is None
+
+
+def test_the_served_have_no_more_than_their_time() -> None:
+    loop = Loop()
+    began = loop.turns.begin(served=True)
+    assert began is not None
+    loop.now += SLICE
+    loop.turns.spend(began)
+    assert loop.turns.begin(served=True) is None
+    loop.now += 2 * SLICE
+    assert loop.turns.begin(served=True) is not None
+
+
+async def test_the_loop_calls_at_once_or_later() -> None:
+    called: list[str] = []
+    turns.of_loop(lambda: called.append("later"), 0.001)
+    turns.of_loop(lambda: called.append("soon"), 0.0)
+    await until(lambda: len(called) == 2, "both are called")
+    assert called == ["soon", "later"]
+
+
 def test_clients_that_are_few_never_wait() -> None:
     loop = Loop()
     for who in range(1_000):
@@ -68,7 +122,7 @@ def test_clients_that_are_few_never_wait() -> None:
 def test_a_turn_that_fails_holds_nobody_up() -> None:
     loop = Loop()
     loop.arrive(1, SLICE)
-    loop.turns.wait(lambda: {}["bug"])
+    loop.turns.wait(lambda: {}["bug"], 99)
     loop.arrive(2, SLICE)
     loop.arrive(3, SLICE)
     with pytest.raises(KeyError):
