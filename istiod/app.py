@@ -243,7 +243,7 @@ class ControlPlane:
                 self._counts,
                 StreamLimits(per_identity=settings.features.streams_per_identity),
                 self._refusals.note,
-                lambda: self._pipeline.since,
+                self._pipeline,
             ),
             shared=self._refusals.shared,
             full=self._pressure.refusal,
@@ -255,7 +255,7 @@ class ControlPlane:
             self._signer = ca
             await self._open_secure(ca, self._ads, stack, running)
         if settings.grpc_address:
-            server = Server(self._ads.methods())
+            server = Server(self._ads.methods(), hurried=lambda: self._pipeline.pending)
             stack.push_async_callback(server.stop)
             server.listen(settings.grpc_address)
         stack.callback(self._ads.end)
@@ -278,9 +278,9 @@ class ControlPlane:
         service = ca_server.CertificateService(ca, self._verifier, now, self._issued, renewals)
         others = Releases(settings.cluster, lambda: self._pipeline.context, ca, now)
         ages = others.ages(self._source.age, lambda: not self._pressure.shedding and not self._waiting())
-        releases = others.service(ads.holder, self._verifier)
-        ours = {**ads.methods(self._verifier), **service.methods(), **releases.methods(), **ages.methods()}
-        server = Server(ours)
+        asked = {**others.service(ads.holder, self._verifier).methods(), **ages.methods()}
+        ours = {**ads.methods(self._verifier), **service.methods(), **asked}
+        server = Server(ours, hurried=lambda: self._pipeline.pending)
         running.supervise("streams of who knows little", partial(self._blind.run, others.peers().youngest, server))
         stack.push_async_callback(server.stop)
         self._secure = server

@@ -25,10 +25,8 @@ ROOT: Final = "citadel_server_root_cert_expiry"
 SERVING: Final = "pilot_serving_cert_expiry"
 
 
-def streams(
-    counts: Counts, limits: StreamLimits, refused: Callable[[], None], since: Callable[[], float | None]
-) -> Settings:
-    """Settings of the ADS server; ``refused`` is told of each refusal as well, ``since`` is the pipeline's."""
+def streams(counts: Counts, limits: StreamLimits, refused: Callable[[], None], pipeline: Pipeline) -> Settings:
+    """Settings of the ADS server; ``refused`` is told of each refusal as well."""
 
     def refuse(type_url: str) -> None:
         counts.refused(type_url)
@@ -42,7 +40,8 @@ def streams(
         on_converged=counts.convergence.observe,
         on_secretless=counts.lack_secret,
         on_fault=counts.fault,
-        since=since,
+        since=lambda: pipeline.since,
+        hurried=lambda: pipeline.pending,
     )
 
 

@@ -22,6 +22,7 @@ from istiod.config.resource import EMPTY, ResourceSet
 from istiod.grpcserver.budget import Budget
 from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.stream import Stream
+from istiod.grpcserver.turns import Turns
 from wire import names
 
 Decode = Callable[[bytes], Decoded]
@@ -51,6 +52,7 @@ class Settings:
     taken them. ``on_queued`` is told the seconds from a proxy's new target until its turn, ``on_converged`` those from
     the change until all that could be sent of it was. ``on_secretless`` is told each request for Secrets of which the
     proxy does not get all; ``on_fault`` each stream that ends by a bug.
+    ``hurried``: whether a change is on its way to those that have a configuration; who has none takes its time then.
     ``since`` gives the clock's time of the oldest change that the present targets brought; None: they were there.
     """
 
@@ -63,15 +65,20 @@ class Settings:
     on_secretless: Callable[[], None] | None = None
     on_fault: Callable[[], None] | None = None
     since: Callable[[], float | None] = lambda: None
+    hurried: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """What the streams of one service have in common; ``clock`` gives monotonic seconds."""
+    """What the streams of one service have in common; ``clock`` gives monotonic seconds.
+
+    ``turns``: whose turn it is among those that do not have their first configuration yet.
+    """
 
     settings: Settings
     clock: Callable[[], float]
     shared: Shared
+    turns: Turns
 
 
 class Connection:
@@ -93,6 +100,7 @@ class Connection:
         self._stream = stream
         self._settings = wiring.settings
         self._clock = wiring.clock
+        self._turns = wiring.turns
         self._decode = decode
         self._loop = asyncio.get_running_loop()
         self._budget = Budget(BURST, RATE, wiring.clock())
@@ -154,12 +162,8 @@ class Connection:
         Raises:
             OversizedRequestError: see AdsSession.request.
         """
-        if asked.type_url == names.SECRET:
-            if self._settings.on_secretless is not None and not self._serves(asked):
-                self._settings.on_secretless()
-            if self.proxy.peer.identity is None:
-                return  # no proof of identity, no secrets (SEC10)
-        self.session.request(asked)
+        if not self._may_ask(asked) or not self.session.request(asked):
+            return
         if self.counted and asked.nonce:
             self.look()
         if asked.nonce and asked.error is None:
@@ -168,6 +172,13 @@ class Connection:
             self._settings.on_refusal(asked.type_url)
         if not self.session.quiet:
             self._wake()
+
+    def _may_ask(self, asked: Request) -> bool:
+        if asked.type_url != names.SECRET:
+            return True
+        if self._settings.on_secretless is not None and not self._serves(asked):
+            self._settings.on_secretless()
+        return self.proxy.peer.identity is not None  # no proof of identity, no secrets (SEC10)
 
     def _serves(self, asked: Request) -> bool:
         wanted = asked.subscribe if asked.names is None else asked.names
@@ -198,10 +209,17 @@ class Connection:
         return self._behind
 
     def _wake(self) -> None:
-        """Write as soon as what happens now is over: several things at once are one."""
+        """Write as soon as what happens now is over: several things at once are one.
+
+        Who has not acknowledged a whole configuration yet takes turns with others of whom that is true, and everybody
+        else goes before: a thousand that come at once, or that acknowledge nothing, keep nobody from a change.
+        """
         if not self._awake and not self._over:
             self._awake = True
-            self._loop.call_soon(self._write)
+            if self.reached:
+                self._loop.call_soon(self._write)
+            else:
+                self._turns.wait(self._write, self)
 
     def _write(self) -> None:
         self._awake = False

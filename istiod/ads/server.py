@@ -13,33 +13,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from istiod.ads import auth, quarantine
+from istiod.ads import auth, quarantine, refusals
 from istiod.ads.auth import Authenticator
-from istiod.ads.connection import REFUSALS, Connection, Decode, Settings, Wiring
+from istiod.ads.connection import Connection, Decode, Settings, Wiring
 from istiod.ads.deliveries import Deliveries
 from istiod.ads.holders import Holders
 from istiod.ads.quarantine import Rejection
 from istiod.ads.quota import Quota, TooManyStreamsError
+from istiod.ads.refusals import Refusals
 from istiod.ads.request import MalformedRequestError, claims, decode_delta, decode_sotw
 from istiod.ads.session import Shared
 from istiod.ads.status import TypeStatus
-from istiod.config.protocols import Configuration, RefusedError, TokenVerifier
+from istiod.config.protocols import Configuration, TokenVerifier
 from istiod.config.proxy import Peer, Proxy
 from istiod.config.resource import Resource
+from istiod.grpcserver import turns
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Method
 from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.stream import Client, Receiver, Stream
+from istiod.grpcserver.turns import Turns
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 """A reconnecting delta client sends every name and version it holds, about 110 bytes each (DESIGN section 7)."""
-_REFUSALS: Final = REFUSALS | {
-    auth.UnauthenticatedError: Code.UNAUTHENTICATED,
-    auth.ClaimError: Code.PERMISSION_DENIED,
-    RefusedError: Code.PERMISSION_DENIED,
-    TooManyStreamsError: Code.RESOURCE_EXHAUSTED,
-}
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -88,9 +85,12 @@ class AdsService:
         self._clock = clock
         self._authenticator = authenticator or Authenticator()
         self._full = full
-        self._wiring = Wiring(settings=settings or Settings(), clock=clock, shared=shared or Shared())
+        settings = settings or Settings()
+        order = Turns(clock, turns.of_loop, settings.hurried)
+        self._wiring = Wiring(settings=settings, clock=clock, shared=shared or Shared(), turns=order)
         self._connections: dict[int, Connection] = {}
         self._quota = Quota(self._wiring.settings.streams)
+        self._refusals = Refusals(clock)
         self.deliveries = Deliveries(lambda: tuple(self._connections.values()), clock)
         self._holders = Holders(lambda: ((c.proxy, c.session) for c in self._connections.values()), configuration.knows)
         self._forgetting: asyncio.TimerHandle | None = None
@@ -167,8 +167,9 @@ class AdsService:
             peer = None if by_token else self._authenticator.peer(client)
             left = self._quota.enter(client.address, peer)
         except (auth.UnauthenticatedError, TooManyStreamsError) as refusal:
-            raise _told(stream, refusal) from refusal
-        newcomer = _Newcomer(stream, partial(self._admit, stream, delta=delta), self._wiring.settings.first)
+            raise self._refusals.told(stream, refusal) from refusal
+        admit = partial(self._admit, stream, delta=delta)
+        newcomer = _Newcomer(stream, admit, self._wiring.settings.first, self._refusals)
         newcomer.holds.callback(left)
         if peer is None:
             newcomer.identify(partial(self._proven, client, request, verifier, newcomer.holds))
@@ -237,8 +238,8 @@ class AdsService:
                 timer = asyncio.get_running_loop().call_later(stream.request.timeout, end)
                 connection.holds.callback(timer.cancel)
             connection.take(decoded.request)
-        except tuple(_REFUSALS) as refusal:
-            raise _told(stream, refusal) from refusal
+        except tuple(refusals.CODES) as refusal:
+            raise self._refusals.told(stream, refusal) from refusal
         return None
 
 
@@ -254,10 +255,12 @@ class _Newcomer:
         stream: Stream,
         admit: Callable[[Peer, bytes, contextlib.ExitStack], Callable[[], Awaitable[object]] | None],
         patience: float,
+        refused: Refusals,
     ) -> None:
         self.holds = contextlib.ExitStack()
         self._stream = stream
         self._admit = admit
+        self._refusals = refused
         self._peer: Peer | None = None
         self._said: list[bytes] = []
         self._ended = self._waiting = False
@@ -295,7 +298,7 @@ class _Newcomer:
     def done(self) -> None:
         self._ended = True
         if self._peer is not None and not self._waiting:
-            raise _told(self._stream, MalformedRequestError("the stream ended before its first request"))
+            raise self._refusals.told(self._stream, MalformedRequestError("the stream ended before its first request"))
 
     def drained(self) -> None:
         """Nothing is sent yet."""
@@ -330,7 +333,7 @@ class _Newcomer:
         try:
             return await ask()
         except (auth.UnauthenticatedError, TooManyStreamsError, RpcError) as refusal:
-            raise _told(self._stream, refusal) from refusal
+            raise self._refusals.told(self._stream, refusal) from refusal
 
     def _over(self) -> None:
         self._timer.cancel()
@@ -348,13 +351,3 @@ class _Newcomer:
             self._task.cancel()
         self._over()
         self._stream.finish(Code.DEADLINE_EXCEEDED, "no first request")
-
-
-def _told(stream: Stream, refusal: Exception) -> RpcError:
-    """What a client is told whose stream is refused; the operator sees it, too."""
-    if isinstance(refusal, RpcError):
-        code, reason = refusal.code, refusal.details
-    else:
-        code, reason = _REFUSALS[type(refusal)], str(refusal)[:500]
-    _LOGGER.warning("refused a stream of %s: %s", stream.client.address, reason)
-    return RpcError(code, reason)

@@ -71,8 +71,8 @@ class AdsSession:
             if (sub := stream.subscriptions.get(type_url)) is not None:
                 sub.retarget(before, target, None if changed is None else changed[type_url])
 
-    def request(self, request: Request) -> None:
-        """Whatever the client said.
+    def request(self, request: Request) -> bool:
+        """Whatever the client said. False: nothing is to be done about it, however often it is said (SEC23).
 
         Raises:
             OversizedRequestError: it asks for more types or names than any mesh has.
@@ -84,10 +84,13 @@ class AdsSession:
             sub = self._subscribe(request)
         landed = self._answer(sub, request)
         if request.names is None:
-            if first or request.subscribe or request.unsubscribe:
+            asked = first or bool(request.subscribe or request.unsubscribe)
+            if asked:
                 self._interest(sub, request, first=first)
-        elif not self._names(sub, request.names, first=first) and not landed and request.nonce:
+            return landed or asked
+        if not self._names(sub, request.names, first=first) and not landed and request.nonce:
             self._asked_again(sub)
+        return True
 
     def plan(self, now: float) -> tuple[Send, ...]:
         """What to send now, noted as sent."""

@@ -1,0 +1,136 @@
+"""Who is served before whom, counted in responses: who has its configuration never waits for those who do not."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+
+from istiod.ads import refusals
+from istiod.ads.refusals import Refusals
+from istiod.ads.server import SERVICE, AdsService
+from istiod.ads.session import AdsSession
+from istiod.config.protocols import RefusedError
+from istiod.grpcserver.request import Request
+from istiod.grpcserver.status import Code
+from istiod.grpcserver.stream import Client, Stream
+from istiod.grpcserver.turns import SLICE
+from tests.ads import made
+from tests.ads.test_server import request
+from wire import names
+
+PATH = f"/{SERVICE}/DeltaAggregatedResources"
+NEWCOMERS = 20
+
+
+class Line:
+    """Connections without sockets: ``said`` has who was sent something, in order; ``nonces`` what is to be answered."""
+
+    def __init__(self, service: AdsService) -> None:
+        self.client = Client(address="127.0.0.1:1")
+        self.said: list[int] = []
+        self.nonces: dict[Stream, list[tuple[str, str]]] = {}
+        self._open: Callable[[Stream, Request], object] = service.methods()[PATH]
+
+    def send(self, stream: Stream, parts: tuple[bytes, ...]) -> None:
+        self.said.append(stream.id)
+        response = discovery_pb2.DeltaDiscoveryResponse.FromString(b"".join(parts))
+        self.nonces.setdefault(stream, []).append((response.type_url, response.nonce))
+
+    def finish(self, stream: Stream, code: Code, details: str) -> None:
+        raise AssertionError(f"stream {stream.id} ends: {code.name} {details}")
+
+    def accept(self, stream: Stream) -> None:
+        """There are no windows here."""
+
+    def begin(self, number: int) -> Stream:
+        """A stream that has said what it wants first."""
+        stream = Stream(number, self, Request(path=PATH, metadata=()), 0)
+        stream.receiver = self._open(stream, stream.request)  # type: ignore[assignment]  # what a Method gives
+        self.hear(stream, names.CLUSTER)
+        return stream
+
+    def hear(self, stream: Stream, type_url: str, nonce: str = "", error: str = "") -> None:
+        said = request(type_url)
+        said.response_nonce = nonce
+        if error:
+            said.error_detail.message = error
+        stream.receiver.message(said.SerializeToString())
+
+    async def answer(self, stream: Stream, error: str = "") -> None:
+        """Answer whatever comes, until nothing more does."""
+        await self.rounds(5)
+        while told := self.nonces.pop(stream, []):
+            for type_url, nonce in told:
+                self.hear(stream, type_url, nonce, error)
+            await self.rounds(5)
+
+    async def rounds(self, count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+
+def of_slices() -> Callable[[], float]:
+    """A clock by which each look takes a whole slice: one newcomer has its turn in a round."""
+    moments = itertools.count(step=SLICE)
+    return lambda: next(moments)
+
+
+async def settled(line: Line) -> Stream:
+    """A stream that has acknowledged all there is."""
+    stream = line.begin(1)
+    await line.answer(stream)
+    line.hear(stream, names.LISTENER)
+    await line.answer(stream)
+    line.said.clear()
+    return stream
+
+
+async def test_a_change_comes_before_all_those_who_have_nothing_yet() -> None:
+    configuration = made.Fixed(made.targets(made.cluster("c")))
+    service = AdsService(configuration, of_slices())
+    line = Line(service)
+    await settled(line)
+    assert service.converged()
+    for number in range(NEWCOMERS):
+        line.begin(3 + 2 * number)
+    configuration.set(made.cluster("c", timeout=2.0))
+    await line.rounds(3 * NEWCOMERS)
+    assert line.said.index(1) <= 1, "one of the others at most has its turn before"
+    assert len(set(line.said)) == NEWCOMERS + 1, "all have theirs"
+
+
+async def test_answers_to_nothing_cost_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row SEC23: an endless mismatch of nonces, of a client that refuses what it is given."""
+    configuration = made.Fixed(made.targets(made.cluster("c")))
+    line = Line(AdsService(configuration, of_slices()))
+    stream = await settled(line)
+    configuration.set(made.cluster("c", timeout=2.0))
+    await line.answer(stream, "not this")
+    planned: list[float] = []
+    plan = AdsSession.plan
+    monkeypatch.setattr(AdsSession, "plan", lambda of, now: (planned.append(now), plan(of, now))[1])
+    for number in range(50):
+        line.hear(stream, names.CLUSTER, f"none-{number}", "not this")
+        await line.rounds(3)
+    assert not planned
+    configuration.set(made.cluster("c", timeout=3.0))
+    await line.rounds(3)
+    assert planned
+
+
+def test_refusals_in_a_flood_are_a_few_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    now = 100.0
+    told = Refusals(lambda: now)
+    stream = Stream(1, Line(AdsService(made.Fixed(), lambda: now)), Request(path=PATH, metadata=()), 0)
+    with caplog.at_level(logging.WARNING):
+        codes = {told.told(stream, RefusedError("no such pod")).code for _ in range(1_000)}
+        assert len(caplog.records) == refusals.LINES
+        now += 1 / refusals.RATE
+        told.told(stream, RefusedError("no such pod"))
+    assert codes == {Code.PERMISSION_DENIED}
+    assert caplog.messages[-1].endswith("no such pod (950 more were refused since the last line)")
