@@ -28,7 +28,6 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
 from bench import world
-from bench.world import Size
 from istiod.grpcserver import frames
 from tests.grpcserver.wire import HEAD, message, parse
 from tests.istiod.crowd import METHOD, Member, Stream
@@ -45,8 +44,7 @@ SPEED: Final = 1_000
 """Bytes a second that a slow client takes."""
 NAMES: Final = 20_000
 """Names in a huge request: as many as may be."""
-_PERIOD: Final = 0.25
-_CHANCE: Final = secrets.SystemRandom()
+_PERIOD, _CHANCE = 0.25, secrets.SystemRandom()
 _FLOODS: Final[Mapping[str, bytes]] = {
     "pings": frames.frame(frames.PING, 0, 0, bytes(8)),
     "settings": frames.settings({}),
@@ -86,8 +84,7 @@ class Attack:
 
     def to(self, number: int) -> dict[str, Any]:
         """Arguments of a connection under TLS."""
-        address = (host(number), 0)
-        return {"ssl": self.context(number), "server_hostname": "istiod", "local_addr": address}
+        return {"ssl": self.context(number), "server_hostname": "istiod", "local_addr": (host(number), 0)}
 
 
 def host(number: int) -> str:
@@ -148,10 +145,8 @@ class Still(asyncio.Protocol):
 
 
 async def _still(attack: Attack, number: int, speed: int) -> None:
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(
-        lambda: Still(attack, number), "127.0.0.1", attack.port, **attack.to(number)
-    )
+    made, to = Still(attack, number), attack.to(number)
+    _, client = await asyncio.get_running_loop().create_connection(lambda: made, "127.0.0.1", attack.port, **to)
     since = time.monotonic()
     attack.tally["connected"] += 1
     while not client.over.done():
@@ -253,6 +248,7 @@ class Refuser(Member):
 
     def begin(self, stream: Stream) -> None:
         """Ask for clusters."""
+        self.stream = stream
         self.attack.tally["connected"] += 1
         stream.say(first_request(self.said))
 
@@ -288,6 +284,7 @@ class Glutton(Member):
 
     def begin(self, stream: Stream) -> None:
         """Ask for clusters."""
+        self.stream = stream
         self.attack.tally["connected"] += 1
         stream.say(first_request(self.said))
 
@@ -377,7 +374,7 @@ async def run(attack: Attack, kind: str, count: int, status: pathlib.Path) -> No
         beside.write_text(json.dumps(attack.tally))
         beside.replace(status)
         await asyncio.sleep(_PERIOD)
-    await asyncio.gather(*tasks)  # one has failed: say why
+    await asyncio.gather(*tasks)  # says why
 
 
 def main() -> int:
@@ -391,8 +388,8 @@ def main() -> int:
     top.add_argument("first", type=int, help="the first of their pods")
     top.add_argument("status", type=pathlib.Path)
     asked = top.parse_args()
+    size = asked.size
     os.nice(NICE)
-    size: Size = asked.size
     pods = list(world.nodes(replace(size, proxies=size.services * size.endpoints)))[asked.first :]
     attack = Attack(home=asked.home, port=asked.port, pages=asked.pages, nodes=pods)
     asyncio.run(run(attack, asked.kind, size.proxies, asked.status))
