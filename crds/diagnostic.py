@@ -55,6 +55,8 @@ class Code(Enum):
     UNKEPT = "M0122"  # what proxies refuse, or what serves instead, does not outlive istiod
     WITHHELD = "M0123"  # what proxies had before a refused version lets in more than it does: nobody new gets it
     SECRETS_DENIED = "M0125"  # a proxy's account may not read Secrets, or nobody says whether it may
+    OLDER_ENVOY = "M0126"  # what connected proxies do not get, since their Envoy would refuse or ignore it
+    UNTRIED_ENVOY = "M0127"  # connected proxies are an Envoy older than all that are tested
     UNSERVED_CREDENTIAL = "M0128"  # a gateway's pod has no socket that serves the credential
     UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there

@@ -68,6 +68,7 @@ def rendered(found: Sequence[Synced], form: str, verbosity: int = _STATE, *, col
     rows = [(e.name, e.cluster, *(e.of(kind) for kind in kinds), e.istiod, e.version) for e in found]
     table = output.table(("NAME", "CLUSTER", *kinds, "ISTIOD", "VERSION"), rows, colour=colour)
     said = [f"{each.name}: {kind} refused: {text}" for each in found for kind, text in each.errors.items()]
+    said += [f"{each.name}: Envoy {each.envoy} does without {what}" for each in found for what in each.lacks]
     return table + "".join(f"{line}\n" for line in ("", *said) if said)
 
 
@@ -82,6 +83,8 @@ def _plain(each: Synced) -> dict[str, Any]:
         "cluster_id": each.cluster,
         "istiod": each.istiod,
         "istio_version": each.version,
+        "envoy_version": each.envoy,
+        "lacks": list(each.lacks),
         "types": dict(each.types),
         "errors": dict(each.errors),
     }

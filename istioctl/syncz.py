@@ -35,6 +35,10 @@ class Synced:
     version: str
     types: Mapping[str, str]
     errors: Mapping[str, str]
+    envoy: str = ""
+    """The version of its Envoy."""
+    lacks: tuple[str, ...] = ()
+    """What it does without, since its Envoy is older."""
 
     def of(self, kind: str) -> str:
         """SYNCED, NOT SENT, STALE, PENDING; IGNORED for what it never asked for."""
@@ -73,4 +77,6 @@ def _one(istiod: str, given: Mapping[str, Any]) -> Synced:
         version=str(given.get("istio_version", "")),
         types={kind: str(each["sync"]) for kind, each in types.items()},
         errors={kind: str(each["error"]) for kind, each in types.items() if each.get("error")},
+        envoy=str(given.get("envoy_version", "")),
+        lacks=tuple(map(str, given.get("lacks", ()))),
     )

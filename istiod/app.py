@@ -160,6 +160,8 @@ class ControlPlane:
             running.supervise("rejections", self._refusals.tell)
             sockets = partial(self._findings.replace, "sockets")
             running.supervise("sockets of gateways", partial(checks.sockets, self._pipeline, sockets))
+            older = partial(self._findings.replace, "older Envoys")
+            running.supervise("older Envoys", partial(checks.older_envoys, self._pipeline, older))
             running.supervise("ends of certificates", partial(expiry.watch, self._pipeline, now))
             await self._open_streams(stack, running)
         except (OSError, RuntimeError, ValueError, authority.AuthorityError) as error:

@@ -8,6 +8,7 @@ from typing import Final
 
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
+from istiod.envoy import lacking
 from istiod.mesh import mesh_config, unserved
 from istiod.mesh.context import MeshContext
 from istiod.pipeline import Pipeline
@@ -16,6 +17,8 @@ from istiod.source import Report
 
 SOCKETS_PERIOD: Final = 2.0
 """Seconds between two looks at the metadata of connected gateways."""
+OLDER_PERIOD: Final = 5.0
+"""Seconds between two looks at which Envoy connected proxies are; of new ones that is all that is looked at."""
 
 
 def trust_domain(settings: Settings, issued: str, context: MeshContext | None) -> Iterator[Diagnostic]:
@@ -26,6 +29,13 @@ def trust_domain(settings: Settings, issued: str, context: MeshContext | None) -
         cure = "istiod has to be restarted" if settings.kubernetes else "see --trustDomain"
         message = f"trustDomain {named} is not {issued}, which the CA issues ({cure}): mTLS fails"
         yield diagnostic.error(Code.BAD_VALUE, settings.cluster.mesh_config, mesh_config.FIELD, message)
+
+
+async def older_envoys(pipeline: Pipeline, report: Report) -> None:
+    """Keep the findings about proxies that are an older Envoy: they come without a change of the mesh."""
+    while True:
+        report(tuple(lacking.findings(pipeline.targets)))
+        await asyncio.sleep(OLDER_PERIOD)
 
 
 async def sockets(pipeline: Pipeline, report: Report) -> None:

@@ -19,10 +19,11 @@ from istiod.ads.quarantine import Rejection
 from istiod.ads.server import AdsService, Census, ProxyStatus
 from istiod.config.protocols import TokenVerifier
 from istiod.config.proxy import Proxy
-from istiod.config.resource import ResourceSet
+from istiod.config.resource import EMPTY, ResourceSet
 from istiod.config.store import ConfigStore
 from istiod.debug import dumps, gauges, metrics, registryz, server, views
 from istiod.debug.counts import Counts
+from istiod.envoy import lacking
 from istiod.mesh import context as mesh
 from istiod.mesh import mesh_config
 from istiod.mesh.context import MeshContext
@@ -49,10 +50,11 @@ Json = Mapping[str, Any]
 _T = TypeVar("_T")
 
 
-def syncz(status: ProxyStatus, moment: float, *, pending: bool) -> Json:
+def syncz(status: ProxyStatus, moment: float, *, pending: bool, lacks: Sequence[str] = ()) -> Json:
     """A connected proxy as /debug/syncz shows it. ``acked`` is the age in seconds of its newest ACK at ``moment``.
 
-    Nobody is settled while something is ``pending``: what /debug/configz shows and all have settled on is what serves.
+    ``lacks`` is what it does without, being an older Envoy. Nobody is settled while something is ``pending``: what
+    /debug/configz shows and all have settled on is what serves.
     """
     node = status.proxy.node
     types = {each.type_url.rpartition(".")[2]: each for each in status.types}
@@ -65,6 +67,8 @@ def syncz(status: ProxyStatus, moment: float, *, pending: bool) -> Json:
         "proxy": f"{node.name}.{node.namespace}",
         "proxy_type": node.type.value,
         "istio_version": node.istio_version,
+        "envoy_version": lacking.version(status.proxy),
+        "lacks": list(lacks),
         **nonces,
         "node": node.id,
         "identity": str(status.proxy.peer.identity) if status.proxy.peer.identity else None,
@@ -219,7 +223,11 @@ class Pages:
 
     def _syncz(self) -> list[Json]:
         moment, pending = time.monotonic(), self.pipeline.pending
-        return [syncz(each, moment, pending=pending) for each in self._proxies()]
+        targets = {id(proxy): target for proxy, target in self.pipeline.targets}
+        return [
+            syncz(each, moment, pending=pending, lacks=lacking.of(targets.get(id(each.proxy), EMPTY)))
+            for each in self._proxies()
+        ]
 
     def _of(self, name: str, made: Callable[[ResourceSet], _T]) -> _T | None:
         proxy = self._proxy(name)

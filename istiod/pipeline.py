@@ -117,6 +117,11 @@ class Pipeline:
         return self._context
 
     @property
+    def targets(self) -> tuple[tuple[Proxy, ResourceSet], ...]:
+        """Who is subscribed, and what each was told last."""
+        return tuple((member.proxy, member.target) for member in self._members.values())
+
+    @property
     def proxies(self) -> tuple[Proxy, ...]:
         """Who is subscribed."""
         return tuple(member.proxy for member in self._members.values())

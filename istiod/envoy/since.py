@@ -109,6 +109,16 @@ FORMATS: Final = frozenset(
 LINES_APART: Final = Release.V1_38
 """Since when each line of a header is compared by itself in RBAC (late patches of 1.36 have it, too)."""
 
+OURS: Final = frozenset(
+    {
+        "envoy.access_loggers.stats",
+        "lines of a header apart in rules that refuse",
+        "TcpProxy.max_early_data_bytes",
+        "TcpProxy.upstream_connect_mode",
+    }
+)
+"""Losses of what no object asks for: nobody's object is told of them."""
+
 LOOKED_AT: Final[Mapping[Release, tuple[str, ...]]] = {
     Release.V1_36: (names.CLUSTER, names.LISTENER, names.ROUTE),
     Release.V1_38: (names.CLUSTER,),

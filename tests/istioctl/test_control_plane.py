@@ -55,7 +55,9 @@ def proxy(name: str, version: str = "1.30.0", **types: str) -> dict[str, Any]:
     }
 
 
-A = proxy("a.shop", Cluster="SYNCED", Listener="STALE:no such filter", ClusterLoadAssignment="SYNCED")
+A = {"envoy_version": "1.36.4", "lacks": ["x"]} | proxy(
+    "a.shop", Cluster="SYNCED", Listener="STALE:no such filter", ClusterLoadAssignment="SYNCED"
+)
 B = proxy("b.shop", "1.29.0", Cluster="SYNCED", RouteConfiguration="NOT SENT", Secret="SYNCED")
 
 
@@ -72,6 +74,7 @@ def test_all_proxies_of_all_replicas_are_listed_with_what_they_refuse(capsys: py
             ["b.shop", "Kubernetes", "SYNCED", "IGNORED", "IGNORED", "NOT_SENT", "SYNCED", one, "1.29.0"],
             [],
             ["a.shop:", "LDS", "refused:", "no", "such", "filter"],
+            ["a.shop:", "Envoy", "1.36.4", "does", "without", "x"],
         ]
         assert program.main(["proxy-status", "-v", "0", "--monitoring-address", one]) == 0
         assert columns(capsys.readouterr().out)[1] == ["b.shop", "Kubernetes", one, "1.29.0", "3", "(CDS,RDS,SDS)"]

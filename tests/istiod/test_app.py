@@ -250,9 +250,26 @@ async def test_a_gateway_without_the_socket_that_its_credential_needs_says_so_un
             await asking(channel, "router~10.0.0.9~in.shop~shop.svc.cluster.local")
             await until(said, "it says so")
             assert await told() == ["Gateway/shop/in"]
+            await an_older_envoy_is_told(session, url, channel)
         await until(quiet, "nobody lacks it any more")
     stop.set()
     await asyncio.wait_for(running, 10)
+
+
+async def an_older_envoy_is_told(session: aiohttp.ClientSession, url: str, channel: grpc.aio.Channel) -> None:
+    """With its version in syncz, what it lacks there and among findings, and that nobody tries such Envoys."""
+    await asking(channel, "sidecar~10.0.0.8~old.shop~shop.svc.cluster.local", (1, 35, 2))
+
+    async def found() -> bool:
+        return bool(await finding(session, url, "M0127"))
+
+    await until(found, "it is told", 30)
+    assert ["(on old.shop)" in each["message"] for each in await finding(session, url, "M0127")] == [True]
+    assert "envoy.access_loggers.stats" in str(await finding(session, url, "M0126"))
+    async with session.get(f"{url}/debug/syncz") as answer:
+        known = {each["proxy"]: (each["envoy_version"], each["lacks"]) for each in await answer.json()}
+    connecting = ["TcpProxy.max_early_data_bytes", "TcpProxy.upstream_connect_mode"]
+    assert known == {"in.shop": ("", []), "old.shop": ("1.35.2", [*connecting, "envoy.access_loggers.stats"])}
 
 
 async def has(session: aiohttp.ClientSession, url: str, count: int) -> bool:
@@ -267,10 +284,17 @@ async def ready(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-async def asking(channel: grpc.aio.Channel, node_id: str = "sidecar~10.0.0.1~app.shop~shop.svc.cluster.local") -> Call:
+async def asking(
+    channel: grpc.aio.Channel,
+    node_id: str = "sidecar~10.0.0.1~app.shop~shop.svc.cluster.local",
+    envoy: tuple[int, int, int] | None = None,
+) -> Call:
     """A stream that has asked for clusters."""
     asked = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER)
     asked.node.id = node_id
+    if envoy is not None:
+        said = asked.node.user_agent_build_version.version
+        said.major_number, said.minor_number, said.patch = envoy
     call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
     await call.write(asked)
     return call
