@@ -17,13 +17,15 @@ COUNT: Final = 60
 """Rows that the list has."""
 NOT_SHOWN: Final = "not shown: "
 """What a row without tests begins its last column with; the reason follows."""
+LEFT: Final = "<br>left: "
+"""After it a last column says what is not shown, which no run can know: new figures leave it as it is."""
 _ROW: Final = re.compile(r"^\| FT(\d+) \| (.+?) \| (.+?) \| (.+?) \| (.+) \|$")
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A row. ``tests``: file and function of each. ``figure``: what was measured, or what is left."""
+    """A row. ``tests``: file and function of each. ``figure``: what was measured, and after LEFT what is left."""
 
     number: int
     name: str
@@ -47,10 +49,11 @@ def read(text: str) -> tuple[Fault, ...]:
 
 
 def rewritten(text: str, figures: Mapping[int, Iterable[str]]) -> str:
-    """The page with new figures (by number) in its last column."""
+    """The page with new figures (by number) in its last column, before what it says is left."""
     lines = text.splitlines()
     for at, line in enumerate(lines):
         for fault in read(line):
             if said := "; ".join(dict.fromkeys(figures.get(fault.number, ()))):
-                lines[at] = str(dataclasses.replace(fault, figure=said.replace("|", "/")))
+                _, mark, left = fault.figure.partition(LEFT)
+                lines[at] = str(dataclasses.replace(fault, figure=f"{said.replace('|', '/')}{mark}{left}"))
     return "\n".join(lines) + "\n"

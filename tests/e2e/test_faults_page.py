@@ -38,3 +38,8 @@ def test_new_figures_take_the_place_of_old_ones() -> None:
     found = faults_page.read(faults_page.rewritten(TEXT, {1: ["a|b", "c", "c"]}))
     assert found[0].figure == "a/b; c"
     assert found[1:] == FAULTS[1:]
+
+
+def test_new_figures_leave_what_a_row_says_is_left() -> None:
+    row = "| FT1 | a fault | `tests/a.py::test_a` | nothing lost | 3 lost<br>left: an hour is not shown |"
+    assert faults_page.rewritten(row, {1: ["0 lost"]}) == row.replace("3 lost", "0 lost") + "\n"
