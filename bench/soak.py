@@ -66,7 +66,10 @@ Held = dict[str, dict[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """istiod at one moment. ``at``: seconds since the changes began; ``rss`` in bytes; ``kept``: compiled resources."""
+    """istiod at one moment. ``at``: seconds since the changes began; ``rss`` in bytes; ``kept``: compiled resources.
+
+    ``changes``: how many there had been.
+    """
 
     at: float
     rss: float
@@ -74,6 +77,7 @@ class Sample:
     descriptors: int
     kept: int
     proxies: int
+    changes: int = 0
 
     def __str__(self) -> str:
         return (
@@ -111,10 +115,17 @@ def slope(samples: Sequence[Sample]) -> float:
     return sum((each.at - at) * (each.rss - rss) for each in samples) / spread if spread else 0.0
 
 
+def settled(samples: Sequence[Sample]) -> float:
+    """From when on nothing may grow: a third of the changes, not of the time: a busy machine takes few of them."""
+    if samples[-1].at >= LONG:
+        return 3600.0
+    return next(each.at for each in samples if each.changes >= samples[-1].changes / 3)
+
+
 def judge(samples: Sequence[Sample], before: Sample, after: Sample) -> Iterator[str]:
     """What did not stay as it was. The first hour, in shorter runs the first third, is for caches to fill."""
     length = samples[-1].at
-    begin = 3600.0 if length >= LONG else length / 3
+    begin = settled(samples)
     late = [each for each in samples if each.at >= begin]
     grows = slope(late)
     if length >= LONG and grows > SLOPE:
@@ -177,7 +188,7 @@ class Soak:
         return self._verdict(samples, before, after, differences)
 
     def _verdict(self, samples: Sequence[Sample], before: Sample, after: Sample, differences: list[str]) -> Verdict:
-        late = [each for each in samples if each.at >= samples[-1].at / 3]
+        late = [each for each in samples if each.at >= settled(samples)]
         made = self.churn.counts
         cycles = made["services that came and went"]
         most = max(each.rss for each in samples) / 2**20
@@ -185,7 +196,7 @@ class Soak:
             f"{samples[-1].at:.0f} s, {made.total() - cycles} changes, {cycles} services came and went",
             f"{self.reconnects} reconnects, {self.signed} certificates, {self.unsigned} refused or late",
             f"memory: {before.rss / 2**20:.1f} MB before, at most {most:.1f}, {after.rss / 2**20:.1f} after",
-            f"memory after the first third: {slope(late):+.0f} bytes a second",
+            f"memory after {settled(samples):.0f} s: {slope(late):+.0f} bytes a second",
             f"tasks {before.tasks} and {after.tasks}, descriptors {before.descriptors} and {after.descriptors}",
             f"compiled resources {before.kept} and {after.kept}; {len(differences)} differences to a fresh start",
         )
@@ -268,7 +279,7 @@ class Soak:
         text = await asyncio.to_thread(_read, self._istiod.ready_url.replace("/ready", "/metrics"))
         found = {name: int(_value(text, metric)) for name, metric in _FIGURES.items()}
         rss = processes.rss(self._istiod.process.pid) * 2**20
-        return Sample(at=time.monotonic() - self._began, rss=rss, **found)
+        return Sample(at=time.monotonic() - self._began, rss=rss, changes=self.churn.counts.total(), **found)
 
     async def _rest(self) -> Sample:
         """A look when all are connected, nothing lingers any more, and two looks in a row are alike."""
