@@ -43,7 +43,9 @@ class Outcome:
     figures: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        said = "; ".join(self.figures) or (f"({self.fault.figure})" if self.word != MISSED else "")
+        said = "; ".join(self.figures) or (
+            f"({self.fault.figure.replace(faults_page.LEFT, '; left: ')})" if self.word != MISSED else ""
+        )
         return (
             f"FT{self.fault.number:<3} {self.word:9} {self.seconds:5.0f} s  {self.fault.name[:_WORD]:{_WORD}}  {said}"
         )
