@@ -37,14 +37,16 @@ def cases(loads: Sequence[Load], parts: Sequence[Variant]) -> Iterator[Case]:
         yield loads[0], part
 
 
-async def measure(mesh: rig.Rig, wanted: Sequence[Case], rounds: int, seconds: float) -> Mapping[Case, list[Pair]]:
+async def measure(mesh: rig.Rig, wanted: Sequence[Case], asked: argparse.Namespace) -> Mapping[Case, list[Pair]]:
     """Each case in turn, then all again."""
     found: dict[Case, list[Pair]] = defaultdict(list)
-    for turn in range(rounds):
+    for turn in range(asked.rounds):
         for load, variant in sorted(wanted, key=lambda case: case[1].name):
             await mesh.use(variant)
             order = (MINIMAL, OURS) if turn % 2 == 0 else (OURS, MINIMAL)
-            made = {name: await mesh.take(name, load, seconds) for name in order}
+            takes = [mesh.take(name, load, asked.seconds) for name in order]
+            taken = await asyncio.gather(*takes) if asked.together else [await each for each in takes]
+            made = dict(zip(order, taken, strict=True))
             found[load, variant].append((made[MINIMAL], made[OURS]))
             print(f"  {turn + 1}: {load}, {variant.name}: {made[OURS].cpu / made[MINIMAL].cpu:.2f}", flush=True)
     return found
@@ -76,7 +78,7 @@ async def run(asked: argparse.Namespace) -> None:
     print(f"load average {os.getloadavg()[0]:.1f}, calibration factor {calibration.calibrate().factor:.2f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         async with rig.running(pathlib.Path(folder)) as mesh:
-            found = await measure(mesh, list(cases(loads, parts)), asked.rounds, asked.seconds)
+            found = await measure(mesh, list(cases(loads, parts)), asked)
             print("(ours | minimal)", *lines(found), sep="\n", flush=True)
             worst = max(ratio(pairs) for (_, variant), pairs in found.items() if variant.metrics and variant.logs)
             print(f"at most {worst:.2f} times the CPU of the minimal configuration with telemetry on (goal: {LIMIT})")
@@ -92,6 +94,7 @@ def main() -> int:
     top.add_argument("--seconds", type=float, default=6, help="of each measurement")
     top.add_argument("--loads", type=int, default=len(LOADS), help="how many rates and sizes")
     top.add_argument("--brief", action="store_true", help="not with parts switched off")
+    top.add_argument("--together", action="store_true", help="measure both at once: for machines that others use")
     top.add_argument("--services", type=int, nargs="*", default=[100, 1000], help="how many, for Envoy's memory")
     try:
         asyncio.run(run(top.parse_args()))
