@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import pathlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from bench import processes, world
-from bench.dataplane.rig import OURS, Rig
+from bench.dataplane.rig import OURS, PATIENCE, Rig
 from bench.folder import Folder
+from bench.processes import BenchError
 
 ENDPOINTS: Final = 10
 """Of each service."""
@@ -25,13 +25,27 @@ async def lines(rig: Rig, counts: Sequence[int]) -> AsyncIterator[str]:
     taken = [(0, *await _memory(rig, pod))]
     yield _line(*taken[-1])
     for count in sorted(counts):
-        await rig.change(functools.partial(asyncio.to_thread, _fill, rig.mesh.config, count))
+        await asyncio.to_thread(_fill, rig.mesh.config, count)
+        await _knows(rig, pod, count)
         await rig.settled()
         taken.append((count, *await _memory(rig, pod)))
         yield _line(*taken[-1])
     (least, *first), (most, *last) = taken[0], taken[-1]
     per = [(b - a) / (most - least) * 1000 for a, b in zip(first, last, strict=True)]
     yield f"per 1,000 services: {per[0]:.0f} MB RSS, {per[1]:.0f} MB allocated"
+
+
+async def _knows(rig: Rig, pod: str, services: int) -> None:
+    """Wait until a pod's Envoy has a cluster for each of them at least."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + PATIENCE
+    while True:
+        said = await rig.admin(pod, "/stats?filter=^cluster_manager.active_clusters$")
+        if int(said.rpartition(": ")[2] or 0) >= services:
+            return
+        if clock() > end:
+            raise BenchError(f"waited {PATIENCE:g} s in vain for {services} services in {pod}: {said}")
+        await asyncio.sleep(0.5)
 
 
 def _fill(config: pathlib.Path, services: int) -> None:
