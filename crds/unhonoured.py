@@ -82,10 +82,8 @@ MeshConfig | enableClientSidePolicyCheck | | has no effect, as on Istio
 MeshConfig | enableEnvoyAccessLogService | |
 MeshConfig | extensionProviders[].lightstep | | Envoy has no such tracer any more
 MeshConfig | extensionProviders[].opencensus | | Envoy has no such tracer any more
-MeshConfig | extensionProviders[].opentelemetry..envName | | the variables of istiod are not read: give the value
 MeshConfig | extensionProviders[].sds | |
 MeshConfig | extensionProviders[].stackdriver | | Envoy has no such tracer any more
-MeshConfig | extensionProviders[].zipkin..envName | | the variables of istiod are not read: give the value
 MeshConfig | hboneIdleTimeout | | there is no ambient mode
 MeshConfig | ingressClass | |
 MeshConfig | ingressControllerMode | DEFAULT and STRICT | Ingress objects are not read
@@ -128,7 +126,7 @@ ProxyConfig | statsEvictionInterval | |
 ProxyConfig | tracing.lightstep | | Envoy has no such tracer any more
 ProxyConfig | tracing.openCensusAgent | | Envoy has no such tracer any more
 ProxyConfig | tracing.stackdriver | | Envoy has no such tracer any more
-ProxyConfig | zipkinAddress | |
+ProxyConfig | zipkinAddress | | has no effect, as on Istio: tracing.zipkin.address has
 Service | metadata.annotations | Istio's but exportTo; traffic-distribution of other values | are not read
 Service | spec.sessionAffinity | ClientIP | consistentHash in a DestinationRule keeps an endpoint
 ServiceEntry | spec.endpoints[].network | | it is reached as if it were in the proxy's own network

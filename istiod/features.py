@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
@@ -105,6 +105,9 @@ class Features:
     """BLOCKED_CIDRS_IN_JWKS_URIS: where istiod fetches no keys from, beside all that is private, local or reserved."""
     keys_allowed: Networks = ()
     """ALLOWED_CIDRS_IN_JWKS_URIS: where it does all the same. It is not Istio's, which blocks nothing itself."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """All variables of this istiod, for what a mesh configuration takes from them (``envName``). Nothing prints them:
+    passwords may be there."""
 
 
 DEFAULTS: Final = Features()
@@ -113,13 +116,13 @@ DEFAULTS: Final = Features()
 
 def read(environment: Mapping[str, str]) -> tuple[Features, tuple[str, ...]]:
     """What the variables say, and what is wrong with them: such a one keeps its default, as on Istio."""
-    found, problems = DEFAULTS, []
-    for name, (field, parse) in _VARIABLES.items():
+    found, problems = replace(DEFAULTS, environment=dict(environment)), []
+    for name, (meant, parse) in _VARIABLES.items():
         text = environment.get(name, "")
         if not text:
             continue
         try:
-            found = replace(found, **{field: parse(text)})
+            found = replace(found, **{meant: parse(text)})
         except ValueError as problem:
             problems.append(f"{name}={text}: {problem}; the default holds")
     if found.certificate_life > found.certificate_longest:

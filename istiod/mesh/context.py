@@ -300,7 +300,7 @@ class _Step:
         before, settings = self.before.model, self.settings
         if found.registry is before.registry and settings is before.settings:
             return before.tracers
-        made = tracers.resolve(settings.tracers, settings.default_tracer, found.registry)
+        made = tracers.resolve(settings.tracers, settings.default_tracer, found.registry, settings.features.environment)
         return before.tracers if made == before.tracers else made
 
     def loggers(self, found: Sources) -> loggers.Loggers:

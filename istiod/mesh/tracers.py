@@ -5,7 +5,7 @@ Source: Istio's tracing.go. Who is traced, and how often, is tracing.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
@@ -44,6 +44,8 @@ class Endpoint:
     path: str = ""
     timeout: timedelta | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    """Headers whose values stand in variables of istiod, with these; () once they are known."""
     host: str = ""
     namespace: str = ""
     cluster: str = ""
@@ -134,12 +136,11 @@ def _zipkin(name: str, said: api.ZipkinTracingProvider) -> Tracer:
         port=said.port,
         path=said.path or _SPANS,
         timeout=said.timeout,
-        headers=_headers(said.headers),
     )
     found = Tracer(
         name=name,
         kind=Kind.ZIPKIN,
-        at=at,
+        at=_with_headers(at, said.headers),
         most=said.max_tag_length,
         short_ids=said.enable_64bit_trace_id,
         w3c=said.trace_context_option == "USE_B3_WITH_W3C_PROPAGATION",
@@ -152,7 +153,7 @@ def _opentelemetry(name: str, said: api.OpenTelemetryTracingProvider) -> Tracer:
     if said.http is not None:
         at = _http(at, said.http)
     elif said.grpc is not None:
-        at = replace(at, timeout=said.grpc.timeout, headers=_headers(said.grpc.initial_metadata))
+        at = _with_headers(replace(at, timeout=said.grpc.timeout), said.grpc.initial_metadata)
     detectors = said.resource_detectors
     found = Tracer(
         name=name,
@@ -184,11 +185,13 @@ def _sampler(said: api.DynatraceSampler, beside: Endpoint) -> Sampler:
 
 def _http(at: Endpoint, said: api.HttpService) -> Endpoint:
     path = "/" + said.path.removeprefix("/")
-    return replace(at, path=path, timeout=said.timeout, headers=_headers(said.headers))
+    return _with_headers(replace(at, path=path, timeout=said.timeout), said.headers)
 
 
-def _headers(said: Iterable[api.HttpHeader]) -> tuple[tuple[str, str], ...]:
-    return tuple((one.name, one.value) for one in said if one.value is not None)
+def _with_headers(at: Endpoint, said: Sequence[api.HttpHeader]) -> Endpoint:
+    given = tuple((one.name, one.value) for one in said if one.value is not None)
+    named = tuple((one.name, one.env_name) for one in said if one.value is None and one.env_name)
+    return replace(at, headers=given, variables=named)
 
 
 def _checked(one: Tracer) -> Tracer:
@@ -200,27 +203,35 @@ def _problems(one: Tracer) -> Iterator[str]:
         yield from provider_services.problems(at.service, at.port)
         if at.timeout is not None and at.timeout <= timedelta():
             yield "timeout must be more than nothing"
-        for name, value in at.headers:
+        for name, value in (*at.headers, *((name, "") for name, _ in at.variables)):
             if not HEADER.fullmatch(name) or not value.isprintable():
                 yield f"header {name!r} has a name or a value that no header can have"
         if not at.path.isprintable() or " " in at.path:
             yield f"{at.path!r} is no path"
 
 
-def resolve(said: Iterable[Tracer], default: str, registry: Registry) -> Tracers:
-    """The providers, each with its clusters or with what is wrong."""
-    found = {one.name: one if one.problem else _resolved(one, registry) for one in said}
+def resolve(said: Iterable[Tracer], default: str, registry: Registry, environment: Mapping[str, str]) -> Tracers:
+    """The providers, each with its clusters or with what is wrong. ``environment``: the variables of istiod."""
+    found = {one.name: one if one.problem else _resolved(one, registry, environment) for one in said}
     return Tracers(by_name=found, default=default)
 
 
-def _resolved(one: Tracer, registry: Registry) -> Tracer:
-    at, problem = _placed(one.at, registry)
+def _resolved(one: Tracer, registry: Registry, environment: Mapping[str, str]) -> Tracer:
+    at, problem = _placed(one.at, registry, environment)
     if one.sampler is None:
         return replace(one, at=at, problem=problem)
-    asked, more = _placed(one.sampler.api, registry)
+    asked, more = _placed(one.sampler.api, registry, environment)
     return replace(one, at=at, sampler=replace(one.sampler, api=asked), problem=problem or more)
 
 
-def _placed(at: Endpoint, registry: Registry) -> tuple[Endpoint, str]:
+def _placed(at: Endpoint, registry: Registry, environment: Mapping[str, str]) -> tuple[Endpoint, str]:
     found = provider_services.find(at.service, at.port, registry)
-    return replace(at, host=found.host, namespace=found.namespace, cluster=found.cluster), found.problem
+    placed = replace(at, host=found.host, namespace=found.namespace, cluster=found.cluster)
+    values = [(name, variable, environment.get(variable, "")) for name, variable in at.variables]
+    unusable = (
+        f"istiod has no variable {variable} with a value that header {name!r} can have"
+        for name, variable, value in values
+        if not value or not value.isprintable()
+    )
+    headers = (*at.headers, *((name, value) for name, _, value in values))
+    return replace(placed, headers=headers, variables=()), found.problem or next(unusable, "")

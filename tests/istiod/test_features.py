@@ -12,6 +12,7 @@ from istiod.mesh import mesh_config
 
 def test_variables_have_istios_names_and_defaults() -> None:
     assert features.read({"PATH": "/bin", "PILOT_HTTP10": ""}) == (Features(), ())
+    assert features.read({"KEY": "k"})[0].environment == {"KEY": "k"}  # envName of a provider's header
     found, problems = features.read(
         {
             "PILOT_HTTP10": "True",

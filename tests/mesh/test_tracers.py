@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from istiod.features import Features
 from istiod.mesh import tracers
 from istiod.mesh.tracers import Endpoint, Kind, Sampler, Tracer
 from tests.mesh import fleet
@@ -36,7 +37,8 @@ def at(**more: Any) -> Endpoint:
     return Endpoint(**{**fields, **more})
 
 
-HEADERS = [{"name": "a", "value": "b"}, {"name": "c", "envName": "D"}]
+PLAIN = [{"name": "a", "value": "b"}]
+HEADERS = [*PLAIN, {"name": "c", "envName": "D"}]
 SENT = (("a", "b"),)
 
 
@@ -52,7 +54,7 @@ SENT = (("a", "b"),)
                 "path": "/x",
                 "traceContextOption": "USE_B3_WITH_W3C_PROPAGATION",
                 "timeout": "2s",
-                "headers": HEADERS,
+                "headers": PLAIN,
             },
             Tracer(
                 name="one",
@@ -68,7 +70,7 @@ SENT = (("a", "b"),)
         ("opentelemetry", {"maxTagLength": 9}, Tracer(name="one", kind=Kind.OTLP_GRPC, at=AT, most=9)),
         (
             "opentelemetry",
-            {"grpc": {"timeout": "2s", "initialMetadata": HEADERS}, "resourceDetectors": {"dynatrace": {}}},
+            {"grpc": {"timeout": "2s", "initialMetadata": PLAIN}, "resourceDetectors": {"dynatrace": {}}},
             Tracer(
                 name="one",
                 kind=Kind.OTLP_GRPC,
@@ -79,7 +81,7 @@ SENT = (("a", "b"),)
         (
             "opentelemetry",
             {
-                "http": {"path": "v1/traces", "timeout": "2s", "headers": HEADERS},
+                "http": {"path": "v1/traces", "timeout": "2s", "headers": PLAIN},
                 "resourceDetectors": {"environment": {}},
                 "dynatraceSampler": {"tenant": "t", "clusterId": -1, "rootSpansPerMinute": 3},
             },
@@ -141,6 +143,21 @@ def test_a_provider_is_what_it_says(kind: str, said: dict[str, Any], wanted: Tra
 )
 def test_what_keeps_spans_from_a_provider_is_said(kind: str, said: dict[str, Any], problem: str) -> None:
     assert found(kind, **said).problem == problem
+
+
+def test_a_header_may_stand_in_a_variable_of_istiod() -> None:
+    """``envName``: so a key need not stand in the mesh configuration."""
+
+    def known(**environment: str) -> Tracer:
+        said = [{"name": "one", "zipkin": {"service": HOST, "port": 9411, "headers": HEADERS}}]
+        chosen = Features(environment=environment)
+        text = fleet.mesh_config(yaml.safe_dump({"extensionProviders": said}))
+        return fleet.Mesh(text, SERVICE, features=chosen).context.model.tracers.of("one")
+
+    assert (known(D="secret").at.headers, known(D="secret").problem) == ((("a", "b"), ("c", "secret")), "")
+    wanted = "istiod has no variable D with a value that header 'c' can have"
+    assert {known().problem, known(D="").problem, known(D="x\ny").problem} == {wanted}
+    assert "secret" not in repr(Features(environment={"D": "secret"}))
 
 
 def test_a_host_of_two_namespaces_needs_one_of_them() -> None:
