@@ -25,7 +25,7 @@ def register(subparsers: Any) -> None:
 
 def _check(given: argparse.Namespace) -> int:
     admin = options.admins(given, given.pod)[0]
-    held = dump.parse(admin.ask("/config_dump"), admin.name)
-    rows = authorizations.rows(held.listeners())
+    with dump.legible(given.file):
+        rows = authorizations.rows(dump.parse(admin.ask("/config_dump"), admin.name).listeners())
     output.say(output.table(authorizations.HEADER, rows, _PADDING, colour=output.is_terminal()))
     return 0

@@ -5,6 +5,7 @@ What is warming or refused is left to ``-o json`` of ``all``; here is what serve
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,6 +59,21 @@ class Dump:
         held = self.section("SecretsConfigDump")
         yield from ((each, "ACTIVE") for each in held.get("dynamic_active_secrets", ()))
         yield from ((each, "WARMING") for each in held.get("dynamic_warming_secrets", ()))
+
+
+@contextlib.contextmanager
+def legible(file: str) -> Iterator[None]:
+    """Around what shows a dump: of a ``file`` any part may be of another form than Envoy gives it. "" is Envoy itself.
+
+    Raises:
+        CommandError: some part is.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        if not file:
+            raise
+        raise CommandError(f"{file}: a part of it has not the form that Envoy gives it: {error!r}") from error
 
 
 def parse(text: str | bytes, origin: str) -> Dump:

@@ -77,7 +77,9 @@ def _add(kinds: Any, section: Section) -> None:
         options.add_truth(parser, "--verbose", default=True, text="a row for each match, not each name")
 
     def run(given: argparse.Namespace) -> int:
-        output.say(section.show(options.admins(given, given.pod)[0], given))
+        with dump.legible(given.file):
+            said = section.show(options.admins(given, given.pod)[0], given)
+        output.say(said)
         return 0
 
     parser.set_defaults(run=run)
