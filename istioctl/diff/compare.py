@@ -101,7 +101,14 @@ def _versions(found: ResourceSet) -> Mapping[tuple[str, str], str]:
     return {(each.type_url, each.name): each.version for each in every}
 
 
+def _ranked(own: Facts, other: Facts) -> Facts:
+    """Facts under the titles that they have on the other side too: what leads nowhere now led somewhere before."""
+    there = {title.text: title for title in other}
+    return {min(title, there.get(title.text, title)): said for title, said in own.items()}
+
+
 def _changes(was: Facts, now: Facts) -> Iterator[Change]:
+    was, now = _ranked(was, now), _ranked(now, was)
     for title in sorted(was.keys() | now.keys(), key=lambda one: (one.rank, one.text)):
         if title.part_of and (title.part_of not in was or title.part_of not in now):
             continue  # said with the whole that it is a part of

@@ -119,6 +119,25 @@ def test_what_is_wrong_with_the_new_yaml_is_told(capsys: pytest.CaptureFixture[s
     assert "M0103" in text
 
 
+def test_a_rule_that_leads_nowhere_is_said_to_answer_503(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    new = tmp_path / "new.yaml"
+    new.write_text(
+        fleet.istio(
+            "VirtualService",
+            "reviews",
+            {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviewz"}}]}]},
+            "default",
+        )
+    )
+    code, said = run(capsys, *FLAGS, "--new", str(new))
+    assert code == 1
+    wanted = """  requests to reviews.default.svc.cluster.local:9080
+    - /* -> to reviews.default:9080
+    + answered 503: no destination has such a port or subset
+"""
+    assert wanted in said
+
+
 def test_a_token_rule_and_an_other_endpoint_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     new = tmp_path / "new.yaml"
     rule = {"selector": {"matchLabels": {"app": "details"}}, "jwtRules": [{"issuer": "i", "jwks": KEYS}]}
