@@ -129,7 +129,7 @@ ProxyConfig | tracing.stackdriver | | Envoy has no such tracer any more
 ProxyConfig | zipkinAddress | | has no effect, as on Istio: tracing.zipkin.address has
 Service | metadata.annotations | Istio's but exportTo; traffic-distribution of other values | are not read
 Service | spec.sessionAffinity | ClientIP | consistentHash in a DestinationRule keeps an endpoint
-ServiceEntry | spec.endpoints[].network | | it is reached as if it were in the proxy's own network
+ServiceEntry | spec.endpoints[].network | with DNS | as on Istio the endpoint is called at its own address
 ServiceEntry | spec.ports[].targetPort | HTTP with DYNAMIC_DNS | requests go to the port that they name
 Sidecar | spec..connectionPool.http.h2UpgradePolicy | | the app is sent what its port declares
 Sidecar | spec..connectionPool.tcp.idleTimeout | | has no effect on connections from clients

@@ -24,12 +24,8 @@ _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?
 def entry(item: WorkloadEntry, found: Findings) -> None:
     """Everything that one WorkloadEntry can be wrong about."""
     spec = item.spec
-    if not spec.address:
-        if not spec.network:
-            found.missing("spec.address")
-        else:
-            message = f"is unset: it is reached through the gateway of network {spec.network!r}"
-            found.warning("spec.address", message, Code.NOT_SUPPORTED)
+    if not spec.address and not spec.network:  # in another network its gateway will do
+        found.missing("spec.address")
     _address(spec, found)
     _parts(spec, "spec", found)
 

@@ -52,15 +52,16 @@ class Cell:
 def relevant(query: Query, view: View) -> View | None:
     """What of the view the query looks at, so that proxies that differ elsewhere share; None for nothing."""
     setting = query.locality_lb
-    if setting is None and not query.node_local:
+    if setting is None and not query.node_local and not view.gateways:
         return None
     by_labels = setting is not None and bool(setting.failover_priority)
     return View(
         cluster_id=view.cluster_id if by_labels else "",
-        network=view.network if by_labels else "",
+        network=view.network if by_labels or view.gateways else "",
         locality=Locality() if setting is None else view.locality,
         node=view.node if by_labels or query.node_local else "",
         labels=view.labels if by_labels else frozenset(),
+        gateways=view.gateways,
     )
 
 

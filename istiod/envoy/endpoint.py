@@ -13,7 +13,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import locality, metrics, wellknown
+from istiod.envoy import crossings, locality, metrics, wellknown
 from istiod.envoy.locality import Group
 from istiod.mesh.endpoint import Endpoint, Health, Query, View, Workload
 from wire import names
@@ -39,6 +39,8 @@ def compile(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> R
         view: where the proxy looks from; None where the query does not look at it.
     """
     groups = locality.groups(_chosen(query, endpoints, view))
+    if view is not None and view.gateways:
+        groups = crossings.through(groups, query, view)
     if query.locality_lb is not None and view is not None:
         groups = locality.spread(groups, query.locality_lb, view)
     return resource.make(query.name, names.ENDPOINT, _assignment(query.name, groups))
@@ -57,8 +59,16 @@ def app(name: str, endpoint: Endpoint) -> endpoint_pb2.ClusterLoadAssignment:
 
 
 def _chosen(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> list[Endpoint]:
-    """The endpoints that carry the query's labels, have mesh mTLS or are on the view's node, where it asks for that."""
-    found = [one for one in endpoints if query.labels <= one.labels and (one.tls or not query.mesh_tls)]
+    """The endpoints that carry the query's labels, have mesh mTLS or are on the view's node, where it asks for that.
+
+    One without an address can be reached through a gateway only.
+    """
+    crosses = view is not None and bool(view.gateways)
+    found = [
+        one
+        for one in endpoints
+        if query.labels <= one.labels and (one.tls or not query.mesh_tls) and (one.address or crosses)
+    ]
     if query.node_local and view is not None:
         found = [endpoint for endpoint in found if endpoint.node == view.node]
     return found

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from crds import core, discovery, service_entry
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import workload_entries, workloads
+from istiod.mesh import networks, workload_entries, workloads
+from istiod.mesh.networks import Networks
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.workload_entries import EntryWorkload
 from istiod.mesh.workloads import PodWorkload
@@ -46,6 +47,7 @@ class Backends:
     homes: Mapping[str, tuple[PodWorkload, ...]] = field(default_factory=dict)
     users: Mapping[PodName | str, frozenset[ServiceName]] = field(default_factory=dict)
     entries: Mapping[str, tuple[EntryWorkload, ...]] = field(default_factory=dict)
+    networks: Networks = networks.NOTHING
 
     def at(self, address: str) -> PodWorkload | None:
         """The pod at an address; of several the first by name, whatever came first."""
@@ -64,7 +66,8 @@ class Touched:
 def build(snapshot: ConfigSnapshot, settings: MeshSettings) -> Backends:
     """The index of a whole snapshot."""
     nodes = (n for n in snapshot.of(*NODES).values() if isinstance(n, core.Node))
-    empty = Backends(localities={n.metadata.name: workloads.node_locality(n.metadata.labels) for n in nodes})
+    localities = {n.metadata.name: workloads.node_locality(n.metadata.labels) for n in nodes}
+    empty = Backends(localities=localities, networks=settings.networks)
     keys = (*snapshot.of(*SLICES), *snapshot.of(*PODS), *snapshot.of(*ENTRIES))
     return update(empty, snapshot, frozenset(keys), settings)[0]
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from istiod.mesh import locality, stat_names
 from istiod.mesh.destination_rules import HostPolicy, Subset
-from istiod.mesh.endpoint import Endpoint, Query
+from istiod.mesh.endpoint import Crossing, Endpoint, Query
 from istiod.mesh.model import Model
 from istiod.mesh.policy import ClientTls, ConnectionPool, LbAlgorithm, MutualTls, TlsMode, TrafficPolicy
 from istiod.mesh.recall import Recall
@@ -32,6 +32,7 @@ _PASSTHROUGH_IDLE = timedelta(minutes=5)
 _WHOLE = Subset(name="", labels=frozenset())
 _DEFAULT = TrafficPolicy()
 _UNSAID = ConnectionPool()
+_CROSSINGS = {TlsMode.AUTO: Crossing.BY_SIDECAR, TlsMode.ISTIO_MUTUAL: Crossing.ALWAYS}
 _DNS = {Resolution.DNS: Discovery.STRICT_DNS, Resolution.DNS_ROUND_ROBIN: Discovery.LOGICAL_DNS}
 _ANY_HOSTS_CACHE = DnsCache(name="allow_any_dfp_dns_cache", most_hosts=1024)
 
@@ -163,6 +164,7 @@ class _Maker:
             discovery = Discovery.STRICT_DNS
         name = cluster_name(OUTBOUND, subset.name, self.service.host, port.number)
         direct = policy.connection_pool
+        tls = self._tls(said, port, subset, discovery)
         return Cluster(
             name=name,
             discovery=discovery,
@@ -174,8 +176,8 @@ class _Maker:
             protocol=Protocol.HTTP2 if self._upgrades(port, direct.h2_upgrade) else port.protocol,
             downstream_protocol=direct.use_client_protocol or self._sniffed(port, direct.h2_upgrade),
             policy=policy,
-            tls=self._tls(said, port, subset, discovery),
-            query=self._query(name, port, subset, policy) if discovery is Discovery.EDS else None,
+            tls=tls,
+            query=self._query(name, port, subset, policy, tls) if discovery is Discovery.EDS else None,
             endpoints=endpoints,
             port_override=self._target(port) if discovery is Discovery.DYNAMIC_DNS else 0,
             cache=DnsCache(name=f"{self.service.host}_dfp_dns_cache") if discovery is Discovery.DYNAMIC_DNS else None,
@@ -225,7 +227,7 @@ class _Maker:
         """Whether to speak what the client speaks because nobody declared what the port speaks (sidecars only)."""
         return self.proxy is NodeType.SIDECAR and port.protocol is Protocol.UNSUPPORTED and upgrade is not True
 
-    def _query(self, name: str, port: Port, subset: Subset, policy: TrafficPolicy) -> Query:
+    def _query(self, name: str, port: Port, subset: Subset, policy: TrafficPolicy, tls: UpstreamTls | None) -> Query:
         return Query(
             name=name,
             host=self.service.host,
@@ -234,11 +236,12 @@ class _Maker:
             labels=subset.labels,
             locality_lb=policy.load_balancer.locality,
             node_local=self.service.node_local,
+            crossing=_CROSSINGS.get(tls.mode, Crossing.NEVER) if tls else Crossing.NEVER,
         )
 
     def _inline(self, port: Port, subset: Subset) -> tuple[Endpoint, ...]:
         found = self.model.declared.of(self.service.host, self.service.namespace, port.number)
-        return tuple(endpoint for endpoint in found if subset.labels <= endpoint.labels)
+        return tuple(endpoint for endpoint in found if endpoint.address and subset.labels <= endpoint.labels)
 
     def _tls(self, said: TrafficPolicy, port: Port, subset: Subset, discovery: Discovery) -> UpstreamTls | None:
         """What the rule says, else mesh mTLS where it can work (row N3; Istio: buildAutoMtlsSettings).

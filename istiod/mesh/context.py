@@ -13,7 +13,7 @@ from functools import partial
 from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, SECURITY, ConfigKey
 from istiod.config.proxy import Proxy
-from istiod.config.store import MESH_CONFIG, ConfigSnapshot, Kind
+from istiod.config.store import ConfigSnapshot, Kind
 from istiod.mesh import (
     access_logs,
     authorization,
@@ -32,6 +32,7 @@ from istiod.mesh import (
     loggers,
     mesh_config,
     metrics,
+    networks,
     outbound,
     peer_authentication,
     places,
@@ -72,7 +73,6 @@ from istiod.mesh.workloads import PodWorkload
 from wire.names import LABEL_HOSTNAME
 from wire.node import NodeType
 
-_MESH_CONFIG: Kind = (MESH_CONFIG.group, MESH_CONFIG.kind)
 _RULES: Kind = (NETWORKING, "DestinationRule")
 _PEERS: Kind = (SECURITY, "PeerAuthentication")
 _AUTHORIZATIONS: Kind = (SECURITY, authorization.KIND)
@@ -195,7 +195,7 @@ def _settings(
     snapshot: ConfigSnapshot, before: MeshContext, kinds: frozenset[Kind] | None
 ) -> tuple[MeshSettings, tuple[Diagnostic, ...]]:
     old = before.model.settings
-    if kinds is not None and _MESH_CONFIG not in kinds:
+    if kinds is not None and kinds.isdisjoint(mesh_config.KINDS):
         return old, before.findings.settings
     settings, found = mesh_config.read(snapshot, None if kinds is None else old)
     return (old if settings == old else settings), found
@@ -274,11 +274,9 @@ class _Step:
     def patches(self) -> EnvoyFilterIndex:
         """EnvoyFilters."""
         before = self.before.envoy_filters
-        return (
-            envoy_filters.build(self.snapshot, self.settings.root_namespace, before)
-            if self.touches(_PATCHES)
-            else before
-        )
+        if not self.touches(_PATCHES):
+            return before
+        return envoy_filters.build(self.snapshot, self.settings.root_namespace, before)
 
     def credentials(self, servers: GatewayIndex, policies: PolicyIndex) -> CredentialIndex:
         """Secrets that Gateways and DestinationRules name."""
@@ -395,4 +393,6 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
 def view(context: MeshContext, proxy: Proxy) -> View:
     """Where a proxy looks from, for its endpoints."""
     pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
-    return places.view(proxy.node, pod, context.failover_labels, node_local=context.node_local)
+    inputs = (context.model.settings.networks, context.model.registry)
+    doors = context.memo.recall.of_many("gateways", inputs, lambda: networks.gateways(inputs[0], inputs[1].services))
+    return places.view(proxy.node, pod, context.failover_labels, doors, node_local=context.node_local)

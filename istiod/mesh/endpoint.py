@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from istiod.mesh.networks import Gateways
 from istiod.mesh.policy import LocalityLb
 from istiod.mesh.service import Labels
 from wire.node import Locality
@@ -92,6 +93,16 @@ class View:
     locality: Locality
     node: str = ""
     labels: Labels = frozenset()
+    gateways: Gateways = ()
+    """Of all networks; () where every endpoint is reached at its own address."""
+
+
+class Crossing(Enum):
+    """To which endpoints a client gets through another network's gateway, which passes mesh mTLS only."""
+
+    NEVER = "never"
+    BY_SIDECAR = "by sidecar"  # auto mTLS: to those that have a sidecar
+    ALWAYS = "always"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +123,4 @@ class Query:
     node_local: bool = False
     mesh_tls: bool = False
     """Only endpoints with mesh mTLS."""
+    crossing: Crossing = Crossing.BY_SIDECAR

@@ -102,7 +102,7 @@ def _summary(service: Service, leaf: EndpointLeaf, passing: Iterable[str]) -> Su
     return Summary(
         identities=leaf.identities,
         addresses=tuple(
-            (port, tuple(dict.fromkeys(one for e in leaf.ports[port] for one in (e.address, *e.additional))))
+            (port, tuple(dict.fromkeys(one for e in leaf.ports[port] for one in (e.address, *e.additional) if one)))
             for port in sorted(leaf.ports)
         )
         if by_address
@@ -228,12 +228,12 @@ def _backend(item: discovery.EndpointSlice, backend: discovery.Endpoint, found: 
     return Endpoint(
         address=address,
         port=0,
-        labels=workloads.placed({}, locality, "", backend.node_name),
+        labels=workloads.placed({}, locality, found.networks.of(address), backend.node_name),
         tls=False,
         health=health,
         weight=1,
         locality=locality,
-        network="",
+        network=found.networks.of(address),
         identity="",
         node=backend.node_name,
         workload=workloads.workload("", item.metadata.namespace, {}),
@@ -246,6 +246,11 @@ def _health(conditions: discovery.Conditions) -> Health:
     return Health.DRAINING if conditions.serving and conditions.terminating else Health.UNHEALTHY
 
 
+def _name(endpoint: Endpoint) -> str:
+    """What tells endpoints apart that have no address, since they are behind a gateway."""
+    return "" if endpoint.address else endpoint.workload.name
+
+
 def _settled(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     """Each address and port once, the healthiest word on it, in a fixed order; nobody who is not ready.
 
@@ -253,10 +258,10 @@ def _settled(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 
     Where nobody is healthy those that drain serve: better than nobody (Kubernetes: ProxyTerminatingEndpoints).
     """
-    best: dict[tuple[str, int], Endpoint] = {}
+    best: dict[tuple[str, int, str], Endpoint] = {}
     for endpoint in sorted(endpoints, key=lambda e: (_RANK[e.health], e.address, e.port)):
         if endpoint.health is not Health.UNHEALTHY:
-            best.setdefault((endpoint.address, endpoint.port), endpoint)
+            best.setdefault((endpoint.address, endpoint.port, _name(endpoint)), endpoint)
     ordered = tuple(best[place] for place in sorted(best))
     if any(e.health is Health.HEALTHY for e in ordered):
         return ordered

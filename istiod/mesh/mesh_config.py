@@ -22,6 +22,7 @@ from istiod.mesh import (
     locality,
     loggers,
     metrics,
+    networks,
     proxy_headers,
     retries,
     tracers,
@@ -33,6 +34,8 @@ from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 
 FIELD = "data.mesh"
+KINDS = frozenset({("", "ConfigMap"), networks.NAMESPACE})
+"""Of what the settings are made."""
 _DEFAULT = MeshSettings(root_namespace="")
 """Without a root namespace: it is where the settings are, unless they say otherwise."""
 _AUTO = "TLS_AUTO"
@@ -47,7 +50,10 @@ def read(snapshot: ConfigSnapshot, previous: MeshSettings | None) -> tuple[MeshS
     found, diagnostics = _read(snapshot, previous)
     root = found.root_namespace or snapshot.mesh_config.namespace
     features = snapshot.features
-    return replace(found, features=features, dns_domain=features.dns_domain, root_namespace=root), diagnostics
+    before = previous.networks if previous else networks.NOTHING
+    reach, of_networks = networks.read(snapshot, root, before)
+    found = replace(found, features=features, dns_domain=features.dns_domain, root_namespace=root, networks=reach)
+    return found, (*diagnostics, *of_networks)
 
 
 def text(snapshot: ConfigSnapshot) -> str:

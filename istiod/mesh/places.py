@@ -9,6 +9,7 @@ from typing import Any
 from istiod.mesh import failover, node_settings, workloads
 from istiod.mesh.endpoint import View
 from istiod.mesh.inbound import Place
+from istiod.mesh.networks import Gateways
 from istiod.mesh.workloads import PodWorkload
 from wire.node import Node
 
@@ -33,7 +34,9 @@ def of(node: Node, pod: PodWorkload | None) -> Place:
     return replace(said, labels=pod.labels, ports=ports, addresses=pod.addresses or node.addresses)
 
 
-def view(node: Node, pod: PodWorkload | None, failover_labels: frozenset[str], *, node_local: bool) -> View:
+def view(
+    node: Node, pod: PodWorkload | None, failover_labels: frozenset[str], gateways: Gateways = (), *, node_local: bool
+) -> View:
     """Where a proxy looks from, for its endpoints.
 
     ``failover_labels`` are those that some rule looks at; ``node_local``: whether some Service keeps to its node.
@@ -47,6 +50,7 @@ def view(node: Node, pod: PodWorkload | None, failover_labels: frozenset[str], *
         locality=locality,
         node=(pod.node if pod else node.node_name) if node_local else "",
         labels=failover.looked_at(pod.all_labels if pod else frozenset(node.labels.items()), failover_labels),
+        gateways=gateways,
     )
 
 

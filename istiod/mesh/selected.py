@@ -80,9 +80,8 @@ def of_pod(pod: PodWorkload, address: str, health: Health) -> Endpoint:
 
 
 def findings(registry: Registry, found: Backends) -> Iterator[Diagnostic]:
-    """WorkloadEntries that do not do for somebody who selects them, and what they say in vain."""
+    """WorkloadEntries that do not do for somebody who selects them, by their addresses."""
     for one in (one for entries in found.entries.values() for one in entries):
-        yield from one.diagnostics
         for service in registry.in_namespace(one.namespace) if not one.is_address else ():
             if service.selector and service.selector <= one.labels and not _does(one, service):
                 kind = "a Service" if service.kubernetes else f"resolution {_SAID[service.resolution]}"
@@ -99,7 +98,7 @@ def _entries(service: Service, found: Backends) -> Iterator[EntryWorkload]:
 
 def _does(one: EntryWorkload, service: Service) -> bool:
     """Whether such a service can have the workload's address for an endpoint."""
-    if one.is_address:
+    if one.is_address or (one.is_behind and service.resolution is Resolution.CLIENT_SIDE):
         return True
     if one.is_socket:
         return not service.kubernetes and service.resolution is Resolution.CLIENT_SIDE

@@ -116,6 +116,8 @@ class Service:
     """SANs that the object itself names (ServiceEntry subjectAltNames)."""
     node_local: bool = False
     traffic_distribution: str = ""
+    outside: tuple[str, ...] = ()
+    """Its addresses for clients outside of the cluster; known of gateways of networks only."""
     allocated: tuple[str, ...] = ()
     """Addresses that the mesh gave to a host without any; only proxies that capture DNS know them (row H7)."""
 

@@ -75,12 +75,16 @@ def endpoints(entry: ServiceEntry, service: Service, settings: MeshSettings) -> 
             (workload_entries.endpoint(spec, spec.labels, f"{meta.name}-{i}", meta.namespace, settings), spec.ports)
             for i, spec in named
         ]
-    return {port.number: tuple(_at(one, port, ports) for one, ports in found) for port in service.ports if found}
+    return {
+        port.number: tuple(_at(service, one, port, ports) for one, ports in found) for port in service.ports if found
+    }
 
 
-def _at(endpoint: Endpoint, port: Port, ports: Mapping[str, int]) -> Endpoint:
+def _at(service: Service, endpoint: Endpoint, port: Port, ports: Mapping[str, int]) -> Endpoint:
     """The endpoint of one service port; a Unix domain socket has no number."""
     socket = endpoint.address[:1] in ("/", "@")
+    if service.resolution is Resolution.CLIENT_SIDE and not (socket or values.is_address(endpoint.address)):
+        endpoint = replace(endpoint, address="")  # a name: where its network has gateways nobody looks it up
     return endpoint if socket else replace(endpoint, port=workload_entries.number(ports, port))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from crds import core
 from istiod.config.origin import Origin
-from istiod.mesh import protocol
+from istiod.mesh import networks, protocol
 from istiod.mesh.registry import audience
 from istiod.mesh.service import Port, Resolution, Service
 from istiod.mesh.settings import MeshSettings
@@ -22,9 +22,10 @@ def service(item: core.Service, settings: MeshSettings) -> Service:
     spec, meta = item.spec, item.metadata
     addresses = spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ())
     headless = _NO_CLUSTER_IP in addresses
+    host = f"{meta.name}.{meta.namespace}.svc.{settings.dns_domain}"
     said = (part.strip() for part in meta.annotations.get(names.ANNOTATION_EXPORT_TO, "").split(","))
     return Service(
-        host=f"{meta.name}.{meta.namespace}.svc.{settings.dns_domain}",
+        host=host,
         name=meta.name,
         namespace=meta.namespace,
         ports=tuple(_port(port) for port in spec.ports),
@@ -41,6 +42,7 @@ def service(item: core.Service, settings: MeshSettings) -> Service:
         origin=Origin(key=item.key),
         node_local=spec.internal_traffic_policy == "Local",
         traffic_distribution=_distribution(item),
+        outside=networks.addresses(item) if settings.networks.names(item, host) else (),
     )
 
 

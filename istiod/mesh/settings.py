@@ -7,11 +7,12 @@ from datetime import timedelta
 from enum import Enum
 
 from istiod.features import DEFAULTS, Features
-from istiod.mesh import proxy_headers, tracing
+from istiod.mesh import networks, proxy_headers, tracing
 from istiod.mesh.connection_settings import ConnectionSettings
 from istiod.mesh.ext_authz import ExtAuthz
 from istiod.mesh.loggers import Logger
 from istiod.mesh.metrics import Providers
+from istiod.mesh.networks import Networks
 from istiod.mesh.policy import ConnectionPool, Keepalive, LocalityLb, OutlierDetection, TlsDefaults
 from istiod.mesh.proxy_headers import ProxyHeaders
 from istiod.mesh.route import Retry
@@ -107,5 +108,6 @@ class MeshSettings:
     ext_authz: tuple[ExtAuthz, ...] = ()
     tracing: ProxyTracing = tracing.NOTHING
     tracers: tuple[Tracer, ...] = ()
+    networks: Networks = networks.NOTHING
     default_tracer: str = ""
     """Where spans go of whom no Telemetry says it; "": nowhere."""

@@ -14,7 +14,7 @@ from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from crds.meta import Object
 from istiod.config.store import ConfigSnapshot, Kind
-from istiod.mesh import allocation, protocol, registry, service_entries, services
+from istiod.mesh import allocation, networks, protocol, registry, service_entries, services
 from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable
 from istiod.mesh.registry import Registry
 from istiod.mesh.service import Service
@@ -61,7 +61,11 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
     return Sources(
         registry=found,
         declared=_declared(read, found, previous.declared),
-        diagnostics=(*findings, *(d for one in read.values() for d in _unsupported(one.item))),
+        diagnostics=(
+            *findings,
+            *(d for one in read.values() for d in _unsupported(one.item)),
+            *networks.findings(found.services),
+        ),
         read=read,
         settings=settings,
     )
@@ -156,4 +160,8 @@ def _of_dynamic(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
 def _of_entry(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
     if item.spec.resolution == "DYNAMIC_DNS":
         yield from _of_dynamic(item)
+    for i, endpoint in enumerate(item.spec.endpoints if item.spec.resolution.startswith("DNS") else ()):
+        if endpoint.network:
+            message = "has no effect with DNS, as on Istio: the endpoint is called at its own address"
+            yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].network", message)
     yield from unhonoured.findings(item)

@@ -5,12 +5,11 @@ An endpoint that a ServiceEntry names itself is read alike. Who selects an entry
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
 
-from crds.diagnostic import Code, Diagnostic, warning
+from crds.checks import values
 from crds.service_entry import WorkloadEntry, WorkloadEntrySpec
 from istiod.mesh import workloads
 from istiod.mesh.endpoint import Endpoint, Health
@@ -23,7 +22,6 @@ from wire.spiffe import Identity
 _UNIX: Final = "unix://"
 _ISTIO: Final = "istio"  # the mode of who has a sidecar
 _PROBED: Final = "proxy.istio.io/health-checks-enabled"
-NETWORKS: Final = "other networks are not supported yet: the endpoint is reached as if it were in the proxy's own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +38,16 @@ class EntryWorkload:
     ports: tuple[tuple[str, int], ...]
     endpoint: Endpoint
     healthy: bool
-    diagnostics: tuple[Diagnostic, ...] = ()
-    """What it says in vain."""
 
     @property
     def is_address(self) -> bool:
-        """Whether it is at an IP address: not at a name, a socket or in a network whose gateway alone is known."""
-        return is_address(self.endpoint.address)
+        """Whether it is at an IP address: not at a name or a socket, nor somewhere behind a gateway."""
+        return values.is_address(self.endpoint.address)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has no address, and is reached by its network's gateway (row H10)."""
+        return not self.endpoint.address and bool(self.endpoint.network)
 
     @property
     def is_socket(self) -> bool:
@@ -65,7 +66,6 @@ def workload(item: WorkloadEntry, settings: MeshSettings) -> EntryWorkload:
         ports=tuple(sorted(spec.ports.items())),
         endpoint=endpoint(spec, labels, labels.get(names.LABEL_WORKLOAD_NAME) or meta.name, meta.namespace, settings),
         healthy=_healthy(item),
-        diagnostics=tuple(_in_vain(item)),
     )
 
 
@@ -78,16 +78,17 @@ def endpoint(
     """
     said = _locality(spec, labels)
     account = spec.service_account
+    network = spec.network or labels.get(names.LABEL_NETWORK, "") or settings.networks.of(spec.address)
     mode = labels.get(names.LABEL_TLS_MODE, _ISTIO if account else "")
     return Endpoint(
         address=spec.address.removeprefix(_UNIX),
         port=0,
-        labels=workloads.placed(labels, said, spec.network, ""),
+        labels=workloads.placed(labels, said, network, ""),
         tls=mode == _ISTIO,
         health=Health.HEALTHY,
         weight=spec.weight or 1,
         locality=said,
-        network=spec.network,
+        network=network,
         identity=str(Identity(settings.trust_domain, namespace, account)) if account else "",
         node="",
         workload=workloads.workload(name, namespace, labels),
@@ -97,15 +98,6 @@ def endpoint(
 def number(ports: Mapping[str, int], port: Port) -> int:
     """The endpoint's port for a port of a ServiceEntry: its own by that name, else targetPort, else the same."""
     return ports.get(port.name) or (port.target if isinstance(port.target, int) else 0) or port.number
-
-
-def is_address(text: str) -> bool:
-    """Whether an endpoint's address is an IP address."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _locality(spec: WorkloadEntrySpec, labels: Mapping[str, str]) -> Locality:
@@ -119,8 +111,3 @@ def _healthy(item: WorkloadEntry) -> bool:
         return True
     conditions = item.status.conditions if item.status else ()
     return any(one.type == "Healthy" and one.status.lower() == "true" for one in conditions)
-
-
-def _in_vain(item: WorkloadEntry) -> Iterator[Diagnostic]:
-    if item.spec.network:
-        yield warning(Code.NOT_SUPPORTED, item.key, "spec.network", NETWORKS)

@@ -61,8 +61,8 @@ def pod(item: core.Pod, settings: MeshSettings, localities: Mapping[str, Localit
     """The workload of a pod. ``localities`` is by node name."""
     meta, spec = item.metadata, item.spec
     locality = label_locality(meta.labels) or localities.get(spec.node_name, NOWHERE)
-    network = meta.labels.get(names.LABEL_NETWORK, "")
     addresses = tuple(a.ip for a in item.status.pod_ips) or ((item.status.pod_ip,) if item.status.pod_ip else ())
+    network = meta.labels.get(names.LABEL_NETWORK, "") or settings.networks.of(next(iter(addresses), ""))
     account = spec.service_account_name or "default"
     return PodWorkload(
         namespace=meta.namespace,

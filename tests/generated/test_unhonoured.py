@@ -145,6 +145,13 @@ spec:
   resolution: DYNAMIC_DNS
   endpoints: [{address: "unix:///a", network: a}]
 ---
+kind: ServiceEntry
+spec:
+  hosts: [far.example]
+  ports: [{number: 80, name: a, protocol: HTTP}]
+  resolution: DNS
+  endpoints: [{address: far.example, network: a}]
+---
 apiVersion: telemetry.istio.io/v1
 kind: Telemetry
 spec: {accessLogging: [{disabled: true}], metrics: [{reportingInterval: 1s, overrides: [

@@ -228,7 +228,7 @@ def test_an_endpoint_says_who_and_where_it_is() -> None:
 def test_what_an_entry_says_in_vain_is_told() -> None:
     ports = [{"name": "http", "number": 80, "protocol": "HTTP"}]
     socket = {"hosts": ["b.com"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "unix:///x"}]}
-    far = {**socket, "hosts": ["c.com"], "endpoints": [{"address": "10.0.0.1", "network": "far"}]}
+    far = {**socket, "hosts": ["c.com"], "resolution": "DNS", "endpoints": [{"address": "10.0.0.1", "network": "far"}]}
     entries = [fleet.istio("ServiceEntry", n, s) for n, s in (("uds", socket), ("far", far))]
     notes = {
         "networking.istio.io/traffic-distribution": "PreferSameRegion",
