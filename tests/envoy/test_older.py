@@ -75,7 +75,9 @@ def test_a_budgets_interval_is_left_out(release: Release) -> None:
 
 def test_what_lacks_nothing_is_the_same_object() -> None:
     plain = cluster.compile(made.cluster("reviews"), made.SETTINGS)
-    assert older.lowered(plain, OLD) == (plain, ())
+    budget = TrafficPolicy(retry_budget=RetryBudget())
+    limited = cluster.compile(made.cluster("reviews", policy=budget), made.SETTINGS)
+    assert [older.lowered(each, OLD) for each in (plain, limited)] == [(plain, ()), (limited, ())]
     table = framed(route_pb2.RouteConfiguration(name="%UPSTREAM_TLS_GROUP"))
     assert older.lowered(table, LATER) == (table, ())
     secret = resource.make("s", names.SECRET, b"%DOWNSTREAM_TLS_GROUP%")
