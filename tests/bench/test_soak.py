@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -64,6 +66,19 @@ def test_what_is_left_at_rest_is_told() -> None:
         "descriptors: 33 at rest before, 34 after",
         "compiled resources: 200 before, 201 after",
     ]
+
+
+async def test_what_a_busy_machine_does_not_come_to_does_not_make_a_run_longer() -> None:
+    done: list[float] = []
+
+    async def slow() -> None:
+        await asyncio.sleep(0.05)
+        done.append(time.monotonic())
+
+    end = time.monotonic() + 0.3
+    await soak.every(0.001, slow, end)
+    assert 1 <= len(done) <= 6
+    assert sum(each > end for each in done) <= 1
 
 
 def test_lengths_are_read() -> None:
