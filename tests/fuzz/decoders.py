@@ -136,6 +136,7 @@ REASONS: Mapping[str, str] = {
     "istiod/debug/dumps.py": _OURS,
     "istiod/envoy/foreign_code.py": "the part of admission that Envoy judges: no target yet",
     "istiod/envoy/trial.py": "the part of admission that Envoy judges: no target yet",
+    "istiod/envoy/older.py": _OURS,
     "istiod/envoy/protection.py": _OURS,
     "istiod/explain/matching.py": _CHECKED,
     "istiod/grpcserver/channel.py": _SOCKET,
