@@ -99,7 +99,6 @@ MeshConfig | serviceEntryVisibility | |
 MeshConfig | serviceScopeConfigs | | there is one cluster, and no ambient mode
 MeshConfig | serviceSettings | | there is one cluster: every service is local to it
 MeshConfig | thriftConfig | | has no effect, as on Istio
-MeshConfig | verifyCertificateAtClient | false | servers are always verified
 MeshConfig | zoneAwareLbSetting | | proxies do not know the endpoints of their own service
 ProxyConfig | availabilityZone | |
 ProxyConfig | caCertificatesPem | |

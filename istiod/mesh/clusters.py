@@ -258,7 +258,8 @@ class _Maker:
             expected = identities if mesh or not self.service.kubernetes else ()
             selected = self.rule is not None and self.rule.selector
             secret = said.tls.credential_name and not mesh
-            return None if sidecar and secret and not selected else _said_tls(said.tls, name, expected)
+            tls = None if sidecar and secret and not selected else _said_tls(said.tls, name, expected)
+            return tls if self.model.settings.verify_servers or tls is None else _unverified(tls)
         if not self._auto(said):
             return None
         mode = TlsMode.ISTIO_MUTUAL if discovery is Discovery.ORIGINAL_DST else TlsMode.AUTO
@@ -282,6 +283,12 @@ class _Maker:
 def service_ref(service: Service) -> ServiceRef:
     """The service for metadata and metrics."""
     return ServiceRef(host=service.host, name=service.name, namespace=service.namespace)
+
+
+def _unverified(tls: UpstreamTls) -> UpstreamTls:
+    """TLS where the mesh does not verify servers: unless the rule says by which roots (verifyCertificateAtClient)."""
+    rooted = tls.mode is TlsMode.ISTIO_MUTUAL or tls.ca_certificates or tls.credential_name
+    return tls if rooted else replace(tls, insecure_skip_verify=True)
 
 
 def _said_tls(said: ClientTls, name: str, expected: tuple[str, ...]) -> UpstreamTls | None:

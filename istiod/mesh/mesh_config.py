@@ -121,6 +121,7 @@ def settings(config: mesh_config.MeshConfig) -> MeshSettings:
         http_proxy_port=config.proxy_http_port,
         dns_refresh_rate=config.dns_refresh_rate or _DEFAULT.dns_refresh_rate,
         h2_upgrade=config.h2_upgrade_policy == "UPGRADE",
+        verify_servers=config.verify_certificate_at_client is not False,
     )
 
 
@@ -248,7 +249,6 @@ def _values(config: mesh_config.MeshConfig) -> dict[str, bool]:
     """Values that have no effect yet, of fields that have one else: whether they are said."""
     proxy = config.default_config
     return {
-        "verifyCertificateAtClient": config.verify_certificate_at_client is False,
         "ingressControllerMode": config.ingress_controller_mode in _INGRESS,
         **{
             f"defaultConfig.{name}": not name.startswith(_FOR_ALL)

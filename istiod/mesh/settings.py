@@ -109,5 +109,7 @@ class MeshSettings:
     tracing: ProxyTracing = tracing.NOTHING
     tracers: tuple[Tracer, ...] = ()
     networks: Networks = networks.NOTHING
+    verify_servers: bool = True
+    """Whether servers are verified by the system's roots where a DestinationRule names no others."""
     default_tracer: str = ""
     """Where spans go of whom no Telemetry says it; "": nowhere."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from tests.behaviour.case import Cases
+from tests.behaviour.cases_connections import tls as towards
 from tests.behaviour.cases_gateway import FILES, HTTPS, gateway
 from tests.behaviour.cases_mesh import mesh
 from tests.behaviour.cases_sidecar import BASE, STRICT
@@ -106,3 +107,17 @@ async def statistics_of_what_comes_in(rig: Rig) -> None:
         return await rig.stat("cluster.mine_server.*upstream_rq_total", "server") > 0
 
     await until(counted, "a request is counted by this name", 4)
+
+
+UNVERIFIED = mesh("verifyCertificateAtClient: false", "\n---\n" + towards("mode: SIMPLE%s, sni: name.example"))
+OUTSIDE = r"(DestinationRule|ServiceEntry).*"
+
+
+@CASES(UNVERIFIED % "", OUTSIDE)
+async def servers_are_not_verified_by_the_systems_roots(rig: Rig) -> None:
+    assert (await rig.ask(host="external.example")).status == 200
+
+
+@CASES(UNVERIFIED % ", caCertificates: $certs/strangers.pem", OUTSIDE, r"MeshConfig.*")
+async def servers_are_verified_by_roots_that_a_rule_names(rig: Rig) -> None:
+    assert (await rig.ask(host="external.example")).status == 503

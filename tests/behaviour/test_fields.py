@@ -36,7 +36,7 @@ ELSEWHERE: Mapping[str, str] = {
     r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
     r".*warmup.*": "takes an endpoint that is new for minutes: tests/envoy/test_cluster",
     r"MeshConfig inboundTrafficPolicy.*": "is for captured traffic, the rig captures none: tests/mesh/test_inbound",
-    r"MeshConfig (verifyCertificateAtClient|ingressControllerMode)": (
+    r"MeshConfig ingressControllerMode": (
         "is for what is not there, and found where it asks for it: tests/mesh/test_mesh_config"
     ),
     r"Sidecar spec\.egress\[\]\.captureMode": "is for proxies that capture, the rig's do not: tests/mesh/test_egress",

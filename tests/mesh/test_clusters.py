@@ -288,3 +288,27 @@ def test_of_two_services_of_one_name_the_first_has_the_cluster() -> None:
     ).context.model
     found = clusters.outbound_clusters(model, "default", model.registry.services)
     assert found["outbound|80||a.com"].discovery is Discovery.STRICT_DNS
+
+
+@pytest.mark.parametrize(
+    ("said", "verified"),
+    [
+        ("{mode: SIMPLE}", False),
+        ("{mode: SIMPLE, caCertificates: /roots.pem}", True),
+        ("{mode: MUTUAL, clientCertificate: /a, privateKey: /b}", False),
+        ("{mode: ISTIO_MUTUAL}", True),
+        ("{mode: DISABLE}", None),
+    ],
+)
+def test_a_mesh_may_leave_servers_unverified_where_a_rule_names_no_roots(said: str, verified: object) -> None:
+    policy = {"host": "web", "trafficPolicy": {"tls": fleet.yaml.safe_load(said)}}
+    texts = (fleet.kube_service("web"), fleet.istio("DestinationRule", "web", policy))
+
+    def told_to_verify(word: str) -> bool | None:
+        mesh = fleet.Mesh(*texts, fleet.mesh_config(f"verifyCertificateAtClient: {word}"))
+        assert mesh.told() == []
+        tls = mesh.scope(fleet.proxy()).outbound.clusters[f"outbound|80||{WEB}"].tls
+        return None if tls is None else not tls.insecure_skip_verify
+
+    assert told_to_verify("false") is verified
+    assert told_to_verify("true") is (None if verified is None else True)

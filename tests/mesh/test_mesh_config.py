@@ -160,7 +160,6 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         """
         outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: x}}
         meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA], ecdhCurves: [Y]}
-        verifyCertificateAtClient: false
         disableEnvoyListenerLog: true
         enablePrometheusMerge: true
         ingressControllerMode: STRICT
@@ -194,7 +193,6 @@ def test_parts_that_change_nothing_yet_are_told_too() -> None:
         "mixerCheckServer",
         "outboundTrafficPolicy.egressProxy",
         "thriftConfig",
-        "verifyCertificateAtClient",
     ]
     assert read("{verifyCertificateAtClient: true, defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}}")[1] == []
     assert read("ingressControllerMode: 'OFF'")[1] == []
