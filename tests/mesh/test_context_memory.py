@@ -109,16 +109,16 @@ class Follower:
 
 @pytest.mark.parametrize("cycles", [30, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(3_000)])])
 def test_services_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch, cycles: int) -> None:
-    """Fault FT57. In the long form memory is looked at, with the slack that the tables have, after a tenth of it."""
+    """Fault FT57. In the long form memory is looked at, with the slack that the tables have, from a fifth of it on."""
     if short := cycles < memo._SLACK:
         monkeypatch.setattr(memo, "_SLACK", 0)
         monkeypatch.setattr(recall, "SLACK", 0)
     one = Follower()
     before, small = one.held(), one.most[2]
-    for number in range(cycles // 10):
+    for number in range(cycles // 5):
         one.cycle(f"early-{number}")
     early = processes.rss(os.getpid())
-    for number in range(cycles - cycles // 10):
+    for number in range(cycles - cycles // 5):
         one.cycle(f"more-{number}")
     late = processes.rss(os.getpid())
     leaves, spare, values = one.most
@@ -126,7 +126,7 @@ def test_services_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.Monk
     figures.fault(
         "FT57",
         f"{cycles} services came and went: {before} resources, leaves and tables before, {after} after;"
-        f" at most {leaves} leaves and {values} values remembered; {early:.1f} MB after a tenth, {late:.1f} at the end",
+        f" at most {leaves} leaves and {values} values remembered; {early:.1f} MB after a fifth, {late:.1f} at the end",
     )
     assert after == before
     assert spare <= memo._SLACK
