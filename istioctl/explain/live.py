@@ -134,7 +134,8 @@ def of_dump(found: Dump) -> Held:
         CommandError: it is none.
     """
     try:
-        return held.of_json(found.listeners(), found.routes(), found.clusters(), found.endpoints())
+        with dump.legible("the configuration dump"):
+            return held.of_json(found.listeners(), found.routes(), found.clusters(), found.endpoints())
     except UnreadableDumpError as error:
         raise CommandError(f"the configuration dump cannot be read: {error}") from error
 

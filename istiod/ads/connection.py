@@ -162,14 +162,16 @@ class Connection:
         Raises:
             OversizedRequestError: see AdsSession.request.
         """
-        if not self._may_ask(asked) or not self.session.request(asked):
+        if not self._may_ask(asked):
+            return
+        if asked.error is not None and self._settings.on_refusal is not None:
+            self._settings.on_refusal(asked.type_url)
+        if not self.session.request(asked):
             return
         if self.counted and asked.nonce:
             self.look()
         if asked.nonce and asked.error is None:
             self.acked_at = self._clock()
-        elif asked.error is not None and self._settings.on_refusal is not None:
-            self._settings.on_refusal(asked.type_url)
         if not self.session.quiet:
             self._wake()
 

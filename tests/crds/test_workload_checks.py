@@ -20,7 +20,7 @@ def found(kind: str, spec: dict[str, Any]) -> list[tuple[str, str]]:
         ({"address": "unix:///run/a"}, []),
         ({"address": "unix://@a"}, []),
         ({}, [("error", "spec.address")]),
-        ({"network": "n"}, [("warning", "spec.address")]),
+        ({"network": "n"}, []),
         ({"address": "unix://run/a"}, [("error", "spec.address")]),
         ({"address": "unix:///run/"}, [("error", "spec.address")]),
         ({"address": "unix:///run/a", "ports": {"http": 1}}, [("error", "spec.ports")]),

@@ -17,7 +17,6 @@ from istioctl import ca, cluster, dump, internal_debug, objects, syncz
 from istioctl.errors import CommandError
 from istioctl.explain import live, log_line
 from istioctl.testing.envoys import replies
-from istiod.explain import held
 from tests.fuzz import of_objects
 from tests.fuzz.target import Target, text
 
@@ -62,9 +61,8 @@ def dumps(raw: bytes) -> None:
     for what in (*_SHOWN, *_SHOWN)[chosen : chosen + 1]:
         said((*what, "--file", file))
     said(("proxy-config", "secret", "--file", file))
-    with contextlib.suppress(CommandError, held.UnreadableDumpError):
-        found = dump.parse(raw, "x")
-        held.of_json(found.listeners(), found.routes(), found.clusters(), found.endpoints())
+    with contextlib.suppress(CommandError):
+        live.of_dump(dump.parse(raw, "x"))
 
 
 def statuses(raw: bytes) -> None:

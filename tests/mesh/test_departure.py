@@ -58,7 +58,7 @@ kind: EndpointSlice
 metadata: {{name: {service}-{name}, namespace: istio-system, labels: {{kubernetes.io/service-name: {service}}}}}
 addressType: IPv4
 ports: [{port}]
-endpoints: [{{addresses: ["{ip}"], targetRef: {{kind: Pod, name: {name}}}}}]
+endpoints: [{{addresses: ["{ip}"], targetRef: {{kind: Pod, name: {name}}}}}, {{addresses: ["10.9.9.9"]}}]
 """
 
 
