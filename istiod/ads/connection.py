@@ -109,7 +109,7 @@ class Connection:
         self._retargeted: float | None = None
         self._changed: float | None = None
         self._behind: float | None = None
-        self._awake = self._over = self._sent = False
+        self._awake = self._over = self._sent = self._placed = False
         self._timer: asyncio.TimerHandle | None = None
 
     def subscribe(self, configuration: Configuration) -> None:
@@ -172,6 +172,8 @@ class Connection:
             self.look()
         if asked.nonce and asked.error is None:
             self.acked_at = self._clock()
+        if asked.nonce and asked.type_url == names.LISTENER and self.acked_at is not None:
+            self._placed = True
         if not self.session.quiet:
             self._wake()
 
@@ -202,7 +204,7 @@ class Connection:
     def look(self) -> None:
         """Note it if the client has ACKed all of its target."""
         if self.session.settled():
-            self.reached, self.counted = self.targets, False
+            self.reached, self.counted, self._placed = self.targets, False, True
 
     def behind(self) -> float | None:
         """The clock's time of the oldest change that the client has not ACKed all of; None: it has all there is."""
@@ -213,12 +215,13 @@ class Connection:
     def _wake(self) -> None:
         """Write as soon as what happens now is over: several things at once are one.
 
-        Who has not acknowledged a whole configuration yet takes turns with others of whom that is true, and everybody
-        else goes before: a thousand that come at once, or that acknowledge nothing, keep nobody from a change.
+        Who has not acknowledged a whole configuration, nor answered for listeners after it acknowledged something,
+        takes turns with others of whom that is true, and everybody else goes before: a thousand that come at once, or
+        that acknowledge nothing, keep nobody from a change. Whoever refuses one resource is a proxy as any other.
         """
         if not self._awake and not self._over:
             self._awake = True
-            if self.reached:
+            if self._placed:
                 self._loop.call_soon(self._write)
             else:
                 self._turns.wait(self._write, self)

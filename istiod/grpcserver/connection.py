@@ -127,7 +127,7 @@ class Connection:
         if not self._queued and not self._closed:
             self._queued = True
             self._loop.remove_reader(self._number)
-            self._turns.wait(self._turn, self if self.http.streams else self.host)
+            self._turns.wait(self._turn, self if self.http.streams else self.host, served=self._served)
 
     def _turn(self) -> None:
         self._queued = False
@@ -231,7 +231,7 @@ class Connection:
         else:
             self._due = True
             self._watch(more=False)
-            self._turns.wait(self._write_on, self)
+            self._turns.wait(self._write_on, self, served=self._served)
 
     def _write_on(self) -> None:
         self._due = False

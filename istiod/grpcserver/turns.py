@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import collections
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Final
 
 SLICE: Final = 0.004
@@ -37,6 +38,9 @@ def of_loop(run: Callable[[], None], delay: float) -> None:
         loop.call_soon(run)
 
 
+_Line = collections.OrderedDict[Hashable, collections.deque[Callable[[], None]]]
+
+
 class Turns:
     """Those of one server. ``clock`` gives monotonic seconds; ``hurried``: whether those that are served wait."""
 
@@ -44,11 +48,12 @@ class Turns:
         self._clock = clock
         self._later = later
         self._hurried = hurried
-        self._waiting: collections.OrderedDict[Hashable, collections.deque[Callable[[], None]]] = (
-            collections.OrderedDict()
-        )
-        self._asked = False
-        self._since = clock()
+        self._served: _Line = collections.OrderedDict()
+        self._others: _Line = collections.OrderedDict()
+        self._running = False
+        self._due: float | None = None
+        self._call = 0
+        self._rested = self._since = clock()
         self._spent = 0.0
 
     def begin(self, *, served: bool = False) -> float | None:
@@ -59,41 +64,62 @@ class Turns:
         now = self._clock()
         if now >= self._since + 2 * max(SLICE, self._spent):  # there was as much time for all else
             self._since, self._spent = now, 0.0
-        ahead = served or not (self._waiting or self._hurried())
+        ahead = served or not (self._others or self._hurried())
         return now if ahead and self._spent < SLICE else None
 
     def spend(self, began: float) -> None:
         """Somebody was read since then."""
         self._spent += self._clock() - began
 
-    def wait(self, turn: Callable[[], None], who: Hashable) -> None:
-        """Call ``turn`` when it is due: after what ``who`` asked for before, and in turn with all others."""
-        self._waiting.setdefault(who, collections.deque()).append(turn)
+    def wait(self, turn: Callable[[], None], who: Hashable, *, served: bool = False) -> None:
+        """Call ``turn`` when it is due: after what ``who`` asked for before, and in turn with all others.
+
+        Those that are ``served`` go first, and rest for nobody: what they say is what a push waits for.
+        """
+        line = self._served if served else self._others
+        line.setdefault(who, collections.deque()).append(turn)
         self._ask()
 
     def run(self) -> None:
-        """A slice of those who wait."""
-        self._asked = False
-        hurried, began = self._hurried(), self._clock()
-        end = began + (HURRIED if hurried else SLICE)
+        """A slice of the served who wait, and one of the others, unless these have to rest."""
+        self._running, self._due = True, None
         try:
-            while self._waiting:
-                self._next()()
-                if self._clock() >= end:
-                    break
+            self._take(self._served, SLICE)
+            began = self._clock()
+            if began >= self._rested:
+                hurried = self._hurried()
+                try:
+                    self._take(self._others, HURRIED if hurried or self._served else SLICE)
+                finally:
+                    now = self._clock()
+                    self._rested = now + min(LONGEST_REST, REST * (now - began)) if hurried else now
         finally:
-            if self._waiting:
-                self._ask(min(LONGEST_REST, REST * (self._clock() - began)) if hurried else 0.0)
+            self._running = False
+            self._ask()
 
-    def _next(self) -> Callable[[], None]:
-        """The first of whoever waits longest, who goes behind all others with the rest."""
-        who, turns = self._waiting.popitem(last=False)
-        turn = turns.popleft()
-        if turns:
-            self._waiting[who] = turns
-        return turn
+    def _take(self, line: _Line, time: float) -> None:
+        """So many seconds of a line: each time the first of whoever waits longest, who goes behind all others then."""
+        end = self._clock() + time
+        while line:
+            who, turns = line.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                line[who] = turns
+            turn()
+            if self._clock() >= end:
+                break
 
-    def _ask(self, delay: float = 0.0) -> None:
-        if not self._asked:
-            self._asked = True
-            self._later(self.run, delay)
+    def _ask(self) -> None:
+        """Have a slice run: at once, or when the others have rested."""
+        if self._running or not (self._served or self._others):
+            return
+        now = self._clock()
+        at = now if self._served else max(now, self._rested)
+        if self._due is None or at < self._due:
+            self._due = at
+            self._call += 1
+            self._later(partial(self._called, self._call), at - now)
+
+    def _called(self, call: int) -> None:
+        if call == self._call:  # one that was asked for later was overtaken
+            self.run()

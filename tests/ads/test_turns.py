@@ -104,6 +104,22 @@ async def test_a_change_comes_before_all_those_who_have_nothing_yet() -> None:
     assert len(set(line.said)) == NEWCOMERS + 1, "all have theirs"
 
 
+async def test_who_refuses_a_listener_is_a_proxy_as_any_other() -> None:
+    """One bad listener, refused by all of a new istiod's proxies, must not make newcomers of them for ever."""
+    configuration = made.Fixed(made.targets(made.cluster("c"), made.listener("l", 1, "r")))
+    line = Line(AdsService(configuration, of_slices()))
+    stream = line.begin(1)
+    await line.answer(stream)
+    line.hear(stream, names.LISTENER)
+    await line.answer(stream, "no such listener")
+    line.said.clear()
+    for number in range(NEWCOMERS):
+        line.begin(3 + 2 * number)
+    configuration.set(made.cluster("c", timeout=2.0), made.listener("l", 1, "r"))
+    await line.rounds(3 * NEWCOMERS)
+    assert line.said.index(1) <= 1
+
+
 async def test_answers_to_nothing_cost_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row SEC23: an endless mismatch of nonces, of a client that refuses what it is given."""
     configuration = made.Fixed(made.targets(made.cluster("c")))

@@ -19,7 +19,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.soon: deque[Callable[[], None]] = deque()
+        self.soon: deque[tuple[float, Callable[[], None]]] = deque()
         self.hurried = False
         self.delays: list[float] = []
         self.turns = Turns(lambda: self.now, self._later, lambda: self.hurried)
@@ -27,7 +27,7 @@ class Loop:
 
     def _later(self, run: Callable[[], None], delay: float) -> None:
         self.delays.append(delay)
-        self.soon.append(run)
+        self.soon.append((self.now + delay, run))
 
     def arrive(self, who: int, cost: float) -> None:
         """A client is readable; to read it takes so long."""
@@ -46,7 +46,9 @@ class Loop:
     def go_round(self) -> None:
         self.order.append([])
         for _ in range(len(self.soon)):
-            self.soon.popleft()()
+            at, run = self.soon.popleft()
+            self.now = max(self.now, at)
+            run()
 
     def finish(self) -> None:
         while self.soon:
@@ -87,9 +89,47 @@ def test_while_the_served_wait_for_something_others_have_a_quarter_of_the_time()
     for who in range(2):
         loop.arrive(who, 1.0)
     loop.finish()
-    assert loop.delays[1:] == [LONGEST_REST], "however long a turn was"
+    assert loop.delays[1:] == pytest.approx([LONGEST_REST]), "however long a turn was"
     assert loop.turns.begin(served=True) is not None, "who is served goes before"
     assert loop.turns.begin() is None
+
+
+def test_who_asks_for_another_turn_in_its_own_takes_no_rest_away() -> None:
+    loop = Loop()
+    loop.hurried = True
+
+    def again() -> None:
+        loop.now += HURRIED
+        loop.order[-1].append(0)
+        if len(loop.delays) < 5:
+            loop.turns.wait(again, 0)
+
+    loop.turns.wait(again, 0)
+    loop.finish()
+    assert loop.delays == pytest.approx([0.0, *[REST * HURRIED] * 4])
+
+
+def test_the_served_who_wait_go_first_and_rest_for_nobody() -> None:
+    loop = Loop()
+    loop.hurried = True
+    order: list[str] = []
+
+    def turn(who: str) -> Callable[[], None]:
+        def read() -> None:
+            loop.now += HURRIED
+            order.append(who)
+
+        return read
+
+    for _ in range(3):
+        loop.turns.wait(turn("flood"), "flood")
+    loop.go_round()
+    assert order == ["flood"], "the others rest now"
+    for number in range(6):
+        loop.turns.wait(turn("served"), number, served=True)
+    assert loop.delays[-1] == 0.0, "who is served does not wait for that"
+    loop.finish()
+    assert order == ["flood", *["served"] * 4, "flood", *["served"] * 2, "flood"]
 
 
 def test_the_served_have_no_more_than_their_time() -> None:
