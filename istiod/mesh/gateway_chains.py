@@ -20,6 +20,7 @@ from istiod.mesh.l4_routes import L4Route
 from istiod.mesh.rate_limits import RateLimits
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Chain, ChainMatch, Cluster, Http, Tcp, WeightedCluster
+from istiod.mesh.service import Protocol
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
 MESH_APPLICATION_PROTOCOLS = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
@@ -73,8 +74,9 @@ class Builder:
 
     def chains(self, place: Place, servers: Iterable[Server]) -> tuple[Chain, ...]:
         """The chains of the servers that share a listener."""
-        taken = Taken()
-        every = (self._guarded(chain) for server in servers for chain in self._of(place, server))
+        taken, sharing = Taken(), tuple(servers)
+        bridged = any(server.protocol is Protocol.GRPC_WEB for server in sharing)
+        every = (self._guarded(chain) for server in sharing for chain in self._of(place, server, bridged=bridged))
         return tuple(chain for wanted in every if (chain := taken.add(wanted)) is not None)
 
     def tables(self, place: Place, servers: Iterable[Server], chains: Iterable[Chain]) -> Iterator[RouteTable]:
@@ -95,13 +97,15 @@ class Builder:
             tcp=replace(tcp, authorization=self.access) if tcp else None,
         )
 
-    def _of(self, place: Place, server: Server) -> Iterator[Chain]:
+    def _of(self, place: Place, server: Server, *, bridged: bool) -> Iterator[Chain]:
+        """``bridged``: plain HTTP, which has one chain for all its servers, is bridged from gRPC-Web to gRPC."""
         context = server.tls.context if server.tls else None
         names = server.names if server.tls else ()
         if server.http:
             http = Http(
                 stat_prefix=f"outbound_{place[0] or self.wildcard}_{place[1]};",
                 rds=table_name(server, place),
+                grpc_web=bridged and server.protocol.is_http,
                 tokens=self.tokens,
                 limits=self.limits,
             )
@@ -109,7 +113,8 @@ class Builder:
             return
         for route in self._routes(server, names):
             match = ChainMatch(prefixes=route.subnets, server_names=route.server_names)
-            yield Chain(name="", match=match, tls=context, tcp=route.tcp, origin=route.origin)
+            tcp = replace(route.tcp, mongo=server.protocol is Protocol.MONGO)
+            yield Chain(name="", match=match, tls=context, tcp=tcp, origin=route.origin)
         if server.tls is not None and server.tls.handling is Handling.AUTO_PASSTHROUGH:
             yield from self._by_name(server)
 

@@ -161,6 +161,26 @@ def test_tcp_servers_follow_tcp_rules() -> None:
     assert scope.routes == {}
 
 
+def test_commands_of_mongodb_are_counted_where_the_server_declares_it() -> None:
+    rule = world.rules("db", "{hosts: ['*'], gateways: [gw], tcp: [{route: [{destination: {host: web}}]}]}")
+    for protocol in ("TCP", "MONGO"):
+        server = TCP.replace("protocol: TCP", f"protocol: {protocol}")
+        scope = world.build(WEB, world.gateway("gw", f"{{{INGRESS}, servers: [{server}]}}"), rule).router()
+        (chain,) = scope.listeners["0.0.0.0_31400"].chains
+        assert chain.tcp is not None
+        assert chain.tcp.mongo == (protocol == "MONGO")
+
+
+def test_grpc_web_is_bridged_where_a_server_of_the_listener_declares_it() -> None:
+    """Plain servers of one port share their chain."""
+    other = PLAIN.replace("name: http", "name: other") % "b"
+    for text in (other, other.replace("protocol: HTTP", "protocol: GRPC-WEB")):
+        (found,) = world.build(gateway("a", text)).router().listeners.values()
+        (chain,) = found.chains
+        assert chain.http is not None
+        assert chain.http.grpc_web == ("GRPC-WEB" in text)
+
+
 def test_a_tcp_server_without_rules_does_not_listen() -> None:
     assert world.build(world.gateway("gw", f"{{{INGRESS}, servers: [{TCP}]}}")).router().listeners == {}
 
