@@ -93,6 +93,22 @@ def test_a_gateway_gets_no_secret_of_another_namespace(home: str, *, served: boo
     assert (listens, len(list(target.of(names.SECRET)))) == (served, int(served))
 
 
+@pytest.mark.parametrize(("home", "served"), [("other/", False), ("kubernetes-gateway://other/", False), ("", True)])
+def test_a_client_gets_no_secret_of_another_namespace(home: str, *, served: bool) -> None:
+    """By a rule that selects it, its host has no cluster then, so that nothing leaves in plaintext (SEC62)."""
+    spec = {
+        "host": "web",
+        "trafficPolicy": {"tls": {"mode": "MUTUAL", "credentialName": f"{home}web-cert"}},
+        "workloadSelector": {"matchLabels": {"app": "client"}},
+    }
+    secrets = (test_credentials.secret(namespace=one) for one in ("other", "default"))
+    mesh = fleet.Mesh(*BASE, fleet.pod("client-1", "10.1.9.9"), fleet.istio("DestinationRule", "web", spec), *secrets)
+    proxy = fleet.proxy(LABELS={"app": "client"})
+    target = Compiler().compile(mesh.scope(proxy), mesh.context.endpoints, made.VIEW)
+    found = target.get(names.CLUSTER, WEB) is not None, any(True for _ in target.of(names.SECRET))
+    assert found == (served, served)
+
+
 def test_an_envoy_filter_of_a_tenant_changes_its_own_proxies_only() -> None:
     """Only the root namespace speaks for all (SEC68)."""
     patch = {"applyTo": "CLUSTER", "match": {}, "patch": {"operation": "REMOVE"}}
