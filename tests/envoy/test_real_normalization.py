@@ -102,14 +102,16 @@ async def ports(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[
         await process.wait()
 
 
-async def asked(port: int, target: bytes, *hosts: bytes, method: bytes = b"GET") -> tuple[int, str]:
+async def asked(
+    port: int, target: bytes, *hosts: bytes, method: bytes = b"GET", last: tuple[bytes, ...] = (b"connection: close",)
+) -> tuple[int, str]:
     """Status and path as routed of a request of HTTP/1.1, 0 while nobody listens."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return 0, ""
     lines = [method + b" " + target + b" HTTP/1.1", *(b"host: " + host for host in hosts or (b"x.example",))]
-    writer.write(b"\r\n".join([*lines, b"connection: close", b"", b""]))
+    writer.write(b"\r\n".join([*lines, *last, b"", b""]))
     try:
         answer = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode("latin-1")
     except asyncio.IncompleteReadError as ended:
@@ -266,3 +268,16 @@ async def test_a_tunnel_is_no_way_past_a_rule(ports: dict[str, int]) -> None:
     """CONNECT has no path; no route of a VirtualService takes it."""
     for target in (b"x.example:80", b"/admin"):
         assert (await asked(ports["BASE"], target, method=b"CONNECT"))[0] in (400, 404)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("protocol", "status"), [(b"websocket", OPEN), (b"WebSocket", OPEN), (b"h2c", OPEN), (b"other", 403)]
+)
+async def test_an_upgrade_is_no_way_past_a_rule(protocol: bytes, status: int, ports: dict[str, int]) -> None:
+    """Envoy refuses what is not among the upgrades of a gateway, whatever the path."""
+    last = (b"connection: upgrade", b"upgrade: " + protocol)
+    for target in (b"/admin", b"//admin", b"/x/../admin"):
+        found, _ = await asked(ports["MERGE_SLASHES"], target, last=last)
+        assert (target, found) == (target, DENIED)
+    assert (await asked(ports["MERGE_SLASHES"], b"/", last=last))[0] == status
