@@ -7,8 +7,10 @@ from tests.behaviour import (
     cases_balancing,
     cases_connections,
     cases_credentials,
+    cases_egress,
     cases_ejection,
     cases_gateway,
+    cases_gateway_protocols,
     cases_http,
     cases_http_actions,
     cases_http_faults,
@@ -49,4 +51,6 @@ CASES: list[Case] = [
     *cases_pools.CASES,
     *cases_ports.CASES,
     *cases_access_logs.CASES,
+    *cases_gateway_protocols.CASES,
+    *cases_egress.CASES,
 ]
