@@ -31,6 +31,36 @@ async def attempts_by_counting(rig: Rig) -> None:
 
 
 @CASES(
+    routed(
+        "{route: [{destination: {host: web}}]}",
+        """
+---
+kind: ServiceEntry
+spec:
+  hosts: [half.example]
+  resolution: STATIC
+  ports: [{number: $http, name: http, protocol: HTTP, targetPort: $app}]
+  endpoints: [{address: $ip1}, {address: $ip9}]
+""",
+    ),
+    r".*",
+)
+async def two_more_tries_elsewhere_where_nobody_says_more(rig: Rig) -> None:
+    """Nobody listens at half of the one host. Where five looks for another endpoint are in vain, the same has it."""
+    assert [(await rig.ask(host="half.example")).status for _ in range(12)] == [200] * 12
+    rig.servers.forget()
+    rig.servers.answer = saying(headers={"grpc-status": "14", "content-type": "application/grpc"})
+    for _ in range(10):
+        await rig.ask()
+    tries = [one.name for one in rig.servers.seen]
+    assert len(tries) == 30
+    assert sum(first == second for first, second in zip(tries[::3], tries[1::3], strict=True)) <= 2
+    rig.servers.answer = saying(status=503)
+    await rig.ask()
+    assert len(rig.servers.seen) == 31
+
+
+@CASES(
     routed(f"{{retries: {{attempts: 1, retryOn: gateway-error, backoff: 400ms}}, {SHOP}}}"),
     HOST,
     r".*(attempts|retryOn)",
