@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from tests.behaviour import world
 from tests.behaviour.case import Cases
-from tests.behaviour.client import Reply
+from tests.behaviour.client import Ask, Reply, connected
 from tests.behaviour.rig import Rig
 from tests.behaviour.servers import saying
 
@@ -164,6 +165,18 @@ async def rewrite_prefix_and_authority(rig: Rig) -> None:
 async def rewrite_by_regex(rig: Rig) -> None:
     await rig.ask("/id/42/x")
     assert rig.servers.seen[-1].path == "/42/id/x"
+
+
+@CASES(routed("{match: [{uri: {prefix: /chat}}], route: [{destination: {host: shop}}]}"), r".*")
+async def websockets_go_on_as_bytes(rig: Rig) -> None:
+    reader, writer = await connected(Ask(port=rig.ports["http"]))
+    writer.write(b"GET /chat HTTP/1.1\r\nhost: web\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+    writer.close()
+    assert rig.servers.seen[-1].name == "shop-1"
 
 
 CORS = """{corsPolicy: {%s, allowMethods: [GET, PUT], allowHeaders: [x-a], exposeHeaders: [x-b], maxAge: 90s,
