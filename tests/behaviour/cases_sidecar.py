@@ -92,6 +92,15 @@ async def requests_come_in_by_a_port(rig: Rig) -> None:
     assert (await rig.ask(port="in", address="127.6.6.6")).status == 0
 
 
+@CASES(server().replace("127.0.0.1:$local", "unix://$certs/app.sock"), *THE_SERVER, PORT, r".*bind")
+async def the_app_listens_at_a_socket(rig: Rig) -> None:
+    app = await rig.servers.unix("socket", rig.path("app.sock"))
+    try:
+        assert (await rig.ask(port="in")).body == "socket"
+    finally:
+        app.close()
+
+
 @CASES(server("bind: 127.0.0.1, captureMode: IPTABLES"), *THE_SERVER, PORT, r".*(bind|defaultEndpoint)")
 async def what_is_captured_binds_nothing(rig: Rig) -> None:
     assert (await rig.ask(port="in")).status == 0

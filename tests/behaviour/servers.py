@@ -106,6 +106,10 @@ class Servers:
         """Serve HTTP of both versions."""
         return await asyncio.start_server(_Http(self, name).serve, address, port, ssl=tls)
 
+    async def unix(self, name: str, path: str) -> asyncio.Server:
+        """Serve HTTP at a Unix domain socket."""
+        return await asyncio.start_unix_server(_Http(self, name).serve, path)
+
     async def tcp(self, name: str, address: str, port: int) -> asyncio.Server:
         """Serve lines: each comes back with the server's name before it."""
 
@@ -209,7 +213,7 @@ class _Http:
             headers=headers,
             connection=own.number,
             at=time.monotonic(),
-            port=own.writer.get_extra_info("sockname")[1],
+            port=place[1] if isinstance(place := own.writer.get_extra_info("sockname"), tuple) else 0,
             body=body,
             tls=own.tls,
         )
