@@ -123,6 +123,51 @@ def test_an_upgrade_keeps_the_number_of_replicas_that_the_autoscaler_chose(clust
     assert cluster.get("deployment", "istiod", "-n", helm.SYSTEM)["spec"]["replicas"] == 4
 
 
+def written(kind: str, spec: object, revision: str = "") -> str:
+    groups = {
+        "EnvoyFilter": "networking.istio.io/v1alpha3",
+        "ProxyConfig": "networking.istio.io/v1beta1",
+        "ServiceEntry": "networking.istio.io/v1",
+        "Telemetry": "telemetry.istio.io/v1",
+        "WasmPlugin": "extensions.istio.io/v1alpha1",
+    }
+    labels = {"istio.io/rev": revision} if revision else {}
+    metadata = {"name": "tried", "labels": labels}
+    return json.dumps({"apiVersion": groups[kind], "kind": kind, "metadata": metadata, "spec": spec})
+
+
+STABLE = (
+    written("ServiceEntry", {"hosts": ["a.example"], "ports": [{"number": 80, "name": "http"}], "resolution": "DNS"}),
+    written("Telemetry", {"tracing": [{"randomSamplingPercentage": 1}], "metrics": [{}], "accessLogging": [{}]}),
+    written("EnvoyFilter", {}, "other"),
+)
+UNSTABLE = (
+    written("EnvoyFilter", {}),
+    written("ProxyConfig", {}),
+    written("WasmPlugin", {"url": "oci://a/b"}),
+    written("Telemetry", {"accessLogging": [{}, {"filter": {"expression": "true"}}]}),
+    written("Telemetry", {"metrics": [{"reportingInterval": "5s"}]}),
+    written("Telemetry", {"tracing": [{"useRequestIdForTraceSampling": False}]}),
+)
+
+
+@pytest.mark.usefixtures("istiod")
+def test_an_administrator_may_have_stable_kinds_only(cluster: Cluster) -> None:
+    """Row SEC68 of the hostile inputs: the API server itself refuses the rest."""
+
+    def answer(*texts: str) -> str:
+        done = cluster.call("kubectl", "create", "--dry-run=server", "-f", "-", stdin="\n---\n".join(texts))
+        return done.stderr if done.returncode else ""
+
+    wait("all are taken", lambda: answer(*STABLE, *UNSTABLE) == "")
+
+    run(cluster, "upgrade", "istiod", *ISTIOD, "--set", "experimental.stableValidationPolicy=true")
+
+    wait("an EnvoyFilter is refused", lambda: answer(UNSTABLE[0]) != "")
+    assert answer(*UNSTABLE).count("is not of the stable channel") == len(UNSTABLE)
+    assert answer(*STABLE) == ""
+
+
 def root(cluster: Cluster) -> str:
     """Some certificate that the API server takes as a caBundle."""
     config = json.loads(cluster.kubeconfig.read_text())
@@ -194,7 +239,7 @@ def test_these_rights_are_all_that_istiod_needs(cluster: Cluster, program: Progr
     entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "a"}, "spec": host}
     cluster.apply(json.dumps(entry))
 
-    def written() -> bool:
+    def all_written() -> bool:
         root_certificates = cluster.call("kubectl", "get", "configmap", "istio-ca-root-cert", "-n", "default")
         secret = cluster.call("kubectl", "get", "secret", "istio-ca-secret", "-n", helm.SYSTEM)
         hooks = cluster.get("mutatingwebhookconfiguration", "istio-sidecar-injector")["webhooks"]
@@ -208,7 +253,7 @@ def test_these_rights_are_all_that_istiod_needs(cluster: Cluster, program: Progr
         )
 
     try:
-        wait("everything written", written, [program])
+        wait("everything written", all_written, [program])
     finally:
         cluster.kubectl("delete", "serviceentry", "a")
 
