@@ -133,3 +133,24 @@ async def roots_of_somebody_in_the_sidecars_pod(rig: Rig) -> None:
     seen = rig.servers.seen[-1].tls
     assert seen is not None
     assert seen.sni == "external.example"
+
+
+OLDER_FORM = """
+---
+kind: Secret
+metadata: {name: a}
+data: {cert: $a_example_crt, key: $a_example_key}
+---
+kind: Secret
+metadata: {name: a-cacert}
+data: {cacert: $roots_crt}
+"""
+
+
+@CASES(gateway(f"{{{HTTPS}, tls: {{mode: MUTUAL, credentialName: a}}}}") + OLDER_FORM, r".*")
+async def secrets_may_have_the_older_form(rig: Rig) -> None:
+    """Roots stand in a Secret beside the one of the certificate."""
+    back = await _ask(rig, "client.example")
+    assert (back.body, back.certificate) == ("shop-1", ("a.example",))
+    assert (await _ask(rig)).status == 0
+    assert (await _ask(rig, "stranger.example")).status == 0

@@ -211,3 +211,32 @@ async def tls_passes_through(rig: Rig) -> None:
     back = await _https(rig, name="external.example")
     assert "external.example" in back.certificate
     assert rig.servers.seen[-1].tls.sni == "external.example"
+
+
+TWO = """
+---
+kind: VirtualService
+metadata: {name: one}
+spec:
+  hosts: ["*.example"]
+  gateways: [case-0]
+  http:
+  - {match: [{uri: {prefix: /one}}], route: [{destination: {host: shop, port: {number: $http}}}]}
+  - {directResponse: {status: 418}}
+---
+kind: VirtualService
+metadata: {name: two}
+spec:
+  hosts: ["*.example"]
+  gateways: [case-0]
+  http: [{match: [{uri: {prefix: /two}}], route: [{destination: {host: web, port: {number: $http}}}]}]
+"""
+
+
+@CASES(gateway("{port: {number: $gw, name: http, protocol: HTTP}, hosts: ['*']}", TWO), r".*")
+async def rules_of_several_objects_for_a_host_are_merged(rig: Rig) -> None:
+    """What one has for all the rest comes after the rules of the other."""
+    assert (await rig.ask("/one", port="gw", host="a.example")).body == "shop-1"
+    assert (await rig.ask("/two", port="gw", host="b.a.example")).body.startswith("web")
+    assert (await rig.ask("/three", port="gw", host="a.example")).status == 418
+    assert (await rig.ask("/one", port="gw", host="a.other")).status == 404

@@ -138,3 +138,21 @@ async def what_matched_is_counted_under_its_prefix(rig: Rig) -> None:
     before = await rig.stat(r"vhost\..*\.route\.seen\.upstream_rq_completed")
     assert (await rig.ask()).body == "shop-1"
     assert await rig.stat(r"vhost\..*\.route\.seen\.upstream_rq_completed") == before + 1
+
+
+@CASES(
+    """
+kind: VirtualService
+metadata: {name: young, creationTimestamp: "2025-01-01T00:00:00Z"}
+spec: {hosts: [web], http: [{directResponse: {status: 418}}]}
+---
+kind: VirtualService
+metadata: {name: zold, creationTimestamp: "2024-01-01T00:00:00Z"}
+spec: {hosts: [web], http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: shop}}]}]}
+""",
+    r".*",
+)
+async def of_two_rules_for_a_host_the_older_serves_alone(rig: Rig) -> None:
+    assert (await rig.ask("/a")).body == "shop-1"
+    assert (await rig.ask("/b")).status == 404
+    assert any("DUPLICATE_HOST spec.hosts" in one for one in rig.findings())

@@ -205,3 +205,17 @@ async def mirror_of_whole_percents(rig: Rig) -> None:
 )
 async def mirrors_of_a_part(rig: Rig) -> None:
     await _mirrored(rig, 60, 8, 45, port=18_081)
+
+
+@CASES(
+    routed(
+        "{mirrors: [{destination: {host: web, subset: v1}}, {destination: {host: far.other.svc.cluster.local}}],"
+        f" {SHOP}}}",
+        V1,
+    ),
+    r".*",
+)
+async def each_mirror_has_its_copy(rig: Rig) -> None:
+    assert await rig.names(4) == ["shop-1"] * 4
+    await until(lambda: len(rig.servers.seen) >= 12, "copies of all requests", 3)
+    assert Counter(one.name for one in rig.servers.seen) == {"shop-1": 4, "web-1": 4, "far-1": 4}
