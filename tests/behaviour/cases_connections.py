@@ -234,6 +234,14 @@ async def proxy_protocol_tells_the_client(rig: Rig) -> None:
     assert rig.servers.greetings[0][1].startswith(b"PROXY TCP4 127.4.0.4 127.0.0.1 ")
 
 
+@CASES(policy("proxyProtocol: {version: V2}", "shop"), HOST)
+async def proxy_protocol_tells_the_client_in_binary(rig: Rig) -> None:
+    """Its signature begins with empty lines."""
+    await rig.line("tcp2", source="127.4.0.4")
+    await until(lambda: bool(rig.servers.greetings), "the first line", 2)
+    assert rig.servers.greetings[0][1] == b"\r\n"
+
+
 @CASES(
     """
 kind: DestinationRule

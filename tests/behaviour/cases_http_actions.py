@@ -229,3 +229,15 @@ async def preflights_of_others_end_at_the_proxy(rig: Rig) -> None:
     asked = {"origin": "http://b", "access-control-request-method": "PUT"}
     back = await rig.ask(method="OPTIONS", headers=asked)
     assert (back.status, rig.servers.seen) == (200, [])
+
+
+@CASES(
+    routed(
+        "{corsPolicy: {allowOrigins: [{exact: 'http://a'}], unmatchedPreflights: FORWARD},"
+        " route: [{destination: {host: shop}}]}"
+    ),
+    r".*",
+)
+async def preflights_of_others_are_the_apps(rig: Rig) -> None:
+    asked = {"origin": "http://b", "access-control-request-method": "PUT"}
+    assert (await rig.ask(method="OPTIONS", headers=asked)).body == "shop-1"

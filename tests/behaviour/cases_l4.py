@@ -301,6 +301,18 @@ async def endpoints_by_name(rig: Rig) -> None:
 
 
 @CASES(
+    entry(
+        "resolution: DNS_ROUND_ROBIN\n  endpoints: [{address: localhost}]",
+        "{number: $http, name: http, protocol: HTTP, targetPort: $local}",
+    )
+    + STRICT,
+    r".*",
+)
+async def one_address_at_a_time_by_name(rig: Rig) -> None:
+    await endpoints_by_name(rig)
+
+
+@CASES(
     entry("location: MESH_INTERNAL\n  resolution: STATIC\n  workloadSelector: {labels: {app: shop}}") + STRICT,
     MESH,
     r".*(ports\[\]\.(name|protocol)|location)",
