@@ -62,6 +62,7 @@ class Code(Enum):
     UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there
     UNTRACED = "M0138"  # where spans should go is not there, or cannot be sent to
+    ASKED_WITHOUT = "M0139"  # Envoy was asked about an object under admission as if a stored one were not there
     REJECTED_BY_ENVOY = "M0201"
 
 

@@ -16,6 +16,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
+from crds.key import ConfigKey
 from istiod.envoy import wellknown
 from istiod.mesh.envoy_filters import Patch
 from wire import names
@@ -38,13 +39,25 @@ _STREAMS: Final = ("/dev/stdout", "/dev/stderr", "/dev/null")
 _READS: Final = ("%FILE_CONTENT", "%ENVIRONMENT")
 
 
-def foreign(patches: Iterable[Patch]) -> str:
-    """The first field of the patches' values that names a file or a variable; "" where none does."""
+def foreign(patches: Iterable[Patch]) -> dict[ConfigKey, str]:
+    """The objects of which a patch names a file or a variable, each with the first field that does."""
+    found: dict[ConfigKey, str] = {}
     for patch in patches:
-        found = next(_foreign(json.loads(patch.value) if patch.value else None, ""), "")
-        if found:
-            return found
-    return ""
+        if patch.key not in found and (name := next(_foreign(json.loads(patch.value or "null"), ""), "")):
+            found[patch.key] = name
+    return found
+
+
+def unloadable(patches: Iterable[Patch]) -> dict[ConfigKey, str]:
+    """The objects of which a patch may not be loaded here, or would have a whole resource left out, each with why."""
+    several = tuple(patches)
+    coded = {patch.key: "code" for patch in several if _CODE.search(_without_script(patch).encode())}
+    return coded | foreign(several)
+
+
+def _without_script(patch: Patch) -> str:
+    """A patch's value without the type of a script that can be disarmed."""
+    return patch.value.replace(_LUA, "", 1) if patch.apply_to == "HTTP_FILTER" else patch.value
 
 
 def _foreign(value: Any, field: str) -> Iterator[str]:

@@ -8,8 +8,8 @@ must not be loaded outside of a proxy's pod to istiod.envoy.foreign_code.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
@@ -24,6 +24,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 
+from crds.key import ConfigKey
 from istiod.config.resource import Resource
 from istiod.envoy import patched, wellknown
 from istiod.envoy.patched_resources import Side
@@ -40,12 +41,25 @@ _LEAST_QUOTE: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One class of proxies: its scope, and its patches without the object, with it, and of it alone."""
+    """One class of proxies: its scope, and its patches without the object, with it, and of it alone.
+
+    ``left`` are patches of neighbours that are in none of the three: what they add is named, and not shown to Envoy.
+    """
 
     scope: Scope
     without: PatchSet
     whole: PatchSet
     alone: PatchSet
+    left: tuple[Patch, ...] = ()
+
+    def leaving(self, neighbours: Container[ConfigKey]) -> Trial:
+        """The same as if these other objects were not there."""
+        without, whole = (
+            PatchSet(patches=tuple(each for each in one.patches if each.key not in neighbours))
+            for one in (self.without, self.whole)
+        )
+        left = tuple(each for each in self.without.patches if each.key in neighbours)
+        return replace(self, without=without, whole=whole, left=left) if left else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +104,8 @@ def needed(trial: Trial, resources: Iterable[Resource]) -> frozenset[str]:
     """Clusters that have to be there for these resources: those that they name, and that the patches do."""
     refs = frozenset[str]().union(*(one.refs.get(names.CLUSTER, frozenset()) for one in resources))
     own = trial.scope.inbound.clusters if trial.scope.inbound is not None else {}
-    added = {value["name"] for value in map(_value, trial.whole.patches) if isinstance(value.get("name"), str)}
+    values = map(_value, (*trial.whole.patches, *trial.left))
+    added = {value["name"] for value in values if isinstance(value.get("name"), str)}
     there = trial.scope.outbound.clusters.keys() | own.keys() | added
     return refs | frozenset(text for patch in trial.whole.patches for text in _texts(_value(patch)) if text in there)
 

@@ -8,11 +8,12 @@ a warning, and no reason to refuse.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -43,6 +44,8 @@ _HEAD: Final = 150
 _TAIL: Final = 400
 """Characters of Envoy's words that are shown where they are many."""
 _BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_MOST_NAMED: Final = 3
+"""Of the neighbours that are left out, how many are named."""
 _NOTHING: Final = PatchSet(patches=())
 _NAMES_OTHERS: Final = re.compile(r"unknown (?:\w+ ){0,3}cluster|cluster '[^']*' (?:is|was|does) not", re.IGNORECASE)
 """How Envoy misses a cluster: proxies may have it, from a bootstrap of their own or once there is a service."""
@@ -143,10 +146,9 @@ class Gate:
         found = await self._look(lambda context, proxies: candidates.trials(context, proxies, item))
         if not found:
             found = await apart.beside(partial(_staged, item))
-        if name := next(filter(None, (foreign_code.foreign(one.whole.patches) for one in found)), ""):
-            raise UnaskedError(f"{name} is of the proxy's machine, which is not here")
+        found, left = await apart.beside(partial(_loadable, item, found))
         case = await apart.beside(partial(_case, found, until))
-        notes = tuple(_note(item, text) for text in case.notes)
+        notes = (*left, *(_note(item, text) for text in case.notes))
         if not case.asked:
             return (Outcome.UNASKED if notes else Outcome.TAKEN), notes
         words = await self._envoy.words(case.with_it, self._seconds)
@@ -174,6 +176,24 @@ def opened(wait: timedelta, look: Look) -> Gate:
 def _staged(item: EnvoyFilter) -> tuple[Trial, ...]:
     context, proxies = stage.meshed(item)
     return candidates.trials(context, proxies, item)
+
+
+def _loadable(item: EnvoyFilter, found: Sequence[Trial]) -> tuple[tuple[Trial, ...], tuple[Diagnostic, ...]]:
+    """The trials without neighbours that may not be loaded here, and who these are.
+
+    Raises:
+        UnaskedError: the object itself may not.
+    """
+    if own := foreign_code.foreign(patch for one in found for patch in one.alone.patches):
+        raise UnaskedError(f"{own[item.key]} is of the proxy's machine, which is not here")
+    left = foreign_code.unloadable(patch for one in found for patch in one.without.patches)
+    if not left:
+        return tuple(found), ()
+    named = ", ".join(f"{key} ({why})" for key, why in itertools.islice(left.items(), _MOST_NAMED))
+    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+    text = f"Envoy was asked about it as if there were no {named}{more}: that is not loaded here"
+    told = diagnostic.warning(Code.ASKED_WITHOUT, item.key, "spec.configPatches", text)
+    return tuple(one.leaving(left) for one in found), (told,)
 
 
 def _case(found: Iterable[Trial], until: float) -> _Case:

@@ -25,7 +25,8 @@ def changed(*patches: Any) -> list[Change]:
 
 def named(value: Any) -> str:
     (one, *_) = candidates.trials(*stage.meshed(given := item(http_filter(value))), given)
-    return foreign_code.foreign(one.whole.patches)
+    found = foreign_code.foreign(one.whole.patches)
+    return found.get(given.key, "")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_files_and_variables_of_the_proxys_machine_are_named(value: Any, field: 
 
 def test_a_patch_that_only_removes_names_nothing() -> None:
     (one, *_) = candidates.trials(*stage.meshed(given := item(patch("CLUSTER", None, "REMOVE"))), given)
-    assert foreign_code.foreign(one.whole.patches) == ""
+    assert foreign_code.foreign(one.whole.patches) == {}
 
 
 @pytest.mark.parametrize(
@@ -86,3 +87,19 @@ def test_code_elsewhere_is_left_out() -> None:
 def test_what_carries_no_code_stays_as_it_is() -> None:
     body = listener_pb2.Listener(name="a").SerializeToString()
     assert foreign_code.disarmed(body, names.LISTENER) is body
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"@type": LUA, "inline_code": SCRIPT}, ""),
+        ({"@type": LUA, "inline_code": SCRIPT, "x": {"@type": LUA}}, "code"),
+        ({"@type": EXTENSIONS + "filters.http.wasm.v3.Wasm"}, "code"),
+        ({"@type": EXTENSIONS + "filters.http.wasm.v3.Wasm", "filename": "/a"}, "filename"),
+        (GOOD, ""),
+    ],
+)
+def test_neighbours_that_are_left_out_are_named_with_the_reason(value: Any, why: str) -> None:
+    given = item(http_filter(value), patch("CLUSTER", None, "REMOVE"))
+    (one, *_) = candidates.trials(*stage.meshed(given), given)
+    assert foreign_code.unloadable(one.whole.patches) == ({given.key: why} if why else {})

@@ -42,6 +42,7 @@ ENVOY = process.found()
 PATIENCE = 60.0
 STUCK = "#!/bin/sh\nexec sleep 60\n"
 DEAD = "#!/bin/sh\nkill -9 $$\n"
+NETWORK = EXTENSIONS + "filters.network."
 
 
 @contextlib.asynccontextmanager
@@ -119,6 +120,29 @@ async def test_a_neighbour_that_is_stored_already_is_nobody_elses_fault() -> Non
 
 
 @pytest.mark.envoy
+@pytest.mark.parametrize(
+    ("neighbour", "why"),
+    [
+        ({"@type": LUA, "default_source_code": {"filename": "/etc/passwd"}}, "filename"),
+        ({"@type": EXTENSIONS + "filters.http.wasm.v3.Wasm"}, "code"),
+    ],
+)
+async def test_what_a_neighbour_has_and_is_not_loaded_here_switches_nothing_off(neighbour: Any, why: str) -> None:
+    cluster = patch("CLUSTER", {"name": "theirs", "type": "STATIC", "connect_timeout": "1s"}, "ADD")
+    async with gated(document(http_filter(neighbour), cluster, name="neighbour")) as (gate, answer):
+        found = await answer(document(http_filter(BAD)))
+        assert found["allowed"] is False
+        assert WORDS in found["status"]["message"]
+        found = await answer(document(http_filter(GOOD)))
+        assert found["allowed"]
+        (warning,) = found["warnings"]
+        assert f"as if there were no EnvoyFilter/demo/neighbour ({why}): " in warning
+        assert "[M0139]" in warning
+        assert (await answer(document(access_log("theirs"))))["allowed"]
+        assert gate.counts.outcomes == {Outcome.REFUSED: 1, Outcome.TAKEN: 2}
+
+
+@pytest.mark.envoy
 async def test_a_script_is_compiled_and_not_run(tmp_path: Path) -> None:
     made = tmp_path / "made"
     script = f'io.open("{made}", "w"):write("x")\nfunction envoy_on_request(h) end'
@@ -174,11 +198,8 @@ async def test_a_bug_of_ours_is_a_warning_and_keeps_nobody_from_storing() -> Non
     assert [each.code for each in found] == [Code.UNASKED]
 
 
-@pytest.mark.envoy
-async def test_what_only_proxies_have_is_no_reason_to_refuse() -> None:
-    pattern = "|".join(f"word{n}" for n in range(40))
-    matched = {"match": {"safe_regex": {"regex": f"/({pattern})"}}, "direct_response": {"status": 200}}
-    far: dict[str, Any] = {"name": "far", "internal_listener": {}}
+def access_log(cluster: str) -> dict[str, Any]:
+    """A patch that has requests logged to a cluster."""
     logs = {
         "name": "grpc",
         "typed_config": {
@@ -186,20 +207,28 @@ async def test_what_only_proxies_have_is_no_reason_to_refuse() -> None:
             "common_config": {
                 "log_name": "a",
                 "transport_api_version": "V3",
-                "grpc_service": {"envoy_grpc": {"cluster_name": "outbound|80||absent.shop"}},
+                "grpc_service": {"envoy_grpc": {"cluster_name": cluster}},
             },
         },
     }
-    network = EXTENSIONS + "filters.network."
-    manager = f"{network}http_connection_manager.v3.HttpConnectionManager"
+    manager = f"{NETWORK}http_connection_manager.v3.HttpConnectionManager"
     hcm = {"typed_config": {"@type": manager, "access_log": [logs]}}
-    proxy = {"@type": f"{network}tcp_proxy.v3.TcpProxy", "stat_prefix": "a", "cluster": "xds-grpc"}
+    match = {"listener": {"filterChain": {"filter": {"name": MANAGER}}}}
+    return {**patch("NETWORK_FILTER", hcm), "match": match}
+
+
+@pytest.mark.envoy
+async def test_what_only_proxies_have_is_no_reason_to_refuse() -> None:
+    pattern = "|".join(f"word{n}" for n in range(40))
+    matched = {"match": {"safe_regex": {"regex": f"/({pattern})"}}, "direct_response": {"status": 200}}
+    far: dict[str, Any] = {"name": "far", "internal_listener": {}}
+    proxy = {"@type": f"{NETWORK}tcp_proxy.v3.TcpProxy", "stat_prefix": "a", "cluster": "xds-grpc"}
     chain = {"filters": [{"name": "tcp", "typed_config": proxy}]}
     async with gated() as (_, answer):
         for each in (
             patch("HTTP_ROUTE", {"name": "own", **matched}, "INSERT_FIRST"),
             patch("LISTENER", {**far, "filter_chains": [chain]}, "ADD"),
-            {**patch("NETWORK_FILTER", hcm), "match": {"listener": {"filterChain": {"filter": {"name": MANAGER}}}}},
+            access_log("outbound|80||absent.shop"),
         ):
             found = await answer(document(each))
             assert found["allowed"], found

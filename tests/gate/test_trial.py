@@ -124,3 +124,17 @@ def test_an_object_is_tried_in_place_of_its_stored_version() -> None:
     old["match"]["proxy"] = {"proxyVersion": "^1\\.0\\."}
     assert candidates.trials(context, (), item(old)) == ()
     assert one.alone != PatchSet(patches=())
+
+
+def test_of_neighbours_that_are_left_out_only_the_names_stay() -> None:
+    store = ConfigStore()
+    put(store, pod("web", "10.244.0.1"))
+    store.apply(neighbour := item(patch("CLUSTER", ADDED, "ADD"), name="other"))
+    context = mesh.build(store.snapshot())
+    (one,) = candidates.trials(context, (), item(http_filter({**GOOD, "stat_prefix": "added"})))
+    less = one.leaving({neighbour.key})
+    assert {each.key.name for each in less.whole.patches} == {"own"}
+    assert less.without.patches == ()
+    assert less.left == one.without.patches
+    assert "added" in trial.needed(less, [])
+    assert one.leaving(set()) is one
