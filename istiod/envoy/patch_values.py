@@ -84,7 +84,11 @@ def _unknown(apply_to: str, text: str) -> str:
 
 
 def _prepared(value: Any) -> Any:
-    """The JSON with every type that is not known turned into a TypedStruct."""
+    """The JSON with every type that is not known turned into a TypedStruct.
+
+    Raises:
+        ParseError: a type is no text, which protobuf's own parser stumbles over.
+    """
     if isinstance(value, list):
         return [_prepared(each) for each in value]
     if not isinstance(value, dict):
@@ -92,7 +96,9 @@ def _prepared(value: Any) -> Any:
     url = value.get(_TYPE)
     if url in _STRUCTS:
         return value
-    if isinstance(url, str) and not _is_known(url.rpartition("/")[2]):
+    if not isinstance(url, str | None):
+        raise json_format.ParseError(f"{_TYPE} is no text")
+    if url is not None and not _is_known(url.rpartition("/")[2]):
         return {_TYPE: _STRUCT, "typeUrl": url, "value": {k: v for k, v in value.items() if k != _TYPE}}
     return {name: _prepared(each) for name, each in value.items()}
 

@@ -259,6 +259,13 @@ def test_values_that_are_not_envoys_are_reported_and_have_no_effect() -> None:
     assert cluster("a", *said) == {"name": "a", "connectTimeout": "1s"}
 
 
+@pytest.mark.parametrize("kind", [["a/b"], {}, 1, True])
+def test_a_type_that_is_no_text_is_reported(kind: object) -> None:
+    said = patch("HTTP_FILTER", "ADD", {"name": "x", "typed_config": {"@type": kind}})
+    (found,) = patch_values.findings(index(said))
+    assert found.message.endswith(".HttpFilter: @type is no text")
+
+
 @pytest.mark.parametrize(
     "name",
     [
