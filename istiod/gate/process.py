@@ -102,11 +102,12 @@ def _bound(pid: int, seconds: int) -> None:
 
 
 async def _few(stream: asyncio.StreamReader | None) -> bytes:
-    """The first words of a stream, which is read to its end."""
-    kept = b""
+    """The first and the last words of a stream, which is read to its end: what is wrong comes first, why comes last."""
+    first, last = b"", b""
     while stream is not None and (more := await stream.read(_MOST_WORDS)):
-        kept = (kept + more)[:_MOST_WORDS]
-    return kept
+        free = _MOST_WORDS - len(first)
+        first, last = first + more[:free], (last + more[free:])[-_MOST_WORDS:]
+    return first + last
 
 
 def _verdict(code: int, out: bytes, error: bytes) -> str:

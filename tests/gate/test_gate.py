@@ -175,6 +175,15 @@ async def test_without_a_verdict_an_object_is_stored_with_a_warning(
     assert gate.counts.outcomes == {Outcome.UNASKED: 1}
 
 
+async def test_of_many_words_the_last_are_shown_which_say_why(tmp_path: Path) -> None:
+    binary = tmp_path / "envoy"
+    binary.write_text("#!/bin/sh\nhead -c 500000 /dev/zero | tr '\\0' 'x' >&2\necho ': too short' >&2\nexit 1\n")
+    binary.chmod(0o755)
+    words = await process.Envoy(str(binary)).words(b"", PATIENCE)
+    assert words.endswith("x: too short")
+    assert len(words) < 200_000
+
+
 async def test_an_envoy_that_cannot_be_started_is_a_warning(tmp_path: Path) -> None:
     async with gated(envoy=str(tmp_path / "absent")) as (_, answer):
         assert "cannot be started" in (await answer(document(http_filter(GOOD))))["warnings"][0]
