@@ -33,7 +33,7 @@ def configuration(seed: int, *, full: float = 0.3, odd: float = 0.02) -> list[Do
     for kind, average in _KINDS.items():
         for number in range(sum(maker.chance(average / 4) for _ in range(4 if average > 1 else 2)) or (average > 1)):
             name = f"generated-{kind.lower()}-{number}"
-            made.append(_object(maker, kind, name))
+            made.append(generated(maker, kind, name))
     return made
 
 
@@ -69,7 +69,8 @@ def _child(document: Any, step: str) -> Any:
     return document.get(step) if isinstance(document, dict) else None
 
 
-def _object(maker: Maker, kind: str, name: str) -> Document:
+def generated(maker: Maker, kind: str, name: str) -> Document:
+    """The document of one object."""
     group = SECURITY if kind == "PeerAuthentication" else NETWORKING
     info = registry.KINDS[group, kind]
     assert info.model is not None

@@ -32,8 +32,8 @@ ODD_TEXTS = (
     *("", " ", "a b", "a\nb", "a\rb", "a\x00b", "é", "\u2028", "a" * 3000, "%", "%BAD%", "%REQ(", ":path", "Host"),
     *("*", "*.b.c", "*b.c", "a.b.", "A.B", "x:y", "1.2.3.4", "::1", "10.0.0.0/33", "/", "//", "?a", "\\9", "(", "{a}"),
 )
-_ODD_NUMBERS = (0, 1, -1, 99, 101, 599, 65535, 65536, 8388609, 2**31, 2**32 - 1, 2**32, 2**63)
-_ODD_DURATIONS = ("0s", "1ns", "0.5ms", "-1s", "49h", "3000000000s", "400000000000s", "x")
+ODD_NUMBERS = (0, 1, -1, 99, 101, 599, 65535, 65536, 8388609, 2**31, 2**32 - 1, 2**32, 2**63)
+ODD_DURATIONS = ("0s", "1ns", "0.5ms", "-1s", "49h", "3000000000s", "400000000000s", "x")
 _DURATIONS = ("1ms", "0.5s", "1s", "5s", "1m", "1h")
 PORTS = (80, 80, 81, 443, 8080, 9000, 15443)
 
@@ -175,7 +175,7 @@ class Maker:
         if annotation is bool:
             return self.chance(0.5)
         if annotation is timedelta:
-            return self.random.choice(_ODD_DURATIONS if odd else _DURATIONS)
+            return self.random.choice(ODD_DURATIONS if odd else _DURATIONS)
         if annotation is float:
             return self.random.choice((-1.0, 1e-9, 100.1, 1e300) if odd else (0.0, 1.0, 50.5, 100.0))
         if annotation is int:
@@ -187,7 +187,7 @@ class Maker:
     def _number(self, metadata: tuple[Any, ...], name: str, *, odd: bool) -> int:
         bound = next((each.le for each in metadata if isinstance(each, annotated_types.Le)), None)
         if odd:
-            return self.random.choice(_ODD_NUMBERS)
+            return self.random.choice(ODD_NUMBERS)
         if "port" in name or name == "number":
             return self.random.choice(PORTS)
         found = self.random.choice(_NUMBERS.get(name, (0, 1, 5, 100, 1024)))
