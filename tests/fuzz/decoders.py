@@ -134,8 +134,6 @@ REASONS: Mapping[str, str] = {
     "istiod/ca/serving.py": "a certificate that this CA has just signed",
     "istiod/ca/tokens.py:load_or_create_key": _TRUSTED,
     "istiod/debug/dumps.py": _OURS,
-    "istiod/envoy/foreign_code.py": "the part of admission that Envoy judges: no target yet",
-    "istiod/envoy/trial.py": "the part of admission that Envoy judges: no target yet",
     "istiod/envoy/older.py": _OURS,
     "istiod/envoy/protection.py": _OURS,
     "istiod/explain/matching.py": _CHECKED,

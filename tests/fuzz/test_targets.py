@@ -29,6 +29,7 @@ DEAR = {
     "log-line",
     "diff",
     "test-files",
+    "trial",
 }
 """Targets that take more than 10 ms of CPU for an input."""
 EVERY = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
