@@ -166,6 +166,23 @@ def test_what_is_wrong_is_refused_with_field_and_reason(apiserver: Cluster, spac
     apiserver.kubectl("delete", "virtualservice", "good", "-n", space)
 
 
+def test_what_envoy_refuses_is_refused_as_the_documentation_shows_it(
+    apiserver: Cluster, space: str, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs/rejections.md").read_text().replace("demo", space)
+    given = page.partition("```yaml\n")[2].partition("```")[0]
+    shown = page.partition("$ kubectl create -f limit.yaml\n")[2].partition("\n\n")[0]
+    (tmp_path / "limit.yaml").write_text(given)
+    done = apiserver.call("kubectl", "create", "-f", str(tmp_path / "limit.yaml"))
+    assert done.returncode == 1
+    assert done.stderr.replace(f"{tmp_path}/", "").split() == shown.split()
+    assert apiserver.get("envoyfilters", "-n", space)["items"] == []
+
+    mended = given.replace("token_bucket:", "stat_prefix: limit\n          token_bucket:")
+    assert apiserver.call("kubectl", "create", "-f", "-", stdin=mended).stderr == ""
+    apiserver.kubectl("delete", "envoyfilter", "limit", "-n", space)
+
+
 def test_an_object_stored_while_validation_was_off_can_be_labelled_and_deleted(
     apiserver: Cluster, space: str, istiod: Program
 ) -> None:
