@@ -23,13 +23,17 @@ _MOST_VIEWS = 1024
 
 
 class Cell:
-    """One query and its resources: for each view that matters to it, those of the newest two states of its host."""
+    """One query and its resources: for each view that matters to it, those of the newest two states of its host.
 
-    __slots__ = ("__weakref__", "_compiled", "_made", "home", "query")
+    ``alike``: the cells of its host, which live as long as one of them.
+    """
 
-    def __init__(self, query: Query, compiled: Counter[str]) -> None:
+    __slots__ = ("__weakref__", "_compiled", "_made", "alike", "home", "query")
+
+    def __init__(self, query: Query, compiled: Counter[str], alike: WeakSet[Cell]) -> None:
         self.query = query
-        self.home: _HostKey = (query.host, query.namespace)
+        self.home = home(query)
+        self.alike = alike
         self._compiled = compiled
         self._made: dict[View | None, tuple[_State, ...]] = {}
 
@@ -47,6 +51,11 @@ class Cell:
             self._made.clear()
         self._made[narrow] = ((leaf, made), *states[:1])
         return made
+
+
+def home(query: Query) -> _HostKey:
+    """The host whose endpoints a query asks for."""
+    return (query.host, query.namespace)
 
 
 def relevant(query: Query, view: View) -> View | None:
@@ -111,16 +120,16 @@ class Book:
     def __init__(self, compiled: Counter[str]) -> None:
         self._compiled = compiled
         self._cells: WeakValueDictionary[Query, Cell] = WeakValueDictionary()
-        self._hosts: dict[_HostKey, WeakSet[Cell]] = {}
+        self._hosts: WeakValueDictionary[_HostKey, WeakSet[Cell]] = WeakValueDictionary()
         self._moved: tuple[EndpointTable, EndpointTable, frozenset[_HostKey]] | None = None
 
     def cell(self, query: Query) -> Cell:
         """The one cell of a query, whichever cluster asks."""
         found = self._cells.get(query)
         if found is None:
-            found = Cell(query, self._compiled)
-            self._cells[query] = found
-            self._hosts.setdefault(found.home, WeakSet()).add(found)
+            alike = self._hosts.setdefault(home(query), WeakSet())
+            found = self._cells[query] = Cell(query, self._compiled, alike)
+            alike.add(found)
         return found
 
     def changed(self, before: Assignments | None, after: Assignments | None) -> frozenset[str]:
@@ -137,8 +146,8 @@ class Book:
         if before.cells is not after.cells:
             suspects |= {name for name, cell in after.cells.items() if before.cells.get(name) is not cell}
             suspects |= before.cells.keys() - after.cells.keys()
-        for home in self._moves(before.table, after.table):
-            suspects |= {cell.query.name for cell in self._hosts.get(home, ())}
+        for host in self._moves(before.table, after.table):
+            suspects |= {cell.query.name for cell in self._hosts.get(host, ())}
         return frozenset(name for name in suspects if _version(before, name) != _version(after, name))
 
     def _moves(self, before: EndpointTable, after: EndpointTable) -> frozenset[_HostKey]:
@@ -147,11 +156,7 @@ class Book:
             return frozenset()
         if self._moved is None or self._moved[0] is not before or self._moved[1] is not after:
             old, new = before.leaves, after.leaves
-            gone = old.keys() - new.keys()
-            hosts = {home for home, leaf in new.items() if old.get(home) is not leaf} | gone
-            for home in gone:
-                if not self._hosts.get(home):
-                    self._hosts.pop(home, None)
+            hosts = {host for host, leaf in new.items() if old.get(host) is not leaf} | (old.keys() - new.keys())
             self._moved = (before, after, frozenset(hosts))
         return self._moved[2]
 

@@ -292,7 +292,7 @@ def test_what_nobody_holds_any_more_is_forgotten() -> None:
     counted = compiler.compiled.copy()
     del held
     gc.collect()
-    assert not any((compiler._memo, compiler._layers, compiler._sets, compiler._book._cells))
+    assert not any((compiler._memo, compiler._layers, compiler._sets, compiler._book._cells, compiler._book._hosts))
     compiler.compile(scope, ENDPOINTS, made.VIEW)
     assert compiler.compiled[names.CLUSTER] == 2 * counted[names.CLUSTER]
 
