@@ -13,7 +13,7 @@ from weakref import WeakSet, WeakValueDictionary, ref
 
 from istiod.config.resource import Resource
 from istiod.envoy import endpoint
-from istiod.mesh.endpoint import EndpointLeaf, EndpointTable, Query, View
+from istiod.mesh.endpoint import Endpoint, EndpointLeaf, EndpointTable, Query, View
 from wire import names
 from wire.node import Locality
 
@@ -22,18 +22,43 @@ _HostKey = tuple[str, str]
 _MOST_VIEWS = 1024
 
 
-class Cell:
-    """One query and its resources: for each view that matters to it, those of the newest two states of its host.
+class Host:
+    """What the cells of one host share, as long as there is one of them.
 
-    ``alike``: the cells of its host, which live as long as one of them.
+    Of a large service most endpoints stay as they are when one comes or goes, so their frames are kept: those that were
+    asked for in the newest two states, since what is not asked for again may never be (fault FT56).
     """
 
-    __slots__ = ("__weakref__", "_compiled", "_made", "alike", "home", "query")
+    __slots__ = ("__weakref__", "_before", "_now", "_state", "cells")
 
-    def __init__(self, query: Query, compiled: Counter[str], alike: WeakSet[Cell]) -> None:
+    def __init__(self) -> None:
+        self.cells: WeakSet[Cell] = WeakSet()
+        self._state: EndpointLeaf | None = None
+        self._before: dict[Endpoint, bytes] = {}
+        self._now: dict[Endpoint, bytes] = {}
+
+    def enter(self, state: EndpointLeaf | None) -> None:
+        """The endpoints are so now."""
+        if state is not self._state:
+            self._state, self._before, self._now = state, self._now, {}
+
+    def frame(self, one: Endpoint) -> bytes:
+        """An endpoint as a frame of its group."""
+        found = self._now.get(one)
+        if found is None:
+            found = self._now[one] = self._before.get(one) or endpoint.frame(one)
+        return found
+
+
+class Cell:
+    """One query and its resources: for each view that matters to it, those of the newest two states of its host."""
+
+    __slots__ = ("__weakref__", "_compiled", "_host", "_made", "home", "query")
+
+    def __init__(self, query: Query, compiled: Counter[str], host: Host) -> None:
         self.query = query
         self.home = home(query)
-        self.alike = alike
+        self._host = host
         self._compiled = compiled
         self._made: dict[View | None, tuple[_State, ...]] = {}
 
@@ -45,7 +70,9 @@ class Cell:
         for known, found in states:
             if known is leaf:
                 return found
-        made = endpoint.compile(self.query, leaf.ports.get(self.query.port, ()) if leaf else (), narrow)
+        self._host.enter(leaf)
+        endpoints = leaf.ports.get(self.query.port, ()) if leaf else ()
+        made = endpoint.compile(self.query, endpoints, narrow, self._host.frame)
         self._compiled[names.ENDPOINT] += 1
         if len(self._made) >= _MOST_VIEWS:  # views of proxies long gone; those alive are made again
             self._made.clear()
@@ -120,16 +147,16 @@ class Book:
     def __init__(self, compiled: Counter[str]) -> None:
         self._compiled = compiled
         self._cells: WeakValueDictionary[Query, Cell] = WeakValueDictionary()
-        self._hosts: WeakValueDictionary[_HostKey, WeakSet[Cell]] = WeakValueDictionary()
+        self._hosts: WeakValueDictionary[_HostKey, Host] = WeakValueDictionary()
         self._moved: tuple[EndpointTable, EndpointTable, frozenset[_HostKey]] | None = None
 
     def cell(self, query: Query) -> Cell:
         """The one cell of a query, whichever cluster asks."""
         found = self._cells.get(query)
         if found is None:
-            alike = self._hosts.setdefault(home(query), WeakSet())
-            found = self._cells[query] = Cell(query, self._compiled, alike)
-            alike.add(found)
+            host = self._hosts.setdefault(home(query), Host())
+            found = self._cells[query] = Cell(query, self._compiled, host)
+            host.cells.add(found)
         return found
 
     def changed(self, before: Assignments | None, after: Assignments | None) -> frozenset[str]:
@@ -146,8 +173,9 @@ class Book:
         if before.cells is not after.cells:
             suspects |= {name for name, cell in after.cells.items() if before.cells.get(name) is not cell}
             suspects |= before.cells.keys() - after.cells.keys()
-        for host in self._moves(before.table, after.table):
-            suspects |= {cell.query.name for cell in self._hosts.get(host, ())}
+        for moved in self._moves(before.table, after.table):
+            if (host := self._hosts.get(moved)) is not None:
+                suspects |= {cell.query.name for cell in host.cells}
         return frozenset(name for name in suspects if _version(before, name) != _version(after, name))
 
     def _moves(self, before: EndpointTable, after: EndpointTable) -> frozenset[_HostKey]:

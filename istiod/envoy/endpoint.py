@@ -5,7 +5,7 @@ Priorities and weights are in locality.py, what is made once and shared in assig
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from envoy.config.core.v3 import address_pb2, health_check_pb2
@@ -30,25 +30,42 @@ _METADATA = b"\x1a"  # field 3 of LbEndpoint
 _MUTUAL = wellknown.filter_metadata("envoy.transport_socket_match", tlsMode="istio")
 
 
-def compile(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> Resource:  # noqa: A001 (endpoint.compile)
+def frame(endpoint: Endpoint) -> bytes:
+    """An endpoint as a frame of its group.
+
+    Fields are set one by one: messages handed to a constructor are made twice, and there are very many endpoints.
+    """
+    message = endpoint_components_pb2.LbEndpoint(health_status=_HEALTH[endpoint.health])
+    message.load_balancing_weight.value = locality.weight(endpoint)
+    place = message.endpoint
+    _locate(place.address, endpoint.address, endpoint.port)
+    for one in endpoint.additional:
+        _locate(place.additional_addresses.add().address, one, endpoint.port)
+    return resource.delimited(_ENDPOINTS, wellknown.encode(message) + _metadata(endpoint.workload, endpoint.tls))
+
+
+def compile(  # noqa: A001 (endpoint.compile)
+    query: Query, endpoints: Iterable[Endpoint], view: View | None, framed: Callable[[Endpoint], bytes] = frame
+) -> Resource:
     """The resource of one query.
 
     Args:
         query: which endpoints, by what name, and how localities are to be used.
         endpoints: all endpoints of the query's host and port, in their fixed order.
         view: where the proxy looks from; None where the query does not look at it.
+        framed: ``frame``, or what remembers what it gave.
     """
     groups = locality.groups(_chosen(query, endpoints, view))
     if view is not None and view.gateways:
         groups = crossings.through(groups, query, view)
     if query.locality_lb is not None and view is not None:
         groups = locality.spread(groups, query.locality_lb, view)
-    return resource.make(query.name, names.ENDPOINT, _assignment(query.name, groups))
+    return resource.make(query.name, names.ENDPOINT, _assignment(query.name, groups, framed))
 
 
 def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoadAssignment:
     """The endpoints of a cluster that holds them itself, as a message."""
-    return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, locality.groups(endpoints)))
+    return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, locality.groups(endpoints), frame))
 
 
 def app(name: str, endpoint: Endpoint) -> endpoint_pb2.ClusterLoadAssignment:
@@ -74,33 +91,18 @@ def _chosen(query: Query, endpoints: Iterable[Endpoint], view: View | None) -> l
     return found
 
 
-def _assignment(name: str, groups: Iterable[Group]) -> bytes:
+def _assignment(name: str, groups: Iterable[Group], framed: Callable[[Endpoint], bytes]) -> bytes:
     head = wellknown.encode(endpoint_pb2.ClusterLoadAssignment(cluster_name=name))
-    return b"".join((head, *(resource.delimited(_GROUPS, _group(group)) for group in groups)))
+    return b"".join((head, *(resource.delimited(_GROUPS, _group(group, framed)) for group in groups)))
 
 
-def _group(group: Group) -> bytes:
+def _group(group: Group, framed: Callable[[Endpoint], bytes]) -> bytes:
     where = group.locality
     head = endpoint_components_pb2.LocalityLbEndpoints(priority=group.priority)
     head.load_balancing_weight.value = min(group.weight, _LARGEST_WEIGHT)
     place = head.locality
     place.region, place.zone, place.sub_zone = where.region, where.zone, where.subzone
-    return b"".join((wellknown.encode(head), *map(_frame, group.endpoints)))
-
-
-@lru_cache(maxsize=16384)
-def _frame(endpoint: Endpoint) -> bytes:
-    """An endpoint as a frame of its group. Kept: of a large service most stay as they are when one comes or goes.
-
-    Fields are set one by one: messages handed to a constructor are made twice, and there are very many endpoints.
-    """
-    message = endpoint_components_pb2.LbEndpoint(health_status=_HEALTH[endpoint.health])
-    message.load_balancing_weight.value = locality.weight(endpoint)
-    place = message.endpoint
-    _locate(place.address, endpoint.address, endpoint.port)
-    for one in endpoint.additional:
-        _locate(place.additional_addresses.add().address, one, endpoint.port)
-    return resource.delimited(_ENDPOINTS, wellknown.encode(message) + _metadata(endpoint.workload, endpoint.tls))
+    return b"".join((wellknown.encode(head), *map(framed, group.endpoints)))
 
 
 def _locate(found: address_pb2.Address, address: str, port: int) -> None:
@@ -111,7 +113,7 @@ def _locate(found: address_pb2.Address, address: str, port: int) -> None:
     socket.address, socket.port_value = address, port
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _metadata(workload: Workload, tls: bool) -> bytes:  # noqa: FBT001 (a part of the key)
     """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket). Replicas share it."""
     parts = metrics.of_workload(workload)

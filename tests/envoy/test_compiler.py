@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from dataclasses import replace
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from istiod.config.resource import EMPTY, ResourceSet
+from istiod.envoy.assignments import Host
 from istiod.envoy.compiler import OLDER, ROUTES, VIRTUAL_HOST, Compiler, lost
 from istiod.mesh.endpoint import EndpointTable
 from istiod.mesh.envoy_release import Release
@@ -275,6 +277,36 @@ def test_more_views_than_fit_are_compiled_anew_and_alike() -> None:
     after = first.get(names.ENDPOINT, cluster.name)
     assert after is not None
     assert after.version == before.version
+
+
+class Text(str):  # noqa: SLOT000 (slots would forbid weak references)
+    """One that can be waited for to go."""
+
+
+def test_an_endpoint_that_went_is_forgotten() -> None:
+    """Fault FT56: frames of endpoints long gone were kept, 16,384 of them."""
+    compiler, scope = Compiler(), made.scope([REVIEWS])
+    address = Text("10.99.0.9")
+    gone = weakref.ref(address)
+    held = [compiler.compile(scope, with_leaf(ENDPOINTS, "reviews", address), made.VIEW)]
+    everything(held[-1])
+    del address
+    for number in range(3):
+        held = [*held[-1:], compiler.compile(scope, with_leaf(ENDPOINTS, "reviews", f"10.0.0.{number}"), made.VIEW)]
+        everything(held[-1])
+    gc.collect()
+    assert gone() is None
+
+
+def test_of_a_service_that_changes_the_other_endpoints_stay_as_they_were() -> None:
+    host, stays = Host(), made.endpoint()
+    host.enter(made.leaf(stays))
+    first = host.frame(stays)
+    for number in range(3):
+        other = made.endpoint(f"10.0.1.{number}")
+        host.enter(made.leaf(replace(stays), other))
+        assert host.frame(replace(stays)) is first
+        assert host.frame(other) != first
 
 
 def test_different_settings_are_different_bytes() -> None:
