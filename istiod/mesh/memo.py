@@ -31,7 +31,7 @@ PROXY, OUTBOUND, INBOUND, COMPARED = "proxy", "outbound", "inbound", "compared"
 
 _MOST_PROXIES = 50_000
 """Remembered proxies; those that left are not told apart, so the table starts anew when it is full."""
-_SLACK = 1_000
+_SLACK = 500
 """So many leaves may come on top of twice as many as the last sweep left: those of what went, at most (fault FT57)."""
 _NOTHING = OutboundScope(
     key=ScopeKey(type=NodeType.SIDECAR, namespace=""), clusters={}, listeners={}, routes={}, secrets={}

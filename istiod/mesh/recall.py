@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 Inputs = tuple[object, ...]
 
-SLACK: Final = 2_000
+SLACK: Final = 500
 """So many values may come on top of twice as many as the last sweep left: those of what went, at most (fault FT57)."""
 
 
