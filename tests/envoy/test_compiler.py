@@ -284,7 +284,7 @@ class Text(str):  # noqa: SLOT000 (slots would forbid weak references)
 
 
 def test_an_endpoint_that_went_is_forgotten() -> None:
-    """Fault FT56: frames of endpoints long gone were kept, 16,384 of them."""
+    """Faults FT56 and FT57: frames of endpoints long gone were kept, 16,384 of them."""
     compiler, scope = Compiler(), made.scope([REVIEWS])
     address = Text("10.99.0.9")
     gone = weakref.ref(address)
