@@ -9,19 +9,44 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 CHUNK: Final = 64 * 1024
 """Bytes that are read or written at once."""
 _RECORD: Final = 16 * 1024
 """Bytes of a record of TLS at most (RFC 8446 section 5.1)."""
+_UNACKED: Final = 24
+"""Offset of tcpi_unacked (32 bits) in Linux's struct tcp_info (linux/tcp.h): segments sent and not acknowledged."""
 _BYTES_ACKED: Final = 120
-"""Offset of tcpi_bytes_acked (64 bits) in Linux's struct tcp_info (linux/tcp.h)."""
-_TCP_INFO_SIZE: Final = 128
+"""Offset of tcpi_bytes_acked (64 bits)."""
+_NOT_SENT: Final = 144
+"""Offset of tcpi_notsent_bytes (32 bits)."""
+_SEND_WINDOW: Final = 228
+"""Offset of tcpi_snd_wnd (32 bits): the window that the other end gave last. Linux has it since 5.4."""
+_TCP_INFO_SIZE: Final = 232
+_SHORTEST_INFO: Final = 148
+"""Without it."""
 
 
 class ChannelError(Exception):
     """The connection is gone, or TLS failed; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What became of the bytes written.
+
+    ``acked``: how many the client's machine has acknowledged. ``under_way``: some are sent, and not acknowledged though
+    its window is open. ``whole``: it has acknowledged all.
+    """
+
+    acked: int = 0
+    under_way: bool = False
+    whole: bool = False
+
+
+NO_DELIVERY: Final = Delivery()
 
 
 class Channel:
@@ -79,13 +104,21 @@ class Channel:
         except OSError as error:
             raise ChannelError(str(error)) from error
 
-    def acked(self) -> int:
-        """How many bytes the client's machine has acknowledged."""
+    def delivery(self) -> Delivery:
+        """How far what was written has come."""
         try:
             info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
         except OSError:  # gone: the next read tells
-            return 0
-        return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0])
+            return NO_DELIVERY
+        if len(info) < _SHORTEST_INFO:
+            return NO_DELIVERY
+        unacked, waiting = _word(info, _UNACKED), _word(info, _NOT_SENT)
+        is_open = len(info) < _TCP_INFO_SIZE or _word(info, _SEND_WINDOW) > 0
+        return Delivery(
+            acked=int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0]),
+            under_way=unacked > 0 and is_open,
+            whole=not (unacked or waiting),
+        )
 
     def shut(self) -> None:
         """Say that nothing more will come."""
@@ -133,3 +166,7 @@ class SecureChannel(Channel):
             return None
         except OSError as error:
             raise ChannelError(str(error)) from error
+
+
+def _word(info: bytes, offset: int) -> int:
+    return int(struct.unpack_from("=I", info, offset)[0])

@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography import x509
 
-from istiod.grpcserver.channel import CHUNK, Channel, ChannelError
+from istiod.grpcserver.channel import CHUNK, NO_DELIVERY, Channel, ChannelError
 from istiod.grpcserver.deadlines import NOTHING, Deadlines, Do, Facts, Limits, Verdict
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.http2 import Http2Connection, Open
@@ -51,7 +51,7 @@ class Connection:
         self._shaken = not channel.secure
         self._heard = now
         self._unsent = b""
-        self._watching = self._busy = self._closed = self._queued = self._due = False
+        self._watching = self._busy = self._closed = self._queued = self._due = self._wrote = False
         self._leaving: float | None = None
         self._number = channel.fileno()
         self._loop.add_reader(self._number, self._readable)
@@ -66,13 +66,16 @@ class Connection:
         if self._queued:  # it has said something, and we have not come to it
             return NOTHING
         waiting = [stream for stream in self.http.streams.values() if stream.parts]
+        delivery = self._channel.delivery() if waiting or self._wrote else NO_DELIVERY
+        self._wrote = self._wrote and not delivery.whole
         facts = Facts(
             heard=self._heard,
             calls=len(self.http.streams),
             shaken=self.http.settled,
             midway=self.http.midway,
             known=self.http.client.certificate is not None,
-            acked=self._channel.acked() if waiting else 0,
+            acked=delivery.acked,
+            under_way=delivery.under_way,
             waiting=waiting,
         )
         verdict = self._deadlines.due(now, facts)
@@ -216,6 +219,7 @@ class Connection:
                 self.http.outbox.full = False
                 return False
             count = self._channel.write(data)
+            self._wrote = True
             self._unsent = data[count:] if count < len(data) else b""
             if self._unsent:
                 self.http.outbox.full = True

@@ -33,6 +33,9 @@ class Limits:
     """After how much silence it is asked whether it is there."""
     answer: float = 10.0
     """How long that may stay without an answer (fault FT48: within 40 s)."""
+    unacked: float = 15.0
+    """How long the client's machine may acknowledge nothing of what is under way to it, though its window is open: a
+    client that does not hear us may still be heard (fault FT48), and an Envoy that does not asks within 23 s."""
     age: float = 30 * 60.0
     """When it has to connect anew: a new call on an old connection keeps the identity of an old certificate."""
     jitter: float = 0.1
@@ -69,7 +72,7 @@ class Facts:
 
     ``heard``: when something came last. ``calls``: how many run. ``shaken``: its handshakes are over. ``midway``: a
     header block is not whole. ``known``: it has a certificate. ``acked``: bytes that the client's machine has
-    acknowledged. ``waiting``: calls that have something to send.
+    acknowledged. ``under_way``: whether it should acknowledge more. ``waiting``: calls that have something to send.
     """
 
     heard: float
@@ -78,6 +81,7 @@ class Facts:
     midway: bool
     known: bool
     acked: int = 0
+    under_way: bool = False
     waiting: Iterable[Stream] = ()
 
 
@@ -103,6 +107,8 @@ class Deadlines:
     _asked: float | None = field(init=False, default=None)
     _draining: float | None = field(init=False, default=None)
     _waits: dict[int, _Wait] = field(init=False, default_factory=dict)
+    _unacked: tuple[int, float] | None = field(init=False, default=None)
+    """How many bytes were acknowledged, and since when it is no more."""
 
     def __post_init__(self) -> None:
         self._busy = self.born
@@ -115,7 +121,7 @@ class Deadlines:
     def due(self, now: float, facts: Facts) -> Verdict:
         """What is due now."""
         self._note(now, facts)
-        for look in (self._shake, self._age, self._write, self._idle, self._silence):
+        for look in (self._shake, self._age, self._write, self._delivery, self._idle, self._silence):
             verdict = look(now, facts)
             if verdict is not NOTHING:
                 return verdict
@@ -161,6 +167,16 @@ class Deadlines:
             self._asked = now
             return Verdict(Do.PING)
         return Verdict(Do.CUT, "no answer to a ping") if now >= self._asked + self.limits.answer else NOTHING
+
+    def _delivery(self, now: float, facts: Facts) -> Verdict:
+        if not facts.under_way:
+            self._unacked = None
+            return NOTHING
+        if self._unacked is None or self._unacked[0] != facts.acked:
+            self._unacked = facts.acked, now
+        if now < self._unacked[1] + self.limits.unacked:
+            return NOTHING
+        return Verdict(Do.CUT, f"its machine acknowledged nothing for {self.limits.unacked:g} s")
 
     def _write(self, now: float, facts: Facts) -> Verdict:
         waits, stuck = {}, False

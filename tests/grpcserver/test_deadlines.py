@@ -131,3 +131,24 @@ def test_what_the_machine_acknowledges_counts_unless_its_own_window_is_shut() ->
     watched.at(100.0, acked=50_000)
     verdicts = [watched.at(float(now), acked=now * 1_000).do for now in range(110, 130, 10)]
     assert verdicts[-1] is Do.CUT
+
+
+def test_who_speaks_and_whose_machine_acknowledges_nothing_is_cut_unless_its_window_is_shut() -> None:
+    """Row FT48: packets are lost on one way only."""
+    watched = Watched()
+    for now in range(0, 100, 10):
+        assert watched.at(float(now), acked=now, under_way=True) is NOTHING, "each time a bit more"
+    assert watched.at(104.0) is NOTHING
+    assert watched.at(105.0) == Verdict(Do.CUT, "its machine acknowledged nothing for 15 s")
+    shut = Watched()
+    shut.at(0.0, under_way=True)
+    shut.at(14.0, under_way=False)
+    assert shut.at(15.0, under_way=True) is NOTHING
+    assert shut.at(29.0) is NOTHING
+    assert shut.at(30.0).do is Do.CUT
+
+
+def test_a_client_that_asks_for_the_last_time_and_hears_no_answer_is_gone_within_40_s() -> None:
+    watched, asked = Watched(), 23.0  # every 20 s, and up to 15 % of them later, which is Envoy's default
+    ends = next(n for n in range(100) if watched.at(float(n), heard=min(n, asked), under_way=n >= asked) is not NOTHING)
+    assert ends <= 40
