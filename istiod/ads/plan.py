@@ -78,6 +78,14 @@ class _Planner:
         """Something may be due then."""
         self.wake = at if self.wake is None else min(self.wake, at)
 
+    def apart(self, sub: Subscription, found: Mapping[str, Resource]) -> tuple[Mapping[str, Resource], bool]:
+        """What of it to send now, and whether it is a part of what was refused before: see istiod.ads.search."""
+        if not found or not sub.search.groups:
+            return found, False
+        if self.now < sub.search.until:
+            self.ask_again(sub.search.until)
+        return sub.search.part(found, self.now)
+
     def add_and_remove(self) -> None:
         """CDS: what is new or changed at once, what leaves when its time has come."""
         sub = self.stream.clusters
@@ -85,7 +93,7 @@ class _Planner:
             return
         self.linger = gates.linger(self.stream, sub, self.now)
         gone = (*self.due(sub), *wanted.denied(self.stream, sub))
-        found, retry = wanted.apart(sub, wanted.due(self.stream, sub))
+        found, retry = self.apart(sub, wanted.due(self.stream, sub))
         if sub.answered and not found and not gone:
             return
         self.closed |= bool(found) and not retry
@@ -113,7 +121,7 @@ class _Planner:
         found: Mapping[str, Resource] = {}
         retry = False
         if not sub.flights:
-            found, retry = wanted.apart(sub, wanted.pending(self.stream, sub))
+            found, retry = self.apart(sub, wanted.pending(self.stream, sub))
         if not isinstance(found, Bundle):  # which has all names asked for
             warms = (draft.warms & sub.names for draft in self.drafts)
             found = {**wanted.owed(self.stream, sub, sub.owed.union(*warms)), **found}
@@ -130,7 +138,7 @@ class _Planner:
         """Types that wait for nothing: secrets, and what other clients ask."""
         if sub.flights:
             return
-        found, retry = wanted.apart(sub, wanted.due(self.stream, sub))
+        found, retry = self.apart(sub, wanted.due(self.stream, sub))
         gone = self.gone(sub)
         if found or gone or (sub.wildcard and not sub.answered):
             self.draft(sub, found, gone, retry=retry)
@@ -149,7 +157,7 @@ class _Planner:
         if (gone or first) and self.blocks(sub, "", None):
             return
         waiting = {name for name, resource in found.items() if self.blocks(sub, name, resource)}
-        free, retry = wanted.apart(sub, {n: found[n] for n in found if n not in waiting} if waiting else found)
+        free, retry = self.apart(sub, {n: found[n] for n in found if n not in waiting} if waiting else found)
         if free or gone or (first and not found):
             self.draft(sub, free, gone, retry=retry)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from istiod.ads.bundle import Bundle
 from istiod.ads.request import OversizedRequestError
+from istiod.ads.search import Search
 from istiod.config.resource import Resource, ResourceSet
 from wire import names as wire_names
 
@@ -98,8 +99,8 @@ class Subscription:
     """One type on one stream.
 
     The client holds ``overlay[name]`` if there is such an entry, else exactly what the target has. ``owed`` are names
-    to send even if nothing changed. ``retry`` are groups of names to send apart, since a response with all of them was
-    refused. ``refused`` are versions that this client will not take, by name, and ``reasons`` its words. ``denied``
+    to send even if nothing changed. ``search`` has what to send apart, since a response with all of it was refused.
+    ``refused`` are versions that this client will not take, by name, and ``reasons`` its words. ``denied``
     are names asked for that do not exist, and were answered so. ``blank``: the client has nothing of what it asked for
     first, so the overlay has no other entries than None, and just under the names asked for: all of the target's or
     ``names``. Then nobody needs to look at the entries.
@@ -112,7 +113,7 @@ class Subscription:
     overlay: dict[str, Held] = field(default_factory=dict)
     flights: tuple[Flight, ...] = ()
     owed: frozenset[str] = _NONE
-    retry: tuple[tuple[str, ...], ...] = ()
+    search: Search = field(default_factory=Search)
     refused: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     denied: frozenset[str] = _NONE
@@ -160,6 +161,7 @@ class Subscription:
         if after is None or self.refused.get(name, after.version) != after.version:
             self.refused.pop(name, None)
             self.reasons.pop(name, None)
+        self.search.changed(name)
         if self.flight_of(name) is None and self._settled(name, held, after):
             del self.overlay[name]
 
@@ -251,8 +253,7 @@ class Subscription:
         if self.denied or flight.removed:
             self.denied = (self.denied | flight.removed & self.names).difference(flight.items)
         if flight.retry:
-            first = next((i for i, group in enumerate(self.retry) if flight.items.keys() & set(group)), -1)
-            self.retry = self.retry[first + 1 :]
+            self.search.sent(flight.items, flight.at)
 
     def land(self, nonce: str, *, in_order: bool) -> tuple[Flight, ...]:
         """Take the answered response out of the air, and with ``in_order`` those before it, which it supersedes."""
@@ -285,8 +286,7 @@ class Subscription:
                 self._has(name, resource, found)
         for name in flight.removed:
             self._has(name, None, target.get(self.type_url, name))
-        if self.retry:
-            self.retry = tuple(group for group in self.retry if any(name in self.overlay for name in group))
+        self.search.taken(self.overlay, part=flight.retry)
         if not self.overlay:
             self.overlay.clear()  # gives the table of a first configuration back
             self.error = "" if not self.refused else self.error
@@ -312,13 +312,13 @@ class Subscription:
             else:
                 self._has(name, None, target.get(self.type_url, name))
         items = {name: resource for name, resource in flight.items.items() if self.covers(name)}
+        self.search.refused(tuple(items), error, part=flight.retry)
         if len(items) == 1:
             return self._blame(*items.popitem(), target)
         for name, resource in items.items():
             held = self.held(name, target)
             before = held if isinstance(held, Unsure) else Unsure(held, _NONE)
             self.overlay[name] = Unsure(before.last, before.versions | {resource.version})
-        self.retry = (*(part for part in _parts(tuple(items), error) if part), *self.retry)
         return None
 
     def _blame(self, name: str, resource: Resource, target: ResourceSet) -> Resource:
@@ -338,19 +338,6 @@ def may_be(sub: Subscription, name: str, target: ResourceSet, wanted: Callable[[
         return True
     held = sub.held(name, target)
     return held is not None and (wanted(held) if isinstance(held, Resource) else True)
-
-
-def _parts(order: tuple[str, ...], error: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What to send apart after a refusal: those that the client's words name from the others, else two halves.
-
-    Envoy says ``Error adding/updating listener(s) NAME: ...`` with a line for each. In state of the world a half would
-    remove the other half from a client that came back, so the words matter there.
-    """
-    words = f" {' '.join(error.split())}"
-    named = tuple(name for name in order if f" {name}: " in words)
-    if named and len(named) < len(order):
-        return tuple(name for name in order if name not in named), named
-    return order[: len(order) // 2], order[len(order) // 2 :]
 
 
 def differing(type_url: str, before: ResourceSet, after: ResourceSet) -> Iterator[str]:

@@ -124,15 +124,6 @@ def denied(stream: Stream, sub: Subscription) -> tuple[str, ...]:
     return tuple(name for name in unknown if stream.target.get(sub.type_url, name) is None)
 
 
-def apart(sub: Subscription, found: Mapping[str, Resource]) -> tuple[Mapping[str, Resource], bool]:
-    """The next part of a response that was refused, if one is outstanding, else all; and which of the two it is."""
-    for group in sub.retry:
-        part = {name: found[name] for name in group if name in found}
-        if part:
-            return part, True
-    return found, False
-
-
 def whole(
     stream: Stream, sub: Subscription, items: Mapping[str, Resource], gone: tuple[str, ...]
 ) -> tuple[Resource, ...]:

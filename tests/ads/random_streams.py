@@ -189,7 +189,7 @@ class Sequence:
         streams = [c.session._stream for c in self.server._connections.values()]
         return all(
             names.ROUTE in stream.subscriptions
-            and not any(sub.flights or sub.retry for sub in stream.subscriptions.values())
+            and not any(sub.flights or sub.search.groups for sub in stream.subscriptions.values())
             and not any(
                 name != "bad" and stream.target.get(sub.type_url, name) is not None
                 for sub in stream.subscriptions.values()
