@@ -17,7 +17,8 @@ from e2e.harness.controlplane import Cluster
 from e2e.harness.mesh import SYSTEM, Mesh
 from e2e.harness.releases import Release
 from e2e.truth import check
-from tests.e2e import steady
+from tests import figures
+from tests.e2e import injected, steady
 from tests.e2e.steady import CLIENT, SERVER, Steady
 
 # The limit is a test's own: fixtures install charts and pods, and have deadlines of their own.
@@ -113,8 +114,12 @@ def test_the_release_before_serves(mesh: Mesh, load: Steady) -> None:
 def test_an_upgrade_of_the_control_plane_fails_no_request(mesh: Mesh, load: Steady) -> None:
     before = set(mesh.pods(SYSTEM))
     BASE.upgrade(mesh.cluster)
-    ISTIOD.upgrade(mesh.cluster)
-    process.wait("all old replicas are gone", lambda: not before & set(mesh.pods(SYSTEM)))
+    with injected.making(mesh.cluster, SHOP) as made:
+        ISTIOD.upgrade(mesh.cluster)
+        process.wait("all old replicas are gone", lambda: not before & set(mesh.pods(SYSTEM)))
+    figures.fault(
+        "FT9", f"{made.count} pods were made while the replicas ended, {len(made.wrong)} without their sidecar"
+    )
 
     def reconnected() -> bool:
         found = served_by(mesh, SHOP)
@@ -123,6 +128,8 @@ def test_an_upgrade_of_the_control_plane_fails_no_request(mesh: Mesh, load: Stea
     process.wait("both proxies are connected to the new replicas", reconnected)
     load.more(SECOND)
     assert load.failures() == [], mesh.unready(SHOP)
+    assert made.count > 0
+    assert made.wrong == []
     assert check.differences(mesh.cluster) == []
 
 
