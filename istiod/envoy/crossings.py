@@ -7,7 +7,7 @@ istiod.mesh.networks'.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from istiod.envoy import locality
@@ -16,16 +16,20 @@ from istiod.mesh.endpoint import Crossing, Endpoint, Health, Query, View, Worklo
 from wire import names
 
 _Doors = Mapping[str, tuple[tuple[str, int], ...]]
+_FINEST = (
+    1 << 24
+)  # networks of very different counts of gateways would want any scale: this errs by less than 1 in 10,000
 
 
-def through(groups: Iterable[Group], query: Query, view: View) -> list[Group]:
+def through(groups: Sequence[Group], query: Query, view: View) -> list[Group]:
     """The groups as a proxy at ``view`` reaches them: a gateway has the weight of all who are behind it.
 
-    All weights are multiplied alike, so that each network's divide among its gateways.
+    All weights are multiplied alike, so that those of each network that is entered divide among its gateways.
     """
-    doors = dict(view.gateways)
-    scale = math.lcm(*map(len, doors.values()))
-    found = (_group(group, tuple(_reached(group, query, view, doors, scale))) for group in groups)
+    doors = {name: at for name, at in view.gateways if name not in ("", view.network)} if view.network else {}
+    entered = {one.network for group in groups for one in group.endpoints if one.network in doors}
+    scale = min(math.lcm(*(len(doors[name]) for name in entered)), _FINEST)
+    found = (_group(group, tuple(_reached(group, query, doors, scale))) for group in groups)
     return [group for group in found if group.endpoints]
 
 
@@ -33,13 +37,13 @@ def _group(group: Group, members: tuple[Endpoint, ...]) -> Group:
     return replace(group, endpoints=members, weight=sum(map(locality.weight, members)))
 
 
-def _reached(group: Group, query: Query, view: View, doors: _Doors, scale: int) -> Iterator[Endpoint]:
+def _reached(group: Group, query: Query, doors: _Doors, scale: int) -> Iterator[Endpoint]:
     behind: dict[str, int] = {}
     for endpoint in group.endpoints:
         weight = locality.weight(endpoint) * scale
-        if endpoint.network in ("", view.network) or not view.network or endpoint.network not in doors:
+        if endpoint.network not in doors:
             if endpoint.address:
-                yield replace(endpoint, weight=weight)
+                yield endpoint if endpoint.weight == weight else replace(endpoint, weight=weight)
         elif endpoint.health is Health.HEALTHY and _crosses(endpoint, query):
             behind[endpoint.network] = behind.get(endpoint.network, 0) + weight
     for network, weight in sorted(behind.items()):

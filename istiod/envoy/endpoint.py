@@ -23,7 +23,6 @@ _HEALTH = {
     Health.UNHEALTHY: health_check_pb2.UNHEALTHY,
     Health.DRAINING: health_check_pb2.DRAINING,
 }
-_LARGEST_WEIGHT = 0xFFFFFFFF
 _GROUPS = b"\x12"  # field 2 of ClusterLoadAssignment
 _ENDPOINTS = b"\x12"  # field 2 of LocalityLbEndpoints
 _METADATA = b"\x1a"  # field 3 of LbEndpoint
@@ -36,7 +35,7 @@ def frame(endpoint: Endpoint) -> bytes:
     Fields are set one by one: messages handed to a constructor are made twice, and there are very many endpoints.
     """
     message = endpoint_components_pb2.LbEndpoint(health_status=_HEALTH[endpoint.health])
-    message.load_balancing_weight.value = locality.weight(endpoint)
+    message.load_balancing_weight.value = min(locality.weight(endpoint), locality.LARGEST_WEIGHT)
     place = message.endpoint
     _locate(place.address, endpoint.address, endpoint.port)
     for one in endpoint.additional:
@@ -58,6 +57,7 @@ def compile(  # noqa: A001 (endpoint.compile)
     groups = locality.groups(_chosen(query, endpoints, view))
     if view is not None and view.gateways:
         groups = crossings.through(groups, query, view)
+    groups = locality.bounded(groups)
     if query.locality_lb is not None and view is not None:
         groups = locality.spread(groups, query.locality_lb, view)
     return resource.make(query.name, names.ENDPOINT, _assignment(query.name, groups, framed))
@@ -65,7 +65,8 @@ def compile(  # noqa: A001 (endpoint.compile)
 
 def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoadAssignment:
     """The endpoints of a cluster that holds them itself, as a message."""
-    return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, locality.groups(endpoints), frame))
+    groups = locality.bounded(locality.groups(endpoints))
+    return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, groups, frame))
 
 
 def app(name: str, endpoint: Endpoint) -> endpoint_pb2.ClusterLoadAssignment:
@@ -99,7 +100,7 @@ def _assignment(name: str, groups: Iterable[Group], framed: Callable[[Endpoint],
 def _group(group: Group, framed: Callable[[Endpoint], bytes]) -> bytes:
     where = group.locality
     head = endpoint_components_pb2.LocalityLbEndpoints(priority=group.priority)
-    head.load_balancing_weight.value = min(group.weight, _LARGEST_WEIGHT)
+    head.load_balancing_weight.value = min(group.weight, locality.LARGEST_WEIGHT)
     place = head.locality
     place.region, place.zone, place.sub_zone = where.region, where.zone, where.subzone
     return b"".join((wellknown.encode(head), *map(framed, group.endpoints)))

@@ -14,6 +14,8 @@ from istiod.mesh.policy import LocalityLb
 from wire import names
 from wire.node import Locality
 
+LARGEST_WEIGHT = 0xFFFFFFFF
+"""Envoy refuses assignments in which the endpoints of a locality, or the localities of a priority, sum up to more."""
 _ANY = ("", "*")
 _OTHER_REGION = 3
 _NOT_CHOSEN = 4
@@ -42,6 +44,22 @@ def groups(endpoints: Iterable[Endpoint]) -> list[Group]:
         found.setdefault(endpoint.locality, []).append(endpoint)
     ordered = sorted(found.items(), key=lambda item: (item[0].region, item[0].zone, item[0].subzone))
     return [_group(where, members) for where, members in ordered]
+
+
+def bounded(found: list[Group]) -> list[Group]:
+    """The groups with weights that Envoy takes: where all together are too heavy, all become lighter alike."""
+    total = sum(group.weight for group in found)
+    if total <= LARGEST_WEIGHT:
+        return found
+    room = LARGEST_WEIGHT - sum(len(group.endpoints) for group in found)  # what is raised to 1 has its place beside it
+    return [
+        _group(
+            group.locality,
+            [replace(one, weight=max(weight(one) * room // total, 1)) for one in group.endpoints],
+            group.priority,
+        )
+        for group in found
+    ]
 
 
 def spread(found: list[Group], setting: LocalityLb, view: View) -> list[Group]:

@@ -129,9 +129,17 @@ def test_localities_stand_in_a_fixed_order_with_the_weight_of_their_endpoints() 
     ]
 
 
-def test_a_weight_beyond_envoys_largest_is_the_largest() -> None:
-    heavy = tuple(made.endpoint(f"10.0.0.{i}", weight=2**32 - 1) for i in (1, 2))
-    assert assignment(made.query(), heavy).endpoints[0].load_balancing_weight.value == 2**32 - 1
+def test_weights_that_envoy_would_refuse_become_lighter_alike() -> None:
+    heavy = (*(made.endpoint(f"10.0.0.{i}", locality=A, weight=2**32 - 1) for i in (1, 2)), SPREAD[2], SPREAD[3])
+    asked = endpoint.inline("a", heavy), assignment(made.query(), heavy)
+    for found in asked:
+        groups = [g.load_balancing_weight.value for g in found.endpoints]
+        assert groups[1:] == [1, 1]
+        assert 2**32 - 10 < sum(groups) < 2**32
+        first, second = (one.load_balancing_weight.value for one in found.endpoints[0].lb_endpoints)
+        assert first == second == groups[0] / 2
+    one = assignment(made.query(), (made.endpoint(weight=2**40),)).endpoints[0]
+    assert 2**32 - 10 < one.lb_endpoints[0].load_balancing_weight.value < 2**32
 
 
 PRIORITY = LocalityLb(failover_priority=("net", "topology.kubernetes.io/region", "topology.kubernetes.io/zone"))
