@@ -32,7 +32,7 @@ ABSENT: Final[Mapping[str, str]] = {
     "ecdsz": "no proxy gets its filters by a discovery service of their own; see config_dump",
     "force_disconnect": "istiod ends no stream because somebody asks; restart the pod",
     "mcsz": "Services of several clusters are not supported",
-    "networkz": "several networks are not supported",
+    "networkz": "see endpointz for whose network is what, and edsz for the gateways that a proxy is sent",
     "pushcontext": "see registryz, endpointz, configz and authorizationz",
 }
 """Pages of Istio that make no sense here, and why."""

@@ -93,7 +93,10 @@ def test_a_network_gateway_keeps_the_users_ports() -> None:
     written = {"networkGateway": "east", "service": {"ports": ports}}
 
     assert helm.one(gateway(written), "Service")["spec"]["ports"] == ports
-    assert "networkGateway: several networks are not supported yet" in helm.notes("gateway", written)
+    assert helm.one(gateway(written), "Service")["metadata"]["labels"]["topology.istio.io/network"] == "east"
+    said = helm.notes("gateway", written)
+    assert "networkGateway: changes neither ports, which stay those of service.ports, nor what the gateway sees" in said
+    assert "not supported" not in said
 
 
 def test_a_daemon_set_has_neither_replicas_nor_an_autoscaler() -> None:

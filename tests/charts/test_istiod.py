@@ -12,7 +12,9 @@ import yaml
 from hypothesis import Phase, given, settings
 
 from crds import parse
+from crds.key import ConfigKey
 from crds.mesh_config import MeshConfig
+from crds.mesh_networks import MeshNetworks
 from istiod import __main__ as program
 from istiod import features
 from istiod.jwks import fetch
@@ -64,6 +66,20 @@ def test_more_roots_for_servers_of_keys_are_where_istiod_looks_for_them() -> Non
     assert volume["configMap"]["name"] == roots["metadata"]["name"]
     assert mount["mountPath"] == str(fetch.EXTRA_ROOTS.parent)
     assert "extracacerts" not in str(helm.one(helm.render("istiod"), "Deployment"))
+
+
+def test_networks_are_those_of_the_values_as_the_documentation_has_them() -> None:
+    page = (helm.CHARTS.parent / "docs/networks.md").read_text()
+    written = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    texts = helm.one(helm.render("istiod", written), "ConfigMap", "istio")["data"]
+    config, found = parse.part_of_text(MeshNetworks, texts["meshNetworks"], ConfigKey("", "ConfigMap", "", "istio"), "")
+
+    assert (config is not None, found) == (True, ())
+    assert yaml.safe_load(texts["meshNetworks"])["networks"] == written["global"]["meshNetworks"]
+    assert texts["mesh"] == helm.one(helm.render("istiod"), "ConfigMap", "istio")["data"]["mesh"]
+    assert "meshNetworks" not in helm.notes("istiod", written)
+    bare = helm.one(helm.render("istiod"), "ConfigMap", "istio")["data"]
+    assert yaml.safe_load(bare["meshNetworks"]) == {"networks": {}}
 
 
 def test_without_autoscaling_the_number_of_replicas_is_the_users() -> None:
