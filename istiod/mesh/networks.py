@@ -89,14 +89,12 @@ def gateways(networks: Networks, services: Iterable[Service]) -> Gateways:
     return tuple((network, tuple(sorted(places))) for network, places in sorted(found.items()))
 
 
-def findings(services: Iterable[Service]) -> Iterator[Diagnostic]:
-    """Services in front of gateways that nobody outside knows an IP address of."""
-    for service in services:
-        network = dict(service.labels).get(names.LABEL_NETWORK) if service.kubernetes else None
-        if network and not service.outside:
-            message = f"no IP address from outside: workloads of network {network!r} are not reached through it"
-            field = f"metadata.labels[{names.LABEL_NETWORK}]"
-            yield warning(Code.NO_NETWORK_GATEWAY, service.origin.key, field, message)
+def findings(item: core.Service) -> Iterator[Diagnostic]:
+    """That a Service is in front of gateways, and nobody outside knows an IP address of it."""
+    network = item.metadata.labels.get(names.LABEL_NETWORK)
+    if network and not addresses(item):
+        message = f"no IP address from outside: workloads of network {network!r} are not reached through it"
+        yield warning(Code.NO_NETWORK_GATEWAY, item.key, f"metadata.labels[{names.LABEL_NETWORK}]", message)
 
 
 def _in_front_of(service: Service, networks: Networks) -> Iterator[tuple[str, int]]:

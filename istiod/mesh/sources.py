@@ -28,11 +28,12 @@ _Ports = Mapping[int, tuple[Endpoint, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """An object and what it became; ``declared`` is by host."""
+    """An object, what it became and what it says in vain; ``declared`` is by host."""
 
     item: Object
     services: tuple[Service, ...]
     declared: tuple[tuple[str, _Ports], ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,11 +62,7 @@ def build(snapshot: ConfigSnapshot, settings: MeshSettings, previous: Sources) -
     return Sources(
         registry=found,
         declared=_declared(read, found, previous.declared),
-        diagnostics=(
-            *findings,
-            *(d for one in read.values() for d in _unsupported(one.item)),
-            *networks.findings(found.services),
-        ),
+        diagnostics=(*findings, *(d for one in read.values() for d in one.diagnostics)),
         read=read,
         settings=settings,
     )
@@ -112,8 +109,10 @@ def _convert(item: Object, settings: MeshSettings) -> Converted:
     if isinstance(item, service_entry.ServiceEntry):
         made = service_entries.services(item, settings)
         declared = tuple((s.host, service_entries.endpoints(item, s, settings)) for s in made)
-        return Converted(item=item, services=made, declared=declared)
-    return Converted(item=item, services=(services.service(cast("core.Service", item), settings),))
+        return Converted(item=item, services=made, declared=declared, diagnostics=tuple(_of_entry(item)))
+    service = cast("core.Service", item)
+    made = (services.service(service, settings),)
+    return Converted(item=item, services=made, diagnostics=tuple(_of_service(service)))
 
 
 def _declared(read: Mapping[ConfigKey, Converted], known: Registry, previous: EndpointTable) -> EndpointTable:
@@ -135,13 +134,10 @@ def _declared(read: Mapping[ConfigKey, Converted], known: Registry, previous: En
     return previous if same else EndpointTable(leaves=leaves)
 
 
-def _unsupported(item: Object) -> Iterator[Diagnostic]:
-    """What an object says in vain."""
-    if isinstance(item, service_entry.ServiceEntry):
-        yield from _of_entry(item)
-    else:
-        for path, reason in services.without_effect(cast("core.Service", item)):
-            yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
+def _of_service(item: core.Service) -> Iterator[Diagnostic]:
+    for path, reason in services.without_effect(item):
+        yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
+    yield from networks.findings(item)
 
 
 def _of_dynamic(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:

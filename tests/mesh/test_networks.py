@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from crds.diagnostic import Diagnostic
 from istiod.mesh.context import view
 from istiod.mesh.endpoint import Crossing
 from istiod.mesh.networks import Networks
@@ -107,6 +108,20 @@ def test_gateways_that_nobody_reaches_are_told() -> None:
         ("NO_NETWORK_GATEWAY", "east", "metadata.labels[topology.istio.io/network]"),
         ("NO_NETWORK_GATEWAY", "istio", "data.meshNetworks.networks[n2].gateways[0].address"),
     ]
+
+
+def test_what_is_told_of_a_service_is_found_when_it_changes_and_kept_for_as_long_as_it_does_not() -> None:
+    mesh = fleet.Mesh(gateway([{"hostname": "lb.example"}], sessionAffinity="ClientIP"))
+
+    def told() -> list[Diagnostic]:
+        return list(mesh.context.sources.diagnostics)
+
+    before = told()
+    assert sorted(found.code.name for found in before) == ["NOT_SUPPORTED", "NO_NETWORK_GATEWAY"]
+    mesh.apply(fleet.kube_service("web"))
+    assert [any(one is old for old in before) for one in told()] == [True, True]
+    mesh.apply(gateway([{"ip": "192.0.2.9"}], sessionAffinity="ClientIP"))
+    assert [found.code.name for found in told()] == ["NOT_SUPPORTED"]
 
 
 def test_what_is_wrong_with_networks_is_told() -> None:
