@@ -121,9 +121,14 @@ def _networks(config: mesh_networks.MeshNetworks, labelled: str) -> Networks:
             port = gateway.port if 0 < gateway.port <= _LAST_PORT else _PORT
             if values.is_address(gateway.address):
                 doors.append((name, gateway.address, port))
-            elif gateway.registry_service_name:
+            elif gateway.registry_service_name and _here(network):
                 behind.append((name, gateway.registry_service_name.lower(), port))
     return Networks(default=labelled or own, ranges=tuple(ranges), gateways=tuple(doors), services=tuple(behind))
+
+
+def _here(network: mesh_networks.Network) -> bool:
+    """Whether this cluster is in a network: only then its Services stand in front of that network's gateways."""
+    return any(part.from_registry == names.CLUSTER_ID for part in network.endpoints)
 
 
 def _findings(config: mesh_networks.MeshNetworks, key: ConfigKey) -> Iterator[Diagnostic]:
@@ -136,8 +141,17 @@ def _findings(config: mesh_networks.MeshNetworks, key: ConfigKey) -> Iterator[Di
                 message = f"there is one cluster here, {names.CLUSTER_ID!r}"
                 yield warning(Code.INEFFECTIVE, key, f"{place}.endpoints[{i}].fromRegistry", message)
         for i, gateway in enumerate(network.gateways):
-            if not 0 <= gateway.port <= _LAST_PORT:
-                yield warning(Code.BAD_VALUE, key, f"{place}.gateways[{i}].port", f"is no port: {_PORT} is taken")
-            if gateway.address and not values.is_address(gateway.address):
-                message = "is no IP address: names of gateways are not looked up"
-                yield warning(Code.NO_NETWORK_GATEWAY, key, f"{place}.gateways[{i}].address", message)
+            yield from _of_gateway(gateway, key, f"{place}.gateways[{i}]", here=_here(network))
+
+
+def _of_gateway(
+    gateway: mesh_networks.IstioNetworkGateway, key: ConfigKey, place: str, *, here: bool
+) -> Iterator[Diagnostic]:
+    if not 0 <= gateway.port <= _LAST_PORT:
+        yield warning(Code.BAD_VALUE, key, f"{place}.port", f"is no port: {_PORT} is taken")
+    if gateway.address and not values.is_address(gateway.address):
+        message = "is no IP address: names of gateways are not looked up"
+        yield warning(Code.NO_NETWORK_GATEWAY, key, f"{place}.address", message)
+    if gateway.registry_service_name and not here:
+        message = f"counts only in a network with endpoints fromRegistry: {names.CLUSTER_ID}, as on Istio"
+        yield warning(Code.INEFFECTIVE, key, f"{place}.registryServiceName", message)

@@ -77,7 +77,8 @@ def test_gateways_are_those_with_addresses() -> None:
     mesh = fleet.Mesh(
         said(
             "networks: {n1: {gateways: [{address: 192.0.2.1, port: 15}, {address: 192.0.2.1, port: 15}]},"
-            " n3: {gateways: [{registryServiceName: web.default.svc.cluster.local, port: 99999}]}}"
+            " n3: {endpoints: [{fromRegistry: Kubernetes}],"
+            " gateways: [{registryServiceName: web.default.svc.cluster.local, port: 99999}]}}"
         ),
         gateway([{"ip": "192.0.2.9"}, {"hostname": "lb.example"}], externalIPs=["192.0.2.8", "192.0.2.9"]),
         fleet.kube_service("web", spec={"externalIPs": ["192.0.2.7"]}),
@@ -91,6 +92,20 @@ def test_gateways_are_those_with_addresses() -> None:
     assert mesh.told() == [("BAD_VALUE", "istio", "data.meshNetworks.networks[n3].gateways[0].port")]
     mesh.remove(said(""))
     assert [name for name, _ in view(mesh.context, CLIENT).gateways] == ["n2"]
+
+
+def test_a_service_that_mesh_networks_name_leads_into_the_networks_of_its_own_cluster_only() -> None:
+    gateways = "gateways: [{registryServiceName: web.default.svc.cluster.local}, {address: 192.0.2.1}]"
+    mesh = fleet.Mesh(
+        said(f"networks: {{n2: {{endpoints: [{{fromCidr: 10.9.0.0/16}}], {gateways}}}}}"),
+        fleet.kube_service("web", spec={"externalIPs": ["192.0.2.7"]}),
+    )
+    assert view(mesh.context, CLIENT).gateways == (("n2", (("192.0.2.1", 15443),)),)
+    field = "data.meshNetworks.networks[n2].gateways[0].registryServiceName"
+    assert mesh.told() == [("INEFFECTIVE", "istio", field)]
+    mesh.apply(said(f"networks: {{n2: {{endpoints: [{{fromRegistry: Kubernetes}}], {gateways}}}}}"))
+    assert view(mesh.context, CLIENT).gateways == (("n2", (("192.0.2.1", 15443), ("192.0.2.7", 15443))),)
+    assert mesh.told() == []
 
 
 @pytest.mark.parametrize(("port", "expected"), [("7443", 7443), ("0", 15443), ("99999", 15443), ("x", 15443)])
