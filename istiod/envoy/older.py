@@ -61,6 +61,10 @@ class Loss:
     closed: bool = False
 
 
+_NOTHING: Final = Loss("")
+"""What is told of a message that says the same in other words."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """What one resource lost, and the object that it was made of, where one is known."""
@@ -70,7 +74,7 @@ class Lost:
 
 
 def lowered(found: Resource, release: Release) -> tuple[Resource, tuple[Loss, ...]]:
-    """The resource for an Envoy of a release, and what it lacks; the very same object where it lacks nothing."""
+    """The resource for an Envoy of a release, and what it lacks; the very same object where nothing differs."""
     if found.type_url not in since.LOOKED_AT[release] and not _named(found.any_frame, release):
         return found, ()
     kind = _KINDS.get(found.type_url)
@@ -86,7 +90,7 @@ def lowered(found: Resource, release: Release) -> tuple[Resource, tuple[Loss, ..
         message, refs = _empty(message), {}
     body = wellknown.encode(message)
     made = resource.make(found.name, found.type_url, body, refs=refs, origin=found.origin)
-    return made, tuple(sorted(losses))
+    return made, tuple(sorted(losses - {_NOTHING}))
 
 
 def _named(body: bytes, release: Release) -> bool:
@@ -94,7 +98,7 @@ def _named(body: bytes, release: Release) -> bool:
 
 
 _NEEDLES: Final = {
-    release: tuple(each.encode() for each in sorted(operators))
+    release: (*joined_headers.PATTERNS, *(each.encode() for each in sorted(operators)))
     for release, operators in since.UNKNOWN_OPERATORS.items()
 }
 
@@ -173,12 +177,19 @@ def _strip(message: Message, release: Release, *, but: tuple[str, ...] = (), for
         yield from _strip_any(message, release)
     elif formats or _may_lose(about):
         yield from _drop_fields(message, release)
-        if isinstance(message, rbac_pb2.RBAC) and release < since.LINES_APART and joined_headers.widen(message):
-            yield Loss("lines of a header apart in rules that refuse")
+        if isinstance(message, rbac_pb2.RBAC):
+            yield from _widen(message, release)
         formats = formats or about.full_name in since.FORMATS
         for field, value in message.ListFields():
             if field.name not in but:
                 yield from _strip_field(message, field, value, release, formats=formats)
+
+
+def _widen(rules: rbac_pb2.RBAC, release: Release) -> Iterator[Loss]:
+    if joined_headers.take_bytes(rules):
+        yield _NOTHING
+    if release < since.LINES_APART and joined_headers.widen(rules):
+        yield Loss("lines of a header apart in rules that refuse")
 
 
 def _strip_field(

@@ -25,7 +25,8 @@ from istiod.mesh.authorization_rules import All, Condition, Rule
 Permission = rbac_pb2.Permission
 Principal = rbac_pb2.Principal
 
-_ANYTHING = ".+"
+ANYTHING: Final = ".+"
+"""The pattern of a lone ``*``, in Istio's words."""
 _TOKENS = "envoy.filters.http.jwt_authn"
 """Under this name the filter that checks tokens leaves what it found, as key ``payload``."""
 _PAYLOAD = "payload"
@@ -100,7 +101,7 @@ def _terms(part: All, *, tcp: bool) -> Iterator[tuple[Condition, tuple[str, ...]
 def string(value: str, before: str = "", *, ignore_case: bool = False) -> string_pb2.StringMatcher:
     """``*``, ``*suffix``, ``prefix*`` or the text itself. ``before`` stands before the value, unless that is ``*``."""
     if value == "*":
-        return _regex(_ANYTHING)
+        return _regex(ANYTHING)
     if value.startswith("*") and before:
         return _regex(before + ".*" + quoted(value[1:]))
     if value.startswith("*"):
@@ -247,11 +248,11 @@ def _parts(value: str) -> tuple[string_pb2.StringMatcher, string_pb2.StringMatch
     """Issuer and subject of a principal, either of which ``*`` may shorten."""
     issuer, slash, subject = value.rpartition("/")
     if value == "*":
-        return _regex(_ANYTHING), _regex(_ANYTHING)
+        return _regex(ANYTHING), _regex(ANYTHING)
     if value.startswith("*"):
-        return (string(issuer), _exact(subject)) if slash else (_regex(_ANYTHING), string(value))
+        return (string(issuer), _exact(subject)) if slash else (_regex(ANYTHING), string(value))
     if value.endswith("*"):
-        return (_exact(issuer), string(subject)) if slash else (string(value), _regex(_ANYTHING))
+        return (_exact(issuer), string(subject)) if slash else (string(value), _regex(ANYTHING))
     return (_exact(issuer), _exact(subject)) if slash else (_exact(value), _exact(""))
 
 

@@ -254,7 +254,7 @@ class Client:
         }
         lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         lines += [f"{name}: {value}" for name, value in request.headers]
-        writer.write("\r\n".join((*lines, "content-length: 0", "", "")).encode())
+        writer.write("\r\n".join((*lines, "content-length: 0", "", "")).encode(errors="surrogateescape"))
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0] or 0)
         await reader.readexactly(length)

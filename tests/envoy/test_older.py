@@ -215,11 +215,11 @@ def widened(said: rbac_pb2.RBAC) -> list[str]:
 @pytest.mark.parametrize(
     ("said", "pattern"),
     [
-        (matcher(exact="a.b"), r"(?s)(.*,)?a\.b(,.*)?"),
-        (matcher(prefix="a", ignore_case=True), r"(?i)(?s)(.*,)?a.*"),
-        (matcher(suffix="a"), r"(?s).*a(,.*)?"),
-        (matcher(contains="a"), r"(?s).*a.*"),
-        (matcher(safe_regex={"regex": "a|b"}), r"(?s)(.*,)?(a|b)(,.*)?"),
+        (matcher(exact="a.b"), r"(\C*,)?a\.b(,\C*)?"),
+        (matcher(prefix="a", ignore_case=True), r"(?i)(\C*,)?a\C*"),
+        (matcher(suffix="a"), r"\C*a(,\C*)?"),
+        (matcher(contains="a"), r"\C*a\C*"),
+        (matcher(safe_regex={"regex": "a|b"}), r"(\C*,)?(a|b)(,\C*)?"),
         (matcher(present=True), ""),
         (matcher(name=":method", exact="GET"), ""),
         (matcher(exact="a", invert=True), ""),
@@ -244,6 +244,35 @@ def test_a_rule_that_lets_in_is_widened_where_it_is_negated() -> None:
         "exact",
     ]
     assert not joined_headers.widen(rules("DENY", permission={"not_rule": header}, principal=rbac_pb2.Principal()))
+
+
+def test_patterns_that_refuse_take_any_byte() -> None:
+    inline = {"header": matcher(safe_regex={"regex": r"(.*,)?[ .\t]*b\.c(,.*)?"})}
+    name = {"requested_server_name": {"safe_regex": {"regex": ".+"}}}
+    for action, permission in (("DENY", {"or_rules": {"rules": [inline, name]}}), ("ALLOW", inline), ("DENY", inline)):
+        said = rules(
+            action,
+            permission=permission,
+            principal={"authenticated": {"principal_name": name["requested_server_name"]}},
+        )
+        before = rbac_pb2.RBAC.FromString(said.SerializeToString())
+        assert joined_headers.take_bytes(said) is (action == "DENY")
+        text = str(said.policies["p"].permissions[0])
+        assert (r"(\\C*,)?[ .\\t]*b\\.c(,\\C*)?" in text) is (action == "DENY")
+        assert (r"\\C+" in text) is ("or_rules" in permission)
+        assert said.policies["p"].principals == before.policies["p"].principals
+        if action == "ALLOW":
+            assert said == before
+
+
+@pytest.mark.parametrize("release", [OLD, LATER])
+def test_both_older_releases_get_patterns_that_take_any_byte(release: Release) -> None:
+    header = matcher(safe_regex={"regex": r".*a[ \t]*"}, name=":path")
+    said = http_rbac_pb2.RBAC(rules=rules("DENY", principal={"header": header}))
+    manager = hcm_pb2.HttpConnectionManager(http_filters=[{"typed_config": wellknown.packed(said)}])  # type: ignore[list-item]  # as a dict
+    found, losses = lowered(listener_pb2.Listener(filter_chains=[chain(manager)]), release)
+    assert rb"\C*a[" in found.SerializeToString()
+    assert losses == ()
 
 
 def test_rules_on_lines_of_headers_are_told() -> None:

@@ -23,7 +23,8 @@ from istiod.envoy import since, wellknown
 from istiod.mesh.envoy_release import Release
 from tests import envoys
 from tests.behaviour import catalogue, rig
-from tests.envoy import test_hostile_objects, test_real_authorization, test_real_envoy
+from tests.envoy import made, test_hostile_objects, test_real_authorization, test_real_envoy
+from tests.envoy.policy_oracle import Request
 from tests.generated import test_generated
 from tests.versions import descriptors, old_envoys
 
@@ -125,6 +126,28 @@ async def test_policies_decide_alike(version: str, seed: int, tmp_path: Path) ->
     if RELEASES[version] < since.LINES_APART:
         wrong = [each for each in wrong if each[0] != 403 or not joined(each[1].headers)]
     assert wrong == []
+
+
+@pytest.mark.usefixtures("version")
+async def test_a_byte_that_is_no_text_passes_no_rule_that_refuses(tmp_path: Path) -> None:
+    """To their RE2 ``.`` is no such byte, and what refuses was widened with it."""
+    keys = [f"request.headers[{name}]" for name in ("x-exact", "x-pre", "x-suf")]
+    keys.append("request.experimental.inline.headers[x-in]")
+    values = ["admin", "admin*", "*admin", "admin"]
+    rules = [{"when": [{"key": key, "values": [value]}]} for key, value in zip(keys, values, strict=True)]
+    byte = "\udcff"  # 0xff, as Python writes what is not UTF-8
+    refused = [
+        (("x-exact", "admin"), ("x-exact", byte)),
+        (("x-exact", byte), ("x-exact", "admin")),
+        (("x-pre", f"admin{byte}"),),
+        (("x-suf", f"{byte}admin"),),
+        (("x-in", f"{byte},admin"),),
+    ]
+    others = [(("x-exact", f"root{byte}"),), (("x-pre", f"{byte}root"),), ()]
+    requests = [Request(host="a", headers=each) for each in (*refused, *others)]
+    deny = test_real_authorization.policy("no-admin", action="DENY", rules=rules)
+    found = await test_real_authorization.asked(tmp_path, requests, made.QUIET, deny)
+    assert found == [403] * len(refused) + [200] * len(others)
 
 
 def joined(headers: tuple[tuple[str, str], ...]) -> bool:
