@@ -158,7 +158,7 @@ def _listener(guard: Guard, tls: object, settings: MeshSettings) -> listener_pb2
                 wellknown.packed(echo_pb2.Echo())
             )
         else:
-            http = Http(stat_prefix="in", inline=OPEN, authorization=guard.said)
+            http = Http(stat_prefix="in", inline=OPEN, authorization=guard.said, mesh_tls=transport == "tls")
             chain.filters.append(hcm.network_filter(http, Direction.INBOUND, settings))
     return found
 

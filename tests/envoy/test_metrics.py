@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import re2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from istiod.envoy import cluster, endpoint, listener, metrics, route
@@ -42,6 +44,61 @@ def test_who_tells_and_who_is_believed() -> None:
     assert "istio.protocol" not in heard
     stranger, early = names_of_filters(Direction.INBOUND)
     assert (stranger[0], early) == ("istio.protocol", ["istio.no_peer"])
+
+
+def heard(said: bytes, certificate: bytes) -> dict[str, str]:
+    """What is noted of a peer header, by part."""
+    config = header_to_metadata_pb2.Config()
+    assert peer.HEARING.typed_config.Unpack(config)
+    value = said + b",|" + certificate + b"|unknown"
+    return {
+        rule.on_header_present.key: rewritten(rule.on_header_present, value)
+        for rule in config.request_rules
+        if rule.header == telemetry.HEADER
+    }
+
+
+def rewritten(pair: header_to_metadata_pb2.Config.KeyValuePair, value: bytes) -> str:
+    """As Envoy does it: what does not match stays."""
+    said = pair.regex_value_rewrite
+    return re2.sub(said.pattern.regex.encode(), said.substitution.encode(), value).decode(errors="replace")
+
+
+CERTIFICATE = b"spiffe://cluster.local/ns/shop/sa/web"
+NOBODY = dict.fromkeys(telemetry.PARTS, "unknown")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\xff",
+        b"a;kube-system;admin;v9;admin;v9;Kube\xffrnetes",
+        b"|spiffe://cluster.local/ns/kube-system/sa/x|unknown",
+        b"a;kube-system;admin;v9;admin;v9;K,|spiffe://cluster.local/ns/kube-system/sa/x|unknown",
+        b"a;b",
+        b"",
+    ],
+)
+def test_whatever_a_client_says_its_namespace_is_its_certificates_and_free_text_is_no_label(said: bytes) -> None:
+    assert heard(said, CERTIFICATE) == NOBODY | {"namespace": "shop"}
+    assert heard(said, b"-") == NOBODY
+
+
+def test_a_client_is_who_it_says_in_the_namespace_of_its_certificate() -> None:
+    parts = [f"{each}-1" for each in telemetry.PARTS]
+    wanted = dict(zip(telemetry.PARTS, parts, strict=True)) | {"namespace": "shop"}
+    assert heard(";".join(parts).encode(), CERTIFICATE) == wanted
+
+
+@pytest.mark.parametrize(
+    ("said", "protocol"),
+    [(b"\xffrandom", ""), (b"application/json", ""), (b"application/grpc", "grpc"), (b"application/grpc;\xff", "grpc")],
+)
+def test_a_protocol_is_one_of_two(said: bytes, protocol: str) -> None:
+    """Nothing is noted where nothing is left, and then the rule before it holds."""
+    config = header_to_metadata_pb2.Config()
+    assert peer.PROTOCOL.typed_config.Unpack(config)
+    assert rewritten(config.request_rules[1].on_header_present, said) == protocol
 
 
 @pytest.mark.parametrize("reporter", list(Reporter))

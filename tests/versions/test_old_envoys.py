@@ -20,13 +20,16 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf import descriptor_pool
 
 from istiod.envoy import since, wellknown
+from istiod.envoy.filters import peer
 from istiod.mesh.envoy_release import Release
+from istiod.mesh.settings import MeshSettings
 from tests import envoys
 from tests.behaviour import catalogue, rig
 from tests.envoy import made, test_hostile_objects, test_real_authorization, test_real_envoy
 from tests.envoy.policy_oracle import Request
 from tests.generated import test_generated
 from tests.versions import descriptors, old_envoys
+from wire import telemetry
 
 pytestmark = [pytest.mark.envoy, pytest.mark.long, pytest.mark.timeout(3600)]
 RELEASES = {"1.36.4": Release.V1_36, "1.38.3": Release.V1_38}
@@ -148,6 +151,23 @@ async def test_a_byte_that_is_no_text_passes_no_rule_that_refuses(tmp_path: Path
     deny = test_real_authorization.policy("no-admin", action="DENY", rules=rules)
     found = await test_real_authorization.asked(tmp_path, requests, made.QUIET, deny)
     assert found == [403] * len(refused) + [200] * len(others)
+
+
+@pytest.mark.usefixtures("version")
+async def test_no_client_puts_free_text_into_labels(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    parts = (*telemetry.PARTS, "protocol")
+    format_ = " ".join(f"%DYNAMIC_METADATA({peer.NAMESPACE}:{each})%" for each in parts) + "\n"
+    settings = MeshSettings(access_log_file=str(log), access_log_format=format_, enable_tracing=False)
+    caller = "cluster.local/ns/shop/sa/web"
+    lies = ("\udcff", "a;b;c;d;e;f;\udcff", "|spiffe://cluster.local/ns/other/sa/x|unknown")
+    requests = [
+        Request(host="a", identity=caller, headers=((telemetry.HEADER, lie), ("content-type", "\udcffrandom")))
+        for lie in lies
+    ]
+    assert await test_real_authorization.asked(tmp_path, requests, settings) == [200] * len(lies)
+    wanted = ["shop" if each == "namespace" else "http" if each == "protocol" else "unknown" for each in parts]
+    assert [line.split() for line in log.read_text().splitlines()] == [wanted] * len(lies)
 
 
 def joined(headers: tuple[tuple[str, str], ...]) -> bool:

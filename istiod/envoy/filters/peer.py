@@ -1,4 +1,4 @@
-"""The substitute for Istio's metadata exchange: who calls, told in a header between two proxies (decision 22).
+r"""The substitute for Istio's metadata exchange: who calls, told in a header between two proxies (decision 22).
 
 A client's proxy adds the header on routes to the mesh; a server's proxy takes it apart for metrics and takes it away.
 It is believed on mesh mTLS only, and never about the namespace, which the certificate proves. Anywhere else it is
@@ -7,6 +7,9 @@ taken away unread. The filters also note which protocol a request speaks.
 What the certificate says is put behind what the client says, and ``unknown`` behind that: so one pattern a part is
 enough. An expression (CEL) that takes the namespace out of the certificate costs several times as much as all of them,
 as Envoy compiles its pattern for each request (decision 41).
+
+A pattern that does not match leaves the whole header as the value: each of them takes any bytes (``\C*``) in the end.
+To the RE2 of Envoy 1.38 ``.`` is no byte that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ NAMESPACE: Final = "istio.peer"
 _Config = header_to_metadata_pb2.Config
 _PART: Final = r"[\w.-]+"  # a bound on its length would make seven large programs of it; the header has one
 _PROVEN: Final = f"|%DOWNSTREAM_PEER_URI_SAN%|{telemetry.UNKNOWN}"
-"""What the proxy adds. No part has its separator, so a client that sends one itself matches nothing."""
+"""What the proxy adds. No part has its separator: a client that sends one has a namespace, its certificate's, alone."""
 
 
 def _constant(value: str, key: str) -> header_to_metadata_pb2.Config.KeyValuePair:
@@ -41,7 +44,7 @@ def _constant(value: str, key: str) -> header_to_metadata_pb2.Config.KeyValuePai
 def _matched(pattern: str, key: str) -> header_to_metadata_pb2.Config.KeyValuePair:
     """The pattern's group; nothing where the header is otherwise, so that what was said before stands."""
     rewrite = regex_pb2.RegexMatchAndSubstitute(
-        pattern=regex_pb2.RegexMatcher(regex=f"^(?:{pattern}|.*)$"), substitution=r"\1"
+        pattern=regex_pb2.RegexMatcher(regex=rf"^(?:{pattern}|\C*)$"), substitution=r"\1"
     )
     return _Config.KeyValuePair(metadata_namespace=NAMESPACE, key=key, regex_value_rewrite=rewrite)
 
@@ -56,7 +59,7 @@ def _rules(header: str, key: str, pattern: str, otherwise: str) -> tuple[header_
 
 def _heard(pattern: str, key: str) -> header_to_metadata_pb2.Config.Rule:
     """A part of the header; ``unknown``, its end, where the rest is not as it has to be."""
-    regex = rf"^(?:{pattern}\|{telemetry.UNKNOWN}|.*({telemetry.UNKNOWN}))$"
+    regex = rf"^(?:{pattern}\|{telemetry.UNKNOWN}|\C*({telemetry.UNKNOWN}))$"
     rewrite = regex_pb2.RegexMatchAndSubstitute(pattern=regex_pb2.RegexMatcher(regex=regex), substitution=r"\1\2")
     pair = _Config.KeyValuePair(metadata_namespace=NAMESPACE, key=key, regex_value_rewrite=rewrite)
     return _Config.Rule(header=telemetry.HEADER, on_header_present=pair)
@@ -69,9 +72,9 @@ def _part(place: int) -> str:
     return ";".join(parts) + r",\|[^|]*"
 
 
-_PROTOCOL: Final = _rules("content-type", "protocol", r"application/(grpc)(?:[+;].*)?", "http")
+_PROTOCOL: Final = _rules("content-type", "protocol", r"application/(grpc)(?:[+;]\C*)?", "http")
 _CLIENT: Final = [_heard(_part(place), part) for place, part in enumerate(telemetry.PARTS) if part != "namespace"]
-_LAST: Final = _heard(r"[^|]*\|spiffe://[^/,|]*/ns/([^/,|]+)/[^|]*", "namespace")
+_LAST: Final = _heard(r"\C*\|spiffe://[^/,|]*/ns/([^/,|]+)/[^|]*", "namespace")
 _LAST.remove = True
 
 
