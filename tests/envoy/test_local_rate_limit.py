@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import re2
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 
 from istiod.envoy.filters import local_rate_limit
@@ -38,10 +40,36 @@ def test_what_a_rule_counts_has_a_bucket_beside_one_that_is_never_empty() -> Non
     assert descriptor.token_bucket.max_tokens == 9
     matchers = {one.name: one for one in found.rate_limits[0].actions[0].header_value_match.headers}
     assert matchers[":method"].string_match.safe_regex.regex == "(GET)"
-    assert matchers[":path"].string_match.safe_regex.regex == r"(/a\.b[^?]*)(\?.*)?"
-    assert matchers[":authority"].string_match.safe_regex.regex == r"(?i)(.*\.example)(:[0-9]+)?"
+    assert matchers[":path"].string_match.safe_regex.regex == r"(/a\.b\C*)(\?\C*)?"
+    assert matchers[":authority"].string_match.safe_regex.regex == r"(?i)(\C*\.example)(:[0-9]+)?"
     assert matchers["x"].present_match
     assert matchers["y"].invert_match
+
+
+@pytest.mark.parametrize(
+    ("path", "counted"),
+    [("/a", b"/a"), ("/a", b"/a?\xff"), ("/a*", b"/a\xff?b"), ("*a", b"/b/a?\xff")],
+)
+def test_a_path_of_any_bytes_is_counted(path: str, counted: bytes) -> None:
+    """This RE2 is as old as that of Envoy 1.38."""
+    pattern = compiled(RequestMatch(paths=(path,)))
+    assert pattern.fullmatch(counted)
+    assert not pattern.fullmatch(b"a")
+
+
+def test_headers_and_hosts_of_any_bytes_are_counted() -> None:
+    assert compiled(RequestMatch(headers=(HeaderMatch(name="x", values=("a*",)),))).fullmatch(b"a\xff")
+    assert compiled(RequestMatch(headers=(HeaderMatch(name="x", values=("*a",)),))).fullmatch(b"\xffa")
+    assert compiled(RequestMatch(hosts=("*.example",))).fullmatch(b"\xff.Example:80")
+
+
+def test_a_suffix_of_a_path_is_none_of_its_query() -> None:
+    assert not compiled(RequestMatch(paths=("*b",))).fullmatch(b"/a?b")
+
+
+def compiled(match: RequestMatch) -> Any:
+    (matcher,) = config(match=match).rate_limits[0].actions[0].header_value_match.headers
+    return re2.compile(matcher.string_match.safe_regex.regex.encode())
 
 
 @pytest.mark.parametrize("empty", [RequestMatch(), RequestMatch(headers=())])

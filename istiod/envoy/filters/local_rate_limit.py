@@ -27,7 +27,7 @@ STATISTICS: Final = "rate_limit"
 _COUNTED: Final = ("counted", "true")
 _MOST: Final = 2**32 - 1
 _ALWAYS: Final = base_pb2.RuntimeFractionalPercent(default_value=percent_pb2.FractionalPercent(numerator=100))
-_PATH, _QUERY = ":path", r"(\?.*)?"
+_PATH, _QUERY = ":path", r"(\?\C*)?"
 _HOST, _PORT = ":authority", r"(:[0-9]+)?"
 _Matcher = route_components_pb2.HeaderMatcher
 _Filter = local_rate_limit_pb2.LocalRateLimit
@@ -103,9 +103,13 @@ def _header(said: HeaderMatch) -> Iterator[_Matcher]:
 
 
 def _one_of(
-    name: str, values: Sequence[str], *, inside: str = ".", before: str = "", after: str = ""
+    name: str, values: Sequence[str], *, inside: str = r"\C", before: str = "", after: str = ""
 ) -> route_components_pb2.HeaderMatcher:
-    """A header with one of these values; ``inside`` is what a wildcard stands for, ``after`` what may follow."""
+    r"""A header with one of these values; ``inside`` is what may be before a suffix, ``after`` what may follow.
+
+    ``\C`` is any byte, and what is no UTF-8 is counted with older Envoys, too, for which ``.`` is no such byte. Such a
+    path they find by all but its suffix, and that where normalization is off: else its bytes have become text.
+    """
     if "*" in values and not after:
         return _Matcher(name=name, present_match=True)
     pattern = "|".join(_pattern(value, inside) for value in values)
@@ -115,7 +119,7 @@ def _one_of(
 
 def _pattern(value: str, inside: str) -> str:
     if value.endswith("*"):
-        return f"{rbac.quoted(value[:-1])}{inside}*"
+        return rf"{rbac.quoted(value[:-1])}\C*"
     if value.startswith("*"):
         return f"{inside}*{rbac.quoted(value[1:])}"
     return rbac.quoted(value)
