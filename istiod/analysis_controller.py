@@ -7,10 +7,11 @@ of other kinds have no such status, so kinds that only concern those (Deployment
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from crds.key import ConfigKey
 from crds.text import UnreadableError
@@ -22,7 +23,6 @@ from istiod.analysis.status import Said
 from istiod.config.kubernetes import Raw, Resource
 from istiod.config.protocols import ObjectApi
 from istiod.kube.collection import Collection
-from istiod.kube.lease import Leader
 from istiod.supervision import Part
 
 _READ: Final = (*kinds.ISTIO, kinds.NAMESPACE, kinds.NODE, kinds.POD, kinds.SERVICE, kinds.SECRET, kinds.CONFIG_MAP)
@@ -35,6 +35,7 @@ REST: Final = 9.0
 """After each run it rests so many times as long as that took: a tenth of a core at most, whatever the mesh's size."""
 PERIOD: Final = 2.0
 """Seconds after which it is looked again whether we lead."""
+_LOGGER = logging.getLogger(__name__)
 
 
 def kept(kind: Kind, raw: Raw) -> Raw:
@@ -47,15 +48,25 @@ def kept(kind: Kind, raw: Raw) -> Raw:
     return {**found, "status": {"addresses": addresses}} if addresses else found
 
 
+class _Leader(Protocol):
+    """Of istiod.kube.lease.Leader."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether we may write."""
+        ...
+
+
 class AnalysisController:
     """What the analyzers say of each object, as long as one of ``leaders`` is us."""
 
-    def __init__(self, api: ObjectApi, root_namespace: str, revision: str, leaders: Sequence[Leader]) -> None:
+    def __init__(self, api: ObjectApi, root_namespace: str, revision: str, leaders: Sequence[_Leader]) -> None:
         self._root_namespace = root_namespace
         self._revision = revision
         self._leaders = leaders
         self._changed = asyncio.Event()
         self._found: Mapping[ConfigKey, tuple[Said, ...]] | None = None
+        self._waits: tuple[str, ...] = ()
         self._collections = {
             kind: Collection(api, self._resource(kind), partial(kept, kind), self._changed.set) for kind in _READ
         }
@@ -96,8 +107,19 @@ class AnalysisController:
             await asyncio.sleep(REST * (loop.time() - began))
 
     def _due(self) -> bool:
-        leads = any(each.holds for each in self._leaders)
-        return leads and all(each.listed for each in self._collections.values())
+        if not any(each.holds for each in self._leaders):
+            return False
+        waits = tuple(self._missing())
+        if waits and waits != self._waits:
+            _LOGGER.warning("analysis waits for %s", "; ".join(waits))
+        self._waits = waits
+        return not waits
+
+    def _missing(self) -> Iterator[str]:
+        """What is not known yet. A kind of Istio's without a CRD has no objects, as for the mesh (see WatchedKind)."""
+        for kind, each in self._collections.items():
+            if not each.listed and not (each.absent and kind in kinds.ISTIO):
+                yield f"{kind.name}s: {each.problem}" if each.problem else f"{kind.name}s: being listed"
 
     def _take(self, found: Mapping[ConfigKey, tuple[Said, ...]]) -> None:
         if found != self._found:

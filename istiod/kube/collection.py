@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from istiod.config import backoff
-from istiod.config.kubernetes import ApiError, Event, Raw, Resource, Verb
+from istiod.config.kubernetes import FORBIDDEN, NOT_FOUND, ApiError, Event, Raw, Resource, Verb
 from istiod.config.protocols import ObjectApi
 
 _STEADY: Final = 20.0
@@ -36,6 +36,8 @@ class Collection:
         self.items: dict[Name, Raw] = {}
         self.listed = False
         self.problem: ApiError | None = None
+        self.absent = False
+        """Whether the API server said, since the last listing, that it has no such resource, or none for us."""
 
     async def follow(self) -> None:
         """Keep the objects current until cancelled; what is known stays while the API cannot be asked."""
@@ -51,6 +53,7 @@ class Collection:
             except ApiError as problem:
                 error = problem
             self.problem = error
+            self.absent = self.absent or (error is not None and error.status in (NOT_FOUND, FORBIDDEN))
             failures = 1 if loop.time() - began > _STEADY else failures + 1
             await asyncio.sleep(backoff.delay(failures, error, _CHANCE.random(), started=self.listed))
 
@@ -60,7 +63,7 @@ class Collection:
         if event.verb is Verb.LISTED:
             self.items = {name: item for name, item in self.items.items() if name in self._seen}
             self._seen = set()
-            self.listed, self.problem = True, None
+            self.listed, self.problem, self.absent = True, None, False
         else:
             metadata = event.item["metadata"]
             name = (metadata.get("namespace", ""), metadata["name"])
