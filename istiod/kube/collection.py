@@ -23,7 +23,10 @@ Name = tuple[str, str]
 
 
 class Collection:
-    """The objects of a resource by name, stripped by ``keep``. ``changed`` is called after each event."""
+    """The objects of a resource by name, stripped by ``keep``.
+
+    ``changed`` is called after the first listing, and after each event that made what is kept another.
+    """
 
     def __init__(
         self, api: ObjectApi, resource: Resource, keep: Callable[[Raw], Raw], changed: Callable[[], None]
@@ -58,19 +61,25 @@ class Collection:
             await asyncio.sleep(backoff.delay(failures, error, _CHANCE.random(), started=self.listed))
 
     def _take(self, event: Event) -> None:
-        if event.verb is Verb.ALIVE:
-            return
+        if event.verb is not Verb.ALIVE and self._apply(event):
+            self._changed()
+
+    def _apply(self, event: Event) -> bool:
+        """Whether it changed anything."""
         if event.verb is Verb.LISTED:
+            gone = self.items.keys() - self._seen
+            first = not self.listed
             self.items = {name: item for name, item in self.items.items() if name in self._seen}
             self._seen = set()
             self.listed, self.problem, self.absent = True, None, False
-        else:
-            metadata = event.item["metadata"]
-            name = (metadata.get("namespace", ""), metadata["name"])
-            if event.verb is Verb.PRESENT:
-                self._seen.add(name)
-            if event.verb is Verb.DELETED:
-                self.items.pop(name, None)
-            else:
-                self.items[name] = self._keep(event.item)
-        self._changed()
+            return first or bool(gone)
+        metadata = event.item["metadata"]
+        name = (metadata.get("namespace", ""), metadata["name"])
+        if event.verb is Verb.PRESENT:
+            self._seen.add(name)
+        before = self.items.get(name)
+        if event.verb is Verb.DELETED:
+            self.items.pop(name, None)
+            return before is not None
+        kept = self.items[name] = self._keep(event.item)
+        return kept != before

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
 
 from istiod import analysis_controller
-from istiod.analysis_controller import AnalysisController
+from istiod.analysis import kinds
+from istiod.analysis_controller import AnalysisController, kept
 from istiod.config.kubernetes import FORBIDDEN, NOT_FOUND, ApiError, Event, Resource
 from istiod.config.protocols import Stopper
+from istiod.kube.collection import Collection
 from tests.kube.test_writers import running
 from tests.waiting import until
 from tests.watch.cluster import ROOT, key_of, made
@@ -80,3 +83,21 @@ async def test_what_analysis_waits_for_is_in_the_log(world: World, caplog: pytes
         assert len(caplog.messages) <= 2  # once for each reason, not at each look
         del world.api.refused["Service"]
         await until(lambda: world.codes() == ["IST0101"], "it is analysed")
+
+
+async def test_what_no_analyzer_reads_starts_no_analysis(world: World) -> None:
+    """A kubelet's word, or what we wrote into a status ourselves."""
+    changes = list[str]()
+    kind = kinds.VIRTUAL_SERVICE
+    resource = Resource(group=kind.group, version="v1", plural="virtualservices", kind=kind.name)
+    rules = Collection(world.api, resource, partial(kept, kind), lambda: changes.append(str(rules.items)))
+    async with running(rules.follow):
+        await until(lambda: rules.listed, "it is listed")
+        assert len(changes) == 2  # the rule, and that this is all
+        world.api.put({**RULE, "status": {"validationMessages": []}})
+        world.api.put({**RULE, "spec": {}})
+        await until(lambda: len(changes) > 2 and "hosts" not in changes[-1], "the last change is seen")
+        assert len(changes) == 3
+        world.api.delete(RULE)
+        await until(lambda: not rules.items, "it is gone")
+        assert len(changes) == 4
