@@ -105,9 +105,9 @@ class Features:
     """BLOCKED_CIDRS_IN_JWKS_URIS: where istiod fetches no keys from, beside all that is private, local or reserved."""
     keys_allowed: Networks = ()
     """ALLOWED_CIDRS_IN_JWKS_URIS: where it does all the same. It is not Istio's, which blocks nothing itself."""
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """All variables of this istiod, for what a mesh configuration takes from them (``envName``). Nothing prints them:
-    passwords may be there."""
+    environment: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
+    """All variables of this istiod, for what a mesh configuration takes from them (``envName``); None where no istiod
+    runs, as for istioctl. Nothing prints them: passwords may be there."""
 
 
 DEFAULTS: Final = Features()

@@ -210,13 +210,16 @@ def _problems(one: Tracer) -> Iterator[str]:
             yield f"{at.path!r} is no path"
 
 
-def resolve(said: Iterable[Tracer], default: str, registry: Registry, environment: Mapping[str, str]) -> Tracers:
-    """The providers, each with its clusters or with what is wrong. ``environment``: the variables of istiod."""
+def resolve(said: Iterable[Tracer], default: str, registry: Registry, environment: Mapping[str, str] | None) -> Tracers:
+    """The providers, each with its clusters or with what is wrong.
+
+    ``environment``: the variables of istiod; None where they are not known, so that each may have a value.
+    """
     found = {one.name: one if one.problem else _resolved(one, registry, environment) for one in said}
     return Tracers(by_name=found, default=default)
 
 
-def _resolved(one: Tracer, registry: Registry, environment: Mapping[str, str]) -> Tracer:
+def _resolved(one: Tracer, registry: Registry, environment: Mapping[str, str] | None) -> Tracer:
     at, problem = _placed(one.at, registry, environment)
     if one.sampler is None:
         return replace(one, at=at, problem=problem)
@@ -224,10 +227,13 @@ def _resolved(one: Tracer, registry: Registry, environment: Mapping[str, str]) -
     return replace(one, at=at, sampler=replace(one.sampler, api=asked), problem=problem or more)
 
 
-def _placed(at: Endpoint, registry: Registry, environment: Mapping[str, str]) -> tuple[Endpoint, str]:
+def _placed(at: Endpoint, registry: Registry, environment: Mapping[str, str] | None) -> tuple[Endpoint, str]:
     found = provider_services.find(at.service, at.port, registry)
     placed = replace(at, host=found.host, namespace=found.namespace, cluster=found.cluster)
-    values = [(name, variable, environment.get(variable, "")) for name, variable in at.variables]
+    values = [
+        (name, variable, f"${{{variable}}}" if environment is None else environment.get(variable, ""))
+        for name, variable in at.variables
+    ]
     unusable = (
         f"istiod has no variable {variable} with a value that header {name!r} can have"
         for name, variable, value in values

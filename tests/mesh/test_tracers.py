@@ -149,6 +149,9 @@ def test_a_header_may_stand_in_a_variable_of_istiod() -> None:
     """``envName``: so a key need not stand in the mesh configuration."""
 
     def known(**environment: str) -> Tracer:
+        return of(environment)
+
+    def of(environment: dict[str, str] | None) -> Tracer:
         said = [{"name": "one", "zipkin": {"service": HOST, "port": 9411, "headers": HEADERS}}]
         chosen = Features(environment=environment)
         text = fleet.mesh_config(yaml.safe_dump({"extensionProviders": said}))
@@ -158,6 +161,8 @@ def test_a_header_may_stand_in_a_variable_of_istiod() -> None:
     wanted = "istiod has no variable D with a value that header 'c' can have"
     assert {known().problem, known(D="").problem, known(D="x\ny").problem} == {wanted}
     assert "secret" not in repr(Features(environment={"D": "secret"}))
+    offline = of(None)  # istioctl does not know what istiod has
+    assert (offline.at.headers[1], offline.problem) == (("c", "${D}"), "")
 
 
 def test_a_host_of_two_namespaces_needs_one_of_them() -> None:
