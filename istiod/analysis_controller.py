@@ -23,6 +23,7 @@ from istiod.analysis.status import Said
 from istiod.config.kubernetes import Raw, Resource
 from istiod.config.protocols import ObjectApi
 from istiod.kube.collection import Collection
+from istiod.status.observed import records
 from istiod.supervision import Part
 
 _READ: Final = (*kinds.ISTIO, kinds.NAMESPACE, kinds.NODE, kinds.POD, kinds.SERVICE, kinds.SECRET, kinds.CONFIG_MAP)
@@ -44,7 +45,7 @@ def kept(kind: Kind, raw: Raw) -> Raw:
     if _APPLIED in (annotations := metadata.get("annotations") or {}):
         metadata["annotations"] = {name: said for name, said in annotations.items() if name != _APPLIED}
     found = {name: raw[name] for name in _WITHOUT_STATUS if name in raw} | {"metadata": metadata}
-    addresses = (raw.get("status") or {}).get("addresses") if kind == kinds.SERVICE_ENTRY else None
+    addresses = records(raw.get("status"), "addresses") if kind == kinds.SERVICE_ENTRY else ()
     return {**found, "status": {"addresses": addresses}} if addresses else found
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crds.diagnostic import Code, Diagnostic, Severity
-from istiod.status.observed import Json, Observed
+from istiod.status.observed import Json, Observed, records
 
 ACCEPTED: Final = "Accepted"
 IN_USE: Final = "InUse"
@@ -29,6 +29,8 @@ _CONFLICTS: Final = frozenset(
 _OURS: Final = frozenset(code.value for code in Code)
 _MOST_WORDS: Final = 1000
 _MOST_MESSAGES: Final = 20
+_DIGITS: Final = 19
+"""Of a number of 64 bits; Python refuses to read one of thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +79,17 @@ def messages(found: Sequence[Diagnostic], analysed: Sequence[Json] = ()) -> list
     """
     said = dict.fromkeys((d.code, d.severity) for d in found)
     own = [{"type": {"code": code.value, "name": _camel(code.name)}, "level": severity.name} for code, severity in said]
-    return [*own, *(one for one in analysed if one["type"]["code"] not in _OURS)][:_MOST_MESSAGES]
+    return [*own, *(one for one in analysed if _code(one) not in _OURS)][:_MOST_MESSAGES]
 
 
 def _before(status: Json) -> Sequence[Json]:
     """What the analyzers said when the status was written."""
-    there = status.get("validationMessages") or ()
-    return [
-        one
-        for one in there
-        if isinstance(one, Mapping) and isinstance(one.get("type"), Mapping) and "code" in one["type"]
-    ]
+    return [one for one in records(status, "validationMessages") if isinstance(_code(one), str)]
+
+
+def _code(message: Json) -> object:
+    said = message.get("type")
+    return said.get("code") if isinstance(said, Mapping) else None
 
 
 def wanted(
@@ -110,7 +112,7 @@ def wanted(
         analysed: ``validationMessages`` of the analyzers; None, while they have not run, leaves theirs.
     """
     status = observed.status
-    there = [c for c in status.get("conditions") or () if isinstance(c, Mapping)]
+    there = records(status, "conditions")
     before = {str(c.get("type")): c for c in there}
     ours = [_rendered(c, before.get(c.type), observed.generation, now) for c in conditions(found, serving=serving)]
     after = {
@@ -126,7 +128,7 @@ def wanted(
 
 def worsened(observed: Observed, status: Json) -> Iterable[Json]:
     """The conditions in a status to be written that are bad, with words, and were not before: what Events tell."""
-    before = {str(c.get("type")): str(c.get("status")) for c in observed.status.get("conditions") or ()}
+    before = {str(c.get("type")): str(c.get("status")) for c in records(observed.status, "conditions")}
     for condition in status["conditions"]:
         good = "True" if condition.get("type") in (ACCEPTED, IN_USE) else "False"
         known = before.get(str(condition.get("type")), good)
@@ -169,4 +171,4 @@ def _camel(name: str) -> str:
 
 def _number(value: object) -> object:
     """Istio's CRDs let a generation be a number or its text."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= _DIGITS else value

@@ -39,3 +39,9 @@ def observe(raw: Raw, resource: Resource) -> Observed:
         status=status if isinstance(status, Mapping) else {},
         labelled=LABEL_REVISION in (metadata.get("labels") or {}),
     )
+
+
+def records(status: object, name: str) -> list[Json]:
+    """The mappings of a list in a status: everybody may write anything there, since no schema holds it."""
+    found = status.get(name) if isinstance(status, Mapping) else None
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []

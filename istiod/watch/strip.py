@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from crds import proxy_annotation
 from istiod.config.kubernetes import Raw
+from istiod.status.observed import records
 
 _Json = dict[str, Any]
 _METADATA: Final = (
@@ -60,14 +61,14 @@ def _configuration(raw: Raw) -> Raw:
 
 def _service_entry(raw: Raw) -> Raw:
     kept = _with(raw, "spec")
-    if addresses := (raw.get("status") or {}).get("addresses"):
+    if addresses := records(raw.get("status"), "addresses"):
         kept["status"] = {"addresses": addresses}
     return kept
 
 
 def _workload_entry(raw: Raw) -> Raw:
     kept = _with(raw, "spec")
-    conditions = (raw.get("status") or {}).get("conditions") or ()
+    conditions = records(raw.get("status"), "conditions")
     if health := [_some(one, ("type", "status")) for one in conditions if one.get("type") == "Healthy"]:
         kept["status"] = {"conditions": health}
     return kept

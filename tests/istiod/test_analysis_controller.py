@@ -101,3 +101,12 @@ async def test_what_no_analyzer_reads_starts_no_analysis(world: World) -> None:
         world.api.delete(RULE)
         await until(lambda: not rules.items, "it is gone")
         assert len(changes) == 4
+
+
+def test_of_a_status_only_addresses_are_kept() -> None:
+    def of(status: object) -> object:
+        return kept(kinds.SERVICE_ENTRY, made("ServiceEntry", "a", status=status)).get("status")
+
+    addresses = {"addresses": [{"value": "240.240.0.1"}]}
+    assert of({**addresses, "conditions": []}) == addresses
+    assert {of(odd) for odd in (None, "odd", {"addresses": 5})} == {None}

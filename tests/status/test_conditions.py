@@ -94,6 +94,8 @@ def test_a_status_that_says_all_of_it_is_not_written_again() -> None:
     assert conditions.wanted(seen(status), [error(Code.BAD_VALUE)], "later", serving=True) is None
     text = {**(status or {}), "observedGeneration": "3"}
     assert conditions.wanted(seen(text), [error(Code.BAD_VALUE)], "later", serving=True) is None
+    endless = {**(status or {}), "observedGeneration": "9" * 5000}
+    assert conditions.wanted(seen(endless), [error(Code.BAD_VALUE)], "later", serving=True) == status
 
 
 def test_what_others_wrote_stays_and_a_condition_that_holds_keeps_its_time() -> None:
@@ -122,6 +124,25 @@ def test_events_tell_what_became_bad_and_not_what_was() -> None:
 def test_what_is_malformed_counts_as_absent(raw: dict[str, Any]) -> None:
     found = observe(raw, RESOURCE)
     assert (found.generation, found.status) == (0, {})
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"validationMessages": 5},
+        {"validationMessages": {"type": {"code": "IST0101"}}},
+        {"validationMessages": ["odd", {"type": 5}, {"type": {}}, {"type": {"code": []}}]},
+        {"conditions": 5},
+        {"conditions": ["odd", {"type": [], "status": {}}]},
+    ],
+    ids=str,
+)
+def test_whatever_somebody_writes_into_a_status_ours_is_written(status: dict[str, Any]) -> None:
+    """No schema holds a status, and one that stops us would keep back those of all objects after it."""
+    found = conditions.wanted(seen(status), [error(Code.BAD_VALUE)], NOW, serving=True, analysed=None)
+    assert found is not None
+    assert [one["type"]["code"] for one in found["validationMessages"]] == ["M0005"]
+    assert [one["type"] for one in conditions.worsened(seen(status), found)] == ["Accepted"]
 
 
 def test_thousands_of_conflicts_in_one_object_are_little_work() -> None:

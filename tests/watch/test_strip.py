@@ -39,7 +39,8 @@ def test_of_a_service_and_an_entry_the_addresses_that_others_gave_are_kept() -> 
     assert "status" not in strip("Service", made("Service", "a", spec={}))
     entry = made("ServiceEntry", "a", spec={}, status={"addresses": [{"value": "240.0.0.1"}], "conditions": []})
     assert strip("ServiceEntry", entry)["status"] == {"addresses": [{"value": "240.0.0.1"}]}
-    assert "status" not in strip("ServiceEntry", made("ServiceEntry", "a", spec={}))
+    for odd in (None, {"addresses": 5}, {"addresses": "odd"}, "odd"):
+        assert "status" not in strip("ServiceEntry", made("ServiceEntry", "a", spec={}, status=odd))
 
 
 def test_kubectls_copy_of_an_object_is_not_kept_and_other_annotations_are() -> None:
@@ -83,4 +84,5 @@ def test_of_a_workload_entrys_status_its_health_is_kept() -> None:
     conditions = [{"type": "Healthy", "status": "True", "message": "well"}, {"type": "Accepted", "status": "True"}]
     kept = strip("WorkloadEntry", made("WorkloadEntry", "a", spec={}, status={"conditions": conditions}))
     assert kept["status"] == {"conditions": [{"type": "Healthy", "status": "True"}]}
-    assert "status" not in strip("WorkloadEntry", made("WorkloadEntry", "a", spec={}, status={}))
+    for odd in ({}, {"conditions": 5}, {"conditions": ["odd"]}, "odd"):
+        assert "status" not in strip("WorkloadEntry", made("WorkloadEntry", "a", spec={}, status=odd))
