@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from istiod.ca.authority import CsrRefusedError
 from istiod.ca.signer import Signs
 from istiod.config.protocols import TokenVerifier
 from istiod.drain.ages import AgeService, Peers
@@ -76,7 +77,10 @@ class Releases:
         key = ec.generate_private_key(ec.SECP256R1())
         csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
         pem = csr.public_bytes(serialization.Encoding.PEM).decode()
-        *chain, roots = self._ca.sign(pem, spiffe.parse(own.identity), _LIFE, self._now())
+        try:
+            *chain, roots = self._ca.sign(pem, spiffe.parse(own.identity), _LIFE, self._now())
+        except CsrRefusedError as error:
+            raise LookupError(f"our own CA gives no certificate: {error}") from error
         form = serialization.PrivateFormat.PKCS8
         return Proof(
             key=key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()),

@@ -71,7 +71,7 @@ class Peers:
             return math.inf
         try:
             proof = self._proof()
-        except LookupError:  # we are no pod of the mesh: nobody would believe us
+        except LookupError:  # we are no pod of the mesh, or have no certificate: nobody would believe us
             return math.inf
         return min(await asyncio.gather(*(_asked(address, proof) for address in addresses)))
 

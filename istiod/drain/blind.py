@@ -2,7 +2,8 @@
 
 It must never make things worse. So nothing is done on this replica's own word: only while another replica, to which
 the Service leads as well, answers that it is up to date and takes proxies. Where all are blind, or the others do not
-answer, all go on serving what they know. As soon as that is no longer so, this replica is as any other again.
+answer, all go on serving what they know. When that is no longer so, this replica is as any other again: at once where
+the API server answers, at the second look where no other does, since one answer may be late.
 
 A replica that sends proxies away is not ready, so that the Service leads nobody to it, and after a while for that to be
 known it ends some of its streams every few seconds, by chance: nobody who comes back all the same is sent away at once.
@@ -11,6 +12,8 @@ known it ends some of its streams every few seconds, by chance: nobody who comes
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
@@ -29,7 +32,10 @@ SHARE: Final = 1 / 6
 """Part of the streams that ends in one period: half a minute for each, on average."""
 RETURNS: Final = 50.0
 """Streams that end in a second at most: the other replica has to take them."""
+LOOKS: Final = 2
+"""Looks in a row that have to find no other up to date."""
 _CHANCE: Final = random.SystemRandom()
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 class _Server(Protocol):
@@ -55,22 +61,26 @@ class Blind:
         self._clock = clock
         self._say = say
         self._since: float | None = None
+        self._misses = 0
 
     async def run(self, youngest: Callable[[], Awaitable[float]], server: _Server) -> None:
         """Look until cancelled. ``youngest`` gives the least age that another replica tells."""
         while True:
             await self.look(youngest)
-            if self._since is not None and self._clock() >= self._since + NOTICE:
+            if self._since is not None and self._misses == 0 and self._clock() >= self._since + NOTICE:
                 _end_some(server)
             await asyncio.sleep(PERIOD)
 
     async def look(self, youngest: Callable[[], Awaitable[float]]) -> None:
         """Decide."""
         if not self._old:
+            self._misses = 0
             self._stay("the API server answers again")
-        elif await youngest() > self._limit * FRESH:
+            return
+        self._misses = 0 if await _age(youngest) <= self._limit * FRESH else self._misses + 1
+        if self._misses >= LOOKS:
             self._stay("no other replica is up to date, so this one serves what it knows")
-        elif self._old and self._since is None:  # it may have been heard of while the others were asked
+        elif self._misses == 0 and self._old and self._since is None:  # it may have been heard of meanwhile
             self._since = self._clock()
             silent = f"{self._age():.0f} s"
             self._say(
@@ -96,6 +106,14 @@ class Blind:
         if self._since is not None:
             self._since = None
             self._say(f"istiod: ready for proxies again: {reason}")
+
+
+async def _age(youngest: Callable[[], Awaitable[float]]) -> float:
+    try:
+        return await youngest()
+    except Exception:  # whatever keeps us from asking: nobody is known to take our proxies, so they stay
+        _LOGGER.exception("the other replicas cannot be asked how old what they know is")
+        return math.inf
 
 
 def _end_some(server: _Server) -> None:

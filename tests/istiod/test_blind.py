@@ -16,13 +16,15 @@ import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from istiod.ca import authority
+from istiod.ca.signer import Signer
 from istiod.drain import ages, blind
 from istiod.drain.blind import Blind
 from istiod.drain.replicas import Proof
 from istiod.grpcserver.deadlines import Limits
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Server
-from istiod.grpcserver.stream import Receiver, Stream
+from istiod.grpcserver.stream import Client, Receiver, Stream
 from istiod.releases import Releases
 from istiod.settings import ClusterSettings
 from tests.istiod.test_releases import KEY, World, now
@@ -139,12 +141,81 @@ async def test_where_nobody_is_better_off_all_go_on(world: Replicas, why: str) -
         world.know("you")
         assert await youngest() == math.inf
     await one.look(youngest)
+    assert one.waiting() == (() if why == "never" else SENT_AWAY)  # one answer may be late
+    await one.look(youngest)
     assert one.waiting() == ()
     assert [line.partition(": ")[2] for line in lines[1:]] == (
         []
         if why == "never"
         else ["ready for proxies again: no other replica is up to date, so this one serves what it knows"]
     )
+
+
+@pytest.mark.parametrize("why", ["expired", "short", "broken"])
+async def test_a_replica_that_cannot_ask_is_ready(world: Replicas, why: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its CA has expired, or gives no certificate that lives so long, or there is a bug."""
+    lines: list[str] = []
+    one, youngest = me(world, lines)
+    world.age["me"] = LIMIT
+    await one.look(youngest)
+    assert one.waiting() == SENT_AWAY
+    if why == "short":
+        lives = authority.Lives(usual=dt.timedelta(minutes=1), longest=dt.timedelta(minutes=1))
+        world.ca = Signer(authority.Authority(authority.self_signed("cluster.local", now())), lives)
+        youngest = world.peers("me").youngest
+    elif why == "expired":
+        later = now() + dt.timedelta(days=365 * 20)
+        youngest = (
+            Releases(ClusterSettings(pod_name="me"), lambda: world.mesh, world.ca, lambda: later).peers().youngest
+        )
+    else:
+        youngest = ages.Peers(lambda: ["127.0.0.2"], _broken).youngest
+    for _ in range(blind.LOOKS):
+        await one.look(youngest)
+    assert one.waiting() == ()
+    assert len(caplog.messages) == (blind.LOOKS if why == "broken" else 0)
+
+
+def _broken() -> Proof:
+    raise RuntimeError("a bug")
+
+
+async def test_one_late_answer_changes_nothing_and_ends_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blind, "PERIOD", 0.0)
+    monkeypatch.setattr(blind, "NOTICE", 1.0)
+    told = iter((0.0, 0.0, math.inf, 0.0, math.inf, math.inf, 0.0))
+    time_, lines, seen = iter(range(100)), list[str](), list[tuple[bool, bool]]()
+    over = asyncio.Event()
+
+    class Streams:
+        """Whoever has streams: none, and it notes when it is to end some."""
+
+        def clients(self) -> tuple[Client, ...]:
+            return ()
+
+        def hasten(self, stale: Callable[[Client], bool], within: float) -> None:
+            del stale, within
+            seen[-1] = (seen[-1][0], True)
+
+    one = Blind(lambda: LIMIT, LIMIT, lambda: float(next(time_)), lines.append)
+
+    async def youngest() -> float:
+        seen.append((bool(one.waiting()), False))
+        if (said := next(told, None)) is None:
+            over.set()
+            await asyncio.Event().wait()
+        return said or 0.0
+
+    task = asyncio.create_task(one.run(youngest, Streams()))
+    async with asyncio.timeout(30):
+        await over.wait()
+    task.cancel()
+    # What was so before each look, and whether streams ended after it
+    assert seen == [
+        *((False, True), (True, True), (True, False), (True, True), (True, False), (True, False), (False, True)),
+        (True, False),
+    ]
+    assert len(lines) == 3
 
 
 async def test_only_replicas_may_ask(world: Replicas) -> None:
