@@ -12,7 +12,7 @@ from envoy.config.listener.v3 import listener_pb2
 from crds.key import ConfigKey
 from crds.meta import Object
 from istioctl.diff import facts
-from istioctl.diff.facts import Facts
+from istioctl.diff.facts import Facts, Title
 from istioctl.offline.world import Workload, World
 from istiod.config.resource import Resource, ResourceSet
 from istiod.explain import held
@@ -69,9 +69,7 @@ def compare(before: World, after: World) -> Report:
         effect = _effect(before, old.get(name), after, new.get(name))
         if effect[0]:
             by_effect.setdefault(effect, []).append(name)
-    groups = [
-        Group(proxies=tuple(proxies), changes=changes, cost=cost) for (changes, cost), proxies in by_effect.items()
-    ]
+    groups = [Group(proxies=tuple(proxies), changes=found, cost=cost) for (found, cost), proxies in by_effect.items()]
     known = {(one.code, one.key, one.field, one.message) for one in before.findings}
     fresh = tuple(str(one) for one in after.findings if (one.code, one.key, one.field, one.message) not in known)
     return Report(
@@ -92,8 +90,8 @@ def _effect(
     if _versions(one) == _versions(other):
         return (), ()
     was, now = held.of_resources(one), held.of_resources(other)
-    changes = tuple(_changes(facts.of(was), facts.of(now)))
-    return changes, tuple(_cost(was, now)) if changes else ()
+    found = tuple(changes(facts.of(was), facts.of(now)))
+    return found, tuple(_cost(was, now)) if found else ()
 
 
 def _versions(found: ResourceSet) -> Mapping[tuple[str, str], str]:
@@ -103,14 +101,22 @@ def _versions(found: ResourceSet) -> Mapping[tuple[str, str], str]:
 
 def _ranked(own: Facts, other: Facts) -> Facts:
     """Facts under the titles that they have on the other side too: what leads nowhere now led somewhere before."""
-    there = {title.text: title for title in other}
-    return {min(title, there.get(title.text, title)): said for title, said in own.items()}
+    least: dict[str, Title] = {}
+    for title in (*own, *other):
+        least[title.text] = min(title, least.get(title.text, title))
+    found: dict[Title, tuple[str, ...]] = {}
+    for title, said in sorted(own.items(), key=lambda one: one[0].rank):
+        ranked = least[title.text]
+        found[ranked] = (*found.get(ranked, ()), *said)  # of two under one title both are told
+    return found
 
 
-def _changes(was: Facts, now: Facts) -> Iterator[Change]:
+def changes(was: Facts, now: Facts) -> Iterator[Change]:
+    """What differs between the facts of a proxy before and after."""
     was, now = _ranked(was, now), _ranked(now, was)
+    both = {title.text for title in was} & {title.text for title in now}
     for title in sorted(was.keys() | now.keys(), key=lambda one: (one.rank, one.text)):
-        if title.part_of and (title.part_of not in was or title.part_of not in now):
+        if title.part_of and title.part_of.text not in both:
             continue  # said with the whole that it is a part of
         old, new = was.get(title), now.get(title)
         if old is None or new is None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from istioctl import __main__ as program
+from istioctl.diff import compare
+from istioctl.diff.facts import Facts, Title
 from istioctl.offline import world
 from istiod import pages
 from tests import samples
@@ -136,6 +138,22 @@ def test_a_rule_that_leads_nowhere_is_said_to_answer_503(capsys: pytest.CaptureF
     + answered 503: no destination has such a port or subset
 """
     assert wanted in said
+
+
+def test_of_two_facts_with_one_title_each_change_is_told() -> None:
+    """One leads somewhere and the other nowhere: so their ranks differ, until they are held against the other side."""
+    leads, nowhere = (Title(rank=rank, text="requests to web:80") for rank in (0, 6))
+
+    def said(was: Facts, now: Facts) -> list[tuple[str, ...]]:
+        return [one.lines for one in compare.changes(was, now)]
+
+    was = {nowhere: ("answered 503",), leads: ("to a",)}
+    assert said(was, {leads: ("to b",), nowhere: ("answered 503",)}) == [("- to a", "+ to b")]
+    assert said(was, {leads: ("to a",)}) == [("- answered 503",)]
+    assert said(was, {nowhere: ("answered 503",)}) == [("- to a",)]
+    assert said(was, dict(reversed(was.items()))) == []
+    part = Title(rank=6, text="domains of web:80 (80)", part_of=nowhere)
+    assert said({**was, part: ("web",)}, {**was, part: ("*",)}) == [("- web", "+ *")]
 
 
 def test_a_token_rule_and_an_other_endpoint_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
