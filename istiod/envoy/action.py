@@ -58,7 +58,7 @@ def forward(route: Route) -> route_components_pb2.RouteAction:
         found = route_components_pb2.RouteAction(timeout=timeout, max_grpc_timeout=timeout)
     if route.retry is not None and route.retry.attempts:
         found.retry_policy.CopyFrom(_retry(route.retry))
-    _choose(found, route.destinations)
+    _choose(found, route)
     _rewrite(found, route)
     found.hash_policy.extend(_hashes(route.destinations))
     found.request_mirror_policies.extend(_mirror(mirror) for mirror in route.mirrors if mirror.percent > 0)
@@ -87,12 +87,17 @@ def direct_response(source: DirectResponse) -> route_components_pb2.DirectRespon
     return route_components_pb2.DirectResponseAction(status=source.status, body=body)
 
 
-def _choose(found: route_components_pb2.RouteAction, destinations: tuple[WeightedDestination, ...]) -> None:
-    if len(destinations) == 1:
-        found.cluster = destinations[0].destination.cluster
+def _choose(found: route_components_pb2.RouteAction, route: Route) -> None:
+    if len(route.destinations) == 1:
+        found.cluster = route.destinations[0].destination.cluster
         return
-    on = needed(destinations)
-    found.weighted_clusters.clusters.extend(_weight(weighted, on) for weighted in destinations)
+    on = needed(route.destinations)
+    found.weighted_clusters.clusters.extend(_weight(weighted, on) for weighted in route.destinations)
+    for weighted, made in zip(route.destinations, found.weighted_clusters.clusters, strict=True):
+        if route.at_gateway and alpn.NAME in on:
+            made.typed_per_filter_config.pop(alpn.NAME, None)
+            if weighted.destination.mesh_tls:
+                made.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.OFFERING)
 
 
 def needed(destinations: Iterable[WeightedDestination]) -> frozenset[str]:

@@ -69,7 +69,7 @@ _INBOUND = _Manager(
     ),
 )
 _GATEWAY = _Manager(
-    http_filters=[grpc_stats.FILTER, alpn.FILTER, fault.FILTER, cors.FILTER, router.FILTER],
+    http_filters=[grpc_stats.FILTER, alpn.OF_GATEWAYS, fault.FILTER, cors.FILTER, router.FILTER],
     http_protocol_options=protocol_pb2.Http1ProtocolOptions(),
     use_remote_address=wellknown.boolean(value=True),
     server_name=_SERVER,

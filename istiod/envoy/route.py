@@ -169,7 +169,9 @@ def _route(route: Route) -> route_components_pb2.Route:
 def _filters(found: route_components_pb2.Route, route: Route) -> None:
     """Switch on and off what depends on where a route leads."""
     needed = action.needed(route.destinations)
-    if alpn.NAME in needed:
+    if alpn.NAME in needed and not route.at_gateway:
         found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.ENABLED)
+    elif alpn.NAME in needed and len(route.destinations) == 1:  # of several each says it for itself
+        found.typed_per_filter_config[alpn.NAME].CopyFrom(alpn.OFFERING)
     if not (route.inbound or peer.NAME in needed):  # inbound it listens
         found.typed_per_filter_config[peer.NAME].CopyFrom(alpn.DISABLED)

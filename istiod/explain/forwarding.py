@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from envoy.config.route.v3 import route_components_pb2
 
@@ -14,6 +14,9 @@ from istiod.explain.call import Call, UndecidedError
 from istiod.explain.held import Held
 from istiod.explain.trail import Trail
 
+ALPN: Final = "istio.alpn"
+"""The filter that offers protocols anew in mTLS handshakes (filters/alpn.py)."""
+_SWITCH: Final = route_components_pb2.FilterConfig.DESCRIPTOR
 _UNAVAILABLE = 503
 _OFFERS: Final = {False: ("istio-http/1.1", "istio"), True: ("istio-h2", "istio")}
 """What filters/alpn.py offers, by whether the request is of HTTP/2."""
@@ -37,11 +40,12 @@ class _Share:
 def request(found: Held, one: route_components_pb2.Route, call: Call, trail: Trail, *, offers: bool) -> Answer:
     """A request on a route that forwards. ``offers``: mTLS handshakes say what the client speaks."""
     to = one.route
-    call = replace(call, alpn=(_OFFERS[call.http2] if offers else ()))
+    call = replace(call, alpn=())
+    call = _offered(call, one) if offers else call
     after = replace(call, path=routing.rewritten(call.path, one.match, to), authority=_authority(to, call))
     if (after.path, after.authority) != (call.path, call.authority):
         trail.note(Stage.REQUEST, "", f"goes on as {after.authority}{after.path}")
-    shares = list(_shares(one, after))
+    shares = list(_shares(one, after, offers=offers))
     mirrors = tuple(each.cluster for each in to.request_mirror_policies)
     for each in to.request_mirror_policies:
         part = routing.percent(each.runtime_fraction.default_value) if each.HasField("runtime_fraction") else _ALL
@@ -76,7 +80,16 @@ def _authority(to: route_components_pb2.RouteAction, call: Call) -> str:
     raise UndecidedError(f"a host rewrite of kind {kind}")
 
 
-def _shares(one: route_components_pb2.Route, call: Call) -> Iterator[_Share]:
+def _offered(call: Call, said: Any) -> Call:
+    """The call with what a route, or a share of one, has offered; as it is where that says nothing of it."""
+    if ALPN not in said.typed_per_filter_config:
+        return call
+    config = said.typed_per_filter_config[ALPN]
+    off = config.Is(_SWITCH) and route_components_pb2.FilterConfig.FromString(config.value).disabled
+    return replace(call, alpn=() if off else _OFFERS[call.http2])
+
+
+def _shares(one: route_components_pb2.Route, call: Call, *, offers: bool) -> Iterator[_Share]:
     to, kind = one.route, one.route.WhichOneof("cluster_specifier")
     if kind == "cluster":
         sent = routing.changed(call, one)
@@ -87,7 +100,7 @@ def _shares(one: route_components_pb2.Route, call: Call) -> Iterator[_Share]:
         for each in several:
             if each.weight.value:
                 sent = routing.changed(routing.changed(call, each), one)  # in this order: see v3 API, ClusterWeight
-                sent = replace(sent, alpn=() if each.typed_per_filter_config else sent.alpn)
+                sent = _offered(sent, each) if offers else sent
                 host = each.host_rewrite_literal or sent.authority
                 yield _Share(
                     cluster=each.name,

@@ -42,7 +42,6 @@ _PASSIVE: Final = (
 _NOTING: Final = (peer.NAME, peer.PROTOCOL.name)
 """Ours that only note for metrics who calls; a filter of their types that somebody else adds may do more."""
 _RBAC: Final = "envoy.filters.http.rbac"
-_ALPN: Final = "istio.alpn"
 _FORWARDED: Final = "x-forwarded-for"
 _ALL = 100.0
 _OK, _MOVED, _NOT_FOUND, _FORBIDDEN = 200, 301, 404, 403
@@ -96,7 +95,7 @@ def manage(manager: hcm_pb2.HttpConnectionManager, found: Held, call: Call, trai
     call = _traced(manager, replace(routing.normalized(call, manager), remote=_remote(manager, call)))
     host, domain = routing.host(table, call.authority)
     request = _Request(call, found, table, host, routing.Found(route=None), {}, trail)
-    request.offers = _ALPN in (each.name for each in manager.http_filters)
+    request.offers = forwarding.ALPN in (each.name for each in manager.http_filters)
     request.choose()
     for each in manager.http_filters:
         answer = _filtered(each, request)
@@ -306,9 +305,4 @@ def _routed(request: _Request, domain: str) -> Answer:
         return replace(answer, changes=routing.response(one))
     if kind != "route":
         raise UndecidedError(f"a route that does {kind}")
-    return forwarding.request(request.found, one, call, trail, offers=request.offers and _switched_on(one))
-
-
-def _switched_on(one: route_components_pb2.Route) -> bool:
-    """Whether a route has its clusters offered a protocol; a share of it may have that off again."""
-    return _ALPN in one.typed_per_filter_config
+    return forwarding.request(request.found, one, call, trail, offers=request.offers)

@@ -39,7 +39,7 @@ def table(
             routes = http_routes.routes(rules, _at(client, server), own, tls=server.ends_tls)
             for host in names if routes else ():
                 one = found.setdefault(host, _Host(port=server.port))
-                one.routes += routes
+                one.routes += (replace(route, at_gateway=True) for route in routes)
                 one.require_tls |= server.https_redirect
         for _, host in server.hosts if server.https_redirect else ():
             found.setdefault(host, _Host(port=server.port)).require_tls = True

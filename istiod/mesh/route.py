@@ -248,6 +248,8 @@ class Route:
     """Where statistics of its own stand: ``vhost.HOST.route.PREFIX``; "" for none."""
     inbound: bool = False
     """An inbound route: Istio's max_stream_duration; its reset-before-request retry where ``retry`` is None."""
+    at_gateway: bool = False
+    """A gateway's: it may be chosen for a request that had another route, or none, before its token was looked at."""
 
     @property
     def leads(self) -> tuple[Destination, ...]:

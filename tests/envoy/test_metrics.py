@@ -152,6 +152,14 @@ def test_only_routes_out_of_the_mesh_tell_nobody_and_those_that_need_it_offer_a_
     assert said() == {peer.NAME: alpn.DISABLED}
     assert said(in_mesh=True) == {}
     assert said(in_mesh=True, mesh_tls=True) == {alpn.NAME: alpn.ENABLED}
+    needing, other = made.destination(in_mesh=True, mesh_tls=True), made.destination(in_mesh=True)
+    one = made.route(destinations=made.to(needing), at_gateway=True)
+    several = made.route(destinations=(*made.to(needing), *made.to(other)), at_gateway=True)
+    at_gateway = route.virtual_host(made.virtual_host(routes=[one, several])).routes
+    offering = {alpn.NAME: alpn.OFFERING}
+    assert [dict(each.typed_per_filter_config) for each in at_gateway] == [offering, {}]
+    shares = at_gateway[1].route.weighted_clusters.clusters
+    assert [dict(each.typed_per_filter_config) for each in shares] == [offering, {}]
     inside = made.route(destinations=made.to(made.destination()), inbound=True)
     assert peer.NAME not in route.virtual_host(made.virtual_host(routes=[inside])).routes[0].typed_per_filter_config
 

@@ -100,11 +100,11 @@ async def front(folder: Path, *providers: Provider, gateway: bool = False, route
         direction = Direction.GATEWAY if gateway else Direction.INBOUND
         async with running(folder, made.QUIET, at(port, direction, http_part), cluster):
             found = Front(f"http://127.0.0.1:{port}", http)
-            await until(lambda: _up(found), "Envoy listens")
+            await until(lambda: up(found), "Envoy listens")
             yield found
 
 
-async def _up(found: Front) -> bool:
+async def up(found: Front) -> bool:
     try:
         return await found.status() > 0
     except aiohttp.ClientError:

@@ -41,7 +41,7 @@ async def running(folder: Path, settings: MeshSettings, served: Listener, *clust
     """Envoy with this listener and these clusters."""
     config = bootstrap_pb2.Bootstrap()
     config.node.id, config.node.cluster = "sidecar~127.0.0.1~a.default~default.svc.cluster.local", "a"
-    config.static_resources.listeners.append(listener.message(served, settings))
+    config.static_resources.listeners.append(envoys.served(listener.message(served, settings)))
     config.static_resources.clusters.extend(cluster.message(each, settings) for each in clusters)
     path = folder / "bootstrap.pb"
     path.write_bytes(config.SerializeToString())

@@ -25,7 +25,7 @@ from istiod.mesh.envoy_release import Release
 from istiod.mesh.settings import MeshSettings
 from tests import envoys
 from tests.behaviour import catalogue, rig
-from tests.envoy import made, test_hostile_objects, test_real_authorization, test_real_envoy
+from tests.envoy import made, test_hostile_objects, test_real_alpn, test_real_authorization, test_real_envoy
 from tests.envoy.policy_oracle import Request
 from tests.generated import test_generated
 from tests.versions import descriptors, old_envoys
@@ -168,6 +168,11 @@ async def test_no_client_puts_free_text_into_labels(tmp_path: Path) -> None:
     assert await test_real_authorization.asked(tmp_path, requests, settings) == [200] * len(lies)
     wanted = ["shop" if each == "namespace" else "http" if each == "protocol" else "unknown" for each in parts]
     assert [line.split() for line in log.read_text().splitlines()] == [wanted] * len(lies)
+
+
+@pytest.mark.usefixtures("version")
+async def test_a_route_chosen_anew_says_what_is_offered(tmp_path: Path) -> None:
+    await test_real_alpn.test_a_gateway_offers_protocols_by_the_route_that_a_token_leads_to(tmp_path)
 
 
 def joined(headers: tuple[tuple[str, str], ...]) -> bool:
