@@ -29,24 +29,22 @@ def of(target: ResourceSet) -> tuple[str, ...]:
 def findings(targets: Iterable[tuple[Proxy, ResourceSet]]) -> Iterator[Diagnostic]:
     """What the owners of objects, and whoever runs the mesh, are told of what connected proxies do without."""
     lacking: dict[tuple[Origin | None, Loss], list[Proxy]] = {}
-    untried: dict[str, list[Proxy]] = {}
+    untried: list[Proxy] = []
     known: dict[int, tuple[tuple[Origin | None, Loss], ...]] = {}  # many proxies share a target
     for proxy, target in targets:
         if envoy_release.of(proxy.node) is Release.CURRENT:
             continue
         if envoy_release.is_untried(proxy.node):
-            untried.setdefault(version(proxy), []).append(proxy)
+            untried.append(proxy)
         if id(target) not in known:
             known[id(target)] = tuple(dict.fromkeys(_losses(target)))
         for each in known[id(target)]:
             lacking.setdefault(each, []).append(proxy)
     for (origin, loss), proxies in lacking.items():
         yield _about(_lack(origin, loss, proxies), proxies)
-    for said, proxies in untried.items():
-        message = (
-            f"Envoy {said} is older than {envoy_release.OLDEST}, the oldest one that is tested: it gets what that takes"
-        )
-        yield _about(diagnostic.warning(Code.UNTRIED_ENVOY, None, "", message), proxies)
+    if untried:
+        message = f"Envoy is older than {envoy_release.OLDEST}, the oldest one that is tested: it gets what that takes"
+        yield _about(diagnostic.warning(Code.UNTRIED_ENVOY, None, "", message), untried)
 
 
 def version(proxy: Proxy) -> str:
@@ -61,8 +59,9 @@ def _losses(target: ResourceSet) -> Iterator[tuple[Origin | None, Loss]]:
 
 
 def _lack(origin: Origin | None, loss: Loss, proxies: list[Proxy]) -> Diagnostic:
-    versions = sorted({proxy.node.envoy: version(proxy) for proxy in proxies}.items())
-    message = f"Envoy {', '.join(said for _, said in versions)} does without: {_words(loss)}"
+    # Not the versions that they name: a pod may name another each time, and a finding that differs is a new one
+    releases = sorted({envoy_release.of(proxy.node) for proxy in proxies})
+    message = f"Envoy {' and '.join(map(str, releases))} does without: {_words(loss)}"
     key, field = (origin.key, origin.field) if origin is not None else (None, "")
     make = diagnostic.error if loss.closed else diagnostic.warning
     return make(Code.OLDER_ENVOY, key, field, message)
