@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from crds.key import ConfigKey
 from crds.text import UnreadableError
 from istiod import apart
-from istiod.analysis import analyzers, kinds, live, status
+from istiod.analysis import analyzers, gateways, kinds, live, status
 from istiod.analysis import resources as analysed
 from istiod.analysis.kinds import Kind
 from istiod.analysis.status import Said
@@ -40,12 +40,17 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def kept(kind: Kind, raw: Raw) -> Raw:
-    """What analyzers read of an object. Of a status only addresses: the rest is what we, or kubelets, write."""
+    """What analyzers read of an object: never a key.
+
+    Of a status only addresses: the rest is what we, or kubelets, write.
+    """
     metadata = {name: raw["metadata"][name] for name in _METADATA if name in raw["metadata"]}
     if _APPLIED in (annotations := metadata.get("annotations") or {}):
         metadata["annotations"] = {name: said for name, said in annotations.items() if name != _APPLIED}
     found = {name: raw[name] for name in _WITHOUT_STATUS if name in raw} | {"metadata": metadata}
     addresses = records(raw.get("status"), "addresses") if kind == kinds.SERVICE_ENTRY else ()
+    if kind == kinds.SECRET:
+        found["data"] = gateways.without_keys(raw.get("data") or {})
     return {**found, "status": {"addresses": addresses}} if addresses else found
 
 
@@ -84,7 +89,7 @@ class AnalysisController:
     def parts(self) -> Iterator[Part]:
         """What has to run."""
         for kind, each in self._collections.items():
-            yield f"watch of {kind.name}s to analyse", each.follow
+            yield f"watch of {kind.name}s to analyse", partial(self._follow, each)
         yield "analysis", self.run
 
     def said(self, key: ConfigKey) -> Sequence[Said] | None:
@@ -107,8 +112,26 @@ class AnalysisController:
             self._take(await apart.beside(partial(self._analyse, items)))
             await asyncio.sleep(REST * (loop.time() - began))
 
+    @property
+    def _leads(self) -> bool:
+        return any(each.holds for each in self._leaders)
+
+    async def _follow(self, collection: Collection) -> None:
+        """Hold the objects while we lead: whoever does not has no use for them."""
+        following: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                if self._leads and following is None:
+                    following = tasks.create_task(collection.follow())
+                elif following is not None and not self._leads:
+                    following.cancel()
+                    await asyncio.wait((following,))
+                    following = None
+                    collection.forget()
+                await asyncio.sleep(PERIOD)
+
     def _due(self) -> bool:
-        if not any(each.holds for each in self._leaders):
+        if not self._leads:
             return False
         waits = tuple(self._missing())
         if waits and waits != self._waits:

@@ -17,6 +17,7 @@ from istiod.analysis.resources import Collection, Resource, Steps
 
 _CERTIFICATES: Final = ("tls.crt", "cert")
 _KEYS: Final = ("tls.key", "key")
+_HIDDEN: Final = base64.b64encode(b"hidden").decode()
 
 
 def _selector(gateway: Resource) -> dict[str, str]:
@@ -123,6 +124,11 @@ def _proves(secret: Resource, now: datetime | None) -> bool:
         return False
     valid = now is None or all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in found[:1])
     return bool(found) and valid and bool(_value(secret, _KEYS))
+
+
+def without_keys(data: Mapping[str, str]) -> dict[str, str]:
+    """The ``data`` of a Secret as far as analyzers read it: certificates, and of all else whether it is there."""
+    return {name: value if name in _CERTIFICATES else _HIDDEN if value else "" for name, value in data.items()}
 
 
 def _value(secret: Resource, names: tuple[str, ...]) -> bytes:

@@ -60,6 +60,12 @@ class Collection:
             failures = 1 if loop.time() - began > _STEADY else failures + 1
             await asyncio.sleep(backoff.delay(failures, error, _CHANCE.random(), started=self.listed))
 
+    def forget(self) -> None:
+        """Hold nothing any more, as before the first listing."""
+        self.items, self._seen = {}, set()
+        self.listed, self.problem, self.absent = False, None, False
+        self._changed()
+
     def _take(self, event: Event) -> None:
         if event.verb is not Verb.ALIVE and self._apply(event):
             self._changed()

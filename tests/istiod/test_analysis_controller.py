@@ -85,6 +85,34 @@ async def test_what_analysis_waits_for_is_in_the_log(world: World, caplog: pytes
         await until(lambda: world.codes() == ["IST0101"], "it is analysed")
 
 
+async def test_only_who_leads_holds_what_is_analysed(world: World) -> None:
+    def held() -> bool:
+        return any(each.items for each in world.analysis.collections)
+
+    world.leader.holds = False
+    async with running(*(run for _, run in world.analysis.parts())):
+        assert (world.codes(), held()) == (None, False)
+        world.leader.holds = True
+        await until(lambda: world.codes() == ["IST0101"], "it is analysed")
+        assert held()
+        world.leader.holds = False
+        await until(lambda: not held() and world.codes() is None, "all is forgotten")
+        world.leader.holds = True
+        await until(lambda: world.codes() == ["IST0101"], "it is analysed again")
+
+
+def test_no_key_is_held() -> None:
+    data = {"tls.crt": "Y2VydA==", "ca.crt": "cm9vdHM=", "tls.key": "c2VjcmV0", "password": "c2VjcmV0", "key": ""}
+    found = kept(kinds.SECRET, {"metadata": {"name": "a"}, "type": "kubernetes.io/tls", "data": data})
+    assert found["data"].keys() == data.keys()
+    assert found["data"]["tls.crt"] == "Y2VydA=="
+    assert "c2VjcmV0" not in str(found)
+    assert (bool(found["data"]["tls.key"]), bool(found["data"]["key"])) == (
+        True,
+        False,
+    )  # one that is empty is reported
+
+
 async def test_what_no_analyzer_reads_starts_no_analysis(world: World) -> None:
     """A kubelet's word, or what we wrote into a status ourselves."""
     changes = list[str]()
