@@ -384,7 +384,9 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
         router = partial(gateways.scope, model, context.virtual_services, context.gateways, key, recall=memo.recall)
         return memo.of_parts(model.settings, memo.of_key(key, router), None, patches)
     known = (node, pod, model.tracers, model.loggers, *inbound.inputs(model, node.namespace))
-    shape = memo.recall.of_many("shape", known, lambda: inbound.shape(model, place, memo.recall))
+    shape = memo.recall.of_each(
+        "shape", (node.namespace, node.name), known, lambda: inbound.shape(model, place, memo.recall)
+    )
     out = memo.of_key(key, partial(outbound.scope, model, context.virtual_services, key, recall=memo.recall))
     own = memo.of_shape(shape, model.settings, lambda: inbound.scope(shape, model.settings))
     return memo.of_parts(model.settings, out, ingress_places.beside(own, out, memo.recall), patches)

@@ -31,14 +31,17 @@ class Recall:
 
     What is made of one host (``of``) is small and stays until there is much of it: it may be right again later, and is
     not asked for while that stands which was made of it. What is made of many hosts (``of_many``) is large and goes
-    when a model did not ask for it.
+    when a model did not ask for it. What is made of a proxy (``of_each``) is the newest of its pod's only, as pods and
+    streams come and go while a model stays.
     """
 
-    __slots__ = ("_asked", "_generation", "_large", "_small", "_swept_at", "_swept_size")
+    __slots__ = ("_asked", "_before", "_each", "_generation", "_large", "_seen", "_small", "_swept_at", "_swept_size")
 
     def __init__(self) -> None:
         self._small: dict[tuple[object, ...], _Entry] = {}
         self._large: dict[tuple[object, ...], _Entry] = {}
+        self._each: dict[tuple[Hashable, Hashable], _Entry] = {}
+        self._seen = self._before = 0
         self._generation = 0
         self._asked = False
         self._swept_at = -1
@@ -58,6 +61,21 @@ class Recall:
         """As ``of``, for large values."""
         return self._of(self._large, name, inputs, make)
 
+    def of_each(self, name: Hashable, who: Hashable, inputs: Inputs, make: Callable[[], T]) -> T:
+        """As ``of``, of one of many that come and go: of ``who`` no more than the newest value is kept."""
+        key = (name, who)
+        entry = self._each.get(key)
+        if entry is None or not _same(entry.inputs, inputs):
+            if len(self._each) > 2 * self._before + SLACK:
+                self._each.clear()
+            entry = self._each[key] = _Entry(inputs, make(), -1)
+        if entry.generation != self._generation:
+            entry.generation = self._generation
+            self._seen += 1
+        self._asked = True
+        value: T = entry.value
+        return value
+
     def _of(self, known: dict[tuple[object, ...], _Entry], name: Hashable, inputs: Inputs, make: Callable[[], T]) -> T:
         key = (name, *map(id, inputs))
         entry = known.get(key)
@@ -73,6 +91,8 @@ class Recall:
         if not self._asked:
             return self
         self._large = {key: one for key, one in self._large.items() if one.generation == self._generation}
+        self._each = {key: one for key, one in self._each.items() if one.generation == self._generation}
+        self._before, self._seen = self._seen, 0
         if len(self._small) > 2 * self._swept_size + SLACK:
             self._sweep()
         self._generation += 1
@@ -88,3 +108,7 @@ class Recall:
         since = (self._swept_at + self._generation) // 2
         self._small = {key: one for key, one in self._small.items() if one.generation >= since}
         self._swept_at, self._swept_size = self._generation, len(self._small)
+
+
+def _same(some: Inputs, others: Inputs) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))

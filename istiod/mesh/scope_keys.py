@@ -26,7 +26,8 @@ def placed(
         return place, of(model, routes, servers, proxy, pod, place)
 
     # of VirtualServices no more counts than whose labels they look at
-    return recall.of_many(("placed", routes.selectors), (proxy, pod, model, servers), made)
+    who = (proxy.node.namespace, proxy.node.name)
+    return recall.of_each(("placed", routes.selectors), who, (proxy, pod, model, servers), made)
 
 
 def of(

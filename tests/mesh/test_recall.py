@@ -42,6 +42,24 @@ def test_of_what_is_large_the_next_generation_keeps_what_this_one_used() -> None
     assert recall.of_many("x", (lost,), object) is not other
 
 
+def test_of_each_who_comes_and_goes_the_newest_value_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault FT53: a proxy that comes back again and again, and jobs' pods, while the model stays as it is."""
+    monkeypatch.setattr(recalling, "SLACK", 10)
+    recall, thing = Recall(), Thing()
+    first = recall.of_each("x", "pod", (thing,), object)
+    assert recall.of_each("x", "pod", (thing,), object) is first
+    assert recall.of_each("x", "pod", (thing, None), object) is not first
+    for _ in range(50):
+        recall.of_each("x", "pod", (Thing(),), object)
+    assert len(recall._each) == 1
+    for number in range(100):
+        recall.of_each("x", number, (thing,), object)
+        assert len(recall._each) <= 11 + 1
+    kept = recall.of_each("x", 99, (thing,), object)
+    assert recall.next().of_each("x", 99, (thing,), object) is kept
+    assert len(recall.next()._each) == 1, "of the others nobody asked again"
+
+
 def test_what_is_small_stays_until_there_is_much_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recalling, "SLACK", 1)
     recall, kept, lost = Recall(), Thing(), Thing()
