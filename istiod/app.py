@@ -50,7 +50,7 @@ from istiod.refusals import Refusals
 from istiod.releases import Releases
 from istiod.settings import Settings
 from istiod.source import Source, View
-from istiod.supervision import Lines, Running, SettingsError, now, say
+from istiod.supervision import Leaving, Lines, Running, SettingsError, now, say
 from webhook import counts as webhook_counts
 from webhook import server as webhooks
 from webhook.values import Surroundings, injector_name
@@ -100,6 +100,7 @@ class ControlPlane:
         )
         self._pressure = pressure.Pressure(pressure.meter(settings.features.memory_limit), time.monotonic)
         self._blind = Blind(self._source.age, settings.features.source_age.total_seconds(), time.monotonic, say)
+        self._leaving = Leaving(awaited=settings.kubernetes and not settings.cluster.kubeconfig)
         self._built = False
         self._counts = Counts()
         self._issued = ca_counts.Counts()
@@ -140,6 +141,7 @@ class ControlPlane:
                 running.start(self._open(stack, running), "start")
                 running.supervise("memory", partial(self._pressure.watch, stop.set))
                 await stop.wait()
+                await self._leaving.over(hurried=self._pressure.shedding)
                 running.cancel()
 
     async def _open(self, stack: contextlib.AsyncExitStack, running: Running) -> None:
@@ -237,16 +239,12 @@ class ControlPlane:
         settings = self._settings
         secure = settings.kubernetes or settings.ca_address or settings.mtls_address or settings.https_address
         ca = await self._source.authority() if secure else None
+        limits = StreamLimits(per_identity=settings.features.streams_per_identity)
         self._ads = AdsService(
             self._pipeline,
             time.monotonic,
             authenticator=Authenticator(frozenset((self._source.trust_domain,))),
-            settings=instruments.streams(
-                self._counts,
-                StreamLimits(per_identity=settings.features.streams_per_identity),
-                self._refusals.note,
-                self._pipeline,
-            ),
+            settings=instruments.streams(self._counts, limits, self._refusals.note, self._pipeline),
             shared=self._refusals.shared,
             full=self._pressure.refusal,
         )
@@ -319,7 +317,7 @@ class ControlPlane:
             return tuple(self._source.waiting()) or ("the mesh: being built",)
         if self._ads is None:
             return (*self._source.waiting(), "the CA: being read")
-        return (*self._source.untrusted(), *self._blind.waiting())
+        return (*self._source.untrusted(), *self._blind.waiting(), *self._leaving.waiting())
 
     def _view(self) -> View:
         return View(

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
+LEAVE: Final = 3.0
+"""Seconds: three periods in which a busy node's rules follow the API server."""
 RESTART_DELAY: Final = 1.0
 """Seconds before a part that failed is started again."""
 SILENCE: Final = 60.0
@@ -57,6 +59,28 @@ class Running:
         """End all."""
         for task in self._tasks:
             task.cancel()
+
+
+class Leaving:
+    """The last seconds of a pod behind a Service: it serves as ever while the nodes hear that it is about to end (FT9).
+
+    Kubernetes tells the pod and the nodes at the same moment. One that closed its ports at once would have admissions
+    refused, which come once each, for as long as some node leads them there.
+    """
+
+    def __init__(self, *, awaited: bool) -> None:
+        self._awaited = awaited
+        self._begun = False
+
+    async def over(self, *, hurried: bool) -> None:
+        """Wait, if anybody may come: where it is ``hurried``, nobody is waited for."""
+        if self._awaited and not hurried:
+            self._begun = True
+            await asyncio.sleep(LEAVE)
+
+    def waiting(self) -> tuple[str, ...]:
+        """Why it is not ready, if it is not for this reason."""
+        return ("an end: this istiod was told to",) if self._begun else ()
 
 
 def say(line: str) -> None:

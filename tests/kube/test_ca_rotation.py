@@ -99,6 +99,7 @@ async def test_a_root_is_made_anew_by_annotation_over_a_change_of_leader(
                 discovery(str(cluster.kubeconfig), namespace, logs[1], pod="second")
             )
             await becomes(second.ready, lambda said: said[0] == 200, 60)
+            await becomes(mesh.told, lambda roots: len(roots) == 1, 20)
             (old,) = await mesh.told()
             assert "A new self-signed root is asked for (Secret" in await mesh.ask("rotate")
             await becomes(mesh.published, lambda count: count == 2, 20)
