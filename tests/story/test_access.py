@@ -202,7 +202,8 @@ async def test_policies_refuse_callers_and_tokens_and_nobody_else(running: shop.
         """Connections from before a policy drain, for 45 s at most: what comes on them is judged as before."""
 
         async def forbidden() -> bool:
-            return await asked(url) == "403"
+            """By each of what may be a service's three pods, in turn, and by connections that stay."""
+            return {await asked(url) for _ in range(12)} == {"403"}
 
         await waiting.until(forbidden, f"{url} is refused", seconds=60)
 
