@@ -241,8 +241,8 @@ async def _said(attack: Attack, number: int, said: bytes, address: str = "", ans
         writer.transport.abort()
 
 
-class Refuser(Member):
-    """Refuses what it gets, and says so again and again (FT17)."""
+class Attacker(Member):
+    """A client with a call of its own that asks for clusters, and does harm then."""
 
     attack: Attack
 
@@ -251,6 +251,10 @@ class Refuser(Member):
         self.stream = stream
         self.attack.tally["connected"] += 1
         stream.say(first_request(self.said))
+
+
+class Refuser(Attacker):
+    """Refuses what it gets, and says so again and again (FT17)."""
 
     def hear(self, stream: Stream, response: discovery_pb2.DeltaDiscoveryResponse) -> None:
         """Refuse it."""
@@ -277,16 +281,8 @@ async def refusals(attack: Attack, number: int) -> None:
     await asyncio.gather(member.stay(attack.port), member.repeat())
 
 
-class Glutton(Member):
+class Glutton(Attacker):
     """Asks for as many names as may be asked for, which do not exist (FT16, SEC22)."""
-
-    attack: Attack
-
-    def begin(self, stream: Stream) -> None:
-        """Ask for clusters."""
-        self.stream = stream
-        self.attack.tally["connected"] += 1
-        stream.say(first_request(self.said))
 
     def hear(self, stream: Stream, response: discovery_pb2.DeltaDiscoveryResponse) -> None:
         """It answers nothing."""
