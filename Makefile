@@ -75,13 +75,18 @@ STORIES := $(if $(filter command%,$(origin KUBECONFIG)),E2E_KUBECONFIG=$(KUBECON
 # Tests with Envoy wait more than they work, so they run side by side, too. Some count seconds, or share what there is one
 # of: what fails in that crowd has to pass alone, and both are seen.
 NODELESS = -m "$(if $(CHECKED),(envoy or root) and )not long and not apiserver and not cluster"
+CLUSTERED = -m "not long and (apiserver or cluster)" --cov --cov-append --cov-report=
+FAILED = import json; print(*sorted({one.split('::')[0] for one in json.load(open('.pytest_cache/v/cache/lastfailed'))}))
+
 test: .venv/.installed test-packages ## all tests but the long ones: real Envoy, iptables, API server, Kubernetes node
 	@mkdir -p build && echo "== Kubernetes is built meanwhile, if it is not in the cache (build/tools.log)"
 	@$(PY) -m e2e.harness.tools >build/tools.log 2>&1 &
 	$(PY) -m pytest $(WORKERS) $(NODELESS) --cov $(if $(CHECKED),--cov-append) --cov-report= tests || { \
 		echo "== what failed beside others, again and alone"; \
 		$(PY) -m pytest --lf --lfnf=none $(NODELESS) --cov --cov-append --cov-report= tests; }
-	$(STORIES) $(PY) -m pytest -m "not long and (apiserver or cluster)" --cov --cov-append --cov-report= tests
+	$(STORIES) $(PY) -m pytest $(CLUSTERED) tests || { \
+		echo "== the files in which something failed, once more: their tests build on each other"; \
+		$(STORIES) $(PY) -m pytest $(CLUSTERED) $$($(PY) -c "$(FAILED)"); }
 	$(PY) -m coverage report --fail-under=90 --skip-covered --sort=cover | tail -40
 
 test-long: .venv/.installed packages ## the long counts and durations
