@@ -259,19 +259,22 @@ class Refuser(Attacker):
     def hear(self, stream: Stream, response: discovery_pb2.DeltaDiscoveryResponse) -> None:
         """Refuse it."""
         self.attack.tally["responses"] += 1
-        refusal = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
-        refusal.error_detail.message = "refused " + "x" * 2_000
-        stream.say(refusal)
+        stream.say(_refusal(response.type_url, response.nonce))
 
     async def repeat(self) -> None:
         """A refusal of nothing, ninety times a second: a few less than it may say."""
         for number in itertools.count():
             await asyncio.sleep(1 / 90)
             if (stream := self.stream) is not None and not stream.over.done():
-                refusal = discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER, response_nonce=f"{number}")
-                refusal.error_detail.message = "refused " + "x" * 2_000
-                stream.say(refusal)
+                stream.say(_refusal(names.CLUSTER, f"{number}"))
                 self.attack.tally["frames"] += 1
+
+
+def _refusal(type_url: str, nonce: str) -> discovery_pb2.DeltaDiscoveryRequest:
+    """Of a response, with many words."""
+    refusal = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+    refusal.error_detail.message = "refused " + "x" * 2_000
+    return refusal
 
 
 async def refusals(attack: Attack, number: int) -> None:

@@ -102,7 +102,8 @@ def test_an_operator_that_is_not_known_prints_nothing() -> None:
     text = "%DOWNSTREAM_TLS_GROUP% %REQ(X)% %UPSTREAM_HOSTS_ATTEMPTED(a)% %%"
     log = file_pb2.FileAccessLog(path="/%UPSTREAM_TLS_GROUP%")
     log.log_format.json_format.update({"a": text, "b": [text]})
-    manager = hcm_pb2.HttpConnectionManager(access_log=[{"typed_config": wellknown.packed(log)}])  # type: ignore[list-item]  # as a dict
+    manager = hcm_pb2.HttpConnectionManager()
+    manager.access_log.add(typed_config=wellknown.packed(log))
     found, losses = lowered(listener_pb2.Listener(filter_chains=[chain(manager)]))
     assert losses == (Loss("%DOWNSTREAM_TLS_GROUP%"), Loss("%UPSTREAM_HOSTS_ATTEMPTED%"))
     said = file_pb2.FileAccessLog()
@@ -139,8 +140,14 @@ def of_policy(**more: Any) -> http_rbac_pb2.RBAC:
 CEL = Loss("rbac.Policy.cel_config", closed=True)
 
 
+def filtering(filter_: Message) -> hcm_pb2.HttpConnectionManager:
+    manager = hcm_pb2.HttpConnectionManager()
+    manager.http_filters.add(typed_config=wellknown.packed(filter_))
+    return manager
+
+
 def test_a_chain_is_closed_whose_policy_would_be_ignored() -> None:
-    manager = hcm_pb2.HttpConnectionManager(http_filters=[{"typed_config": wellknown.packed(of_policy())}])  # type: ignore[list-item]  # as a dict
+    manager = filtering(of_policy())
     open_chain = chain(tcp_proxy_pb2.TcpProxy(cluster="x"))
     said = listener_pb2.Listener(filter_chains=[open_chain, chain(manager)], default_filter_chain=open_chain)
     found, losses = lowered(said)
@@ -179,7 +186,8 @@ def test_routes_answer_503_whose_policy_would_be_ignored() -> None:
         route_components_pb2.Route(route={"cluster": "x"}, typed_per_filter_config=each) for each in ({}, config)
     )
     whole = route_components_pb2.VirtualHost(name="b", routes=[route, route], typed_per_filter_config=config)
-    table = route_pb2.RouteConfiguration(virtual_hosts=[{"name": "a", "routes": [route, guarded]}, whole])  # type: ignore[list-item]  # as a dict
+    host = route_components_pb2.VirtualHost(name="a", routes=[route, guarded])
+    table = route_pb2.RouteConfiguration(virtual_hosts=[host, whole])
     found, _ = lowered(table)
     assert answers(found) == [[0, 503], [503]]
     table.vhost_header = "x"
@@ -200,7 +208,7 @@ def matcher(**said: Any) -> route_components_pb2.HeaderMatcher:
 
 def rules(action: str, *, permission: Any = None, principal: Any = None) -> rbac_pb2.RBAC:
     policy = rbac_pb2.Policy(permissions=[permission or {"any": True}], principals=[principal or {"any": True}])
-    return rbac_pb2.RBAC(action=action, policies={"p": policy})  # type: ignore[arg-type]  # an enum's name
+    return rbac_pb2.RBAC(action=rbac_pb2.RBAC.Action.Value(action), policies={"p": policy})
 
 
 def widened(said: rbac_pb2.RBAC) -> list[str]:
@@ -269,7 +277,7 @@ def test_patterns_that_refuse_take_any_byte() -> None:
 def test_both_older_releases_get_patterns_that_take_any_byte(release: Release) -> None:
     header = matcher(safe_regex={"regex": r".*a[ \t]*"}, name=":path")
     said = http_rbac_pb2.RBAC(rules=rules("DENY", principal={"header": header}))
-    manager = hcm_pb2.HttpConnectionManager(http_filters=[{"typed_config": wellknown.packed(said)}])  # type: ignore[list-item]  # as a dict
+    manager = filtering(said)
     found, losses = lowered(listener_pb2.Listener(filter_chains=[chain(manager)]), release)
     assert rb"\C*a[" in found.SerializeToString()
     assert losses == ()
@@ -277,7 +285,7 @@ def test_both_older_releases_get_patterns_that_take_any_byte(release: Release) -
 
 def test_rules_on_lines_of_headers_are_told() -> None:
     said = http_rbac_pb2.RBAC(rules=rules("DENY", principal={"header": matcher(exact="a")}))
-    manager = hcm_pb2.HttpConnectionManager(http_filters=[{"typed_config": wellknown.packed(said)}])  # type: ignore[list-item]  # as a dict
+    manager = filtering(said)
     listener = listener_pb2.Listener(filter_chains=[chain(manager)])
     assert lowered(listener)[1] == (Loss("lines of a header apart in rules that refuse"),)
     assert lowered(listener, LATER) == (listener, ())
