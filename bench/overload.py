@@ -29,6 +29,8 @@ from bench.world import Size
 
 PAUSE: Final = 0.05
 """Seconds between a change's arrival and the next change."""
+PASSIVE: Final = ("stuck", "slow", "half", "idle")
+"""Attackers that come once: what they do is not to read, or to say nothing. Their coming is the row ``storm``'s."""
 READY: Final = 20.0
 """Seconds that attackers may take until all of them are there; where they are turned away, they never are."""
 
@@ -146,6 +148,8 @@ class Rig:
         since = time.monotonic()
         try:
             _come(process, status, count, self.home / f"{kind}.log")
+            if kind in PASSIVE:
+                processes.settle(self.pid, 0.05)
             told["began"] = time.monotonic()
             yield told
             _running(process, self.home / f"{kind}.log")
