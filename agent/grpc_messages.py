@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from wire import exposition, telemetry
+from wire import exposition, labels, telemetry
 from wire.exposition import Family, Sample
 
 SUFFIXES: Final = ("grpc.request_message_count", "grpc.response_message_count")
@@ -23,17 +23,6 @@ _LINE: Final = re.compile(
 _SIGN: Final = b"envoy_cluster_grpc_re"
 _HELP: Final = "gRPC messages that {} sent."
 _SIDES: Final = (("request", "clients"), ("response", "servers"))
-_LABELS: Final = {
-    "workload": "workload",
-    "workload_namespace": "namespace",
-    "principal": "principal",
-    "app": "app",
-    "version": "version",
-    "canonical_service": "service",
-    "canonical_revision": "revision",
-    "cluster": "cluster",
-}
-"""The rest of a label's name -> what it says of a workload; a principal is a connection's, so it is unknown here."""
 _PARTS: Final = 4
 """Of a cluster's name: direction, port, subset, host."""
 _SERVICE: Final = re.compile(r"([^.]+)\.([^.]+)\.svc\..+")
@@ -70,14 +59,11 @@ class Messages:
         client, server = (nobody, self._own) if inbound else (self._own, nobody)
         return {
             "reporter": "destination" if inbound else "source",
-            **_side("source", client),
-            **_side("destination", server),
+            **labels.side("source", client),
+            **labels.side("destination", server),
+            **dict.fromkeys(labels.PRINCIPALS, telemetry.UNKNOWN),
             **_service(cluster),
         }
-
-
-def _side(name: str, known: Mapping[str, str]) -> dict[str, str]:
-    return {f"{name}_{label}": known.get(part, telemetry.UNKNOWN) for label, part in _LABELS.items()}
 
 
 def _service(cluster: str) -> dict[str, str]:

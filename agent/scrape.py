@@ -1,7 +1,7 @@
 """``/stats/prometheus`` on 15020: Envoy's metrics, the agent's and the app's in one answer (features rows C8, A11).
 
-Envoy's are passed on as they come; ``envoy_istio_...`` becomes ``istio_...``, the names that dashboards know (fact P3),
-and counts of gRPC messages are made of what Envoy counts for clusters.
+Envoy's are passed on as they come; Istio's get the names and labels that dashboards know (agent.series, fact P3), and
+counts of gRPC messages are made of what Envoy counts for clusters.
 The app's are asked for in Prometheus' text format, since Envoy's come in no other. Whoever does not answer is counted
 and left out; the others' metrics must not vanish with it.
 """
@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent import grpc_messages, httpwire, metrics
+from agent import grpc_messages, httpwire, metrics, series
 from wire import exposition
 
 VARIABLE: Final = "ISTIO_PROMETHEUS_ANNOTATIONS"
@@ -26,11 +26,6 @@ _PATH: Final = "/stats/prometheus"
 _TIMEOUT_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
 _SECONDS: Final = (10.0, 60.0)
 _LAST_PORT: Final = 65_535
-_RENAMED: Final = (
-    (b"\nenvoy_istio_", b"\nistio_"),
-    (b"\n# TYPE envoy_istio_", b"\n# TYPE istio_"),
-    (b"\n# HELP envoy_istio_", b"\n# HELP istio_"),
-)
 _TEXT_TYPES: Final = ("text/plain", "application/openmetrics-text", "")
 
 
@@ -113,13 +108,17 @@ class Scrape:
     async def _of_envoy(self, fields: Mapping[str, str], end: float) -> AsyncIterator[bytes]:
         """Envoy's metrics, and what is made of them."""
         messages, failures = grpc_messages.Messages(self._own), self._counted.failures[metrics.ENVOY]
+        istios = series.Series(self._own)
         async for lines in self._part(metrics.ENVOY, self._envoy, _PATH, fields, end):
             messages.read(lines)
-            yield lines
+            if made := istios.lines(lines):
+                yield made
+        if rest := istios.rest():
+            yield rest
         if self._counted.failures[metrics.ENVOY] > failures:
             return  # half a sum would look like a restart
-        if made := exposition.render(messages.families()):
-            yield made.encode()
+        if counts := exposition.render(messages.families()):
+            yield counts.encode()
 
     async def _part(
         self, whose: str, target: httpwire.Target, path: str, fields: Mapping[str, str], end: float
@@ -133,7 +132,7 @@ class Scrape:
                     block = await anext(lines, b"")
                 if not block:
                     return
-                yield renamed(block) if whose == metrics.ENVOY else plain(block)
+                yield block if whose == metrics.ENVOY else plain(block)
         except (httpwire.HttpError, TimeoutError) as error:
             self._counted.failures[whose] += 1
             _LOG.info("metrics of %s at %s%s: %s", whose, target, path, error or "no answer in time")
@@ -178,14 +177,6 @@ async def whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise httpwire.HttpError("a line without end")
     if kept:
         yield bytes(kept) + b"\n"
-
-
-def renamed(lines: bytes) -> bytes:
-    """Whole lines of Envoy's with Istio's metric names."""
-    text = b"\n" + lines
-    for old, new in _RENAMED:
-        text = text.replace(old, new)
-    return text[1:]
 
 
 def plain(lines: bytes) -> bytes:

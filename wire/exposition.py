@@ -87,13 +87,16 @@ def _line(text: str) -> str:
 
 
 def _sample(sample: Sample) -> str:
-    labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in sample.labels.items())
-    return (
-        f"{sample.suffix}{{{labels}}} {_number(sample.value)}" if labels else f"{sample.suffix} {_number(sample.value)}"
-    )
+    said = labels(sample.labels)
+    return f"{sample.suffix}{{{said}}} {number(sample.value)}" if said else f"{sample.suffix} {number(sample.value)}"
 
 
-def _number(value: float) -> str:
+def labels(of_sample: Mapping[str, str]) -> str:
+    """Labels as they stand between braces."""
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in of_sample.items())
+
+
+def number(value: float) -> str:
     """Go's spelling of infinity and not-a-number; whole numbers without a fraction."""
     if math.isnan(value):
         return "NaN"

@@ -145,7 +145,6 @@ def _describe(found: cluster_pb2.Cluster, cluster: Cluster) -> None:
             one["host"].string_value = service.host
             one["name"].string_value = service.name
             one["namespace"].string_value = service.namespace
-    for key, value in metrics.of_cluster(cluster).items():
-        fields[key].string_value = value
+    fields[metrics.SERVICE].string_value = metrics.of_cluster(cluster)
     if cluster.subset:
         fields["subset"].string_value = cluster.subset

@@ -117,6 +117,6 @@ def _locate(found: address_pb2.Address, address: str, port: int) -> None:
 @lru_cache(maxsize=512)
 def _metadata(workload: Workload, tls: bool) -> bytes:  # noqa: FBT001 (a part of the key)
     """Whose endpoint it is, and whether it has a sidecar (chooses the transport socket). Replicas share it."""
-    parts = metrics.of_workload(workload)
-    told = wellknown.filter_metadata(metrics.SERVER, **parts) if parts else b""
+    said = metrics.of_workload(workload)
+    told = wellknown.filter_metadata(wellknown.ISTIO, **{metrics.WORKLOAD: said}) if said else b""
     return resource.delimited(_METADATA, told + _MUTUAL if tls else told)

@@ -27,12 +27,12 @@ from istiod.envoy.filters import (
     peer,
     router,
 )
-from istiod.envoy.metrics import Reporter
 from istiod.mesh import node_settings
 from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Direction, Http
 from istiod.mesh.settings import MeshSettings
+from wire.labels import Reporter
 
 _Manager = hcm_pb2.HttpConnectionManager
 _SERVER = "istio-envoy"
@@ -102,9 +102,8 @@ def network_filter(
     found.access_log.extend(access_log.requests(settings, access_log.side(own, direction)))
     reporter = _reporter(http, direction)
     found.access_log.extend(metrics.http(reporter, own.metrics))
-    if direction is not Direction.OUTBOUND:
-        early = peer.PROVEN if reporter is Reporter.DESTINATION else peer.STRIPPED
-        found.early_header_mutation_extensions.append(early)
+    if direction is not Direction.OUTBOUND and reporter is not Reporter.DESTINATION:
+        found.early_header_mutation_extensions.append(peer.STRIPPED)
     tracing.apply(found, direction, settings, own)
     said = headers.joined(settings.headers, own.headers)
     proxy_headers.apply(found, replace(said, preserve_case=settings.headers.preserve_case), direction)

@@ -19,13 +19,13 @@ from istiod.config import resource
 from istiod.config.resource import Resource
 from istiod.envoy import access_log, dynamic_dns, hcm, metrics, proxy_headers, route, tls, tracing, wellknown
 from istiod.envoy.filters import authorization
-from istiod.envoy.metrics import Reporter
 from istiod.mesh import proxy_headers as headers
 from istiod.mesh.node_settings import NodeSettings
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, Tcp
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sidecars import UNIX
 from wire import names
+from wire.labels import Reporter
 
 _ACCEPTED_AT_ONCE = 1  # connections per socket event: spreads them over workers, as in Istio
 _FIRST_READ = 512

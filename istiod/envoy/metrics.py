@@ -1,16 +1,15 @@
 """Istio's metrics from Envoy's stats access logger (features rows Q1, Q2; decision 22).
 
-The labels of a proxy's own side are variables that its agent sets (``wire.telemetry``), those of a server are in the
-metadata of its endpoint and cluster, those of a client in a header that ``filters/peer.py`` takes apart. So there are
-three sets of loggers for HTTP and three for TCP, the same ones for all proxies. Nothing that a caller chooses (host,
-path) is a label (SEC78).
+Envoy counts by a few labels, of which the proxy's agent makes Istio's 25 (``wire.labels``, decision 43): those of its
+own side it knows itself, a server stands in the metadata of its endpoint and cluster, a client in a header that
+``filters/peer.py`` looks at. So there are three sets of loggers for HTTP and three for TCP, the same ones for all
+proxies. Nothing that a caller chooses (host, path) is a label (SEC78).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -25,63 +24,43 @@ from istiod.envoy.filters import peer
 from istiod.mesh.endpoint import Workload
 from istiod.mesh.metrics import NOTHING, Metrics, Override
 from istiod.mesh.scope import Cluster
-from wire import telemetry
+from wire import labels, telemetry
+from wire.labels import Reporter
 
 NAME: Final = "envoy.access_loggers.stats"
 PREFIX: Final = "istio"
 """Envoy writes ``envoy_istio_...``, which the agent gives as ``istio_...``."""
-SERVER: Final = "peer"
-"""Namespace of an endpoint's metadata that says whose it is, by ``_KEYS``; short, as there are many endpoints."""
-
-_KEYS: Final = {
-    "workload": "w",
-    "namespace": "n",
-    "app": "a",
-    "version": "v",
-    "service": "s",
-    "revision": "r",
-    "cluster": "c",
-}
-_SERVICE: Final = {"service": "host", "service_name": "name", "service_namespace": "namespace"}
-"""The rest of a label's name -> key of a cluster's metadata."""
+WORKLOAD: Final = "workload"
+"""Key in Istio's namespace of an endpoint's metadata: see ``of_workload``."""
+SERVICE: Final = "service"
+"""Key in Istio's namespace of a cluster's metadata: see ``of_cluster``."""
+_CLIENT, _SERVER = labels.PRINCIPALS
 
 _FAILED: Final = ("UF", "UH", "NR", "NC", "UO", "URX")
 """Flags of connections that never reached a server."""
 _CLIENT_NAMESPACE: Final = r"%CEL(re.extract(connection.uri_san_peer_certificate, '/ns/([^/]+)/', '\\1'))%"
 
 
-class Reporter(Enum):
-    """Who counts: the client's proxy, or the server's, which believes what mesh mTLS proved and nothing else."""
-
-    SOURCE = "source"
-    DESTINATION = "destination"
-    STRANGERS = "destination of plaintext"
-
-
-def of_workload(workload: Workload) -> dict[str, str]:
-    """What an endpoint's metadata says of it under ``SERVER``; app and version only where not the canonical ones."""
-    if not workload.name:
-        return {}
-    found = {
+def of_workload(workload: Workload) -> str:
+    """What an endpoint's metadata says of it, as Istio's does (``WORKLOAD``); "" where it is not known."""
+    parts = {
         "workload": workload.name,
         "namespace": workload.namespace,
+        "app": workload.app,
+        "version": workload.version,
         "service": workload.canonical_name,
         "revision": workload.canonical_revision,
         "cluster": workload.cluster_id,
     }
-    if workload.app != workload.canonical_name:
-        found["app"] = workload.app
-    if workload.version != workload.canonical_revision:
-        found["version"] = workload.version
-    return {_KEYS[part]: value or telemetry.UNKNOWN for part, value in found.items()}
+    return labels.workload(parts) if workload.name else ""
 
 
-def of_cluster(cluster: Cluster) -> dict[str, str]:
-    """What a cluster's metadata says of its service, one value a key: operators cannot look into Istio's list."""
+def of_cluster(cluster: Cluster) -> str:
+    """What a cluster's metadata says of its service in one word: operators cannot look into Istio's list."""
     if cluster.services:
         service = cluster.services[0]
-        return {"host": service.host, "name": service.name, "namespace": service.namespace}
-    return {"host": telemetry.UNKNOWN, "name": cluster.name, "namespace": telemetry.UNKNOWN}
+        return labels.service(service.host, service.name, service.namespace)
+    return labels.service("", cluster.name, "")
 
 
 Overrides = tuple[Override, ...]
@@ -103,7 +82,7 @@ def _of_side(reporter: Reporter, said: Metrics) -> Overrides:
 
 @lru_cache(maxsize=256)
 def _http(reporter: Reporter, said: Overrides) -> tuple[accesslog_pb2.AccessLog, ...]:
-    changed = _Changed(_labels(reporter) | _REQUEST, said)
+    changed = _Changed(reporter, _labels(reporter) | _REQUEST, said)
     every = stats_pb2.Config(
         stat_prefix=PREFIX,
         counters=changed.counters(("requests_total", "")),
@@ -118,7 +97,7 @@ def _http(reporter: Reporter, said: Overrides) -> tuple[accesslog_pb2.AccessLog,
 
 @lru_cache(maxsize=256)
 def _tcp(reporter: Reporter, said: Overrides) -> tuple[accesslog_pb2.AccessLog, ...]:
-    changed = _Changed(_labels(reporter, tcp=True) | _CONNECTION, said)
+    changed = _Changed(reporter, _labels(reporter, tcp=True) | _CONNECTION, said)
     opened = stats_pb2.Config(stat_prefix=PREFIX, counters=changed.counters(("tcp_connections_opened_total", "")))
     closed = stats_pb2.Config(
         stat_prefix=PREFIX,
@@ -134,10 +113,11 @@ def _tcp(reporter: Reporter, said: Overrides) -> tuple[accesslog_pb2.AccessLog, 
 class _Changed:
     """The metrics that are left, with their labels as users want them."""
 
-    def __init__(self, labels: Mapping[str, str], said: Overrides) -> None:
-        self._labels = labels
+    def __init__(self, reporter: Reporter, counted: Mapping[str, str], said: Overrides) -> None:
+        self._reporter = reporter
+        self._counted = counted
         self._said = {one.metric: one for one in said}
-        self._all = _tags(labels)
+        self._all = _tags({labels.REPORTER: labels.reporter(reporter, ()), **counted})
 
     def counters(self, *wanted: tuple[str, str]) -> list[stats_pb2.Config.Counter]:
         return [_counter(name, self._tags(name), value) for name, value in wanted if self._is_on(name)]
@@ -151,8 +131,12 @@ class _Changed:
     def _tags(self, name: str) -> list[stats_pb2.Config.Tag]:
         if name not in self._said:
             return self._all
-        changes = {tag: value if value is None else _of_cel(value) for tag, value in self._said[name].tags}
-        merged = {**self._labels, **changes}
+        said = ((tag, value) for tag, value in self._said[name].tags if not labels.is_short(tag))
+        changes = {tag: value if value is None else _of_cel(value) for tag, value in said}
+        made = {labels.REPORTER: labels.reporter(self._reporter, changes)}
+        if self._reporter is Reporter.DESTINATION and _CLIENT in changes:
+            made[labels.NAMESPACE] = _CLIENT_NAMESPACE
+        merged = {**self._counted, **changes, **made}
         return _tags({tag: value for tag, value in merged.items() if value is not None})
 
 
@@ -197,16 +181,6 @@ def _known(*operators: tuple[str, str]) -> str:
     return f"%COALESCE({json.dumps({'operators': choices}, separators=(',', ':'))})%"
 
 
-_LABEL_PARTS: Final = {
-    "workload": "workload",
-    "workload_namespace": "namespace",
-    "app": "app",
-    "version": "version",
-    "canonical_service": "service",
-    "canonical_revision": "revision",
-    "cluster": "cluster",
-}
-"""The rest of a label's name -> what it says of a workload."""
 _REQUEST: Final = {
     "request_protocol": f"%DYNAMIC_METADATA({peer.NAMESPACE}:protocol)%",
     "response_code": "%RESPONSE_CODE%",
@@ -214,63 +188,17 @@ _REQUEST: Final = {
     "response_flags": "%RESPONSE_FLAGS%",
 }
 _CONNECTION: Final = {"request_protocol": "tcp", "response_flags": "%RESPONSE_FLAGS%"}
-_OWN: Final = {part: f"%ENVIRONMENT({telemetry.variable(part)})%" for part in telemetry.PARTS}
-_NOBODY: Final = dict.fromkeys(telemetry.PARTS, telemetry.UNKNOWN)
 
 
 def _labels(reporter: Reporter, *, tcp: bool = False) -> dict[str, str]:
-    if reporter is Reporter.SOURCE:
-        return _at_source()
-    return _at_destination(proven=reporter is Reporter.DESTINATION, tcp=tcp)
-
-
-def _at_source() -> dict[str, str]:
-    server = {part: _known(*_of_endpoint(part)) for part in telemetry.PARTS}
-    service = {
-        f"destination_{label}": _known(("CLUSTER_METADATA", f"{wellknown.ISTIO}:{key}"))
-        for label, key in _SERVICE.items()
-    }
-    return {
-        "reporter": "source",
-        **_side("source", _OWN),
-        "source_principal": _known(("UPSTREAM_LOCAL_URI_SAN", "")),
-        **_side("destination", server),
-        "destination_principal": _known(("UPSTREAM_PEER_URI_SAN", "")),
-        **service,
-        "connection_security_policy": telemetry.UNKNOWN,
-    }
-
-
-def _of_endpoint(part: str) -> Iterable[tuple[str, str]]:
-    """Where a part stands: what is the same as the canonical name or revision is not said twice."""
-    same = {"app": "service", "version": "revision"}.get(part)
-    for key in (part, same):
-        if key:
-            yield "UPSTREAM_METADATA", f"{SERVER}:{_KEYS[key]}"
-
-
-def _at_destination(*, proven: bool, tcp: bool) -> dict[str, str]:
-    client = _NOBODY
-    if proven and tcp:
-        client = _NOBODY | {"namespace": _CLIENT_NAMESPACE}
-    elif proven:
-        client = {part: f"%DYNAMIC_METADATA({peer.NAMESPACE}:{part})%" for part in telemetry.PARTS}
-    service = {
-        f"destination_{label}": f"%CLUSTER_METADATA({wellknown.ISTIO}:{key})%" for label, key in _SERVICE.items()
-    }
-    return {
-        "reporter": "destination",
-        **_side("source", client),
-        "source_principal": "%DOWNSTREAM_PEER_URI_SAN%" if proven else telemetry.UNKNOWN,
-        **_side("destination", _OWN),
-        "destination_principal": "%DOWNSTREAM_LOCAL_URI_SAN%" if proven else telemetry.UNKNOWN,
-        **service,
-        "connection_security_policy": "mutual_tls" if proven else "none",
-    }
-
-
-def _side(name: str, values: Mapping[str, str]) -> dict[str, str]:
-    return {f"{name}_{label}": values[part] for label, part in _LABEL_PARTS.items()}
+    service = {labels.SERVICE: f"%CLUSTER_METADATA({wellknown.ISTIO}:{SERVICE})%"}
+    if reporter is Reporter.STRANGERS:
+        return service
+    if reporter is Reporter.DESTINATION:
+        peers = {} if tcp else {labels.PEER: f"%DYNAMIC_METADATA({peer.NAMESPACE}:{peer.CLIENT})%"}
+        return service | peers | {_CLIENT: "%DOWNSTREAM_PEER_URI_SAN%", _SERVER: "%DOWNSTREAM_LOCAL_URI_SAN%"}
+    peers = {labels.PEER: f"%UPSTREAM_METADATA({wellknown.ISTIO}:{WORKLOAD})%"}
+    return service | peers | {_CLIENT: "%UPSTREAM_LOCAL_URI_SAN%", _SERVER: "%UPSTREAM_PEER_URI_SAN%"}
 
 
 def _of_type(*types: entries.AccessLogType) -> accesslog_pb2.AccessLogFilter:

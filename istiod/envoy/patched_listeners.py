@@ -9,7 +9,6 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
 from istiod.envoy import patched, wellknown
-from istiod.envoy.filters import peer
 from istiod.envoy.patched import Patches, Ports, Ready
 from istiod.mesh.envoy_filters import ChainPlace, Patch
 
@@ -180,16 +179,6 @@ def _patch_manager(manager: _Manager, own: Sequence[Ready]) -> None:
         for one in own:
             if one.merges and _is_http_filter(item, one.patch):
                 _merge_filter(item, one)
-    _leave_no_proof(manager)
-
-
-def _leave_no_proof(manager: _Manager) -> None:
-    """Have no client's certificate in a header that nobody takes away, where the filter that does so is gone."""
-    ours = (peer.NAME, peer.HEARING.typed_config.type_url)
-    if all((each.name, each.typed_config.type_url) != ours for each in manager.http_filters):
-        for each in manager.early_header_mutation_extensions:
-            if each.name == peer.PROVEN.name:
-                each.CopyFrom(peer.STRIPPED)
 
 
 def _http_choice(one: Ready) -> Callable[[_HttpFilter], bool] | None:

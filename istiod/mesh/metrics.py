@@ -14,6 +14,7 @@ from crds import telemetry as api
 from crds.checks import cel
 from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh.telemetry import Rules, TelemetryIndex
+from wire import labels
 
 PROMETHEUS: Final = "prometheus"
 NAMES: Final[Mapping[str, str]] = {
@@ -130,6 +131,8 @@ def _of_override(said: api.MetricsOverrides) -> Iterator[tuple[str, Code, str]]:
         else:
             yield "match.customMetric", Code.NOT_SUPPORTED, "there is no such metric here"
     for name, change in said.tag_overrides.items():
+        if labels.is_short(name):
+            yield f"tagOverrides.{name}", Code.NOT_SUPPORTED, "labels of that name are taken apart by the proxy's agent"
         for unknown in cel.parse_label(change.value).unknown if change.value else ():
             message = f"Envoy knows no {unknown}: where it is looked at, the label is unknown"
             yield f"tagOverrides.{name}", Code.UNKNOWN_ATTRIBUTE, message

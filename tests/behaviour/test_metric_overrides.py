@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from agent.series import Series
 from tests.behaviour import rig as rigs
 from tests.behaviour.log_services import LogService
 from tests.behaviour.test_access_logs import Logged
@@ -30,6 +31,8 @@ default:
         by-hyphen: {value: "'h'"}
         lost: {value: "request.headers['x-none']"}
         response_flags: {operation: REMOVE}
+        destination_app: {value: "'mine'"}
+        destination_workload: {operation: REMOVE}
 """
 
 
@@ -40,11 +43,12 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Logged
 
 
 async def scraped(mesh: Logged, envoy: str, host: str) -> dict[str, dict[str, str]]:
-    """The labels of all of Istio's metrics about a host, by name."""
+    """The labels of all of Istio's metrics about a host, by name, as an agent writes them."""
     text = await mesh.rig.envoys[envoy].admin("/stats/prometheus?filter=istio")
+    series = Series({})
     found = {}
-    for line in text.splitlines():
-        sample = re.match(r"envoy_istio_(\w+?)(?:_bucket|_sum|_count)?\{(.*)\} ", line)
+    for line in (series.lines(text.encode()) + series.rest()).decode().splitlines():
+        sample = re.match(r"istio_(\w+?)(?:_bucket|_sum|_count)?\{(.*)\} ", line)
         labels = dict(re.findall(r'(\w+)="([^"]*)"', sample[2])) if sample else {}
         if sample and labels.get("destination_service") == host:
             found[sample[1]] = labels
@@ -73,6 +77,8 @@ async def test_metrics_are_left_out_and_labels_changed_on_one_side(mesh: Logged)
         "lost": "unknown",
         "response_flags": None,
     }
+    assert (labels["destination_app"], labels["reporter"]) == ("mine", "source")
+    assert "destination_workload" not in labels
     assert "response_flags" in client["response_bytes"]
 
 

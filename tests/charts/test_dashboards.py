@@ -16,13 +16,13 @@ from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from agent import metrics as agent_metrics
 from agent.bootstrap import stats
 from istiod.envoy import metrics
-from istiod.envoy.metrics import Reporter
 from tests.charts import helm
 from tests.debug.plane import series, serving
 from tests.waiting import until
 from tools import dashboards
 from tools.panels import rate
 from wire import names
+from wire.labels import Reporter
 
 FILES = helm.CHARTS / "istiod/files"
 # Words of PromQL that are no metrics.

@@ -77,9 +77,7 @@ def test_a_mesh_service_is_an_eds_cluster_over_the_one_stream() -> None:
         "config": "/apis/networking.istio.io/v1/namespaces/default/destination-rule/reviews",
         "services": [{"host": "reviews.default.svc.cluster.local", "name": "reviews", "namespace": "default"}],
         "subset": "v1",
-        "host": "reviews.default.svc.cluster.local",
-        "name": "reviews",
-        "namespace": "default",
+        "service": "reviews.default.svc.cluster.local;reviews;default",
     }
 
 
@@ -313,7 +311,7 @@ def test_inbound_traffic_goes_on_to_its_address_from_the_bind_address() -> None:
         },
         "cleanup_interval": "9223372035s",
     }
-    assert found["metadata"]["filter_metadata"]["istio"]["host"] == "unknown"
+    assert found["metadata"]["filter_metadata"]["istio"]["service"].startswith(";")
     assert "cleanup_interval" not in shown(replace(leaf, port=0))
 
 
@@ -343,9 +341,7 @@ def test_the_black_hole_has_nothing_but_its_name() -> None:
         "alt_stat_name": "BlackHoleCluster;",
         "type": "STATIC",
         "connect_timeout": "10s",
-        "metadata": {
-            "filter_metadata": {"istio": {"host": "unknown", "name": "BlackHoleCluster", "namespace": "unknown"}}
-        },
+        "metadata": {"filter_metadata": {"istio": {"service": ";BlackHoleCluster;"}}},
     }
 
 

@@ -75,13 +75,7 @@ def test_an_endpoint_says_where_whose_and_how() -> None:
                         "metadata": {
                             "filter_metadata": {
                                 "envoy.transport_socket_match": {"tlsMode": "istio"},
-                                "peer": {
-                                    "w": "reviews-v1-abc",
-                                    "n": "default",
-                                    "s": "reviews",
-                                    "r": "v1",
-                                    "c": "Kubernetes",
-                                },
+                                "istio": {"workload": "reviews-v1-abc;default;reviews;v1;Kubernetes"},
                             }
                         },
                     }

@@ -12,12 +12,12 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from istiod.envoy import cluster, endpoint, listener, metrics, route
 from istiod.envoy.filters import alpn, peer
-from istiod.envoy.metrics import Reporter
 from istiod.mesh.endpoint import Workload
 from istiod.mesh.metrics import NAMES, Metrics, Override
 from istiod.mesh.scope import Chain, Direction, DownstreamTls, Http, Listener, Tcp, WeightedCluster
 from tests.envoy import made
-from wire import telemetry
+from wire import labels, telemetry
+from wire.labels import Reporter
 
 
 def chain(direction: Direction, **changes: Any) -> Any:
@@ -40,22 +40,19 @@ def test_who_tells_and_who_is_believed() -> None:
     told, early = names_of_filters(Direction.GATEWAY)
     assert (told[:2], early) == (["istio.metadata_exchange", "istio.protocol"], ["istio.no_peer"])
     heard, early = names_of_filters(Direction.INBOUND, mesh_tls=True)
-    assert (heard[0], early) == ("istio.metadata_exchange", ["istio.proven_peer"])
+    assert (heard[0], early) == ("istio.metadata_exchange", [])
     assert "istio.protocol" not in heard
     stranger, early = names_of_filters(Direction.INBOUND)
     assert (stranger[0], early) == ("istio.protocol", ["istio.no_peer"])
 
 
-def heard(said: bytes, certificate: bytes) -> dict[str, str]:
-    """What is noted of a peer header, by part."""
+def heard(said: bytes) -> str:
+    """What is noted of a peer header."""
     config = header_to_metadata_pb2.Config()
     assert peer.HEARING.typed_config.Unpack(config)
-    value = said + b",|" + certificate + b"|unknown"
-    return {
-        rule.on_header_present.key: rewritten(rule.on_header_present, value)
-        for rule in config.request_rules
-        if rule.header == telemetry.HEADER
-    }
+    (rule,) = (rule for rule in config.request_rules if rule.header == telemetry.HEADER)
+    assert rule.remove
+    return rewritten(rule.on_header_present, said)
 
 
 def rewritten(pair: header_to_metadata_pb2.Config.KeyValuePair, value: bytes) -> str:
@@ -64,30 +61,27 @@ def rewritten(pair: header_to_metadata_pb2.Config.KeyValuePair, value: bytes) ->
     return re2.sub(said.pattern.regex.encode(), said.substitution.encode(), value).decode(errors="replace")
 
 
-CERTIFICATE = b"spiffe://cluster.local/ns/shop/sa/web"
-NOBODY = dict.fromkeys(telemetry.PARTS, "unknown")
-
-
 @pytest.mark.parametrize(
     "said",
     [
         b"\xff",
         b"a;kube-system;admin;v9;admin;v9;Kube\xffrnetes",
-        b"|spiffe://cluster.local/ns/kube-system/sa/x|unknown",
-        b"a;kube-system;admin;v9;admin;v9;K,|spiffe://cluster.local/ns/kube-system/sa/x|unknown",
+        b"a;kube-system;admin;v9;admin;v9;K,a;kube-system;admin;v9;admin;v9;K",
         b"a;b",
         b"",
     ],
 )
-def test_whatever_a_client_says_its_namespace_is_its_certificates_and_free_text_is_no_label(said: bytes) -> None:
-    assert heard(said, CERTIFICATE) == NOBODY | {"namespace": "shop"}
-    assert heard(said, b"-") == NOBODY
+def test_free_text_of_a_client_is_noted_nowhere(said: bytes) -> None:
+    assert heard(said) == ""
 
 
-def test_a_client_is_who_it_says_in_the_namespace_of_its_certificate() -> None:
+def test_a_client_is_who_it_says_but_for_its_namespace() -> None:
     parts = [f"{each}-1" for each in telemetry.PARTS]
+    said = ";".join(parts)
+    assert heard(said.encode()) == said
+    short = {labels.REPORTER: "destination", labels.PEER: said, "source_principal": "spiffe://td/ns/shop/sa/web"}
     wanted = dict(zip(telemetry.PARTS, parts, strict=True)) | {"namespace": "shop"}
-    assert heard(";".join(parts).encode(), CERTIFICATE) == wanted
+    assert labels.side("source", wanted).items() <= labels.long(short, {}).items()
 
 
 @pytest.mark.parametrize(
@@ -95,27 +89,28 @@ def test_a_client_is_who_it_says_in_the_namespace_of_its_certificate() -> None:
     [(b"\xffrandom", ""), (b"application/json", ""), (b"application/grpc", "grpc"), (b"application/grpc;\xff", "grpc")],
 )
 def test_a_protocol_is_one_of_two(said: bytes, protocol: str) -> None:
-    """Nothing is noted where nothing is left, and then the rule before it holds."""
+    """Nothing is noted where nothing is left."""
     config = header_to_metadata_pb2.Config()
     assert peer.PROTOCOL.typed_config.Unpack(config)
-    assert rewritten(config.request_rules[1].on_header_present, said) == protocol
+    assert rewritten(config.request_rules[0].on_header_present, said) == protocol
 
 
 @pytest.mark.parametrize("reporter", list(Reporter))
 def test_every_metric_has_the_labels_of_its_kind(reporter: Reporter) -> None:
+    """All of Istio's, once the agent has written them."""
     seen = {}
     for log in (*metrics.http(reporter), *metrics.tcp(reporter)):
         config = stats_pb2.Config()
         assert log.typed_config.Unpack(config)
         for one in (*config.counters, *config.histograms):
-            seen[one.stat.name] = {tag.name for tag in one.stat.tags}
+            seen[one.stat.name] = labels.long({tag.name: tag.value_format for tag in one.stat.tags}, {}).keys()
             assert all(tag.value_format for tag in one.stat.tags)
-    ours = {name for name, labels in seen.items() if len(labels) == 25}
+    ours = {name for name, found in seen.items() if len(found) == 25}
     assert ours == {"requests_total", "request_duration_milliseconds", "request_bytes", "response_bytes"}
-    others = {name: labels for name, labels in seen.items() if name not in ours}
+    others = {name: found for name, found in seen.items() if name not in ours}
     assert others.keys() == {f"tcp_{what}_total" for what in _TCP}
-    assert all(len(labels) == 23 for labels in others.values())
-    assert all(not {"response_code", "grpc_response_status"} & labels for labels in others.values())
+    assert all(len(found) == 23 for found in others.values())
+    assert all(not {"response_code", "grpc_response_status"} & found for found in others.values())
 
 
 _TCP = ("connections_opened", "connections_closed", "sent_bytes", "received_bytes")
@@ -127,20 +122,19 @@ def test_loggers_are_the_same_ones_for_all() -> None:
 
 
 def test_a_server_says_what_differs_from_its_canonical_names() -> None:
-    known = {"w": "echo-v1", "n": "default", "s": "echo", "r": "v1", "c": "Kubernetes"}
     parts = {"name": "echo-v1", "namespace": "default", "canonical_name": "echo", "canonical_revision": "v1"}
     alike = Workload(app="echo", version="v1", cluster_id="Kubernetes", **parts)
-    assert metrics.of_workload(alike) == known
+    assert metrics.of_workload(alike) == "echo-v1;default;echo;v1;Kubernetes"
     other = Workload(version="2", cluster_id="Kubernetes", **parts)
-    assert metrics.of_workload(other) == known | {"a": "unknown", "v": "2"}
-    assert metrics.of_workload(Workload(namespace="default")) == {}
+    assert metrics.of_workload(other) == "echo-v1;default;echo;v1;Kubernetes;;2"
+    assert metrics.of_workload(Workload(namespace="default")) == ""
     resource = endpoint.compile(made.query(), (made.endpoint(workload=Workload()),), None)
-    assert b"peer" not in made.body(resource).value
+    assert b"workload" not in made.body(resource).value
 
 
 def test_a_cluster_without_a_service_is_named_itself() -> None:
     said = made.shown(cluster.message(made.cluster(services=()), made.SETTINGS))["metadata"]["filter_metadata"]["istio"]
-    assert made.picked(said, "host", "name") == {"host": "unknown", "name": made.cluster_name("reviews")}
+    assert said["service"] == f";{made.cluster_name('reviews')};"
 
 
 def test_only_routes_out_of_the_mesh_tell_nobody_and_those_that_need_it_offer_a_protocol() -> None:
@@ -193,13 +187,34 @@ def test_metrics_are_left_out_and_labels_changed() -> None:
     (log,) = metrics.http(Reporter.SOURCE, said)
     found = stats_pb2.Config.FromString(log.typed_config.value)
     assert [one.stat.name for one in found.histograms] == ["request_duration_milliseconds", "response_bytes"]
-    labels = {tag.name: tag.value_format for tag in found.counters[0].stat.tags}
-    assert "reporter" not in labels
-    assert '{"command":"CEL","param":"response.code"}' in labels["mine"]
-    assert '{"command":"CEL","param":"\'x\'"}' in labels["source_app"]
-    assert {tag.name for tag in found.histograms[0].stat.tags} == labels.keys() - {"mine"} | {"reporter"}
+    counted = {tag.name: tag.value_format for tag in found.counters[0].stat.tags}
+    assert counted[labels.REPORTER] == "source;reporter;source_app"
+    assert '{"command":"CEL","param":"response.code"}' in counted["mine"]
+    assert '{"command":"CEL","param":"\'x\'"}' in counted["source_app"]
+    assert {tag.name for tag in found.histograms[0].stat.tags} == counted.keys() - {"mine", "source_app"}
+    shown = labels.long(counted, {"app": "own"})
+    assert "reporter" not in shown
+    assert shown["source_app"] == counted["source_app"]
     assert len(metrics.tcp(Reporter.SOURCE, said)) == 1
     assert metrics.http(Reporter.DESTINATION, said) == metrics.http(Reporter.DESTINATION)
     every = tuple(Override(metric=name, disabled=True) for name in NAMES.values())
     assert metrics.http(Reporter.STRANGERS, Metrics(server=every)) == ()
     assert metrics.tcp(Reporter.STRANGERS, Metrics(server=every)) == ()
+
+
+def test_a_clients_namespace_is_proven_where_its_principal_is_no_label() -> None:
+    said = Metrics(server=(Override(metric="requests_total", tags=(("source_principal", None),)),))
+    (log,) = metrics.http(Reporter.DESTINATION, said)
+    found = stats_pb2.Config.FromString(log.typed_config.value)
+    counted = {tag.name: tag.value_format for tag in found.counters[0].stat.tags}
+    assert "uri_san_peer_certificate" in counted[labels.NAMESPACE]
+    assert "source_principal" not in labels.long(counted, {})
+    assert labels.NAMESPACE not in {tag.name for tag in found.histograms[0].stat.tags}
+
+
+def test_no_label_of_a_users_takes_the_place_of_one_of_ours() -> None:
+    said = Metrics(server=(Override(metric="requests_total", tags=(("istio-peer", "'x'"), ("mine", "'y'"))),))
+    (log,) = metrics.http(Reporter.DESTINATION, said)
+    found = stats_pb2.Config.FromString(log.typed_config.value)
+    plain = {tag.name for tag in found.histograms[0].stat.tags}
+    assert {tag.name for tag in found.counters[0].stat.tags} == plain | {"mine"}

@@ -5,17 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from google.protobuf import json_format
 
-from istiod.envoy import listener as compiled
 from istiod.envoy import patched_listeners
-from istiod.envoy.filters import peer
 from istiod.envoy.patched import INBOUND, OUTBOUND
-from istiod.mesh.scope import Chain, Direction, Http, Listener
-from tests.envoy import made
 from tests.envoy.patching import (
     DOWNSTREAM_TLS,
     HCM,
@@ -197,23 +192,6 @@ def test_http_filters(operation: str, inside: str | None, order: list[str]) -> N
     value = None if operation == "REMOVE" else {"name": "n"}
     found = manager(patch("HTTP_FILTER", operation, value, **in_chain(MANAGER, inside)))
     assert [one["name"] for one in found["httpFilters"]] == order
-
-
-@pytest.mark.parametrize(
-    ("operation", "early"),
-    [("MERGE", peer.PROVEN), ("REMOVE", peer.STRIPPED), ("REPLACE", peer.STRIPPED)],
-)
-def test_where_nobody_takes_a_clients_certificate_out_of_its_header_it_is_not_put_there(
-    operation: str, early: extension_pb2.TypedExtensionConfig
-) -> None:
-    served = Chain(name="http", http=Http(stat_prefix="x", rds="80", mesh_tls=True))
-    found = compiled.message(
-        Listener(name="l", address="127.0.0.1", port=80, direction=Direction.INBOUND, chains=(served,)), made.QUIET
-    )
-    value = None if operation == "REMOVE" else {"name": peer.NAME}
-    said = patch("HTTP_FILTER", operation, value, **in_chain(MANAGER, peer.NAME))
-    assert patched_listeners.listener(found, patches(said))
-    assert list(made.manager(found.filter_chains[0]).early_header_mutation_extensions) == [early]
 
 
 def test_http_filters_without_a_match_are_meant_everywhere() -> None:

@@ -156,7 +156,7 @@ async def test_a_byte_that_is_no_text_passes_no_rule_that_refuses(tmp_path: Path
 @pytest.mark.usefixtures("version")
 async def test_no_client_puts_free_text_into_labels(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
-    parts = (*telemetry.PARTS, "protocol")
+    parts = (peer.CLIENT, "protocol")
     format_ = " ".join(f"%DYNAMIC_METADATA({peer.NAMESPACE}:{each})%" for each in parts) + "\n"
     settings = MeshSettings(access_log_file=str(log), access_log_format=format_, enable_tracing=False)
     caller = "cluster.local/ns/shop/sa/web"
@@ -166,8 +166,7 @@ async def test_no_client_puts_free_text_into_labels(tmp_path: Path) -> None:
         for lie in lies
     ]
     assert await test_real_authorization.asked(tmp_path, requests, settings) == [200] * len(lies)
-    wanted = ["shop" if each == "namespace" else "http" if each == "protocol" else "unknown" for each in parts]
-    assert [line.split() for line in log.read_text().splitlines()] == [wanted] * len(lies)
+    assert log.read_text().splitlines() == ["- -"] * len(lies)
 
 
 @pytest.mark.usefixtures("version")
