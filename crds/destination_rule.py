@@ -166,6 +166,7 @@ class OutlierDetection(Model):
     base_ejection_time: Duration | None = None
     max_ejection_percent: Int32 = 0
     min_health_percent: Int32 = 0
+    http_error_codes: tuple[UInt32, ...] = Field(default=(), alias="outlierDetectionHttpErrorCodes")
 
 
 class ClientTLSSettings(Model):

@@ -24,6 +24,8 @@ from crds.destination_rule import (
 )
 from crds.diagnostic import Code
 
+_FIRST_CODE: Final = 100
+_LAST_CODE: Final = 599
 _LARGEST_RING: Final = 8 * 1024 * 1024
 _LARGEST_TABLE: Final = 5_000_011  # Envoy's limit of a Maglev table
 
@@ -195,6 +197,9 @@ def _ejection(found: Findings, field: str, settings: OutlierDetection) -> None:
         found.check(f"{field}.{name}", values.duration(value))
     found.check(f"{field}.maxEjectionPercent", values.percent(settings.max_ejection_percent))
     found.check(f"{field}.minHealthPercent", values.percent(settings.min_health_percent))
+    for i, code in enumerate(settings.http_error_codes):
+        if not _FIRST_CODE <= code <= _LAST_CODE:
+            found.error(f"{field}.outlierDetectionHttpErrorCodes[{i}]", f"{code} is no status of HTTP (100-599)")
     if settings.consecutive_local_origin_failures and not settings.split_external_local_origin_errors:
         found.error(f"{field}.consecutiveLocalOriginFailures", "needs splitExternalLocalOriginErrors")
 

@@ -16,7 +16,7 @@ from crds import local_rate_limit as rl
 from crds import peer_authentication as pa
 from crds import virtual_service as vs
 from crds.schema import common
-from crds.schema.shape import UINT32, Rule, Schema, array, string, strings, thing, uint32
+from crds.schema.shape import UINT32, Rule, Schema, string, strings, thing, uint32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +98,8 @@ _DESTINATION_RULE: Final[Mapping[type[meta.Model], Limits]] = {
                 "nullable": True,
                 **_PERCENT,
             },
-            "outlierDetectionHttpErrorCodes": array(
-                _CODE, "Which answers of an endpoint are errors; absent: 5xx. Without effect yet."
-            ),
-        }
+        },
+        fields={"outlierDetectionHttpErrorCodes": {"items": _CODE}},
     ),
     dr.ClientTLSSettings: Limits(
         more={"caCertCredentialName": string("A Secret with the certificate authority. Without effect yet.")}

@@ -126,6 +126,7 @@ WORDS: Final[Mapping[type[Model], Mapping[str, str]]] = MappingProxyType(
             "baseEjectionTime": "How long an ejection lasts, times the number of ejections.",
             "maxEjectionPercent": "How many endpoints may be ejected, in percent.",
             "minHealthPercent": "With fewer healthy endpoints than this, in percent, nobody is ejected.",
+            "outlierDetectionHttpErrorCodes": "Which answers of an endpoint are errors, and no others; absent: 5xx.",
         },
         dr.ClientTLSSettings: {
             "mode": "No TLS, TLS, TLS with a certificate of your own, or the mesh's mutual TLS.",

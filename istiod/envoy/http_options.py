@@ -5,8 +5,11 @@ ALPN belongs here too: in mesh mTLS it tells the other sidecar which protocol is
 
 from __future__ import annotations
 
+from envoy.config.common.matcher.v3 import matcher_pb2
 from envoy.config.core.v3 import protocol_pb2
+from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2
 
 from istiod.envoy import proxy_headers, wellknown
@@ -17,6 +20,7 @@ from istiod.mesh.settings import MeshSettings
 
 NAME = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _Options = http_protocol_options_pb2.HttpProtocolOptions
+_Predicate = matcher_pb2.MatchPredicate
 
 _MESH_HTTP1 = ("istio-http/1.1", "istio", "http/1.1")
 _MESH_HTTP2 = ("istio-h2", "istio", "h2")
@@ -68,7 +72,11 @@ def alpn(cluster: Cluster, settings: MeshSettings) -> tuple[str, ...]:
 def of(cluster: Cluster, settings: MeshSettings) -> any_pb2.Any | None:
     """HttpProtocolOptions, or None where Envoy's defaults (HTTP/1.1) hold."""
     pool = cluster.policy.connection_pool
-    found = _Options(common_http_protocol_options=_common(pool), upstream_http_protocol_options=_upstream(cluster))
+    found = _Options(
+        common_http_protocol_options=_common(pool),
+        upstream_http_protocol_options=_upstream(cluster),
+        outlier_detection=_errors(cluster),
+    )
     if follows_client(cluster):
         _http1(found.use_downstream_protocol_config.http_protocol_options, settings)
         found.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_http2(pool))
@@ -94,6 +102,22 @@ def _common(pool: ConnectionPool) -> protocol_pb2.HttpProtocolOptions | None:
         max_requests_per_connection=wellknown.uint32(pool.max_requests_per_connection),
     )
     return found if found.ByteSize() else None
+
+
+def _errors(cluster: Cluster) -> http_protocol_options_pb2.HttpProtocolOptions.OutlierDetection | None:
+    """Which answers outlier detection takes for errors where a rule names them: then other 5xx are none (row G10)."""
+    outlier = cluster.policy.outlier_detection
+    if outlier is None or not outlier.error_codes:
+        return None
+    first, *more = (_status(code) for code in outlier.error_codes)
+    matcher = _Predicate(or_match=_Predicate.MatchSet(rules=[first, *more])) if more else first
+    return _Options.OutlierDetection(error_matcher=matcher)
+
+
+def _status(code: int) -> matcher_pb2.MatchPredicate:
+    exact = string_pb2.StringMatcher(exact=str(code))
+    header = route_components_pb2.HeaderMatcher(name=":status", string_match=exact)
+    return _Predicate(http_response_headers_match=matcher_pb2.HttpHeadersMatch(headers=[header]))
 
 
 def checks_hosts(cluster: Cluster) -> bool:

@@ -102,7 +102,10 @@ class ConnectionPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutlierDetection:
-    """Ejection of failing endpoints. ``consecutive_5xx`` 0 switches that check off; None keeps Envoy's default (5)."""
+    """Ejection of failing endpoints. ``consecutive_5xx`` 0 switches that check off; None keeps Envoy's default (5).
+
+    ``error_codes``: which answers are errors, and no others; empty: 5xx.
+    """
 
     consecutive_5xx: int | None = None
     consecutive_gateway: int | None = None
@@ -112,6 +115,7 @@ class OutlierDetection:
     base_ejection_time: timedelta | None = None
     max_ejection_percent: int | None = None
     min_health_percent: int = 0
+    error_codes: tuple[int, ...] = ()
 
 
 class TlsMode(Enum):

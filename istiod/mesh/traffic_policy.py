@@ -126,6 +126,7 @@ def outlier_detection(said: api.OutlierDetection | None) -> OutlierDetection | N
         base_ejection_time=said.base_ejection_time or None,
         max_ejection_percent=said.max_ejection_percent or None,
         min_health_percent=max(said.min_health_percent, 0),
+        error_codes=tuple(sorted(set(said.http_error_codes))),
     )
 
 

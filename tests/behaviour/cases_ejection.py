@@ -68,6 +68,21 @@ async def ejection_by_gateway_errors(rig: Rig) -> None:
 
 
 @CASES(
+    policy(EJECT % "consecutive5xxErrors: 2, maxEjectionPercent: 40, outlierDetectionHttpErrorCodes: [404, 429]"),
+    NOTHING_ELSE,
+    r".*(maxEjectionPercent|consecutive5xxErrors)",
+)
+async def ejection_by_the_codes_that_are_named(rig: Rig) -> None:
+    """Nothing else is an error then."""
+    assert (await _ejected(rig, 15, Answer(status=500)))["web-1"] == 6
+
+    async def gone() -> bool:
+        return "web-1" not in await _ejected(rig, 6, Answer(status=429))
+
+    await soon(gone)
+
+
+@CASES(
     policy(
         EJECT % "splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2, consecutive5xxErrors: 0,"
         " consecutiveGatewayErrors: 0, maxEjectionPercent: 60",

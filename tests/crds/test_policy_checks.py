@@ -63,6 +63,9 @@ POLICIES = [
     ("outlierDetection: {interval: 0s, maxEjectionPercent: 101, minHealthPercent: -1, consecutiveLocalOriginFailures: 1}", [
         "outlierDetection.interval", "outlierDetection.maxEjectionPercent", "outlierDetection.minHealthPercent",
         "outlierDetection.consecutiveLocalOriginFailures"]),
+    ("outlierDetection: {outlierDetectionHttpErrorCodes: [100, 599]}", []),
+    ("outlierDetection: {outlierDetectionHttpErrorCodes: [404, 99, 600]}", [
+        "outlierDetection.outlierDetectionHttpErrorCodes[1]", "outlierDetection.outlierDetectionHttpErrorCodes[2]"]),
     ("tls: {mode: ISTIO_MUTUAL}", []),
     ("tls: {mode: SIMPLE, insecureSkipVerify: true, caCertificates: a, credentialName: b, subjectAltNames: [c]}", [
         "tls.caCertificates", "tls.credentialName", "tls.subjectAltNames"]),

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from istiod.envoy import cluster
+from istiod.envoy import cluster, http_options
 from istiod.mesh.policy import (
     ConnectionPool,
     Keepalive,
@@ -142,6 +143,17 @@ def test_the_meshs_keepalive_holds_for_outbound_clusters_that_have_none() -> Non
 def test_outlier_detection_is_converted_as_istio_does(outlier: OutlierDetection, expected: dict[str, Any]) -> None:
     found = shown(made.cluster(policy=TrafficPolicy(outlier_detection=outlier)))
     assert found["outlier_detection"] == {"enforcing_success_rate": 0, **expected}
+
+
+@pytest.mark.parametrize("codes", [(429,), (404, 429, 503)])
+def test_answers_that_are_named_are_errors(codes: tuple[int, ...]) -> None:
+    found = made.cluster(policy=TrafficPolicy(outlier_detection=OutlierDetection(error_codes=codes)))
+    options = http_options.of(found, MeshSettings())
+    assert options is not None
+    said = http_protocol_options_pb2.HttpProtocolOptions.FromString(options.value).outlier_detection.error_matcher
+    rules = said.or_match.rules if len(codes) > 1 else [said]
+    headers = [rule.http_response_headers_match.headers[0] for rule in rules]
+    assert [(one.name, int(one.string_match.exact)) for one in headers] == [(":status", code) for code in codes]
 
 
 def test_a_minimum_of_healthy_endpoints_is_the_panic_threshold() -> None:
