@@ -184,7 +184,7 @@ def build(
         findings=everything,
         sources=found,
         backends=seen,
-        node_local=LABEL_HOSTNAME in names or any(one.node_local for one in found.registry.services),
+        node_local=LABEL_HOSTNAME in names or any(one.looks_at_nodes for one in found.registry.services),
         failover_labels=names,
         secret_users=step.secret_users(),
         memo=before.memo.without(touched_pods) if same else before.memo.next(),

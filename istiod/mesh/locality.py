@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from crds.destination_rule import LocalityLoadBalancerSetting
 from istiod.mesh.policy import LocalityLb
+from istiod.mesh.service import SAME_NODE
 from wire import names
 
-CLOSE = LocalityLb(failover_priority=(names.LABEL_NETWORK, names.LABEL_REGION, names.LABEL_ZONE, names.LABEL_SUBZONE))
-"""What trafficDistribution PreferClose (PreferSameZone) means (Istio: TrafficDistribution)."""
-CLOSE_TO_NODE = LocalityLb(failover_priority=(*CLOSE.failover_priority, names.LABEL_HOSTNAME))
-_DISTRIBUTION = {"PreferClose": CLOSE, "PreferSameZone": CLOSE, "PreferSameNode": CLOSE_TO_NODE}
+CLOSE = LocalityLb(failover_priority=(names.LABEL_NETWORK, names.LABEL_REGION, names.LABEL_ZONE))
+"""What trafficDistribution PreferClose (PreferSameZone) means: subzones count for nothing (Istio 1.27 and later)."""
+CLOSE_TO_NODE = LocalityLb(failover_priority=(*CLOSE.failover_priority, names.LABEL_SUBZONE, names.LABEL_HOSTNAME))
+_DISTRIBUTION = {"PreferClose": CLOSE, "PreferSameZone": CLOSE, SAME_NODE: CLOSE_TO_NODE}
 
 
 def setting(said: LocalityLoadBalancerSetting) -> LocalityLb:

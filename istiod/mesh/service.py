@@ -88,6 +88,10 @@ class Port:
     target: int | str = 0
 
 
+SAME_NODE: Final = "PreferSameNode"
+"""Of trafficDistribution: endpoints of the client's node come first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A host of the registry.
@@ -120,6 +124,11 @@ class Service:
     """Its addresses for clients outside of the cluster; known of gateways of networks only."""
     allocated: tuple[str, ...] = ()
     """Addresses that the mesh gave to a host without any; only proxies that capture DNS know them (row H7)."""
+
+    @property
+    def looks_at_nodes(self) -> bool:
+        """Whether it matters to its endpoints which node a proxy is on."""
+        return self.node_local or self.traffic_distribution == SAME_NODE
 
     def port(self, number: int) -> Port | None:
         """The port of that number, or None."""

@@ -8,12 +8,12 @@ from crds import core
 from istiod.config.origin import Origin
 from istiod.mesh import networks, protocol
 from istiod.mesh.registry import audience
-from istiod.mesh.service import Port, Resolution, Service
+from istiod.mesh.service import SAME_NODE, Port, Resolution, Service
 from istiod.mesh.settings import MeshSettings
 from wire import names
 
 _NO_CLUSTER_IP = "None"
-_DISTRIBUTIONS = {name.lower(): name for name in ("PreferClose", "PreferSameZone", "PreferSameNode")}
+_DISTRIBUTIONS = {name.lower(): name for name in ("PreferClose", "PreferSameZone", SAME_NODE)}
 _ISTIOS = ("networking.istio.io/", "alpha.istio.io/", "traffic.istio.io/", "auth.istio.io/", "ambient.istio.io/")
 
 

@@ -22,6 +22,7 @@ from tests.behaviour import (
     cases_networks,
     cases_patch_places,
     cases_patches,
+    cases_places,
     cases_pools,
     cases_ports,
     cases_protocols,
@@ -53,4 +54,5 @@ CASES: list[Case] = [
     *cases_access_logs.CASES,
     *cases_gateway_protocols.CASES,
     *cases_egress.CASES,
+    *cases_places.CASES,
 ]

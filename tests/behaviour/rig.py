@@ -98,7 +98,13 @@ class Rig:
         Raises:
             RefusedError: the checks or Envoy refuse something.
         """
-        wanted = {**self._base}
+        await self._work_with({**self._base}, documents, patience)
+
+    async def add(self, documents: Iterable[Document], patience: float = 20.0) -> None:
+        """Have these objects beside those that are there, until the next case comes."""
+        await self._work_with({**self._there}, documents, patience)
+
+    async def _work_with(self, wanted: dict[ConfigKey, Object], documents: Iterable[Document], patience: float) -> None:
         for one in documents:
             parsed = parse.parse(world.stored(one))
             if parsed.object is None:
@@ -139,10 +145,11 @@ class Rig:
         return [] if context is None else [f"{one.code} {one.field}: {one.message}" for one in context.diagnostics]
 
     @contextlib.asynccontextmanager
-    async def capturing(self, app: str) -> AsyncIterator[RunningEnvoy]:
-        """One more proxy of an app, which listens as if all traffic were captured for it."""
-        own = Path(tempfile.mkdtemp(dir=self.folder))
-        async with _proxy(self, own, ("sidecar", f"{app}-1", app), capture="REDIRECT") as envoy:
+    async def capturing(self, app: str, home: str = "default") -> AsyncIterator[RunningEnvoy]:
+        """One more proxy of an app in a namespace, which listens as if all traffic were captured for it."""
+        own, others = Path(tempfile.mkdtemp(dir=self.folder)), len(self.service.status())
+        async with _proxy(self, own, ("sidecar", f"{app}-1", app), capture="REDIRECT", home=home) as envoy:
+            await until(lambda: len(self.service.status()) > others, "the proxy is connected", 30)
             yield envoy
 
     # --- traffic
@@ -195,13 +202,16 @@ async def _warm(envoy: RunningEnvoy, wanted: Container[str]) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _proxy(rig: Rig, own: Path, who: tuple[str, str, str], capture: str = "NONE") -> AsyncIterator[RunningEnvoy]:
-    """A proxy with its agent, of a kind, name and account; ``own`` is its folder."""
+async def _proxy(
+    rig: Rig, own: Path, who: tuple[str, str, str], *, capture: str = "NONE", home: str = "default"
+) -> AsyncIterator[RunningEnvoy]:
+    """A proxy with its agent, of a kind, name and account, in the namespace ``home``; ``own`` is its folder."""
     kind, name, account = who
     async with contextlib.AsyncExitStack() as stack:
-        agent = await _agent(rig, account, own / "sds.sock")
+        identity = rig.mesh.of(f"cluster.local/ns/{home}/sa/{account}")
+        agent = await _agent(rig, identity, own / "sds.sock")
         stack.push_async_callback(agent.stop)
-        more = _bootstrap(rig, kind, name, own / "sds.sock", _authentic(rig, account))
+        more = _bootstrap(rig, kind, f"{name}.{home}", own / "sds.sock", _authentic(rig, identity))
         more["node"]["metadata"]["INTERCEPTION_MODE"] = capture
         stack.push_async_callback((await _keys(rig, own / "keys.sock")).stop)
         started = real_envoy.envoy(own, rig.xds_port, delta=True, more=more, environment=_environment(more))
@@ -219,8 +229,9 @@ def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) 
         {"endpoint": {"address": {"pipe": {"path": str(sds.with_name("keys.sock"))}}}}
     ]
     app, _, _ = name.partition("-")
+    home = name.rpartition(".")[2]
     metadata = {
-        "NAMESPACE": "default",
+        "NAMESPACE": home,
         "LABELS": {"app": app, "role": app},
         "ROLE": app,
         "MESH_ID": "m1",
@@ -232,8 +243,8 @@ def _bootstrap(rig: Rig, kind: str, name: str, sds: Path, own_socket: Document) 
         runtime |= {f"tracing.{tracer}.flush_interval_ms": 50, f"tracing.{tracer}.min_flush_spans": 1}
     return {
         "node": {
-            "id": f"{kind}~{own}~{name}.default~default.svc.cluster.local",
-            "cluster": f"{app}.default",
+            "id": f"{kind}~{own}~{name}~{home}.svc.cluster.local",
+            "cluster": f"{app}.{home}",
             "metadata": {**metadata, "ISTIO_VERSION": "1.30.0"},
             "locality": {"region": "r1", "zone": "z1", "sub_zone": "s1"},
         },
@@ -249,9 +260,9 @@ def _environment(said: Mapping[str, Any]) -> dict[str, str]:
     return telemetry.environment(node["metadata"]) | telemetry.service(node["cluster"], {})
 
 
-def _authentic(rig: Rig, account: str) -> Document:
-    """The transport socket of a proxy's xDS: it shows the certificate of this service account."""
-    chain, key = rig.mesh.of(f"cluster.local/ns/default/sa/{account}")
+def _authentic(rig: Rig, identity: tuple[Path, Path]) -> Document:
+    """The transport socket of a proxy's xDS: it shows this certificate (and its key)."""
+    chain, key = identity
     files = {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}
     return {
         "name": "envoy.transport_sockets.tls",
@@ -266,9 +277,9 @@ def _authentic(rig: Rig, account: str) -> Document:
     }
 
 
-async def _agent(rig: Rig, account: str, path: Path) -> SdsServer:
-    """The agent's SDS, with a certificate of this service account."""
-    chain, key = rig.mesh.of(f"cluster.local/ns/default/sa/{account}")
+async def _agent(rig: Rig, identity: tuple[Path, Path], path: Path) -> SdsServer:
+    """The agent's SDS, with this certificate (and its key)."""
+    chain, key = identity
     known = secrets.Secrets()
     known.publish(
         secrets.certificate(names.RESOURCE_WORKLOAD, chain.read_bytes(), key.read_bytes()),

@@ -32,9 +32,11 @@ ELSEWHERE: Mapping[str, str] = {
     r"Telemetry spec\.tracing.*": "is for spans, which need collectors: tests/behaviour/test_tracing",
     r"Telemetry spec\.selector.*": "is shown by logs and spans: tests/behaviour/test_access_logs",
     r"Telemetry spec\.targetRefs?.*": "has no effect, which the object is told as a whole: tests/mesh/test_telemetry",
-    r".*retryRemoteLocalities": "is for several regions that fail at once: tests/envoy/test_route",
+    r"MeshConfig defaultInboundHttpRetryPolicy\.retryRemoteLocalities": (
+        "has nowhere to turn to, an app is in one place: tests/mesh/test_rule_parts"
+    ),
     r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
-    r".*warmup.*": "takes an endpoint that is new for minutes: tests/envoy/test_cluster",
+    r".*warmupDurationSecs": "is the older name of warmup.duration: tests/mesh/test_destination_rules",
     r"MeshConfig inboundTrafficPolicy.*": "is for captured traffic, the rig captures none: tests/mesh/test_inbound",
     r"MeshConfig ingressControllerMode": (
         "is for what is not there, and found where it asks for it: tests/mesh/test_mesh_config"

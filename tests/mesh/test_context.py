@@ -245,6 +245,12 @@ def test_a_policy_that_prefers_the_proxys_node_looks_at_it(priority: str) -> Non
     assert context.view(found.context, CLIENT).node == "node-1"
 
 
+@pytest.mark.parametrize(("said", "node"), [("PreferSameNode", "node-1"), ("PreferSameZone", "")])
+def test_a_service_that_prefers_its_clients_node_looks_at_it(said: str, node: str) -> None:
+    found = mesh(fleet.kube_service("near", spec={"trafficDistribution": said}))
+    assert context.view(found.context, CLIENT).node == node
+
+
 def test_a_proxy_without_pod_says_itself_where_it_is() -> None:
     found = fleet.Mesh(fleet.kube_service("near", spec={"internalTrafficPolicy": "Local"}))
     said = fleet.proxy("vm-1", NETWORK="n", NODE_NAME="node-7", LABELS={"istio-locality": "r.z"})
