@@ -71,7 +71,8 @@ def bootstrap(admin: Path, ads_port: int, *, delta: bool) -> dict[str, object]:
 class RunningEnvoy:
     """An Envoy process; ask it over its admin port."""
 
-    def __init__(self, admin: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, admin: str, http: aiohttp.ClientSession, pid: int = 0) -> None:
+        self.pid = pid
         self._admin = admin
         self._http = http
 
@@ -130,7 +131,7 @@ async def envoy(
         try:
             await until(lambda: admin.exists() and bool(admin.read_text()), "Envoy's admin address")
             async with aiohttp.ClientSession() as http:
-                yield RunningEnvoy(admin.read_text(), http)
+                yield RunningEnvoy(admin.read_text(), http, process.pid)
         finally:
             process.kill()
             await process.wait()

@@ -27,6 +27,7 @@ from tests.behaviour import (
     cases_ports,
     cases_protocols,
     cases_sidecar,
+    cases_sockets,
 )
 from tests.behaviour.case import Case
 
@@ -55,4 +56,5 @@ CASES: list[Case] = [
     *cases_gateway_protocols.CASES,
     *cases_egress.CASES,
     *cases_places.CASES,
+    *cases_sockets.CASES,
 ]

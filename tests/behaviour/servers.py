@@ -126,6 +126,28 @@ class Servers:
 
         return await asyncio.start_server(serve, address, port)
 
+    async def proxy(self, name: str, address: str, port: int) -> asyncio.Server:
+        """Serve tunnels, by CONNECT or POST: each line comes back with the proxy's name before it."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.opened.append(name)
+            with contextlib.suppress(EOFError, ConnectionError, asyncio.CancelledError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.greetings.append((name, head))
+                posted = head.startswith(b"POST ")
+                writer.write(b"HTTP/1.1 200 OK\r\n" + (b"transfer-encoding: chunked\r\n" if posted else b"") + b"\r\n")
+                while line := await (_chunk(reader) if posted else reader.readline()):
+                    said = f"{name}:".encode() + line
+                    writer.write(b"%x\r\n%s\r\n" % (len(said), said) if posted else said)
+            writer.close()
+
+        return await asyncio.start_server(serve, address, port)
+
+
+async def _chunk(reader: asyncio.StreamReader) -> bytes:
+    size = int(await reader.readline(), 16)
+    return (await reader.readexactly(size + 2))[:-2]
+
 
 @dataclasses.dataclass(slots=True)
 class _Connection:

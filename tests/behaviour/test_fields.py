@@ -35,7 +35,6 @@ ELSEWHERE: Mapping[str, str] = {
     r"MeshConfig defaultInboundHttpRetryPolicy\.retryRemoteLocalities": (
         "has nowhere to turn to, an app is in one place: tests/mesh/test_rule_parts"
     ),
-    r".*tcpKeepalive.*": "are options of sockets, which no server sees: tests/envoy/test_cluster",
     r".*warmupDurationSecs": "is the older name of warmup.duration: tests/mesh/test_destination_rules",
     r"MeshConfig inboundTrafficPolicy.*": "is for captured traffic, the rig captures none: tests/mesh/test_inbound",
     r"MeshConfig ingressControllerMode": (
