@@ -20,6 +20,7 @@ from tests.behaviour import (
     cases_mesh_security,
     cases_mesh_traffic,
     cases_networks,
+    cases_patch_operations,
     cases_patch_places,
     cases_patches,
     cases_places,
@@ -57,4 +58,5 @@ CASES: list[Case] = [
     *cases_egress.CASES,
     *cases_places.CASES,
     *cases_sockets.CASES,
+    *cases_patch_operations.CASES,
 ]
