@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import ssl
 
+from tests.behaviour import world
 from tests.behaviour.case import Cases
 from tests.behaviour.client import Reply, trusting
-from tests.behaviour.rig import Rig
+from tests.behaviour.rig import Rig, address
 
 CASES = Cases()
 CLIENT = "workloadSelector: {labels: {app: client}}"
@@ -97,6 +98,15 @@ async def the_app_listens_at_a_socket(rig: Rig) -> None:
     app = await rig.servers.unix("socket", rig.path("app.sock"))
     try:
         assert (await rig.ask(port="in")).body == "socket"
+    finally:
+        app.close()
+
+
+@CASES(server().replace("127.0.0.1:$local", "0.0.0.0:$app"), *THE_SERVER, PORT, r".*bind")
+async def the_app_listens_at_the_pods_address(rig: Rig) -> None:
+    app = await rig.servers.http("pod", address(world.ADDRESSES["server"]), world.APP)
+    try:
+        assert (await rig.ask(port="in")).body == "pod"
     finally:
         app.close()
 
