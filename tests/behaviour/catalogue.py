@@ -11,6 +11,7 @@ from tests.behaviour import (
     cases_ejection,
     cases_gateway,
     cases_gateway_protocols,
+    cases_gateway_sharing,
     cases_http,
     cases_http_actions,
     cases_http_faults,
@@ -58,5 +59,6 @@ CASES: list[Case] = [
     *cases_egress.CASES,
     *cases_places.CASES,
     *cases_sockets.CASES,
+    *cases_gateway_sharing.CASES,
     *cases_patch_operations.CASES,
 ]

@@ -8,6 +8,11 @@ import ssl
 import time
 from collections.abc import Mapping
 
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+
 _PATIENCE = 10.0
 
 
@@ -68,6 +73,44 @@ async def _exchange(said: Ask, started: float) -> Reply:
             seconds=time.monotonic() - started,
             **_seen(writer),  # type: ignore[arg-type]  # by name
         )
+    finally:
+        writer.close()
+
+
+async def ask2(said: Ask) -> Reply:
+    """The same over HTTP/2, which nobody is asked for first."""
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await _exchange2(said, started)
+    except (OSError, EOFError, TimeoutError, h2.exceptions.ProtocolError):
+        return Reply(status=0, headers={}, body="", seconds=time.monotonic() - started)
+
+
+async def _exchange2(said: Ask, started: float) -> Reply:
+    reader, writer = await connected(said)
+    wire = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    wire.initiate_connection()
+    first = {":method": said.method, ":scheme": "http", ":authority": said.host, ":path": said.path}
+    wire.send_headers(1, [*first.items(), *said.headers.items()], end_stream=True)
+    headers: dict[str, str] = {}
+    body = b""
+    try:
+        while True:
+            writer.write(wire.data_to_send())
+            data = await reader.read(65_536)
+            if not data:
+                raise EOFError
+            for event in wire.receive_data(data):
+                if isinstance(event, h2.events.ResponseReceived):
+                    headers |= {str(name): str(value) for name, value in event.headers or ()}
+                elif isinstance(event, h2.events.DataReceived):
+                    body += event.data or b""
+                elif isinstance(event, h2.events.StreamEnded):
+                    status, seconds = int(headers.pop(":status")), time.monotonic() - started
+                    return Reply(status=status, headers=headers, body=body.decode(), seconds=seconds)
+                elif isinstance(event, h2.events.StreamReset):
+                    raise ConnectionResetError(f"the stream was reset: {event.error_code}")
     finally:
         writer.close()
 
