@@ -30,6 +30,7 @@ from tests.behaviour import (
     cases_protocols,
     cases_sidecar,
     cases_sockets,
+    cases_visibility,
 )
 from tests.behaviour.case import Case
 
@@ -61,4 +62,5 @@ CASES: list[Case] = [
     *cases_sockets.CASES,
     *cases_gateway_sharing.CASES,
     *cases_patch_operations.CASES,
+    *cases_visibility.CASES,
 ]
