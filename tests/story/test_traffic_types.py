@@ -1,5 +1,8 @@
 """The six traffic types (features rows S43 to S46) with real iptables and the real Envoy, in an injected pod.
 
+And rules of which only captured traffic tells the effect: the address that an app wanted to go to is known (rows F1,
+G4, H3, H8, R2).
+
 Rules of the nat table count connections, so the difference of their counters is a connection's path: TO_15001 and
 TO_15006 are Envoy's doors. The app is asked who it saw.
 """
@@ -68,7 +71,7 @@ kind: Service
 metadata: {name: other, namespace: outside}
 spec:
   selector: {app: other}
-  ports: [{name: http, port: 80, targetPort: 8080}]
+  ports: [{name: http, port: 80, targetPort: 8080}, {name: http-files, port: 7000, targetPort: 8080}]
 ---
 apiVersion: v1
 kind: Pod
@@ -76,8 +79,16 @@ metadata: {name: other, namespace: outside, labels: {app: other}}
 spec:
   containers:
     - {name: app, image: mccutchen/go-httpbin}
+    - {name: files, image: python, command: [python3, -m, http.server, "7000"]}
+    - name: tls
+      image: python
+      command:
+        - sh
+        - -c
+        - openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /tmp/key -out /tmp/pem
+          -subj /CN=any && exec openssl s_server -accept 7443 -key /tmp/key -cert /tmp/pem -www -quiet
 """
-"""A pod of the mesh with four apps, and one that knows nothing of the mesh."""
+"""A pod of the mesh with four apps, and one that knows nothing of the mesh, with three."""
 
 
 @dataclass(slots=True)
@@ -106,6 +117,11 @@ class Pod:
         code, out, _ = await self.world.mesh.exec(self.name, ask, container or "app")
         return out if code == 0 else ""
 
+    async def asked(self, url: str, *more: str) -> str:
+        """The status of an answer, and its text; "000" where there is none."""
+        ask = ("curl", "-s", "-k", "-m", "5", "-w", "%{http_code}", *more, url)
+        return (await self.world.mesh.exec(self.name, ask, "app"))[1]
+
     async def counters(self) -> dict[str, int]:
         """Rule -> connections, of the pod's nat table."""
         pid = self.world.mesh.pod(self.name).containers["istio-proxy"].pid
@@ -132,7 +148,8 @@ async def pods() -> AsyncIterator[tuple[Pod, Pod]]:
 
         async def up() -> bool:
             answers = [await ours.get(f"http://{ours.address}:{port}/") for port in (8080, 8081, 7001)]
-            return all(answers) and bool(await ours.get("http://127.0.0.1:7000/"))
+            answers += [await other.asked(f"https://{other.address}:7443/"), await other.get("http://127.0.0.1:7000/")]
+            return all(answers) and "000" not in answers and bool(await ours.get("http://127.0.0.1:7000/"))
 
         await worlds.until("all apps listen", up)
         yield ours, other
@@ -217,3 +234,132 @@ async def test_an_app_on_the_pods_address_is_reached_and_one_on_lo_alone_is_not(
     assert "Directory listing" in await other.get(f"http://{ours.address}:7001/")
     assert "Directory listing" in await ours.get("http://127.0.0.1:7000/")
     assert "Directory listing" not in await other.get(f"http://{ours.address}:7000/")
+
+
+@contextlib.asynccontextmanager
+async def ruled(pod: Pod, text: str, *gone: tuple[str, str]) -> AsyncIterator[None]:
+    """Objects of Istio that go afterwards, by kind and name."""
+    await pod.world.converge(text)
+    try:
+        yield
+    finally:
+        for kind, name in gone:
+            await pod.world.mesh.delete(kind, name)
+
+
+async def until(pod: Pod, expected: str, url: str, *more: str) -> None:
+    """Wait until an answer has this in its text or status: a change is known a moment after it was acknowledged."""
+    answers: list[str] = []
+
+    async def so() -> bool:
+        answers.append(await pod.asked(url, *more))
+        return expected in answers[-1]
+
+    try:
+        await worlds.until(f"{url} answers {expected}", so)
+    except AssertionError:
+        assert expected in answers[-1]
+        raise
+
+
+FILES = "Directory listing"
+BALANCED = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: other}
+spec: {host: other.outside.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
+"""
+
+
+async def test_passthrough_leaves_the_choice_of_an_endpoint_to_the_app(pods: tuple[Pod, Pod]) -> None:
+    """Its address and port count, though the Service leads to another port of the same pod (row G4)."""
+    ours, other = pods
+    said = f"http://{other.address}:7000/", "-H", "host: other.outside:7000"
+    before = await ours.asked(*said)
+    assert (before[-3:], FILES in before) == ("200", False)
+    async with ruled(ours, BALANCED, ("DestinationRule", "other")):
+        await until(ours, FILES, *said)
+
+
+ADDRESS = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: address}}
+spec: {{hosts: ["{address}"], http: [{{directResponse: {{status: 418}}}}]}}
+"""
+
+
+async def test_a_rule_may_be_for_an_address(pods: tuple[Pod, Pod]) -> None:
+    """One that no service has, on port 80 (row F1)."""
+    ours, other = pods
+    url = f"http://{other.address}/"
+    assert (await ours.asked(url))[-3:] != "418"
+    async with ruled(ours, ADDRESS.format(address=other.address), ("VirtualService", "address")):
+        await until(ours, "418", url)
+
+
+STRICT = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: strict}
+spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}, egress: [{hosts: ["*/*"]}]}
+"""
+WILD = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: wild}
+spec:
+  hosts: ["*.wild.example"]
+  location: MESH_EXTERNAL
+  resolution: NONE
+  ports: [{number: 7000, name: http, protocol: HTTP}, {number: 7443, name: tls, protocol: TLS}]
+"""
+
+
+async def test_hosts_without_resolution_are_where_the_app_says(pods: tuple[Pod, Pod]) -> None:
+    """Only those of the pattern: by the request's host, and by the server name where it is TLS (rows H3, H8)."""
+    ours, other = pods
+    http = f"http://{other.address}:7000/"
+
+    def tls(name: str) -> tuple[str, ...]:
+        return f"https://{name}:7443/", "--resolve", f"{name}:7443:{other.address}"
+
+    async with ruled(ours, STRICT, ("Sidecar", "strict")):
+        await until(ours, "502", http, "-H", "host: a.wild.example")
+        await until(ours, "000", *tls("a.wild.example"))
+        async with ruled(ours, WILD, ("ServiceEntry", "wild")):
+            await until(ours, FILES, http, "-H", "host: a.wild.example")
+            assert await ours.asked(http, "-H", "host: a.tame.example") == "502"
+            await until(ours, "200", *tls("a.wild.example"))
+            assert await ours.asked(*tls("a.tame.example")) == "000"
+
+
+LOCAL = """
+apiVersion: v1
+kind: Service
+metadata: {name: local}
+spec: {selector: {app: ours}, ports: [{name: http-shy, port: 7000}, {name: http-bound, port: 7001}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    accessLogFile: /dev/stdout
+    inboundTrafficPolicy: {mode: LOCALHOST}
+"""
+
+
+async def test_apps_of_a_mesh_may_be_asked_at_localhost(pods: tuple[Pod, Pod]) -> None:
+    """Then one that listens there alone is reached, and one at the pod's address is not (row R2)."""
+    ours, other = pods
+    shy, bound = (f"http://{ours.address}:{port}/" for port in (7000, 7001))
+    assert FILES not in await other.asked(shy)
+    assert FILES in await other.asked(bound)
+    try:
+        await ours.world.converge(LOCAL)
+        await until(other, FILES, shy)
+        assert FILES not in await other.asked(bound)
+    finally:
+        await ours.world.mesh.apply(worlds.MESH_SETTINGS)
+        await ours.world.mesh.delete("Service", "local")
