@@ -36,7 +36,7 @@ ELSEWHERE: Mapping[str, str] = {
         "has nowhere to turn to, an app is in one place: tests/mesh/test_rule_parts"
     ),
     r".*warmupDurationSecs": "is the older name of warmup.duration: tests/mesh/test_destination_rules",
-    r"MeshConfig inboundTrafficPolicy.*": "is for captured traffic, the rig captures none: tests/story/test_traffic_types",
+    r"MeshConfig inboundTrafficPolicy.*": "is for captured traffic, here is none: tests/story/test_traffic_types",
     r"MeshConfig ingressControllerMode": (
         "is for what is not there, and found where it asks for it: tests/mesh/test_mesh_config"
     ),
