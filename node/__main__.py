@@ -59,6 +59,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _folder(given: argparse.Namespace) -> pathlib.Path:
+    return home.folder_of(given.root, given.name)
+
+
 def _say(text: str) -> None:
     """Tell the user."""
     sys.stdout.write(text.rstrip("\n") + "\n")
@@ -104,7 +108,7 @@ async def _ready(mesh: Mesh, given: argparse.Namespace) -> str:
     try:
         await mesh.ready(_READY_SECONDS)
     except MeshError as error:
-        return f"{error}\nmesh {given.name} keeps trying; Ctrl-C or meshnode down ends it"
+        return f"{error}\nmesh {given.name} keeps trying; Ctrl-C or meshnode --name {given.name} down ends it"
     lines = [mesh.table(), f"mesh {given.name} {_IS_UP}"]
     if mesh.options.gateway and given.port >= 0:
         lines.insert(1, f"ingress gateway: http://127.0.0.1:{port}/")
@@ -134,8 +138,8 @@ async def _detach(given: argparse.Namespace, argv: Sequence[str]) -> int:
     """Start ``up`` as a process of its own and wait until it is ready."""
     if problem := network.missing():
         raise MeshError(problem)
+    log = _folder(given).with_suffix(".log")
     given.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = given.root / f"{given.name}.log"
     rest = [each for each in argv if each not in {"-d", "--detach"}]
     child = _child(rest, log)
     while _runs(child):
@@ -149,10 +153,11 @@ async def _detach(given: argparse.Namespace, argv: Sequence[str]) -> int:
 
 async def _down(given: argparse.Namespace) -> int:
     """End the mesh, and clean what others that died left."""
+    folder = _folder(given)
     if problem := network.missing():
         raise MeshError(problem)
     ended = await home.end(given.name, given.root)
-    (given.root / f"{given.name}.log").unlink(missing_ok=True)
+    folder.with_suffix(".log").unlink(missing_ok=True)
     for name in await home.clean_dead(given.root):
         _say(f"mesh {name}: removed what a dead process left")
     _say(f"mesh {given.name}: {'all of it is removed' if ended else 'is not there'}")
@@ -160,7 +165,7 @@ async def _down(given: argparse.Namespace) -> int:
 
 
 async def _status(given: argparse.Namespace) -> int:
-    _say(await control.ask(given.root / given.name, "status"))
+    _say(await control.ask(_folder(given), "status"))
     return 0
 
 
@@ -171,7 +176,7 @@ async def _apply(given: argparse.Namespace) -> int:
     """
     bad = 0
     for file, text in [each for name in given.filename for each in _texts(name)]:
-        found = await control.ask(given.root / given.name, "apply", text=text, file=file)
+        found = await control.ask(_folder(given), "apply", text=text, file=file)
         wrong = [each for each in files.read(file, text.encode(), None).diagnostics if each.code not in _OF_THE_NODE]
         errors = [each for each in wrong if each.severity is Severity.ERROR or each.code is Code.UNKNOWN_KIND]
         idle = {(each.key.kind, each.key.name) for each in wrong if each.key and _takes_effect_away(each)}
@@ -207,7 +212,7 @@ def _texts(name: str) -> list[tuple[str, str]]:
 
 async def _delete(given: argparse.Namespace) -> int:
     wanted = {"kind": given.kind, "name": given.object, "namespace": given.namespace}
-    there = await control.ask(given.root / given.name, "delete", **wanted)
+    there = await control.ask(_folder(given), "delete", **wanted)
     _say(f"{given.kind} {given.object} {'deleted' if there else 'not found'}")
     return 0 if there else 1
 
@@ -216,7 +221,7 @@ async def _pod(given: argparse.Namespace) -> int:
     """kill, logs and exec."""
     argv = getattr(given, "argv", [])
     arguments = {"pod": given.pod, "container": given.container, "argv": argv}
-    answer = await control.ask(given.root / given.name, given.command, **arguments)
+    answer = await control.ask(_folder(given), given.command, **arguments)
     if given.command != "exec":
         _say(str(answer))
         return 0

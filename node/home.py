@@ -23,6 +23,8 @@ from node.network import FOLDER, command
 
 DEFAULT_ROOT = pathlib.Path("/run/meshnode")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+_OWNER = "owner"
+"""The file with the number of the process that owns the folder."""
 _PATIENCE = 10.0
 _ATTEMPTS = 5
 
@@ -96,18 +98,34 @@ class Home:
         os.close(self._descriptor)
 
 
-def _owned(root: pathlib.Path, name: str) -> tuple[pathlib.Path, int]:
-    """The folder of a mesh and our lock on it."""
+def folder_of(root: pathlib.Path, name: str) -> pathlib.Path:
+    """The folder of a mesh: what is in it is removed with the mesh, so no name leads anywhere else.
+
+    Raises:
+        MeshError: a mesh cannot have that name.
+    """
     if not _NAME.fullmatch(name):
         raise MeshError(f"{name!r} is no name of a mesh: small letters, digits and '-', at most 41")
+    return root / name
+
+
+def _is_of_mesh(folder: pathlib.Path) -> bool:
+    """Whether some mesh made a folder: a root that somebody names may hold others."""
+    return bool(_NAME.fullmatch(folder.name)) and (folder / _OWNER).is_file()
+
+
+def _owned(root: pathlib.Path, name: str) -> tuple[pathlib.Path, int]:
+    """The folder of a mesh and our lock on it."""
+    folder = folder_of(root, name)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = root / name
     for _ in range(_ATTEMPTS):  # somebody who cleans up may remove the new folder before we have its lock
         folder.mkdir(mode=0o700, exist_ok=True)
         descriptor = _lock(folder)
         if descriptor is not None:
+            (folder / _OWNER).write_text(str(os.getpid()))
             return folder, descriptor
-    raise MeshError(f"mesh {name} is up already (process {owner(root, name) or '?'}); meshnode down ends it")
+    process = owner(root, name) or "?"
+    raise MeshError(f"mesh {name} is up already (process {process}); meshnode --name {name} down ends it")
 
 
 async def claim(name: str, root: pathlib.Path = DEFAULT_ROOT) -> Home:
@@ -119,7 +137,6 @@ async def claim(name: str, root: pathlib.Path = DEFAULT_ROOT) -> Home:
     await clean_dead(root)
     folder, descriptor = _owned(root, name)
     await sweep(name)
-    (folder / "owner").write_text(str(os.getpid()))
     home = Home(name, folder, descriptor)
     for path in (home.runtime, home.config):
         path.mkdir(exist_ok=True)
@@ -129,14 +146,14 @@ async def claim(name: str, root: pathlib.Path = DEFAULT_ROOT) -> Home:
 def owner(root: pathlib.Path, name: str) -> int:
     """The process that owns a mesh or did so last; 0 if unknown."""
     try:
-        return int((root / name / "owner").read_text())
+        return int((root / name / _OWNER).read_text())
     except (OSError, ValueError):
         return 0
 
 
 def _folders(root: pathlib.Path) -> list[pathlib.Path]:
     """The folders of all meshes."""
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return sorted(path for path in root.iterdir() if _is_of_mesh(path)) if root.is_dir() else []
 
 
 async def clean_dead(root: pathlib.Path = DEFAULT_ROOT) -> list[str]:
@@ -154,10 +171,10 @@ async def end(name: str, root: pathlib.Path = DEFAULT_ROOT, patience: float = 60
     """End a mesh, alive or dead, and remove all of it; False if there was none.
 
     Raises:
-        MeshError: its owner does not end in time.
+        MeshError: its owner does not end in time, or a mesh cannot have that name.
     """
-    folder = root / name
-    if not folder.is_dir():
+    folder = folder_of(root, name)
+    if not _is_of_mesh(folder):
         return False
     limit = asyncio.get_running_loop().time() + patience
     asked = False

@@ -15,6 +15,7 @@ import pytest
 
 from node import __main__ as program
 from node import home, launch, network
+from node.errors import MeshError
 from node.options import Options
 
 SERVER = """\
@@ -135,6 +136,24 @@ def test_what_a_killed_meshnode_leaves_is_removed(
             assert time.monotonic() < end
     assert home.namespaces("m") == []
     assert not [p for p in options.root.iterdir() if p.is_dir()]
+
+
+def test_nothing_is_removed_but_what_meshes_made(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for folder in (root / "photos", other):
+        folder.mkdir(parents=True)
+        (folder / "one").write_text("kept")
+    for name in ("../other", "..", "", "/", "photos/.."):
+        with pytest.raises(MeshError, match="is no name of a mesh"):
+            asyncio.run(home.end(name, root))
+        for command in ("down", "status"):
+            assert program.main(["--root", str(root), "--name", name, command]) == 1
+            assert capsys.readouterr().err.endswith("at most 41\n")
+    assert not asyncio.run(home.end("photos", root))
+    assert asyncio.run(home.clean_dead(root)) == []
+    assert sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")) == [
+        *("other", "other/one", "root", "root/photos", "root/photos/one")
+    ]
 
 
 def test_without_root_there_is_one_clear_line(
