@@ -13,6 +13,7 @@ from crds.checks import values
 from crds.checks.findings import Findings
 
 _HEADLESS: Final = "None"
+_PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
 _ADDRESSES: Final = frozenset({"IPv4", "IPv6"})
 
 
@@ -23,6 +24,11 @@ def service(item: core.Service, found: Findings) -> None:
         found.check(f"spec.ports[{index}].port", values.port(port.port))
         if isinstance(port.target_port, int) and port.target_port:
             found.check(f"spec.ports[{index}].targetPort", values.port(port.target_port))
+        if port.protocol not in _PROTOCOLS:
+            message = (
+                f"{port.protocol!r} is none of {', '.join(_PROTOCOLS)}; HTTP and the like stand in name or appProtocol"
+            )
+            found.error(f"spec.ports[{index}].protocol", message)
     if spec.cluster_ip and spec.cluster_ip != _HEADLESS:
         _address(found, "spec.clusterIP", spec.cluster_ip)
     _each(found, "spec.clusterIPs", (ip for ip in spec.cluster_ips if ip != _HEADLESS))

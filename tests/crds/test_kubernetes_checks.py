@@ -15,6 +15,7 @@ CASES = [
     ("v1", "Service", "spec: {clusterIP: None, clusterIPs: [None], ports: [{port: 65535, targetPort: 1}]}", []),
     ("v1", "Service", "spec: {ports: [{port: -1}, {port: 80, targetPort: 70000}, {}]}", [
         "spec.ports[0].port", "spec.ports[1].targetPort", "spec.ports[2].port"]),
+    ("v1", "Service", "spec: {ports: [{port: 1, protocol: UDP}, {port: 2, protocol: HTTP}]}", ["spec.ports[1].protocol"]),
     ("v1", "Service", "spec: {clusterIP: abc, clusterIPs: [None, x]}", ["spec.clusterIP", "spec.clusterIPs[0]"]),
     ("discovery.k8s.io/v1", "EndpointSlice", "{addressType: FQDN, ports: [{}, {port: 1}], endpoints: [{addresses: [a.b]}]}", []),
     ("discovery.k8s.io/v1", "EndpointSlice", "{ports: [{port: 5000000000}], endpoints: [{addresses: [10.0.0.1, nonsense]}]}", [
