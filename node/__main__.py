@@ -11,17 +11,30 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 from crds.diagnostic import Code, Diagnostic, Severity
+from crds.parse import DEFAULT_NAMESPACE
 from istiod.ca.authority import AuthorityError
-from istiod.watch import files
-from node import control, home, network, objects
+from node import acceptance, control, home, network, objects
 from node.errors import MeshError
 from node.mesh import Mesh
 from node.options import Options
 from node.store import files_of
 
 _READY_SECONDS = 180.0
+_LAST_PORT = 65_535
+_INTERRUPTED = 130
+"""The exit code of programs that Ctrl-C ends: 128 and the signal's number."""
 _IS_UP = "is up"
-_OF_THE_NODE = frozenset({Code.UNREADABLE, Code.NOT_AN_OBJECT})  # the mesh has told these already
+
+
+def _port(text: str) -> int:
+    """A port's number, or -1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not (text.isdecimal() and int(text) <= _LAST_PORT) and text != "-1":
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,16 +47,19 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("-f", "--filename", action="append", default=[], metavar="PATH", help="YAML file or folder")
     up.add_argument("-n", "--namespace", default="default", help="for objects that name none")
     up.add_argument("-d", "--detach", action="store_true", help="return when it is ready and leave it running")
-    up.add_argument("--port", type=int, default=8080, help="port of 127.0.0.1 for the ingress gateway; -1: none")
+    up.add_argument("--port", type=_port, default=8080, help="port of 127.0.0.1 for the ingress gateway; -1: none")
     up.add_argument("--no-gateway", action="store_true", help="bring no ingress gateway")
     up.add_argument("--no-control-plane", action="store_true", help="pods and services only")
     commands.add_parser("down", help="end a mesh and remove all that it made, also after a crash")
     commands.add_parser("status", help="show the pods")
     apply = commands.add_parser("apply", help="apply YAML to a mesh that is up")
     apply.add_argument("-f", "--filename", action="append", required=True, metavar="PATH", help="- is standard input")
-    delete = commands.add_parser("delete", help="delete an object")
-    delete.add_argument("kind", help="such as VirtualService; kubectl's virtualservice and virtualservices will do")
-    delete.add_argument("object")
+    apply.add_argument("-n", "--namespace", default="", help="for objects that name none")
+    delete = commands.add_parser("delete", help="delete an object, or those of files")
+    kinds = "such as VirtualService; kubectl's virtualservice and virtualservices will do"
+    delete.add_argument("kind", nargs="?", default="", help=kinds)
+    delete.add_argument("object", nargs="?", default="")
+    delete.add_argument("-f", "--filename", action="append", default=[], metavar="PATH", help="- is standard input")
     delete.add_argument("-n", "--namespace", default="")
     for command, text in (
         ("kill", "delete a pod"),
@@ -52,9 +68,10 @@ def parser() -> argparse.ArgumentParser:
     ):
         one = commands.add_parser(command, help=text)
         one.add_argument("pod", help="NAME, NAMESPACE/NAME or a Deployment's name")
+        one.add_argument("-n", "--namespace", default="", help="the pod's; as NAMESPACE/NAME")
         one.add_argument("-c", "--container", default="")
         if command == "exec":
-            one.usage = "meshnode exec [-h] [-c CONTAINER] pod -- COMMAND [ARG ...]"
+            one.usage = "meshnode exec [-h] [-n NAMESPACE] [-c CONTAINER] pod -- COMMAND [ARG ...]"
             one.add_argument("argv", nargs="+", metavar="ARG")
     return top
 
@@ -142,12 +159,16 @@ async def _detach(given: argparse.Namespace, argv: Sequence[str]) -> int:
     given.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     rest = [each for each in argv if each not in {"-d", "--detach"}]
     child = _child(rest, log)
-    while _runs(child):
-        said = log.read_text()
-        if any(line.startswith(f"mesh {given.name} ") for line in said.splitlines()):  # its last word on the start
-            _say(said)
-            return 0 if _IS_UP in said else 1
-        await asyncio.sleep(0.1)
+    try:
+        while _runs(child):
+            said = log.read_text()
+            if any(line.startswith(f"mesh {given.name} ") for line in said.splitlines()):  # its last word on the start
+                _say(said)
+                return 0 if _IS_UP in said else 1
+            await asyncio.sleep(0.1)
+    except asyncio.CancelledError:
+        _say(f"mesh {given.name} goes on starting; meshnode --name {given.name} down ends it")
+        raise
     raise MeshError(log.read_text().strip().removeprefix("meshnode: ") or "the mesh ended at once")
 
 
@@ -176,13 +197,15 @@ async def _apply(given: argparse.Namespace) -> int:
     """
     bad = 0
     for file, text in [each for name in given.filename for each in _texts(name)]:
-        found = await control.ask(_folder(given), "apply", text=text, file=file)
-        wrong = [each for each in files.read(file, text.encode(), None).diagnostics if each.code not in _OF_THE_NODE]
+        space = given.namespace
+        found = await control.ask(_folder(given), "apply", text=text, file=file, namespace=space)
+        documents = objects.read(text, file, space or DEFAULT_NAMESPACE)[0]
+        wrong = [each for document in documents for each in acceptance.findings(document)]
         errors = [each for each in wrong if each.severity is Severity.ERROR or each.code is Code.UNKNOWN_KIND]
         idle = {(each.key.kind, each.key.name) for each in wrong if each.key and _takes_effect_away(each)}
         for line in dict.fromkeys([line for line, _ in found] + [str(each) for each in wrong]):
             _say(line)
-        for key in (objects.key_of(document.raw) for document in objects.read(text, file)[0]):
+        for key in (objects.key_of(document.raw) for document in documents):
             if (key.kind, key.name) not in idle:
                 _say(f"{key.kind} {key.name} applied")
         bad += len(errors) + sum(is_error for _, is_error in found)
@@ -204,23 +227,43 @@ def _texts(name: str) -> list[tuple[str, str]]:
     """
     try:
         if name == "-":
-            return [(name, sys.stdin.read())]
-        return [(str(file), file.read_text(encoding="utf-8")) for file in files_of(pathlib.Path(name))]
+            return [(name, sys.stdin.buffer.read().decode("utf-8-sig"))]
+        return [(str(file), file.read_text(encoding="utf-8-sig")) for file in files_of(pathlib.Path(name))]
     except UnicodeDecodeError as error:
         raise MeshError(f"{name}: no UTF-8: {error.reason} at byte {error.start}") from error
 
 
 async def _delete(given: argparse.Namespace) -> int:
-    wanted = {"kind": given.kind, "name": given.object, "namespace": given.namespace}
-    there = await control.ask(_folder(given), "delete", **wanted)
-    _say(f"{given.kind} {given.object} {'deleted' if there else 'not found'}")
-    return 0 if there else 1
+    """Delete what is named, or what stands in files; 1 if something of it is not there.
+
+    Raises:
+        MeshError: nothing is named, or both.
+    """
+    if bool(given.filename) is bool(given.kind and given.object):
+        raise MeshError("delete wants KIND and NAME, or -f FILE")
+    wanted = [(given.kind, given.object, given.namespace)]
+    if given.filename:
+        texts = [each for name in given.filename for each in _texts(name)]
+        read = [objects.read(text, file, given.namespace or DEFAULT_NAMESPACE) for file, text in texts]
+        for each in [each for _, found in read for each in found]:
+            _say(str(each))
+        keys = [objects.key_of(document.raw) for documents, _ in read for document in documents]
+        wanted = [(key.kind, key.name, key.namespace) for key in keys]
+    gone = [await _deleted(given, *each) for each in wanted]
+    return 0 if all(gone) else 1
+
+
+async def _deleted(given: argparse.Namespace, kind: str, name: str, namespace: str) -> bool:
+    there = await control.ask(_folder(given), "delete", kind=kind, name=name, namespace=namespace)
+    _say(f"{kind} {name} {'deleted' if there else 'not found'}")
+    return bool(there)
 
 
 async def _pod(given: argparse.Namespace) -> int:
     """kill, logs and exec."""
     argv = getattr(given, "argv", [])
-    arguments = {"pod": given.pod, "container": given.container, "argv": argv}
+    pod = f"{given.namespace}/{given.pod.rpartition('/')[2]}" if given.namespace else given.pod
+    arguments = {"pod": pod, "container": given.container, "argv": argv}
     answer = await control.ask(_folder(given), given.command, **arguments)
     if given.command != "exec":
         _say(str(answer))
@@ -258,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MeshError, AuthorityError, OSError) as error:
         sys.stderr.write(f"meshnode: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

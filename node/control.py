@@ -21,7 +21,7 @@ Request = Mapping[str, Any]
 class Mesh(Protocol):
     """What the command line asks of a mesh (node.mesh.Mesh)."""
 
-    async def apply(self, what: str, file: str = "-") -> list[Diagnostic]:
+    async def apply(self, what: str, file: str = "-", namespace: str = "") -> list[Diagnostic]:
         """Apply YAML; findings name its place by ``file``."""
         ...
 
@@ -51,7 +51,8 @@ class Mesh(Protocol):
 
 
 async def _apply(mesh: Mesh, request: Request) -> object:
-    found = await mesh.apply(str(request["text"]) + "\n", str(request.get("file") or "-"))
+    file, namespace = str(request.get("file") or "-"), str(request.get("namespace") or "")
+    found = await mesh.apply(str(request["text"]) + "\n", file, namespace)
     return [(str(each), each.severity is Severity.ERROR) for each in found]
 
 

@@ -73,7 +73,7 @@ def findings(document: Document, known: KnownImage) -> list[Diagnostic]:
     key = key_of(document.raw)
 
     def no(field: str, message: str) -> Diagnostic:
-        return diagnostic.warning(Code.NOT_SUPPORTED, key, field, message).at(document.position)
+        return diagnostic.warning(Code.NOT_SUPPORTED, key, field, message).at(document.at(field))
 
     if (key.group, key.kind) in _WORKLOADS:
         return [no("", f"a mesh on one machine runs no {key.kind}; use a Deployment")]

@@ -18,7 +18,7 @@ from typing import Self
 
 from crds.diagnostic import Diagnostic, Severity
 from crds.key import ConfigKey
-from node import control, findings, home, images, network, objects, status, system, world
+from node import acceptance, control, findings, home, images, network, objects, status, system, world
 from node.controller import Controller, backend_of, unready
 from node.credentials import Credentials
 from node.dns import Server
@@ -223,16 +223,16 @@ class Mesh:
         """
         await self.wait(lambda: not unready(self._controller.members.values()), deadline, "all pods ready")
 
-    async def apply(self, what: str | os.PathLike[str], file: str = "-") -> list[Diagnostic]:
+    async def apply(self, what: str | os.PathLike[str], file: str = "-", namespace: str = "") -> list[Diagnostic]:
         """Apply YAML, given as a text or as the path of a file or folder; what is wrong with it.
 
-        Findings name a text's place by ``file``.
+        Findings name a text's place by ``file``; ``namespace`` is that of objects that name none, else the mesh's.
 
         Raises:
             OSError: the path is not there.
         """
         if isinstance(what, str) and "\n" in what:
-            documents, found = objects.read(what, file, self.options.namespace)
+            documents, found = objects.read(what, file, namespace or self.options.namespace)
         else:
             source = pathlib.Path(what)
             stamp = stamp_of(source)
@@ -247,11 +247,15 @@ class Mesh:
         def known(image: str) -> bool:
             return self._image(image) is not None
 
+        taken = []
         for document in documents:
-            found += findings.findings(document, known)
+            refused = acceptance.refusals(document)
+            found += refused or findings.findings(document, known)
+            if not (refused or findings.is_workload(document)):
+                taken.append(document)
         for each in found:
             self.options.complain(each)
-        self._store.apply(document for document in documents if not findings.is_workload(document))
+        self._store.apply(taken)
         self._touch()
 
     async def follow(self, path: str | os.PathLike[str]) -> None:

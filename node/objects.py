@@ -9,15 +9,14 @@ from __future__ import annotations
 import base64
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-import yaml
-
-from crds import diagnostic, registry
+from crds import diagnostic, lines, registry
 from crds.diagnostic import Code, Diagnostic, Position
 from crds.key import NETWORKING, ConfigKey
+from crds.text import Chunk, UnreadableError
 
 Raw = dict[str, Any]
 
@@ -35,18 +34,21 @@ NODE_KINDS = frozenset(
         ("apps", "Deployment"),
     }
 )
-_SEPARATOR = re.compile(r"^---(?:\s.*)?$")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._~-]{0,251}[A-Za-z0-9])?")  # names become names of folders and files
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One object of a file: the raw object, its own text, and its place (line from 1)."""
+    """One object of a file: the raw object, and where it stands: in which text of the file, and where in that."""
 
     raw: Raw
-    text: str
-    position: Position
+    file: str
+    chunk: Chunk
+    place: str = ""
+
+    def at(self, field: str = "") -> Position:
+        """The line of a field, or of its nearest parent that is there."""
+        return Position(file=self.file, line=lines.nearest(lines.find(self.chunk), self.place, field))
 
 
 def key_of(raw: Mapping[str, Any]) -> ConfigKey:
@@ -89,6 +91,11 @@ def is_for_node(key: ConfigKey) -> bool:
     return (key.group, key.kind) in NODE_KINDS
 
 
+def is_for_both(key: ConfigKey) -> bool:
+    """Whether the node's injection reads objects of that kind, which are configuration for the control plane, too."""
+    return (key.group, key.kind) == (NETWORKING, "ProxyConfig")
+
+
 def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
     """The object's labels."""
     return {str(k): str(v) for k, v in ((raw.get("metadata") or {}).get("labels") or {}).items()}
@@ -104,18 +111,6 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return bool(selector) and all(labels.get(str(k)) == str(v) for k, v in selector.items())
 
 
-def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """(line from 1, text) of each YAML document: cut at separators, so that a bad document costs only itself."""
-    start, lines = 1, list[str]()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if _SEPARATOR.match(line):
-            yield start, "\n".join(lines)
-            start, lines = number + 1, []
-        else:
-            lines.append(line)
-    yield start, "\n".join(lines)
-
-
 def _with_namespace(raw: Raw, namespace: str) -> Raw:
     """The object with its namespace written out."""
     meta = {**(raw.get("metadata") or {})}
@@ -124,39 +119,27 @@ def _with_namespace(raw: Raw, namespace: str) -> Raw:
     return {**raw, "metadata": meta}
 
 
-def _objects(body: object) -> Iterator[object]:
-    """The objects of a document: itself, or the items of a List."""
-    if isinstance(body, Mapping) and body.get("kind") == "List":
-        yield from body.get("items") or ()
-    else:
-        yield body
-
-
 def read(text: str, file: str, namespace: str = "default") -> tuple[list[Document], list[Diagnostic]]:
-    """The objects of a YAML text, and what is wrong with the rest of it.
+    """The objects of a YAML text, read as istiod reads it, and what is wrong with the rest of it.
 
     Objects without a namespace get ``namespace``, as ``kubectl -n`` does.
     """
     documents: list[Document] = []
     found: list[Diagnostic] = []
-    for line, piece in _pieces(text):
-        position = Position(file=file, line=line)
+    for chunk in lines.split(file, text):
         try:
-            body = yaml.load(piece, _LOADER)  # noqa: S506 (a safe loader)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            at = Position(file=file, line=line + (mark.line if mark else 0))
-            problem = getattr(error, "problem", None) or str(error)
-            found.append(diagnostic.error(Code.UNREADABLE, None, "", f"no YAML: {problem}").at(at))
+            body = lines.load(file, chunk)
+        except UnreadableError as error:
+            at = Position(file=file, line=chunk.line + error.line + 1)
+            found.append(diagnostic.error(Code.UNREADABLE, None, "", str(error)).at(at))
             continue
-        for raw in _objects(body):
-            if raw is None:
+        for place, raw in lines.unroll(body) if body is not None else ():
+            if _is_object(raw):
+                documents.append(Document(raw=_with_namespace(raw, namespace), file=file, chunk=chunk, place=place))
                 continue
-            if not _is_object(raw):
-                message = "no apiVersion, kind and metadata.name as Kubernetes has them"
-                found.append(diagnostic.error(Code.NOT_AN_OBJECT, None, "", message).at(position))
-                continue
-            documents.append(Document(raw=_with_namespace(raw, namespace), text=piece, position=position))
+            message = "no apiVersion, kind and metadata.name as Kubernetes has them"
+            at = Position(file=file, line=lines.nearest(lines.find(chunk), place, ""))
+            found.append(diagnostic.error(Code.NOT_AN_OBJECT, None, "", message).at(at))
     return documents, found
 
 

@@ -1,4 +1,7 @@
-"""The objects a mesh runs: what was applied, by name, split into what the node acts on and what goes to istiod."""
+"""The objects a mesh runs: what was applied, by name, split into what the node acts on and what goes to istiod.
+
+What both act on is in both.
+"""
 
 from __future__ import annotations
 
@@ -52,15 +55,16 @@ class Store:
         """Take these objects in, in place of any with their names."""
         for document in documents:
             key = objects.key_of(document.raw)
-            if objects.is_for_node(key):
+            if objects.is_for_node(key) or objects.is_for_both(key):
                 self.objects[key] = document.raw
-            else:
+            if not objects.is_for_node(key):
                 publication.replace(self._config / publication.file_name(document.raw), _text(document))
 
     def delete(self, key: ConfigKey) -> bool:
         """Forget an object; False if there was none."""
         if objects.is_for_node(key):
             return self.objects.pop(key, None) is not None
+        self.objects.pop(key, None)
         path = self._config / publication.file_name(_named(key))
         there = path.exists()
         path.unlink(missing_ok=True)
@@ -79,9 +83,9 @@ def _text(document: Document) -> str:
     An object out of a List, or with a namespace that neither its text nor istiod's default says, is written anew.
     """
     namespace = objects.key_of(document.raw).namespace
-    said = namespace in {"", DEFAULT_NAMESPACE} or f"namespace: {namespace}" in document.text
-    if said and "kind: List" not in document.text:
-        return "\n" * (document.position.line - 1) + document.text + "\n"
+    said = namespace in {"", DEFAULT_NAMESPACE} or f"namespace: {namespace}" in document.chunk.text
+    if said and not document.place and not document.file.endswith(".json"):  # JSON may have tabs, YAML may not
+        return "\n" * document.chunk.line + document.chunk.text + "\n"
     return json.dumps(document.raw, indent=1, default=str) + "\n"
 
 
@@ -96,7 +100,7 @@ def load(paths: Iterable[pathlib.Path], namespace: str) -> tuple[list[Document],
     for path in paths:
         for file in files_of(path):
             try:
-                text = file.read_text(encoding="utf-8")
+                text = file.read_text(encoding="utf-8-sig")
             except UnicodeDecodeError as error:
                 message = f"no UTF-8: {error.reason} at byte {error.start}"
                 finding = diagnostic.error(Code.UNREADABLE, None, "", message)

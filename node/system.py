@@ -7,9 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from crds import parse
+from crds import parse, text
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
 from crds.proxy_config_object import ProxyConfig
@@ -121,8 +119,8 @@ def _mesh_config(objects: Mapping[ConfigKey, Raw]) -> Mapping[str, Any]:
     """The mesh configuration that the user gave (ConfigMap ``istio``), {} without one or where it is no mapping."""
     given = objects.get(ConfigKey("", "ConfigMap", names.ROOT_NAMESPACE, "istio")) or {}
     try:
-        found = yaml.safe_load(str((given.get("data") or {}).get("mesh") or ""))
-    except yaml.YAMLError:
+        found = text.load(str((given.get("data") or {}).get("mesh") or ""))
+    except text.UnreadableError:
         return {}  # istiod says what is wrong with it
     return found if isinstance(found, Mapping) else {}
 
@@ -140,7 +138,7 @@ def injected(pod: Raw, objects: Mapping[ConfigKey, Raw]) -> tuple[Raw | None, tu
     mesh = _mesh_config(objects)
     config = InjectionConfig(
         image="istio/proxyv2",
-        proxy_config=mesh.get("defaultConfig") or {},
+        proxy_config=config if isinstance(config := mesh.get("defaultConfig"), Mapping) else {},
         trust_domain=str(mesh.get("trustDomain") or names.DEFAULT_TRUST_DOMAIN),
         rewrite_probes=True,
         scoped=_proxy_configs(objects),

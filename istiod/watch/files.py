@@ -23,7 +23,8 @@ from crds.text import Chunk, UnreadableError
 
 LARGEST: Final = 16 * 1024 * 1024  # bytes of one file
 _KEPT: Final = "; its last good version keeps serving"
-_CLOSED: Final = "; until it can be read, the workloads that it selects refuse what it might forbid"
+CLOSED: Final = "; until it can be read, the workloads that it selects refuse what it might forbid"
+"""What is told of an object that cannot be read, and was never read before, where something stands for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,7 @@ class _Reader:
         self._entries.append(Entry(key=parsed.key, object=item, chunk=chunk, place=place, closed=closed))
         if parsed.object is not None or item is None:
             return ""
-        return _CLOSED if closed else _KEPT
+        return CLOSED if closed else _KEPT
 
 
 def _is_error(finding: Diagnostic) -> bool:

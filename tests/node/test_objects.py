@@ -26,7 +26,7 @@ metadata:
 def test_documents_have_names_namespaces_and_lines() -> None:
     documents, found = objects.read(TWO, "two.yaml", "demo")
     assert found == []
-    assert [(str(objects.key_of(d.raw)), str(d.position)) for d in documents] == [
+    assert [(str(objects.key_of(d.raw)), str(d.at())) for d in documents] == [
         ("Service/demo/b", "two.yaml:1"),
         ("Deployment/shop/b", "two.yaml:5"),
     ]
@@ -39,7 +39,7 @@ def test_a_bad_document_costs_only_itself() -> None:
     assert len(documents) == 2
     assert [(d.code, d.position.line if d.position else 0) for d in found] == [
         (Code.UNREADABLE, 2),
-        (Code.NOT_AN_OBJECT, 13),
+        (Code.NOT_AN_OBJECT, 12),
         (Code.NOT_AN_OBJECT, 16),
     ]
 
@@ -58,6 +58,27 @@ def test_the_items_of_a_list_are_objects() -> None:
     text = "kind: List\napiVersion: v1\nitems: [{apiVersion: v1, kind: Namespace, metadata: {name: a}}]\n"
     documents, _ = objects.read(text, "f", "demo")
     assert [objects.key_of(d.raw) for d in documents] == [ConfigKey("", "Namespace", "", "a")]
+
+
+def test_the_items_of_a_typed_list_have_its_kind() -> None:
+    text = "kind: ServiceList\napiVersion: v1\nitems:\n- metadata: {name: a}\n- metadata: {name: b}\n- 1\n"
+    documents, [finding] = objects.read(text, "f")
+    assert [str(objects.key_of(d.raw)) for d in documents] == ["Service/default/a", "Service/default/b"]
+    assert [str(d.at("spec")) for d in documents] == ["f:4", "f:5"]
+    assert (finding.code, str(finding.position)) == (Code.NOT_AN_OBJECT, "f:6")
+
+
+@pytest.mark.parametrize("value", ["12:30", "2026-02-30", "2026-02-28", "1_0:0"])
+def test_values_are_read_as_kubectl_reads_them(value: str) -> None:
+    [document], _ = objects.read(
+        f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: a}}, data: {{v: {value}}}}}", "f"
+    )
+    assert document.raw["data"] == {"v": value}
+
+
+def test_a_key_that_stands_twice_is_an_error_as_it_is_to_kubectl() -> None:
+    documents, [finding] = objects.read("apiVersion: v1\nkind: Pod\nkind: Service\nmetadata: {name: a}\n", "f")
+    assert (documents, str(finding.position)) == ([], "f:3")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,18 @@ def meshnode(options: Options, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+def use_files_of_other_namespaces(meshnode: Run, other: pathlib.Path) -> None:
+    """As kubectl's: ``apply -n``, ``delete -f``; what an API server would refuse does not stop the mesh."""
+    other.write_text(SERVER.replace("name: a,", "name: c,"))
+    assert meshnode("apply", "-n", "shop", "-f", str(other)) == (0, "Pod c applied\n")
+    assert meshnode("logs", "-n", "shop", "pod/c")[0] == 0
+    assert meshnode("delete", "-n", "shop", "-f", str(other)) == (0, "Pod c deleted\n")
+    assert meshnode("delete", "-f", str(other)) == (1, "Pod c not found\n")
+    assert "KIND and NAME, or -f FILE" in meshnode("delete", "Pod")[1]
+    other.write_text(SERVER.replace("name: a,", "name: b,").replace("name: app,", "env: [{value: x}], name: app,"))
+    assert "spec.containers[0].env[0].name: is missing" in meshnode("apply", "-f", str(other))[1]
+
+
 @pytest.mark.root
 def test_up_work_with_it_and_down(meshnode: Run, tmp_path: pathlib.Path) -> None:
     file, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
@@ -69,6 +81,7 @@ def test_up_work_with_it_and_down(meshnode: Run, tmp_path: pathlib.Path) -> None
         assert meshnode("delete", "Pod", "a") == (1, "Pod a not found\n")
         assert meshnode("kill", "nosuch") == (1, "meshnode: no pod nosuch\n")
         assert meshnode("apply", "-f", "nosuch.yaml")[0] == 1
+        use_files_of_other_namespaces(meshnode, other)
     finally:
         assert meshnode("down") == (0, "mesh m: all of it is removed\n")
     assert home.namespaces("m") == []

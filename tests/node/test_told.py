@@ -91,6 +91,30 @@ def test_configuration_keeps_its_lines_and_the_last_of_a_name_counts(tmp_path: p
     assert not kept.delete(ConfigKey("", "Service", "default", "b"))
 
 
+def test_a_proxy_config_is_for_injection_and_for_istiod(tmp_path: pathlib.Path) -> None:
+    text = "{apiVersion: networking.istio.io/v1beta1, kind: ProxyConfig, metadata: {name: a}, spec: {concurrency: 3}}"
+    space: Raw = {"metadata": {"labels": {"istio-injection": "enabled"}}}
+    kept = Store(tmp_path)
+    kept.apply(objects.read(text, "f", "demo")[0])
+    assert [file.name for file in tmp_path.iterdir()] == ["ProxyConfig.demo.a.yaml"]
+    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "demo"}, "spec": {"containers": [{"name": "c"}]}}
+    found, _ = system.injected(pod, {**kept.objects, ConfigKey("", "Namespace", "", "demo"): space})
+    assert found is not None
+    assert '"concurrency":3' in json.dumps(found, separators=(",", ":")).replace('\\"', '"')
+    assert kept.delete(ConfigKey("networking.istio.io", "ProxyConfig", "demo", "a"))
+    assert (list(kept.objects), list(tmp_path.iterdir())) == ([], [])
+
+
+def test_json_with_tabs_is_given_on_without(tmp_path: pathlib.Path) -> None:
+    text = json.dumps(
+        {"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "a"}}, indent="\t"
+    )
+    documents, wrong = objects.read(text, "a.json")
+    assert wrong == []
+    Store(tmp_path).apply(documents)
+    assert yaml.safe_load((tmp_path / "Sidecar.default.a.yaml").read_text())["kind"] == "Sidecar"
+
+
 def test_a_namespace_that_the_text_does_not_say_is_written_out(tmp_path: pathlib.Path) -> None:
     documents, _ = objects.read(VIRTUAL_SERVICE.replace("  namespace: demo\n", ""), "f", "shop")
     Store(tmp_path).apply(documents)
