@@ -15,6 +15,8 @@ from node.errors import MeshError
 NAME = "demo"
 PORT = 8080
 DEBUG_PORT = 15014
+_INTERRUPTED = 130
+"""The exit code of programs that Ctrl-C ends: 128 and the signal's number."""
 APPLY = ".venv/bin/meshnode --name"
 GO_ON = f"""
   Go on:
@@ -76,9 +78,11 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         return asyncio.run(actions[name]())
-    except MeshError as error:
+    except (MeshError, OSError) as error:  # OSError: a port is taken
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -101,11 +101,12 @@ async def bookinfo(port: int = 0, name: str = "", debug_port: int = 0) -> AsyncI
 
     Raises:
         node.errors.MeshError: no root, missing programs, or pods that do not become ready.
+        OSError: one of the ports is taken.
     """
     async with Mesh(FILES, Options(name=name)) as mesh:
-        await mesh.ready(PATIENCE)
-        gateway = await mesh.forward_gateway(port)
+        gateway = await mesh.forward_gateway(port)  # before anybody waits: a port may be taken
         debug = await mesh.forward("istiod", names.DEBUG_PORT, namespace=names.ROOT_NAMESPACE, host_port=debug_port)
+        await mesh.ready(PATIENCE)
         async with traffic.Client(f"http://127.0.0.1:{gateway}") as client:
             found = BookInfo(mesh=mesh, client=client, debug=f"http://127.0.0.1:{debug}")
             await found.told()
