@@ -15,6 +15,8 @@ from typing import Final
 
 from wire import names
 
+_INTERRUPTED: Final = 130
+"""The exit code of programs that Ctrl-C ends: 128 and the signal's number."""
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -33,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(apply.main(given[1:]))
     parser = _parser()
     options = parser.parse_args(given)
-    code: int = options.run(options)
+    try:
+        code: int = options.run(options)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     return code
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from istioctl import (
+    absent,
     analyze,
     authz,
     ca,
@@ -23,15 +24,17 @@ from istioctl import (
     wait,
 )
 from istioctl.diff import command as diff
-from istioctl.errors import CommandError
+from istioctl.errors import INTERRUPTED, CommandError
 from istioctl.explain import command as explain
 from istioctl.testing import command as testing
+
+_ABOUT = "Looks at a mesh, with the commands that users of Istio know. What each is good for: docs/looking.md."
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands."""
     parents = [options.shared(inherited=False)]
-    top = argparse.ArgumentParser(prog="istioctl", description=__doc__, parents=parents, allow_abbrev=False)
+    top = argparse.ArgumentParser(prog="istioctl", description=_ABOUT, parents=parents, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for module in (
         analyze,
@@ -60,8 +63,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0, or 1 with one line on standard error."""
-    given = parser().parse_args(options.spelled(sys.argv[1:] if arguments is None else arguments))
+    """Run a command; 0, or 1 with one line on standard error, or what Ctrl-C makes of programs."""
+    words = options.spelled(sys.argv[1:] if arguments is None else arguments)
+    if told := absent.advice(words):
+        output.complain(told)
+        return 1
+    given = parser().parse_args(words)
     try:
         code: int = given.run(given)
     except CommandError as error:
@@ -70,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # | head
         sys.stderr.close()
         return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return code
 
 

@@ -67,9 +67,13 @@ def _contents(given: argparse.Namespace) -> Iterator[tuple[str, str]]:
         if name == _STDIN:
             if sys.stdin.isatty() and given.output == "log":
                 output.say("Reading from stdin:")
-            yield name, sys.stdin.read()
+            yield name, _decoded(name, sys.stdin.buffer.read())
             continue
-        for path in _paths(Path(name), recursive=given.recursive):
+        try:
+            paths = _paths(Path(name), recursive=given.recursive)
+        except OSError as error:
+            raise CommandError(f"{error.filename or name}: {error.strerror}") from error
+        for path in paths:
             if path.suffix in ENDINGS:
                 yield str(path), _text(path)
             else:
@@ -92,10 +96,16 @@ def _paths(path: Path, *, recursive: bool) -> list[Path]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
-        raise CommandError(f"{path}: {reason}") from error
+        return _decoded(str(path), path.read_bytes())
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from error
+
+
+def _decoded(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{name}: no UTF-8") from error
 
 
 def _cluster(given: argparse.Namespace) -> Any:

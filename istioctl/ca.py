@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from crds import duration
 from istioctl import options, output
-from istioctl.errors import CommandError
+from istioctl.errors import INTERRUPTED, CommandError
 from istiod.ca import authority, keystore, place, rollover
 from istiod.ca.authority import Material
 from istiod.ca.rollover import State
@@ -27,7 +27,6 @@ LOOK: Final = 1.0
 """Seconds between two looks."""
 PATIENCE: Final = 15.0
 """Seconds after which a wish that nobody takes up is worth a word."""
-_INTERRUPTED: Final = 130
 _TARGETS: Final = ("signs", "removed")
 Secret = Mapping[str, Any]
 
@@ -247,7 +246,7 @@ def _followed(where: Place, target: Stage, timeout: float) -> int:
             time.sleep(LOOK)
     except KeyboardInterrupt:
         output.say("It goes on by itself; 'istioctl x ca status --wait' follows it.")
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def said(now: Look) -> str:

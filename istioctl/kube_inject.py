@@ -52,7 +52,7 @@ def register(subparsers: Any) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     name = "standard input" if given.filename == _STDIN else given.filename
-    content = sys.stdin.read() if given.filename == _STDIN else _read(given.filename)
+    content = _read(given.filename)
     known = _known(given)
     around = values.Surroundings(revision=given.revision or "default", kubelets=known.kubelets)
     found = values.from_values(known.texts, around, given.istioNamespace)
@@ -104,7 +104,8 @@ def _known(given: argparse.Namespace) -> _Known:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if path == _STDIN else Path(path).read_bytes()
+        return content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
         raise CommandError(f"{path}: {reason}") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -25,7 +24,6 @@ from istiod.gate.gate import Gate, Work
 
 _SECONDS: Final = 30.0
 """How long Envoy may take for one object."""
-_INPUT: Final = "-"
 _EXAMPLES: Final = """examples:
   istioctl validate -f filter.yaml           the objects of a file
   istioctl validate -f my-app/ --envoy       of a folder; its EnvoyFilters are put before Envoy
@@ -54,9 +52,7 @@ def register(subparsers: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     if not given.filename:
         raise CommandError("name a file: -f FILE")
-    texts = dict(world.contents([each for each in given.filename if each != _INPUT]))
-    if _INPUT in given.filename:
-        texts[_INPUT] = sys.stdin.buffer.read()
+    texts = dict(world.contents(given.filename))
     mesh = world.of_contents(texts)
     found = [*mesh.files.diagnostics, *_of_mesh(mesh)]
     if given.envoy:

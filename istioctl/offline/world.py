@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Final, Protocol
 
 from crds.diagnostic import Diagnostic, Position, Severity
 from crds.key import ConfigKey
@@ -22,6 +23,8 @@ from istiod.mesh.context import MeshContext
 from istiod.mesh.workloads import PodWorkload
 from istiod.watch import files, tree
 from istiod.watch.files import FileSet
+
+_STDIN: Final = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,21 +177,24 @@ def _world(store: ConfigStore, found: Sources, texts: Mapping[str, bytes], compi
 
 
 def contents(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The files that some paths name, folders with all that is in them.
+    """The files that some paths name, folders with all that is in them; ``-`` is the standard input.
 
     Raises:
         CommandError: one does not exist, or cannot be read.
     """
     for path in paths:
-        top = pathlib.Path(path)
-        if not top.exists():
-            raise CommandError(f"there is no {path}")
-        inside = (each for each in sorted(top.rglob("*")) if each.is_file() and each.suffix in tree.SUFFIXES)
-        for each in inside if top.is_dir() else (top,):
-            try:
-                yield str(each), each.read_bytes()
-            except OSError as error:
-                raise CommandError(f"cannot read {each}: {error.strerror}") from error
+        try:
+            yield from ((path, sys.stdin.buffer.read()),) if path == _STDIN else _content(path)
+        except OSError as error:
+            raise CommandError(f"cannot read {error.filename or path}: {error.strerror}") from error
+
+
+def _content(path: str) -> Iterator[tuple[str, bytes]]:
+    top = pathlib.Path(path)
+    if not top.exists():
+        raise CommandError(f"there is no {path}")
+    inside = (each for each in sorted(top.rglob("*")) if each.is_file() and each.suffix in tree.SUFFIXES)
+    yield from ((str(each), each.read_bytes()) for each in (inside if top.is_dir() else (top,)))
 
 
 def errors(world: World) -> list[Diagnostic]:

@@ -45,7 +45,10 @@ def read(paths: Sequence[str]) -> list[Suite]:
     Raises:
         CommandError: one cannot be read; the message names every mistake in the first bad file.
     """
-    found = [suite for each in paths for suite in _of_path(Path(each))]
+    try:
+        found = [suite for each in paths for suite in _of_path(Path(each))]
+    except OSError as error:
+        raise CommandError(f"cannot read {error.filename}: {error.strerror}") from error
     if not found:
         raise CommandError(f"no file with tests: in {', '.join(paths)}")
     return found
@@ -80,11 +83,9 @@ def _has_tests(document: object) -> bool:
 
 def _document(file: Path, *, strict: bool = True) -> tuple[Chunk, Any]:
     try:
-        content = file.read_text(encoding="utf-8")
+        content = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CommandError(f"{file}: no UTF-8: {error.reason} at byte {error.start}") from error
-    except OSError as error:
-        raise CommandError(f"cannot read {file}: {error.strerror}") from error
     chunks = list(lines.split(file.name, content))
     if len(chunks) != 1:
         if not strict:

@@ -152,7 +152,7 @@ def test_folders_are_read_and_only_with_r_what_is_below_them(
 
 
 def test_the_standard_input_is_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(BROKEN))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(BROKEN.encode())))
     assert analyze("-k=false", "-") == 79
     assert "(VirtualService shop/reviews -:10)" in capsys.readouterr().out
 
