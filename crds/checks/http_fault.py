@@ -9,6 +9,12 @@ from crds.checks.findings import Findings
 from crds.virtual_service import Abort, Delay, HTTPRetry, HTTPRoute, Percent
 
 _STATUSES: Final = range(200, 600)
+_CONDITIONS: Final = frozenset(
+    {"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx", "refused-stream"}
+    | {"retriable-status-codes", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"}
+    | {"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}
+)
+"""What Envoy tries again on (x-envoy-retry-on, x-envoy-retry-grpc-on)."""
 _GRPC: Final = frozenset(
     {"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"}
     | {"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"}
@@ -52,11 +58,18 @@ def _percentage(found: Findings, field: str, percentage: Percent | None) -> None
         found.check(field, values.fraction(percentage.value))
 
 
+def _is_status(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text[:4]) in range(100, 600)
+
+
 def _retries(found: Findings, field: str, retries: HTTPRetry) -> None:
     if retries.attempts < 0:
         found.error(f"{field}.attempts", f"{retries.attempts} is negative")
     if retries.attempts == 0 and (retries.per_try_timeout is not None or retries.retry_on):
         found.error(f"{field}.attempts", "0 switches retries off; nothing else may be given")
+    for each in retries.retry_on.split(",") if retries.retry_on else ():
+        if each not in _CONDITIONS and not _is_status(each):
+            found.error(f"{field}.retryOn", f"{each!r} is neither a condition that Envoy retries on nor an HTTP status")
     found.check(f"{field}.perTryTimeout", values.duration(retries.per_try_timeout))
     found.check(f"{field}.backoff", values.duration(retries.backoff))
 

@@ -118,6 +118,8 @@ HTTP = [
     (f"{TO}, retries: {{attempts: -1}}", ["retries.attempts"]),
     (f"{TO}, retries: {{attempts: 0, retryOn: 5xx}}", ["retries.attempts"]),
     (f"{TO}, retries: {{attempts: 0}}", []),
+    (f"{TO}, retries: {{attempts: 1, retryOn: '5xx,reset-before-request,429'}}", []),
+    (f"{TO}, retries: {{attempts: 1, retryOn: '5xx,conect-failure, 503,4290,'}}", ["retries.retryOn"] * 4),
     (f"{TO}, retries: {{attempts: 1, perTryTimeout: 0s, backoff: 1us}}", ["retries.perTryTimeout", "retries.backoff"]),
     (f"{TO}, mirror: {{host: c}}, mirrors: [{{percentage: {{value: 101}}}}]", ["mirrors", "mirrors[0].percentage"]),
     (f"{TO}, mirror: {{host: c}}, mirrorPercent: 101", ["mirrorPercent", "?mirrorPercent"]),
