@@ -9,6 +9,7 @@ line each field stands.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -161,7 +162,8 @@ class _Builder:
             return parser.get_event()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise UnreadableError(f"no YAML: {error.problem}", mark.line if mark else 0) from error
+            line = mark.line if mark else 0
+            raise UnreadableError(f"no YAML: {error.problem}{_hint(self._text, line)}", line) from error
         except yaml.YAMLError as error:  # a character that YAML forbids
             line = self._text.count("\n", 0, getattr(error, "position", 0))
             raise UnreadableError(f"no YAML: {str(error).partition(chr(10))[0]}", line) from error
@@ -207,7 +209,8 @@ class _Builder:
 
     def _open(self, value: dict[str, Any] | list[Any], event: Any) -> None:
         if self._takes_key():
-            raise UnreadableError("a key is a list or an object", _line(event))
+            line = _line(event)
+            raise UnreadableError(f"a key is a list or an object{_hint(self._text, line)}", line)
         if len(self._stack) >= DEEPEST:
             raise UnreadableError(f"nested deeper than {DEEPEST}", _line(event))
         self._stack.append(_Frame(value, event.anchor, self._place(event)))
@@ -257,6 +260,14 @@ def _merge(value: Any, merged: Any, line: int) -> None:
             raise UnreadableError("<<: merges something that is no object", line)
         for key, item in source.items():
             value.setdefault(key, item)
+
+
+def _hint(text: str, line: int) -> str:
+    """What is often the matter with a line that is no YAML."""
+    said = next(itertools.islice(text.splitlines(), line, None), "")
+    if "{{" in said:
+        return "; a template has to be rendered first"
+    return "; tabs cannot indent, blanks can" if "\t" in said[: len(said) - len(said.lstrip())] else ""
 
 
 def _line(event: Any) -> int:
