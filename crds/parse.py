@@ -14,7 +14,17 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from crds import authorization_policy, checks, diagnostic, in_parts, path, registry, request_authentication, text
+from crds import (
+    authorization_policy,
+    checks,
+    diagnostic,
+    in_parts,
+    path,
+    registry,
+    request_authentication,
+    spelling,
+    text,
+)
 from crds.diagnostic import Code, Diagnostic, Severity
 from crds.key import ConfigKey
 from crds.meta import Model, Object
@@ -186,7 +196,7 @@ def _model(
         return kind.model_validate(copy, by_alias=True, by_name=by_name), ()
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
-    findings = [_finding(detail, key) for detail in details[:_MOST_FINDINGS]]
+    findings = [_finding(detail, kind, key) for detail in details[:_MOST_FINDINGS]]
     if len(details) > _MOST_FINDINGS:
         message = f"and {len(details) - _MOST_FINDINGS} more findings in this object"
         findings.append(diagnostic.warning(Code.BAD_VALUE, key, "", message))
@@ -212,11 +222,13 @@ def _remove(tree: Any, steps: tuple[int | str, ...]) -> None:
     del tree[steps[-1]]
 
 
-def _finding(detail: ErrorDetails, key: ConfigKey | None) -> Diagnostic:
+def _finding(detail: ErrorDetails, kind: type[Model], key: ConfigKey | None) -> Diagnostic:
     steps = detail["loc"]
     field = path.join(steps[:-1] if steps and steps[-1] == _DICT_KEY else steps)
     if detail["type"] == _UNKNOWN:
-        return diagnostic.warning(Code.UNKNOWN_FIELD, key, field, "unknown field; it has no effect")
+        meant = spelling.near(kind, steps)
+        more = f"; did you mean {meant}?" if meant else ""
+        return diagnostic.warning(Code.UNKNOWN_FIELD, key, field, f"unknown field; it has no effect{more}")
     said = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     reason = _SHAPES.get(detail["type"], said)
     given = "" if key is not None and key.kind == "Secret" else f", not {_short(detail['input'])}"
