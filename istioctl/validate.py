@@ -53,7 +53,7 @@ def _run(given: argparse.Namespace) -> int:
     if not given.filename:
         raise CommandError("name a file: -f FILE")
     texts = dict(world.contents(given.filename))
-    mesh = world.of_contents(texts)
+    mesh = world.of_contents(texts, empty=True)
     found = [*mesh.files.diagnostics, *_of_mesh(mesh)]
     if given.envoy:
         if not process.found():

@@ -118,14 +118,14 @@ def changed(
     return _world(store, _Both(above, below, replaced), {**before, **new}, compiler)
 
 
-def of_contents(texts: Mapping[str, bytes], compiler: Compiler | None = None) -> World:
-    """The mesh of files by name, in the order of their names.
+def of_contents(texts: Mapping[str, bytes], compiler: Compiler | None = None, *, empty: bool = False) -> World:
+    """The mesh of files by name, in the order of their names. ``empty``: it may hold no object.
 
     Raises:
         CommandError: no file holds an object.
     """
     found, store = _read(texts)
-    return _world(store, found, texts, compiler)
+    return _world(store, found, texts, compiler, empty=empty)
 
 
 def _read(texts: Mapping[str, bytes]) -> tuple[FileSet, ConfigStore]:
@@ -166,10 +166,20 @@ class _Both:
         return (self._above if key in self._replaced else self._below).position(key, field)
 
 
-def _world(store: ConfigStore, found: Sources, texts: Mapping[str, bytes], compiler: Compiler | None) -> World:
+def _world(
+    store: ConfigStore,
+    found: Sources,
+    texts: Mapping[str, bytes],
+    compiler: Compiler | None,
+    *,
+    empty: bool = False,
+) -> World:
     snapshot = store.snapshot()
-    if not any(True for _ in snapshot):
-        raise CommandError(f"no Kubernetes object in {', '.join(sorted(texts)) or 'what was named'}")
+    if not empty and not any(True for _ in snapshot):
+        named = ", ".join(sorted(texts)) or "what was named"
+        wrong = [str(each) for each in found.diagnostics]
+        said = f"no Kubernetes object that can be used in {named}" if wrong else f"no Kubernetes object in {named}"
+        raise CommandError("\n".join([said, *wrong]))
     for item in imagined.complete(snapshot):
         store.apply(item)
     snapshot = store.snapshot()
