@@ -60,7 +60,7 @@ def _dynamic(dump: Dump) -> Dump:
         kind: {key: value for key, value in section.items() if key not in _STATIC}
         for kind, section in dump.sections.items()
     }
-    return Dump(sections, dump.whole)
+    return Dump(sections, dump.whole, dump.name)
 
 
 def _clusters(dump: Dump) -> dict[str, Json]:

@@ -84,7 +84,9 @@ def _pod(given: argparse.Namespace) -> int:
     found = look.objects.get(core.Pod, namespace, name)
     if found is None:
         raise CommandError(f'pod "{name}" not found in namespace "{namespace}"')
-    output.say("".join(f"{line}\n" for line in _of_pod(look, found)))
+    with dump.legible(given.file):
+        said = "".join(f"{line}\n" for line in _of_pod(look, found))
+    output.say(said)
     return 0
 
 
@@ -111,7 +113,9 @@ def _service(given: argparse.Namespace) -> int:
     found = look.objects.get(core.Service, namespace, name)
     if found is None:
         raise CommandError(f'service "{name}" not found in namespace "{namespace}"')
-    output.say("".join(f"{line}\n" for line in _of_service(look, found)))
+    with dump.legible(given.file):
+        said = "".join(f"{line}\n" for line in _of_service(look, found))
+    output.say(said)
     return 0
 
 
@@ -131,7 +135,7 @@ def _of_service(look: Look, service: core.Service) -> Iterator[str]:
         yield f'Service "{name}" has no Istio pods.  ({len(behind)} pods in service).'
         yield "Use `istioctl kube-inject` or redeploy with Istio automatic sidecar injection."
     else:
-        yield from _services(look, _held(look, serving[0]), serving[0], [service], serving)
+        yield from _services(look, _held(look, *serving), serving[0], [service], serving)
         yield from _exposures(look, [service], serving)
 
 
@@ -146,11 +150,11 @@ def _silent(pod: core.Pod, here: str) -> str:
     return "" if proxy.ready else f"WARNING: Pod {pods.called(pod, here)} Container {pods.PROXY} NOT READY"
 
 
-def _held(look: Look, pod: core.Pod) -> Dump | None:
-    """What the pod's Envoy has; None of a pod that has none that could be asked.
+def _held(look: Look, pod: core.Pod, *alike: core.Pod) -> Dump | None:
+    """What the pod's Envoy has; None of a pod that has none that could be asked. A dump may be of one that is alike.
 
     Raises:
-        CommandError: it does not answer, or there is no dump and no cluster.
+        CommandError: it does not answer, is of another pod, or there is no dump and no cluster.
     """
     given = look.given
     if not (given.file or given.admin_address):
@@ -159,7 +163,11 @@ def _held(look: Look, pod: core.Pod) -> Dump | None:
         if isinstance(look.objects, objects.Known):
             raise CommandError("without a cluster, give the dump of the pod's Envoy with --file or --admin-address")
     admin = options.admins(given, f"{pod.metadata.name}.{pod.metadata.namespace}")[0]
-    return dump.parse(admin.ask("/config_dump"), admin.name)
+    held = dump.parse(admin.ask("/config_dump"), admin.name)
+    fitting = [f"{each.metadata.name}.{each.metadata.namespace}" for each in (pod, *alike)]
+    if (owner := held.owner()) not in ("", *fitting):
+        raise CommandError(f"{admin.name}: a dump of {owner}, not of {fitting[0]}")
+    return held
 
 
 def _services(

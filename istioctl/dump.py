@@ -13,17 +13,29 @@ from typing import Any
 
 from istioctl import camel
 from istioctl.errors import CommandError
+from wire import node as nodes
 
 Json = Mapping[str, Any]
 ADMIN = "type.googleapis.com/envoy.admin.v3."
+_ANY_ADMIN = "type.googleapis.com/envoy.admin."
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A parsed configuration dump; ``sections`` are by type, such as ``ClustersConfigDump``."""
+    """A parsed configuration dump of ``name``; ``sections`` are by type, such as ``ClustersConfigDump``."""
 
     sections: Mapping[str, Json]
     whole: Json
+    name: str = ""
+
+    def owner(self) -> str:
+        """POD.NAMESPACE of the proxy, as its node says; "" where the dump does not say."""
+        said = str(self.section("BootstrapConfigDump").get("bootstrap", {}).get("node", {}).get("id", ""))
+        try:
+            _, _, name, namespace, _ = nodes.parse_id(said)
+        except ValueError:
+            return ""
+        return f"{name}.{namespace}" if namespace else name
 
     def section(self, name: str) -> Json:
         """A section, empty where Envoy has nothing of it."""
@@ -82,17 +94,34 @@ def parse(text: str | bytes, origin: str) -> Dump:
     Raises:
         CommandError: it is no JSON, or no dump; names ``origin``.
     """
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CommandError(f"{origin}: not JSON: {error}") from error
+    whole = _json(text, origin)
     configs = whole.get("configs") if isinstance(whole, dict) else None
     if not isinstance(configs, list) or not all(isinstance(each, dict) for each in configs):
         raise CommandError(f'{origin}: not a configuration dump of Envoy (no list "configs" of objects)')
     if not any("dynamic_" in key or "static_" in key for each in whole["configs"] for key in each):
         whole = camel.restored(whole)
-    sections = {}
-    for each in whole["configs"]:
-        kind = str(each.get("@type", "")).removeprefix(ADMIN)
-        sections[kind] = each
-    return Dump(sections, whole)
+    sections = {_section(each, origin): each for each in whole["configs"]}
+    return Dump(sections, whole, origin)
+
+
+def _json(text: str | bytes, origin: str) -> Any:
+    if not text.strip():
+        raise CommandError(f"{origin}: nothing is in it")
+    try:
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{origin}: not JSON, no text at all (byte {error.start})") from error
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"{origin}: not JSON: {error}") from error
+
+
+def _section(each: Json, origin: str) -> str:
+    """The section's kind. One that would be passed over as if it were empty is refused."""
+    said = str(each.get("@type", ""))
+    kind = said.removeprefix(ADMIN)
+    if kind.startswith(_ANY_ADMIN):
+        version = kind.removeprefix(_ANY_ADMIN).partition(".")[0]
+        raise CommandError(f"{origin}: written by an Envoy whose API was {version}; only v3 is known")
+    if kind != said and "." in kind:
+        raise CommandError(f"{origin}: only a part of a dump ({kind}); save /config_dump as a whole")
+    return kind

@@ -69,5 +69,6 @@ def complain(text: str, level: str = "Error") -> None:
 
 
 def say(text: str) -> None:
-    """Print an answer."""
+    """Print an answer, at once: a command that goes on (``dashboard``) may write into a file or a pipe."""
     sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
+    sys.stdout.flush()

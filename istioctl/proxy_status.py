@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,7 +10,6 @@ from typing import Any, Final
 from istioctl import comparison, dump, options, output, reach, syncz
 from istioctl.errors import CommandError
 from istioctl.syncz import Synced
-from wire import node as nodes
 
 _STATE: Final = 1
 
@@ -92,18 +90,17 @@ def _plain(each: Synced) -> dict[str, Any]:
 
 def _difference(given: argparse.Namespace, planes: Sequence[reach.Address]) -> str:
     admin = options.admins(given, given.pod)[0]
-    envoy = dump.parse(admin.ask("/config_dump?include_eds"), admin.name)
-    return comparison.report(_held(planes, _proxy(given, admin, envoy)), envoy)
+    with dump.legible(given.file):
+        envoy = dump.parse(admin.ask("/config_dump?include_eds"), admin.name)
+        return comparison.report(_held(planes, _proxy(given, admin, envoy)), envoy)
 
 
 def _proxy(given: argparse.Namespace, admin: reach.Admin, envoy: dump.Dump) -> str:
     """POD.NAMESPACE, as istiod calls the proxy: of the pod, or of the dump's own node."""
     if not (given.file or given.admin_address):
         return admin.name
-    node = str(envoy.section("BootstrapConfigDump").get("bootstrap", {}).get("node", {}).get("id", ""))
-    with contextlib.suppress(ValueError):
-        _, _, name, namespace, _ = nodes.parse_id(node)
-        return f"{name}.{namespace}" if namespace else name
+    if owner := envoy.owner():
+        return owner
     if given.pod:
         return f"{given.pod}.{given.namespace}" if given.namespace else str(given.pod)
     raise CommandError(f"{admin.name}: the dump does not say which proxy it is of; name the pod too")

@@ -84,9 +84,10 @@ def source(given: argparse.Namespace) -> Mesh:
     Raises:
         CommandError: it cannot be had.
     """
+    if given.dump and given.filename:
+        raise CommandError("--dump is of a proxy of a running mesh: leave -f out")
     if not given.filename:
-        own = dump.parse(reach.File(given.dump).ask("/config_dump"), given.dump) if given.dump else None
-        return Running(options.control_planes(given), own)
+        return Running(options.control_planes(given), _own(given.dump) if given.dump else None)
     read = world.read(given.filename)
     for one in world.errors(read):
         output.complain(str(one), "Warning")
@@ -94,3 +95,8 @@ def source(given: argparse.Namespace) -> Mesh:
     if twice:
         output.complain(f"{twice} objects stand in an earlier file, too: the first by name counts", "Warning")
     return Files(read)
+
+
+def _own(file: str) -> dump.Dump:
+    with dump.legible(file):
+        return dump.parse(reach.File(file).ask("/config_dump"), file)

@@ -62,9 +62,17 @@ class Running:
     def held(self, party: Party) -> Held:
         """See Mesh."""
         if party.name not in self._held:
-            own = self._client if party.name == self._first else None
+            own = self._own(party.name) if party.name == self._first else None
             self._held[party.name] = of_dump(own or self._dump(party.name))
         return self._held[party.name]
+
+    def _own(self, name: str) -> Dump | None:
+        if self._client is not None:
+            with dump.legible(self._client.name):
+                owner = self._client.owner()
+            if owner not in ("", name):
+                raise CommandError(f"{self._client.name}: a dump of {owner}, not of {name}")
+        return self._client
 
     def _dump(self, name: str) -> Dump:
         reasons = []
@@ -134,10 +142,10 @@ def of_dump(found: Dump) -> Held:
         CommandError: it is none.
     """
     try:
-        with dump.legible("the configuration dump"):
+        with dump.legible(found.name):
             return held.of_json(found.listeners(), found.routes(), found.clusters(), found.endpoints())
     except UnreadableDumpError as error:
-        raise CommandError(f"the configuration dump cannot be read: {error}") from error
+        raise CommandError(f"{found.name}: not what Envoy has in a dump: {error}") from error
 
 
 def _listed(name: str, body: bytes) -> list[Mapping[str, Any]]:
