@@ -150,6 +150,7 @@ class _Planner:
     def switch(self, sub: Subscription) -> None:
         """Listeners, and routes of the names asked for, as soon as the clusters that they name are there."""
         if sub.flights:
+            self.wait_on(sub.type_url)
             return
         found = wanted.due(self.stream, sub)
         gone = self.leaving(sub)
@@ -160,6 +161,10 @@ class _Planner:
         free, retry = self.apart(sub, {n: found[n] for n in found if n not in waiting} if waiting else found)
         if free or gone or (first and not found):
             self.draft(sub, free, gone, retry=retry)
+
+    def wait_on(self, type_url: str) -> None:
+        """What waits goes on waiting behind a response under way: else it would wait anew after each, for ever."""
+        self.blocked.update((key, since) for key, since in self.stream.blocked.items() if key[0] == type_url)
 
     def blocks(self, sub: Subscription, name: str, resource: Resource | None) -> bool:
         """Gate A: whether this listener or route still waits for clusters."""

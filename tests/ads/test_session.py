@@ -219,6 +219,21 @@ def test_a_listener_does_not_wait_for_ever_for_one_without_routes() -> None:
     assert brief(client.plan(1.0)) == [("Listener", [], ["l0"])]
 
 
+def test_a_listener_does_not_wait_longer_where_others_change_all_the_time() -> None:
+    client = Client(*basic())
+    client.start()
+    rest = (*without("l0"), model.make(L, "l1", "0", (), ("r1",)))
+    (lds,) = client.set(*rest)
+    client.ack(lds)
+    for turn in range(3):
+        client.now += 9.0
+        (lds,) = client.set(*rest, model.make(L, "l2", str(turn)))
+        assert client.plan() == [], "whatever happens while it is under way"
+        client.ack(lds)
+    assert client.plan(2.0) == []
+    assert brief(client.plan(1.0)) == [("Listener", [], ["l0"])]
+
+
 def test_a_listener_does_not_wait_for_one_that_is_refused() -> None:
     client = Client(*basic())
     client.start()
