@@ -65,7 +65,8 @@ def _missing(clusters: Subscription, name: str) -> bool:
 def switched(stream: Stream) -> bool:
     """Gate B: whether the client serves the target's listeners and routes, and no older ones.
 
-    An ACK of LDS alone says nothing: a listener without its routes is ACKed while the old one serves.
+    An ACK of LDS alone says nothing: a listener without its routes is ACKed while the old one serves. Routes that the
+    target has not, such as those of an EnvoyFilter's own source, are nothing to wait for: it would be for ever.
     """
     listeners = stream.subscriptions.get(names.LISTENER)
     if listeners is None:
@@ -77,10 +78,10 @@ def switched(stream: Stream) -> bool:
         return False
     older = _older(stream, routes)
     return all(
-        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - older, asked=True)
+        _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - older, asked=False)
         and _has_all(stream, names.SECRET, listener.refs.get(names.SECRET, ()), asked=False)
         for listener in stream.target.of(names.LISTENER)
-        if listener.name not in listeners.overlay
+        if listener.name not in listeners.overlay and listeners.covers(listener.name)
     )
 
 
@@ -98,7 +99,7 @@ def taken_over(stream: Stream, listeners: Subscription) -> bool:
     return all(
         _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - missing, asked=True)
         for listener in stream.target.of(names.LISTENER)
-        if listener.name not in out
+        if listener.name not in out and listeners.covers(listener.name)
     )
 
 
@@ -155,11 +156,11 @@ def _settled(stream: Stream, sub: Subscription, *, leaving: bool) -> bool:
     """Whether the client has the target, but for what is kept back and of which it has nothing, or what we know.
 
     What it serves instead is looked at (see _served); a version whose bytes we never saw may name any cluster.
-    ``leaving``: names that the target has not may stay.
+    ``leaving``: names that the target has not may stay. Those that neither has were only asked for.
     """
     out = _kept_back(stream, sub)
     for name, held in sub.overlay.items():
-        if leaving and stream.target.get(sub.type_url, name) is None:
+        if (leaving or held is None) and stream.target.get(sub.type_url, name) is None:
             continue
         if name not in out or not (held is None or isinstance(held, Resource)):
             return False

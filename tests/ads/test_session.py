@@ -168,6 +168,30 @@ def test_a_listener_whose_routes_did_not_come_still_needs_the_old_clusters() -> 
     assert brief(client.plan(60.0)) == [("Cluster", [], ["c0"])]
 
 
+def test_clusters_leave_although_a_listener_names_a_route_that_comes_from_elsewhere() -> None:
+    client = Client(*without("l0"), model.make(L, "l0", "0", (), ("elsewhere", "r0")))
+    client.start()
+    assert client.set(*without("l0", "c1"), model.make(L, "l0", "0", (), ("elsewhere", "r0"))) == []
+    assert brief(client.plan(60.0)) == [("Cluster", [], ["c1"])]
+
+
+def test_clusters_leave_a_client_that_asks_for_listeners_by_name() -> None:
+    more = (model.make(R, "r1", "0", ("c0",)), model.make(L, "l1", "0", (), ("r1",)))
+    client = Client(*basic(), *more)
+    (cds,) = client.ask(C)
+    (eds,) = client.ask(E, "c0", "c1")
+    client.ack(eds)
+    client.ack(cds)
+    (lds,) = client.ask(L, "l0", "nobody")
+    client.ack(lds)
+    (rds,) = client.ask(R, "r0")
+    (none,) = client.ack(rds)
+    assert brief([none]) == [("Listener", [], ["nobody"])]
+    client.ack(none)
+    assert client.set(*without("c1"), *more) == []
+    assert brief(client.plan(60.0)) == [("Cluster", [], ["c1"])]
+
+
 def test_a_listener_whose_secret_is_outstanding_still_needs_the_old_clusters() -> None:
     secret = model.make(S, "s0", "0")
     held = Resource(
