@@ -206,6 +206,11 @@ class Connection:
         if self.session.settled():
             self.reached, self.counted, self._placed = self.targets, False, True
 
+    def released(self) -> None:
+        """Something is kept back from nobody any more, which may be what this client waits for."""
+        if not self.session.quiet:
+            self._wake()
+
     def behind(self) -> float | None:
         """The clock's time of the oldest change that the client has not ACKed all of; None: it has all there is."""
         if self._behind is not None and self.session.caught_up:

@@ -77,6 +77,10 @@ def _any(*_: Resource) -> bool:
     return True
 
 
+def _nobody() -> None:
+    """Who is told where nobody listens."""
+
+
 class Quarantine:
     """Refused resources by identity; who refuses most loses its own oldest ones first.
 
@@ -89,6 +93,11 @@ class Quarantine:
         self._holders: dict[_Key, set[str]] = {}
         self._limit = limit
         self._safe = safe
+        self._released: Callable[[], None] = _nobody
+
+    def listen(self, released: Callable[[], None]) -> None:
+        """Tell ``released`` whenever something is kept from somebody no more: it may be sent now."""
+        self._released = released
 
     def __len__(self) -> int:
         """How many resources are kept from somebody."""
@@ -152,7 +161,8 @@ class Quarantine:
 
     def accept(self, resource: Resource) -> None:
         """A proxy took it after all: those that refused it may try again. What serves instead is not forgotten."""
-        self._holders.pop(key_of(resource), None)
+        if self._holders.pop(key_of(resource), None):
+            self._released()
 
     def holds(self, resource: Resource, identity: str = "") -> bool:
         """Whether this very resource must not be sent to this identity."""
@@ -177,6 +187,9 @@ class Quarantine:
 
     def _let_go(self, key: _Key, identity: str) -> None:
         holders = self._holders.get(key, set())
+        kept = identity in holders
         holders.discard(identity)
         if not holders:
             self._holders.pop(key, None)
+        if kept:
+            self._released()

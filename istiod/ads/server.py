@@ -94,6 +94,7 @@ class AdsService:
         self.deliveries = Deliveries(lambda: tuple(self._connections.values()), clock)
         self._holders = Holders(lambda: ((c.proxy, c.session) for c in self._connections.values()), configuration.knows)
         self._forgetting: asyncio.TimerHandle | None = None
+        self._wiring.shared.quarantine.listen(self._released)
 
     def methods(self, verifier: TokenVerifier | None = None) -> Mapping[str, Method]:
         """For a grpcserver.Server. ``verifier`` recognises clients without a certificate; None: there are none."""
@@ -192,6 +193,10 @@ class AdsService:
         holds.close()
         holds.callback(left)
         return peer
+
+    def _released(self) -> None:
+        for connection in self._connections.values():
+            connection.released()
 
     def _lost(self, connection: Connection) -> None:
         del self._connections[id(connection)]

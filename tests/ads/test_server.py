@@ -146,6 +146,22 @@ async def test_who_is_refused_after_a_mesh_was_built_is_told_why(served: Served)
         assert await refusal(call) == (grpc.StatusCode.PERMISSION_DENIED, "the pod is another's")
 
 
+async def test_what_was_kept_back_is_sent_when_it_is_no_more_although_nothing_else_happens(served: Served) -> None:
+    """Another proxy took it after all, or the record of its refusal was taken away."""
+    cluster = made.cluster("c1")
+    quarantine = served.server._wiring.shared.quarantine
+    quarantine.refuse(cluster, None, "no")
+    async with served.stream() as call:
+        await call.write(request())
+        first = await asyncio.wait_for(call.read(), 5)
+        assert not first.resources
+        await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=names.CLUSTER, response_nonce=first.nonce))
+        await until(lambda: served.server.status()[0].types[0].acked == first.nonce, "it is ACKed")
+        quarantine.release(cluster, "")
+        found = await asyncio.wait_for(call.read(), 5)
+        assert [one.name for one in found.resources] == ["c1"]
+
+
 async def test_a_client_that_leaves_is_forgotten(served: Served) -> None:
     async with served.stream() as call:
         await call.write(request())
