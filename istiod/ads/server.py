@@ -310,8 +310,7 @@ class _Newcomer:
 
     def lost(self) -> None:
         self._over()
-        if self._task is not None:
-            self._task.cancel()
+        self._give_up()
 
     async def _identify(self, ask: Callable[[], Awaitable[Peer]]) -> None:
         try:
@@ -351,8 +350,13 @@ class _Newcomer:
         if receiver is not self:  # what was said first let it in, what came after did not
             receiver.lost()
 
+    def _give_up(self) -> None:
+        """What is cancelled keeps the error that ended it, and with it all that it knew: nobody may hold it here."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
     def _too_late(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self._give_up()
         self._over()
         self._stream.finish(Code.DEADLINE_EXCEEDED, "no first request")

@@ -49,8 +49,9 @@ class _Call:
         """An answer needs no room: the call ends with it."""
 
     def lost(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # it keeps the error that ends it, and so all that this call knows
+        if task is not None:
+            task.cancel()
 
     async def _run(self, message: bytes) -> None:
         try:

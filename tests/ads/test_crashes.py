@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc.aio
 import pytest
@@ -14,9 +14,11 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from istiod.ads import holders
 from istiod.ads.connection import Connection
+from istiod.ads.server import _Newcomer
 from istiod.ads.session import AdsSession
 from istiod.grpcserver import connection, http2
-from tests.ads.test_server import Served, request, served
+from istiod.grpcserver.stream import Stream
+from tests.ads.test_server import Call, Served, request, served
 from tests.waiting import until
 from wire import names
 
@@ -104,7 +106,7 @@ def no_collector() -> Iterator[None]:
 
 def left() -> list[str]:
     """What there is of streams, by type."""
-    of_streams = (AdsSession, Connection, connection.Connection, http2.Http2Connection)
+    of_streams = (AdsSession, Connection, _Newcomer, Stream, connection.Connection, http2.Http2Connection)
     return [type(each).__qualname__ for each in gc.get_objects() if isinstance(each, of_streams)]
 
 
@@ -124,6 +126,25 @@ async def test_who_went_takes_all_along_although_nobody_collects_or_comes(
             call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
             await call.write(asked)
             await asyncio.wait_for(call.read(), 5)
-            assert len(left()) == 4
+            assert len(left()) == 5
             await cable.pull()
         await until(lambda: not left(), "nothing of it is left", 10)
+
+
+@contextlib.asynccontextmanager
+async def alone(served: Served) -> AsyncIterator[Call]:
+    """A stream that takes its connection along."""
+    async with grpc.aio.insecure_channel(f"localhost:{served.port}", OWN) as channel:
+        yield ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_who_went_before_its_configuration_was_made_takes_all_along(served: Served) -> None:
+    """Fault FT56: what is cancelled holds the error that ended it, and that holds all that was known."""
+    served.configuration.making = asyncio.Event()
+    async with alone(served) as call:
+        await call.write(request())
+        await until(lambda: bool(served.configuration.early), "its configuration is being made")
+        assert len(left()) == 4
+    del call  # it has its connection as long as it is there
+    await until(lambda: not left(), "nothing of it is left", 10)
