@@ -15,7 +15,7 @@ from typing import Final
 
 from istiod.ads import auth, quarantine, refusals
 from istiod.ads.auth import Authenticator
-from istiod.ads.connection import Connection, Decode, Settings, Wiring
+from istiod.ads.connection import BURST, Connection, Decode, Settings, Wiring
 from istiod.ads.deliveries import Deliveries
 from istiod.ads.holders import Holders
 from istiod.ads.quarantine import Rejection
@@ -37,6 +37,8 @@ from istiod.grpcserver.turns import Turns
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 """A reconnecting delta client sends every name and version it holds, about 110 bytes each (DESIGN section 7)."""
+MAX_WAITING_BYTES: Final = 2 * MAX_REQUEST_BYTES
+"""What a client may say while its configuration is being made: all types at once, as one that comes back does."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -251,8 +253,8 @@ class AdsService:
 class _Newcomer:
     """A stream whose client is not known yet, or has said nothing: what it says waits, in its first small window.
 
-    So does what it says while its configuration is being made. ``holds`` is what has to be given back when it is
-    served, or over.
+    So does what it says while its configuration is being made, when no window holds it any more: as much as an honest
+    client says. ``holds`` is what has to be given back when it is served, or over.
     """
 
     def __init__(
@@ -268,6 +270,7 @@ class _Newcomer:
         self._refusals = refused
         self._peer: Peer | None = None
         self._said: list[bytes] = []
+        self._size = 0
         self._ended = self._waiting = False
         self._task: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
@@ -289,6 +292,10 @@ class _Newcomer:
     def message(self, raw: bytes) -> None:
         if self._peer is None or self._waiting:
             self._said.append(raw)
+            self._size += len(raw)
+            if len(self._said) > BURST or self._size > MAX_WAITING_BYTES:
+                refusal = RpcError(Code.RESOURCE_EXHAUSTED, "too much was said before the first answer")
+                raise self._refusals.told(self._stream, refusal)
             return
         self._timer.cancel()
         try:
@@ -297,7 +304,7 @@ class _Newcomer:
             self._over()
             raise
         if waiting is not None:
-            self._said, self._waiting = [raw], True
+            self._said, self._size, self._waiting = [raw], len(raw), True
             self._task = asyncio.create_task(self._await(self._peer, waiting))
 
     def done(self) -> None:

@@ -15,8 +15,8 @@ import pytest_asyncio
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
-from istiod.ads import auth
-from istiod.ads.connection import Settings
+from istiod.ads import auth, server
+from istiod.ads.connection import BURST, Settings
 from istiod.ads.server import AdsService
 from istiod.grpcserver.deadlines import Limits
 from tests.ads import made
@@ -134,6 +134,25 @@ async def test_who_leaves_while_a_mesh_is_built_is_forgotten(served: Served) -> 
     await until(lambda: served.configuration.closed == 1, "only who stayed was heard")
     assert len(served.configuration.proxies) == 1
     assert served.server.status() == ()
+
+
+@pytest.mark.parametrize(("count", "size"), [(2, 600_000), (BURST, 1)], ids=["bytes", "messages"])
+async def test_what_is_said_while_a_mesh_is_built_is_bounded(
+    served: Served, monkeypatch: pytest.MonkeyPatch, count: int, size: int
+) -> None:
+    monkeypatch.setattr(server, "MAX_WAITING_BYTES", 1_000_000)
+    served.configuration.making = asyncio.Event()
+    async with served.stream() as call:
+        await call.write(request())
+        await until(lambda: bool(served.configuration.early), "it is there")
+        more = discovery_pb2.DeltaDiscoveryRequest(type_url=names.LISTENER)
+        more.resource_names_subscribe.append("x" * size)
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it may be over by then
+            for _ in range(count):
+                await call.write(more)
+        code, details = await refusal(call)
+        assert (code, details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too much was said before the first answer")
+    assert served.configuration.proxies == []
 
 
 async def test_who_is_refused_after_a_mesh_was_built_is_told_why(served: Served) -> None:
