@@ -5,11 +5,15 @@ How a count becomes a metric is left to istiod.debug, when something is worth te
 
 from __future__ import annotations
 
+import logging
+import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from crds import local_rate_limit
 from crds.key import NETWORKING, SECURITY, TELEMETRY
+from istiod import push
 from istiod.ads.connection import Settings
 from istiod.ads.deliveries import Deliveries
 from istiod.ads.quota import StreamLimits
@@ -18,11 +22,13 @@ from istiod.ca.signer import Signer
 from istiod.debug.counts import Counts
 from istiod.pipeline import Pipeline
 from istiod.push import Pushed
+from istiod.supervision import Lines
 
 KEPT: Final = frozenset((NETWORKING, SECURITY, TELEMETRY, local_rate_limit.GROUP))
 """Groups of objects that somebody may wait for."""
 ROOT: Final = "citadel_server_root_cert_expiry"
 SERVING: Final = "pilot_serving_cert_expiry"
+_LOGGER = logging.getLogger(__name__)
 
 
 def streams(counts: Counts, limits: StreamLimits, refused: Callable[[], None], pipeline: Pipeline) -> Settings:
@@ -46,12 +52,20 @@ def streams(counts: Counts, limits: StreamLimits, refused: Callable[[], None], p
 
 
 def pushed(counts: Counts, deliveries: Callable[[], Deliveries | None]) -> Callable[[Pushed], None]:
-    """What is told each push; proxies have to acknowledge what objects of Istio's API make."""
+    """What is told each push; proxies have to acknowledge what objects of Istio's API make.
 
-    def told(push: Pushed) -> None:
-        counts.pushed(push.started - push.since, push.stages)
+    Where targets of some proxies could not be made, the log has the bugs, the same ones once a minute at most.
+    """
+    lines = Lines(_LOGGER.error, time.monotonic)
+
+    def told(done: Pushed) -> None:
+        counts.pushed(done.started - done.since, done.stages)
         if (found := deliveries()) is not None:
-            found.note([key for key in push.keys if key.group in KEPT], push.proxies)
+            found.note([key for key in done.keys if key.group in KEPT], done.proxies)
+        if done.failed:
+            counts.unbuilt += 1
+            counts.fault()
+            lines.say("".join(traceback.format_exception(push.failure(done.failed))))
 
     return told
 

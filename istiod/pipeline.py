@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -28,43 +27,25 @@ from istiod.envoy.compiler import Compiler
 from istiod.mesh import backends, claims, expected, sources
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
+from istiod.pace import Again, Pace
 from istiod.push import Made, Member, Push, Pushed, Watch
 from wire import names
 
 T = TypeVar("T")
 GATHER = 0.005
 """Seconds from the first change of a quiet time to its push."""
-LONGEST_REST = 0.1
-INTERVAL = 0.1
-"""Seconds between pushes in the long run: endpoints may flap a hundred times a second for hours (fault FT23)."""
-BURST = 3
-"""Pushes that may follow each other sooner: what a person or a rollout changes goes out at once."""
 MOST_EXPECTED = 100
 """Of so many namespaces configurations are made at the start; those of more are made when their proxies come."""
 EXPECTED = 120.0
 """Seconds for which they are kept for proxies that do not come: longer than Envoy waits before it tries again."""
 
 
-_SHOWN = 3
-"""So many failures of one push are raised: most are of one scope, and equal."""
 QUICK = 0.01
 """Seconds that a push of endpoints may take on the loop; where one took longer, the next is made apart."""
 FEW = 64
 """So many changes at most are made on the loop at once."""
 _ENDPOINTS = frozenset((backends.SLICES, backends.PODS))
 """Kinds of which one change is small, whatever somebody writes: the API server limits them."""
-
-
-class _Pace:
-    """When the next push may be: ``BURST`` at once, then one in each ``INTERVAL`` (GCRA, ITU-T I.371). In seconds."""
-
-    def __init__(self) -> None:
-        self._earned = -math.inf
-
-    def rest(self, started: float, now: float) -> float:
-        """How long to rest after a push."""
-        self._earned = max(self._earned, started) + INTERVAL
-        return max(0.0, min((now - started) / 2, LONGEST_REST), self._earned - (BURST - 1) * INTERVAL - now)
 
 
 class Pipeline:
@@ -104,6 +85,8 @@ class Pipeline:
         self._quick = True
         self._apart = Apart("compiler")
         self._expected: list[ResourceSet] = []
+        self._again = Again()
+        self._timer: asyncio.TimerHandle | None = None
         store.listen(self.change)
 
     @property
@@ -170,33 +153,47 @@ class Pipeline:
         self._wake.set()
 
     async def run(self) -> None:
-        """Push whenever something changed, until cancelled."""
-        pace = _Pace()
+        """Push whenever something changed, and after a while where something of a push failed, until cancelled."""
+        pace = Pace()
         while True:
             await self._wake.wait()
             await asyncio.sleep(GATHER)
             started = self._clock()
-            if not self._opened:
-                self._wake.clear()
-            elif self._context is None:
-                await self._start()
+            if self._opened:
+                await self._step()
             else:
-                await self._push()
+                self._wake.clear()
             await asyncio.sleep(pace.rest(started, self._clock()))
 
-    async def _start(self) -> None:
+    async def _step(self) -> None:
+        try:
+            whole = await (self._start() if self._context is None else self._push())
+        except Exception:
+            self._repeat(whole=False)
+            raise
+        self._repeat(whole=whole)
+
+    def _repeat(self, *, whole: bool) -> None:
+        """What failed is made again, although nothing changes: what kept it from being made may be over."""
+        if self._timer is not None:
+            self._timer.cancel()
+        pause = self._again.after(whole=whole)
+        self._timer = None if pause is None else asyncio.get_running_loop().call_later(pause, self._wake.set)
+
+    async def _start(self) -> bool:
         """The first push, and all that proxies will ask for at once as soon as they hear that we are there.
 
         A thousand of them come together then; what is made for the first would keep all others waiting.
         """
         self._preparing = True
         try:
-            await self._push()
+            whole = await self._push()
             async with self._apart.lock:
                 self._expected = await self._apart.run(self._expect)
         finally:
             self._preparing = False
         asyncio.get_running_loop().call_later(EXPECTED, self._expected.clear)
+        return whole
 
     def _expect(self) -> list[ResourceSet]:
         return [self._whole(proxy) for proxy in itertools.islice(expected.proxies(self._built()), MOST_EXPECTED)]
@@ -208,11 +205,10 @@ class Pipeline:
             deque(map(layer.get, layer), maxlen=0)
         return found
 
-    async def _push(self) -> None:
+    async def _push(self) -> bool:
         """Push, made apart where that may take long; proxies are told in slices of the loop's time.
 
-        Raises:
-            ExceptionGroup: see ``push``.
+        Gives whether every proxy has what it should have.
         """
         self._pushing = True
         try:
@@ -221,7 +217,7 @@ class Pipeline:
                 try:
                     made = await self._made(begun)
                 except BaseException:
-                    self._again(begun)
+                    self._undo(begun)
                     raise
                 self._take(begun, made)
             failed = list(made.failed)
@@ -229,6 +225,7 @@ class Pipeline:
         finally:
             self._pushing = False
         self._over(begun, made, failed)
+        return not failed
 
     def push(self) -> None:
         """Build from the store as it is now and tell every proxy whose target changed, before this returns.
@@ -244,12 +241,14 @@ class Pipeline:
         try:
             made = begun.make()
         except BaseException:
-            self._again(begun)
+            self._undo(begun)
             raise
         self._take(begun, made)
         failed = list(made.failed)
         deque(self._tell(made, failed), maxlen=0)
         self._over(begun, made, failed)
+        if failed:
+            raise push.failure(failed)
 
     def _begin(self) -> Push:
         """What is there now; what changes from here on is the next push's."""
@@ -280,7 +279,7 @@ class Pipeline:
             self._quick = self._clock() - started <= QUICK
         return made
 
-    def _again(self, begun: Push) -> None:
+    def _undo(self, begun: Push) -> None:
         """A push failed: the next has to see its changes again."""
         self._changed |= begun.changed
         self._waits_since, self._making_since = begun.since, None
@@ -297,10 +296,10 @@ class Pipeline:
         for each in made.news:
             member = each.member
             if id(member) in self._members:  # it may leave meanwhile
-                member.target = each.target
                 try:
                     if each.changed:
                         member.on_target(each.target, each.changed)
+                    member.target = each.target
                 except Exception as error:  # noqa: BLE001 (as above: all others are told)
                     failed.append(error)
             yield
@@ -309,10 +308,8 @@ class Pipeline:
         told = tuple(each.member.proxy for each in made.news if each.changed)
         if told:
             begun.watch.lap("hand_over")
-        self._last = begun.pushed(told)
+        self._last = begun.pushed(told, tuple(failed))
         self._on_push(self._last)
-        if failed:
-            raise ExceptionGroup(f"{len(failed)} of {len(self._members)} proxies keep their targets", failed[:_SHOWN])
 
     def knows(self, proxy: Proxy) -> bool:
         """See istiod.config.protocols.Configuration."""

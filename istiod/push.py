@@ -6,7 +6,7 @@ Reads what it is given, and changes the memory of compiler and mesh: only one ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,6 +36,7 @@ class Pushed:
         told: how many proxies got a new target.
         keys: the objects.
         proxies: those that got a new target.
+        failed: bugs, each of one proxy's target, which stays as it was.
         stages: seconds by what was done: ``build`` the mesh, ``report`` findings, ``compile`` targets, ``diff`` them,
             ``hand_over`` to the streams. Of endpoints only what somebody reads is compiled: a part of that is in
             ``diff``, or in the making of the responses.
@@ -48,6 +49,7 @@ class Pushed:
     stages: Mapping[str, float]
     keys: frozenset[ConfigKey] = frozenset()
     proxies: tuple[Proxy, ...] = ()
+    failed: tuple[Exception, ...] = ()
 
 
 class Watch:
@@ -147,7 +149,7 @@ class Push:
             self.watch.lap("diff")
         return differences[pair]
 
-    def pushed(self, proxies: tuple[Proxy, ...]) -> Pushed:
+    def pushed(self, proxies: tuple[Proxy, ...], failed: tuple[Exception, ...]) -> Pushed:
         """What it was, when all have been told, these of which had something to hear."""
         watch = self.watch
         return Pushed(
@@ -158,7 +160,17 @@ class Push:
             stages=watch.stages,
             keys=self.changed,
             proxies=proxies,
+            failed=failed,
         )
+
+
+_SHOWN = 3
+"""So many failures of one push are shown: most are of one scope, and equal."""
+
+
+def failure(failed: Sequence[Exception]) -> ExceptionGroup[Exception]:
+    """Bugs of a push as one."""
+    return ExceptionGroup(f"{len(failed)} proxies keep their targets", failed[:_SHOWN])
 
 
 def target(compiler: Compiler, context: MeshContext, proxy: Proxy) -> ResourceSet:

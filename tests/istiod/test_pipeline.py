@@ -6,6 +6,7 @@ import gc
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterable
+from typing import cast
 
 import pytest
 import yaml
@@ -13,12 +14,14 @@ import yaml
 from crds.diagnostic import Diagnostic
 from crds.key import ConfigKey
 from crds.parse import parse
-from istiod import pipeline
+from istiod import pace, supervision
 from istiod.config.protocols import Changed
 from istiod.config.proxy import Peer, Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.pipeline import BURST, INTERVAL, LONGEST_REST, Pipeline
+from istiod.pace import BURST, INTERVAL, LONGEST_REST
+from istiod.pipeline import Pipeline
+from istiod.push import Pushed
 from tests import waiting
 from wire import names, node
 
@@ -97,7 +100,9 @@ class World:
         self.store = ConfigStore()
         self.found: list[Diagnostic] = []
         self.built = asyncio.Event()
-        self.pipeline = Pipeline(self.store, self.report, time.monotonic)
+        self.pushes: list[Pushed] = []
+        self.fails = 0
+        self.pipeline = Pipeline(self.store, self.report, time.monotonic, on_push=self.pushes.append)
 
     def open(self) -> None:
         """All is listed; what ``run`` does next is done at once."""
@@ -105,6 +110,9 @@ class World:
         self.pipeline.push()
 
     def report(self, found: Iterable[Diagnostic]) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise ValueError("a bug")
         self.found = list(found)
         self.built.set()
 
@@ -261,9 +269,76 @@ async def test_a_proxy_whose_target_cannot_be_made_keeps_nobody_else_from_theirs
     for listener in (broken, told, broken):
         world.pipeline.subscribe(proxy("a"), listener)
     put(world.store, RULE)
-    with pytest.raises(ExceptionGroup, match="2 of 3 proxies"):
+    with pytest.raises(ExceptionGroup, match="2 proxies"):
         world.pipeline.push()
     assert told.changes == [None, {names.ROUTE: frozenset({"80"})}]
+
+
+class Fickle:
+    """What a proxy claims, which cannot be told at times: the target that is made of it fails."""
+
+    def __init__(self, whole: Proxy) -> None:
+        self.peer = whole.peer
+        self.broken = False
+        self._node = whole.node
+
+    @property
+    def node(self) -> node.Node:
+        if self.broken:
+            raise ValueError("a bug")
+        return self._node
+
+
+async def test_a_target_that_could_not_be_made_is_made_later_although_nothing_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "FIRST_PAUSE", 0.05)
+    put(world.store, SHOP)
+    world.open()
+    told, other, fickle = Told(), Told(), Fickle(proxy("a"))
+    world.pipeline.subscribe(cast("Proxy", fickle), told)
+    world.pipeline.subscribe(proxy("b"), other)
+    fickle.broken = True
+    put(world.store, RULE)
+    await until(other, 2)
+    await waiting.until(lambda: len(world.pushes) > 2, "it is tried again", 5)
+    assert len(told.targets) == 1
+    assert [type(each) for each in world.pushes[-1].failed] == [ValueError]
+    put(world.store, MORE)
+    await until(other, 3)
+    fickle.broken = False
+    await until(told, 2)
+    assert told.changes[1] == {names.ROUTE: frozenset({"80"}), names.ENDPOINT: frozenset({WEB})}
+    assert not world.pushes[-1].failed
+    await asyncio.sleep(0)
+    count = len(world.pushes)
+    put(world.store, RULE.replace("3s", "4s"))
+    await until(told, 3)
+    assert len(world.pushes) == count + 1, "what is whole is not made again"
+
+
+async def test_a_push_that_fails_is_made_again_although_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(supervision, "RESTART_DELAY", 0.05)
+    world, told = World(), Told()
+    put(world.store, SHOP)
+    world.open()
+    world.pipeline.subscribe(proxy("a"), told)
+    task = asyncio.create_task(supervision.supervise("pipeline", world.pipeline.run))
+    try:
+        world.fails = 2
+        put(world.store, RULE)
+        await until(told, 2)
+        assert world.fails == 0
+    finally:
+        task.cancel()
+
+
+def test_what_fails_again_and_again_is_made_more_and_more_seldom() -> None:
+    again = pace.Again()
+    assert [again.after(whole=False) for _ in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert again.after(whole=True) is None
+    assert again.after(whole=False) == 1.0
 
 
 async def test_sources_that_list_again_build_nothing_anew(world: World) -> None:
@@ -314,7 +389,7 @@ async def test_a_few_changes_in_a_row_are_told_at_once(world: World) -> None:
 
 
 def test_rests_between_pushes() -> None:
-    rest = pipeline._Pace()
+    rest = pace.Pace()
     assert [rest.rest(0.01 * turn, 0.01 * turn + 0.002) for turn in range(BURST + 1)] == pytest.approx(
         [0.001, 0.001, INTERVAL - 0.022, 2 * INTERVAL - 0.032]
     )
