@@ -198,7 +198,14 @@ class Connection:
             self._changed = since
         if self._retargeted is None:
             self._retargeted = now
-        self.session.retarget(target, changed)
+        try:
+            self.session.retarget(target, changed)
+        except Exception:
+            if changed is None:  # the first: whoever lets it in gives back what it holds
+                raise
+            # a bug ends this stream, and only it: the next target would be compared with half of this one
+            _LOGGER.exception("stream of %s ends", self.proxy.node.id[:200])
+            self._fail()
         self._wake()
 
     def look(self) -> None:

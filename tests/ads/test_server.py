@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Never
 
 import grpc
 import grpc.aio
@@ -18,6 +19,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from istiod.ads import auth, server
 from istiod.ads.connection import BURST, Settings
 from istiod.ads.server import AdsService
+from istiod.config.resource import Resource, ResourceSet
 from istiod.grpcserver.deadlines import Limits
 from tests.ads import made
 from tests.ads.serving import Running
@@ -261,6 +263,26 @@ async def test_a_client_that_does_not_read_is_cut(served: Served) -> None:
         await until(lambda: len(served.configuration.listeners) == 1, "the stream is there")
         await until(lambda: served.configuration.closed == 1, "the stream is cut")
         assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+class Faulty(dict[str, Resource]):
+    """A layer with a bug."""
+
+    def get(self, *_: object) -> Never:
+        raise ZeroDivisionError
+
+
+async def test_a_bug_in_a_target_ends_the_stream_that_would_be_half_right(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served.stream() as call:
+        await call.write(request())
+        await asyncio.wait_for(call.read(), 5)
+        (listener,) = served.configuration.listeners
+        listener(ResourceSet(layers={names.CLUSTER: (Faulty(),)}), {names.CLUSTER: frozenset({"c1"})})
+        assert await refusal(call) == (grpc.StatusCode.INTERNAL, "a fault of the control plane")
+    assert "ZeroDivisionError" in caplog.text
+    assert served.server.status() == ()
 
 
 async def test_a_server_that_stops_says_so(served: Served) -> None:
