@@ -172,14 +172,14 @@ class Following:
         due = rollover.step(state, wanted, self._signer.current, seen if leads else Seen(), self._clock.now())
         if leads and (due.state != state or due.status != self._status):
             await self._place.keep(due.state, due.status)
-        if not leads:
-            await self._place.report(own, state.fingerprint)
         if self._signer.use(due.signer):
             self._say(f"istiod: signs with another CA or other roots: {_named(due.signer)}")
         if leads or due.status:
             self._tell("_status", due.status)
         if state.waits:
             self._hasten(state.fingerprint)
+        if not leads:  # at last: who is not heard follows all the same
+            await self._place.report(own, state.fingerprint)
 
     def _aged(self, ca: Authority) -> bool:
         """Whether little is left of the CA's own life, if it is time to look."""
