@@ -17,6 +17,8 @@ from istiod.ca import authority
 from istiod.ca.signer import Signs
 from istiod.grpcserver import tls
 
+LOOK: Final = 60.0
+"""Seconds between two looks at how much of its life is left."""
 NAMES: Final = (
     "istiod.istio-system.svc",
     "istiod.istio-system.svc.cluster.local",
@@ -76,14 +78,24 @@ class ServingCertificate:
         Raises:
             authority.CsrRefusedError: the CA has expired.
         """
-        self._material = self._ca.serving(self._names, self._now(), self._ttl)
+        began = self._now()
+        self._material = self._ca.serving(self._names, began, self._ttl)
+        self._half = began + (self.ends - began) / 2
         chain = self._material.certificate + self._material.chain
         self._context = tls.context(self._material.key, chain, self._material.roots)
         for listener in self._listeners:
             listener()
 
     async def renew_forever(self) -> None:
-        """Renew at each half life, until cancelled."""
+        """Renew at each half life, until cancelled.
+
+        By the clock that the life counts by, which may jump or go on while the machine sleeps. It is shorter than was
+        asked for where the CA itself ends.
+
+        Raises:
+            authority.CsrRefusedError: the CA has expired.
+        """
         while True:
-            await asyncio.sleep(self._ttl.total_seconds() / 2)
-            self.renew()
+            await asyncio.sleep(LOOK)
+            if self._now() >= self._half:
+                self.renew()

@@ -6,9 +6,11 @@ import asyncio
 import datetime as dt
 
 import grpc.aio
+import pytest
 
 from istiod.ca import authority, serving
 from istiod.grpcserver.server import Server
+from tests.waiting import until
 
 AT_ONCE = 100
 
@@ -28,6 +30,25 @@ def test_a_renewal_is_for_later_connections() -> None:
     assert certificate.context() is before
     certificate.renew()
     assert certificate.context() is not before
+
+
+@pytest.mark.parametrize(("left", "later"), [(dt.timedelta(days=900), 16), (dt.timedelta(days=4), 3)])
+async def test_it_is_renewed_at_half_of_its_life_by_the_clock_on_the_wall(
+    monkeypatch: pytest.MonkeyPatch, left: dt.timedelta, later: int
+) -> None:
+    """Which may jump, and a life may be shorter than usual, as the CA's own ends."""
+    monkeypatch.setattr(serving, "LOOK", 0.01)
+    moment = now()
+    ca = authority.Authority(authority.self_signed("cluster.local", moment, left))
+    certificate = serving.ServingCertificate(ca, lambda: moment)
+    before, ends = certificate.context(), certificate.ends
+    task = asyncio.create_task(certificate.renew_forever())
+    try:
+        moment += dt.timedelta(days=later)
+        await until(lambda: certificate.context() is not before, "it is renewed")
+        assert certificate.ends >= ends
+    finally:
+        task.cancel()
 
 
 async def test_many_handshakes_at_once_are_served_also_after_a_renewal() -> None:
