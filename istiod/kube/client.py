@@ -47,6 +47,7 @@ _RECONNECT: Final = (0.3, 0.7, *((1.5,) * 20))
 _VERBS: Final = {None: Verb.PRESENT, "ADDED": Verb.CHANGED, "MODIFIED": Verb.CHANGED, "DELETED": Verb.DELETED}
 _CHANCE: Final = random.SystemRandom()
 _SILENT: Final = logging.getLogger("istiod.kopf")
+_LOGGER: Final = logging.getLogger(__name__)
 _TROUBLE: Final = (
     errors.APIError,
     errors.APISessionClosed,
@@ -187,10 +188,16 @@ class KubernetesClient:
                 refused = 0
             await asyncio.sleep(_RELOGIN[min(refused, len(_RELOGIN) - 1)])
             refused, last = refused + 1, clock()
-            with contextlib.suppress(credentials.LoginError):
-                before, self._info = self._info, self._session()
-                await before.aiohttp_session.close()
-                await self._vault.populate({"istiod": self._info})
+            try:
+                with contextlib.suppress(credentials.LoginError):
+                    await self._log_in()
+            except Exception:
+                _LOGGER.exception("the credentials for the API server cannot be read now")
+
+    async def _log_in(self) -> None:
+        before, self._info = self._info, self._session()
+        await before.aiohttp_session.close()
+        await self._vault.populate({"istiod": self._info})
 
 
 class _Jittered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import kopf
 import pytest
 import yaml
 
@@ -50,6 +51,29 @@ async def test_credentials_that_held_are_read_again_at_once_when_they_expire(
             assert await client.request("get", "/api") == {}
             await asyncio.sleep(0.3)
         await client.close()
+
+
+async def test_credentials_that_cannot_be_read_for_a_moment_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kubelet replaces files while they are read; a login that ended for good would leave istiod cut off."""
+    monkeypatch.setattr(module, "_RELOGIN", (0.0, 0.01))
+    path = tmp_path / "kubeconfig"
+    failures: list[Exception] = []
+
+    def login() -> kopf.ConnectionInfo:
+        if failures:
+            raise failures.pop()
+        return credentials.login(str(path))
+
+    async with serving(path) as server, asyncio.timeout(10):
+        client = KubernetesClient(login)
+        server.refusals = 1
+        failures += [credentials.LoginError("no token"), OSError(5, "input/output error")]
+        assert await client.request("get", "/api") == {}
+        assert not failures
+        await client.close()
+    assert "input/output error" in caplog.text
 
 
 def test_a_kubeconfig_whose_user_is_a_program_runs_none(tmp_path: Path) -> None:
