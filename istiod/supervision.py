@@ -31,10 +31,19 @@ def now() -> dt.datetime:
 
 
 async def supervise(name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """Run a part for ever: one that fails is logged with its traceback and started again, the others go on."""
+    """Run a part for ever: one that fails is logged with its traceback and started again, the others go on.
+
+    So is one that ends since something that it waited for was cancelled: a task group would take no notice of it.
+    """
     while True:
         try:
             await part()
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            _LOG.exception(
+                "%s was cancelled by something that it waited for; it starts again in %s s", name, RESTART_DELAY
+            )
         except Exception:  # noqa: BLE001 (a bug in one part must not take the running mesh down; it is logged whole)
             _LOG.exception("%s failed; it starts again in %s s", name, RESTART_DELAY)
         await asyncio.sleep(RESTART_DELAY)
