@@ -258,7 +258,10 @@ class Connection:
         self._loop.remove_reader(self._number)
         self._loop.remove_writer(self._number)
         self._channel.close()
-        self.http.lose()
+        try:
+            self.http.lose()
+        except Exception:  # a bug in a service keeps nothing of its connection; it is logged whole
+            _LOGGER.exception("a call of %s failed at its end", self.address)
         self._gone(self)
 
 

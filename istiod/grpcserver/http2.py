@@ -6,6 +6,7 @@ thing that a client may make it keep or do has a limit, and one that is exceeded
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -148,10 +149,11 @@ class Http2Connection:
         They hold it, and a circle stays, with the client's whole configuration, until the collector looks.
         """
         self.closed = True
-        for stream in list(self.streams.values()):
-            self._drop(stream)
-        self._wake = _nobody
-        self.outbox.close()
+        try:
+            self._drop_all()
+        finally:
+            self._wake = _nobody
+            self.outbox.close()
 
     @property
     def paused(self) -> bool:
@@ -379,11 +381,16 @@ class Http2Connection:
         self._ended(stream)
         receiver.lost()
 
+    def _drop_all(self) -> None:
+        """A bug in what one of them gives back keeps none of the others."""
+        with contextlib.ExitStack() as dropping:
+            for stream in self.streams.values():
+                dropping.callback(self._drop, stream)
+
     def _leave(self, code: ErrorCode, reason: str) -> None:
         if self.closed:
             return
         self.closed = True
-        for stream in list(self.streams.values()):
-            self._drop(stream)
+        self._drop_all()
         self.outbox.control(frames.goaway(self._last, code, reason))
         self._wake()
