@@ -19,6 +19,9 @@ from wire import names
 
 _REMOVALS = "*"
 """Under which the removals of a type wait together."""
+_MOST_UNANSWERED = 64
+"""So many responses of EDS without an ACK: an Envoy gives each of them one, whatever warms. Who asks for the same again
+and again and gives none would have them pile up here."""
 _ORDERED = frozenset((names.CLUSTER, names.ENDPOINT, names.LISTENER, names.ROUTE))
 
 
@@ -124,7 +127,8 @@ class _Planner:
             found, retry = self.apart(sub, wanted.pending(self.stream, sub))
         if not isinstance(found, Bundle):  # which has all names asked for
             warms = (draft.warms & sub.names for draft in self.drafts)
-            found = {**wanted.owed(self.stream, sub, sub.owed.union(*warms)), **found}
+            asked = sub.owed if len(sub.flights) < _MOST_UNANSWERED else frozenset[str]()
+            found = {**wanted.owed(self.stream, sub, asked.union(*warms)), **found}
         if found:
             self.draft(sub, found, (), retry=retry)
 

@@ -31,6 +31,17 @@ def test_a_name_that_is_subscribed_again_is_answered_again() -> None:
     assert brief(client.ask(E, "c0")) == [("ClusterLoadAssignment", ["c0"], [])]
 
 
+def test_who_asks_again_and_again_and_acknowledges_nothing_is_answered_a_bounded_number_of_times() -> None:
+    client = Client(*basic())
+    client.start()
+    sends = [send for _ in range(200) for send in client.ask(E, "c0")]
+    assert len(sends) == 64
+    assert brief(client.ack(sends[0])) == [("ClusterLoadAssignment", ["c0"], [])], "what is owed is not forgotten"
+    for send in sends[1:]:
+        client.ack(send)
+    assert len(client.ask(E, "c1")) == 1
+
+
 def test_state_of_the_world_by_name_lists_what_was_asked_for() -> None:
     client = Client(*basic(), delta=False)
     (cds,) = client.ask(C, "c1", "nothing")
