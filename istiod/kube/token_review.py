@@ -47,8 +47,12 @@ class BoundPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Whom a token proves, until when (seconds of the epoch) that is believed, and of which pod it is."""
+    """Whom a token proves, since when and until when (seconds of the epoch) that is believed, and of which pod it is.
 
+    Of a clock that went back to before ``since`` nobody knows how long that is: it is asked again.
+    """
+
+    since: float
     until: float
     identity: Identity | None
     pod: BoundPod | None
@@ -109,13 +113,17 @@ class TokenReviewVerifier:
             return None
         digest = hashlib.sha256(token.encode()).digest()
         known = self._known.get(digest)
-        if known is not None and self._clock() < known.until and (known.pod is None or self._lives(known.pod)):
+        if known is not None and self._holds(known):
             return known.identity
         status = await self._ask(token)
         found = identity(status, self._trust_domain, self._audience)
         pod = bound_pod(status) if found is not None else None
-        self._remember(digest, Answer(until=self._until(token, found), identity=found, pod=pod))
+        answer = Answer(since=self._clock(), until=self._until(token, found), identity=found, pod=pod)
+        self._remember(digest, answer)
         return found
+
+    def _holds(self, known: Answer) -> bool:
+        return known.since <= self._clock() < known.until and (known.pod is None or self._lives(known.pod))
 
     async def _ask(self, token: str) -> Any:
         body = {

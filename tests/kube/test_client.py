@@ -13,6 +13,7 @@ from istiod.config.kubernetes import ApiError, Resource
 from istiod.kube import client as module
 from istiod.kube import credentials
 from istiod.kube.client import KubernetesClient
+from istiod.kube.token_review import TokenReviewVerifier
 from tests.kube.refusing import serving
 
 
@@ -74,6 +75,18 @@ async def test_credentials_that_cannot_be_read_for_a_moment_are_read_again(
         assert not failures
         await client.close()
     assert "input/output error" in caplog.text
+
+
+async def test_what_was_said_of_a_token_is_not_believed_when_the_clock_goes_back(tmp_path: Path) -> None:
+    """SEC14: else it would be believed for as long as the clock went back."""
+    moment, path = 10_000.0, tmp_path / "kubeconfig"
+    async with serving(path) as server, asyncio.timeout(10):
+        client = KubernetesClient(lambda: credentials.login(str(path)))
+        verifier = TokenReviewVerifier(client, "cluster.local", clock=lambda: moment)
+        for moment, asked in ((10_000.0, 1), (10_001.0, 1), (6_400.0, 2), (6_401.0, 2)):  # noqa: B007 (the clock reads it)
+            assert await verifier.verify("token") is None
+            assert server.refusals == -asked
+        await client.close()
 
 
 def test_a_kubeconfig_whose_user_is_a_program_runs_none(tmp_path: Path) -> None:
