@@ -31,6 +31,8 @@ PROXY, OUTBOUND, INBOUND, COMPARED = "proxy", "outbound", "inbound", "compared"
 
 _MOST_PROXIES = 50_000
 """Remembered proxies; those that left are not told apart, so the table starts anew when it is full."""
+_STREAMS = 2
+"""Proxies of one pod that are remembered: Envoy has a stream, and so has the agent that serves DNS."""
 _SLACK = 500
 """So many leaves may come on top of twice as many as the last sweep left: those of what went, at most (fault FT57)."""
 _NOTHING = OutboundScope(
@@ -69,7 +71,7 @@ class Memo:
     known: Mapping[ScopeKey, OutboundScope] = field(default_factory=dict)
     inbound: _Generations[tuple[Shape, int], tuple[MeshSettings, InboundScope]] = field(default_factory=_Generations)
     scopes: _Generations[tuple[int, int, int, int], Scope] = field(default_factory=_Generations)
-    proxies: dict[PodName, tuple[Proxy, Scope]] = field(default_factory=dict)
+    proxies: dict[PodName, tuple[tuple[Proxy, Scope], ...]] = field(default_factory=dict)
     leaves: dict[object, object] = field(default_factory=dict)
     by_id: dict[int, object] = field(default_factory=dict)
     swept: int = 0
@@ -109,14 +111,17 @@ class Memo:
         return replace(self, proxies=kept)
 
     def of_proxy(self, name: PodName, proxy: Proxy, make: Callable[[], Scope]) -> Scope:
-        """The scope of a proxy; made when it is another proxy than the last of that name."""
-        entry = self.proxies.get(name)
-        if entry is None or entry[0] is not proxy:
-            if len(self.proxies) >= _MOST_PROXIES:
-                self.proxies.clear()
-            self.built[PROXY] += 1
-            entry = self.proxies[name] = (proxy, make())
-        return entry[1]
+        """The scope of a proxy; made when it is another proxy than the last two of that name."""
+        known = self.proxies.get(name, ())
+        for one, scope in known:
+            if one is proxy:
+                return scope
+        if len(self.proxies) >= _MOST_PROXIES:
+            self.proxies.clear()
+        self.built[PROXY] += 1
+        made = make()
+        self.proxies[name] = ((proxy, made), *known[: _STREAMS - 1])
+        return made
 
     def of_key(self, key: ScopeKey, make: Callable[[OutboundScope | None], OutboundScope]) -> OutboundScope:
         """The outbound scope of a key; ``make`` gets the one of the model before, which stands if all is equal."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,19 @@ def test_a_full_table_of_proxies_starts_anew(monkeypatch: pytest.MonkeyPatch) ->
     found.scope(GATEWAY)
     assert len(found.context.memo.proxies) == 1
     assert found.scope(CLIENT) is scope
+
+
+def test_the_streams_of_one_pod_do_not_make_each_other_forgotten() -> None:
+    """Envoy's and the agent's are told one after the other, at each event of endpoints."""
+    found = mesh()
+    agent = replace(CLIENT)
+    for _ in range(3):
+        assert found.scope(CLIENT) is found.scope(agent)
+    assert found.context.memo.built[memo.PROXY] == 2
+    for _ in range(9):
+        found.scope(replace(CLIENT))
+    (kept,) = found.context.memo.proxies.values()
+    assert len(kept) == 2, "each that comes back is another"
 
 
 def test_what_nobody_asked_for_in_a_generation_is_gone() -> None:
