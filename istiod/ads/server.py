@@ -22,7 +22,7 @@ from istiod.ads.quarantine import Rejection
 from istiod.ads.quota import Quota, TooManyStreamsError
 from istiod.ads.refusals import Refusals
 from istiod.ads.request import MalformedRequestError, claims, decode_delta, decode_sotw
-from istiod.ads.session import Shared
+from istiod.ads.session import AdsSession, Shared
 from istiod.ads.status import TypeStatus
 from istiod.config.protocols import Configuration, TokenVerifier
 from istiod.config.proxy import Peer, Proxy
@@ -96,6 +96,8 @@ class AdsService:
         self.deliveries = Deliveries(lambda: tuple(self._connections.values()), clock)
         self._holders = Holders(lambda: ((c.proxy, c.session) for c in self._connections.values()), configuration.knows)
         self._forgetting: asyncio.TimerHandle | None = None
+        self._looked = -1
+        self._sessions: tuple[AdsSession, ...] = ()
         self._wiring.shared.quarantine.listen(self._released)
 
     def methods(self, verifier: TokenVerifier | None = None) -> Mapping[str, Method]:
@@ -157,7 +159,16 @@ class AdsService:
 
     def wants(self, resource: Resource) -> bool:
         """Whether a connected proxy should have this very resource."""
-        return any(connection.session.wants(resource) for connection in self._connections.values())
+        return any(session.wants(resource) for session in self._different())
+
+    def _different(self) -> tuple[AdsSession, ...]:
+        """One session of each target: somebody may refuse a thousand resources, and then all are asked about each."""
+        count = self._wiring.shared.retargets
+        if self._looked != count:
+            self._looked = count
+            found = (connection.session for connection in self._connections.values())
+            self._sessions = tuple({id(session.target): session for session in found}.values())
+        return self._sessions
 
     def _open(self, verifier: TokenVerifier | None, stream: Stream, request: Request, *, delta: bool) -> Receiver:
         if not self._configuration.ready:
@@ -202,6 +213,7 @@ class AdsService:
 
     def _lost(self, connection: Connection) -> None:
         del self._connections[id(connection)]
+        self._looked, self._sessions = -1, ()
         self._holders.lost(connection.proxy, connection.session, self._clock())
         if self._forgetting is None:
             self._forget()

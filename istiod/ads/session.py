@@ -27,13 +27,14 @@ _TIMING: Final = Timing()
 
 @dataclass(slots=True, eq=False)
 class Shared:
-    """What the streams of one server have in common."""
+    """What the streams of one server have in common. ``retargets`` counts their new targets."""
 
     timing: Timing = _TIMING
     quarantine: Quarantine = field(default_factory=Quarantine)
     pool: NamePool = field(default_factory=NamePool)
     bundles: Bundles = field(default_factory=Bundles)
     sessions: weakref.WeakSet[AdsSession] = field(default_factory=weakref.WeakSet)
+    retargets: int = 0
 
 
 class AdsSession:
@@ -66,6 +67,7 @@ class AdsSession:
     def retarget(self, target: ResourceSet, changed: Mapping[str, frozenset[str]] | None) -> None:
         """A new target in place of the one before; ``changed`` as in istiod.config.protocols.OnTarget."""
         stream = self._stream
+        self._shared.retargets += 1
         before, stream.target = stream.target, target
         for type_url in stream.subscriptions if changed is None else changed:
             if (sub := stream.subscriptions.get(type_url)) is not None:
@@ -149,6 +151,11 @@ class AdsSession:
                 for found, name in wanted
                 if found is not None and found.version == sub.refused[name]
             )
+
+    @property
+    def target(self) -> ResourceSet:
+        """What the client should have; many streams share it."""
+        return self._stream.target
 
     def wants(self, resource: Resource) -> bool:
         """Whether this very resource is in the target."""

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Never
+from typing import Any, Never
 
 import grpc
 import grpc.aio
@@ -263,6 +263,38 @@ async def test_a_client_that_does_not_read_is_cut(served: Served) -> None:
         await until(lambda: len(served.configuration.listeners) == 1, "the stream is there")
         await until(lambda: served.configuration.closed == 1, "the stream is cut")
         assert (await refusal(call))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+class Counting(dict[str, Resource]):
+    """A layer that counts what is looked up in it."""
+
+    looked = 0
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.looked += 1
+        return super().get(name, default)
+
+
+async def test_what_nobody_should_have_any_more_is_looked_for_once_in_each_target(served: Served) -> None:
+    """A hostile proxy may refuse a thousand resources, and all proxies' targets are looked through each second."""
+    refused = [made.cluster("c1", timeout=float(turn)) for turn in range(2, 22)]
+    layer = Counting({"c1": made.cluster("c1")})
+    served.configuration.target = ResourceSet(layers={names.CLUSTER: (layer,)})
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(4):
+            call = await stack.enter_async_context(served.stream())
+            await call.write(request())
+            await asyncio.wait_for(call.read(), 5)
+        for one in refused:
+            served.server._wiring.shared.quarantine.refuse(one, None, "no")
+        layer.looked = 0
+        assert served.server.rejections() == ()
+        assert layer.looked == len(refused)
+        listener = served.configuration.listeners[0]
+        listener(made.targets(refused[3]), {names.CLUSTER: frozenset({"c1"})})
+        assert [each.resource.version for each in served.server.rejections()] == [refused[3].version]
+    await until(lambda: served.server.status() == (), "all are gone")
+    assert served.server.rejections() == ()
 
 
 class Faulty(dict[str, Resource]):
