@@ -109,7 +109,7 @@ class Connection:
         self._retargeted: float | None = None
         self._changed: float | None = None
         self._behind: float | None = None
-        self._awake = self._over = self._sent = self._placed = False
+        self._awake = self._over = self._sent = self._placed = self._unplanned = False
         self._timer: asyncio.TimerHandle | None = None
 
     def subscribe(self, configuration: Configuration) -> None:
@@ -147,7 +147,7 @@ class Connection:
     def drained(self) -> None:
         """There is room for the next response."""
         self._note_sent()
-        self._wake()
+        self._ask_turn()
 
     def lost(self) -> None:
         """Give back what the stream holds."""
@@ -225,6 +225,11 @@ class Connection:
         return self._behind
 
     def _wake(self) -> None:
+        """Something happened: see what is to be sent."""
+        self._unplanned = True
+        self._ask_turn()
+
+    def _ask_turn(self) -> None:
         """Write as soon as what happens now is over: several things at once are one.
 
         Who has not acknowledged a whole configuration, nor answered for listeners after it acknowledged something,
@@ -249,6 +254,8 @@ class Connection:
                 self._send(self._sends.popleft())
             if not self._stream.pending:
                 self._note_convergence()
+                if self._unplanned:  # something happened while the one before waited for room
+                    self._ask_turn()
         except Exception:  # a bug ends this stream, and only it; it is logged whole
             _LOGGER.exception("stream of %s ends", self.proxy.node.id[:200])
             self._fail()
@@ -286,6 +293,7 @@ class Connection:
         self._retargeted = None
 
     def _plan(self) -> None:
+        self._unplanned = False
         self._note_turn()
         self._sends.extend(self.session.plan(self._clock()))
         wake = self.session.wake

@@ -14,7 +14,9 @@ from istiod.ads import refusals
 from istiod.ads.refusals import Refusals
 from istiod.ads.server import SERVICE, AdsService
 from istiod.ads.session import AdsSession
+from istiod.config import resource
 from istiod.config.protocols import RefusedError
+from istiod.config.resource import Resource
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code
 from istiod.grpcserver.stream import Client, Stream
@@ -54,8 +56,9 @@ class Line:
         self.hear(stream, names.CLUSTER)
         return stream
 
-    def hear(self, stream: Stream, type_url: str, nonce: str = "", error: str = "") -> None:
+    def hear(self, stream: Stream, type_url: str, nonce: str = "", error: str = "", name: str = "") -> None:
         said = request(type_url)
+        said.resource_names_subscribe.extend([name] if name else [])
         said.response_nonce = nonce
         if error:
             said.error_detail.message = error
@@ -118,6 +121,47 @@ async def test_who_refuses_a_listener_is_a_proxy_as_any_other() -> None:
     configuration.set(made.cluster("c", timeout=2.0), made.listener("l", 1, "r"))
     await line.rounds(3 * NEWCOMERS)
     assert line.said.index(1) <= 1
+
+
+class Narrow(Line):
+    """One on which nothing leaves before there is ``room``."""
+
+    full = False
+
+    def send(self, stream: Stream, parts: tuple[bytes, ...]) -> None:
+        super().send(stream, parts)
+        if self.full:
+            stream.parts.append(memoryview(b"".join(parts)))
+
+    def room(self, stream: Stream) -> None:
+        self.full = False
+        stream.parts.clear()
+        stream.receiver.drained()
+
+
+async def test_what_happens_while_a_response_waits_for_room_waits_for_no_ack() -> None:
+    """A cluster may warm, and hold back all ACKs of clusters, until just these endpoints come."""
+
+    def table(text: bytes) -> Resource:
+        return resource.make("name-table", names.NAME_TABLE, text)
+
+    rest = (made.cluster("c"), made.listener("l", 1, "r"))
+    configuration = made.Fixed(made.targets(*rest, made.endpoints("c", 1), table(b"a")))
+    line = Narrow(AdsService(configuration, of_slices()))
+    stream = await settled(line)
+    line.hear(stream, names.ENDPOINT, name="c")
+    line.hear(stream, names.NAME_TABLE)
+    await line.answer(stream)
+    line.full = True
+    rest = (made.cluster("c"), made.listener("l", 2, "r"))
+    configuration.set(*rest, made.endpoints("c", 1), table(b"b"))
+    await line.rounds(5)
+    configuration.set(*rest, made.endpoints("c", 2), table(b"b"))
+    await line.rounds(5)
+    line.room(stream)
+    await line.rounds(5)
+    sent = [type_url for type_url, _ in line.nonces[stream]]
+    assert sent == [names.NAME_TABLE, names.LISTENER, names.ENDPOINT]
 
 
 async def test_answers_to_nothing_cost_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
