@@ -63,6 +63,7 @@ class Code(Enum):
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there
     UNTRACED = "M0138"  # where spans should go is not there, or cannot be sent to
     ASKED_WITHOUT = "M0139"  # Envoy was asked about an object under admission as if a stored one were not there
+    EXTENSION_CONFIG = "M0144"  # a filter and the configuration that it asks for by name do not find each other
     REJECTED_BY_ENVOY = "M0201"
 
 

@@ -133,7 +133,11 @@ class Pages:
             metrics=self._metrics,
             watches=self.watches,
             more=self._more(),
-            of_proxy={"ndsz": lambda name: self._of(name, dumps.name_table), "sidecarz": self._sidecar},
+            of_proxy={
+                "ecdsz": lambda name: self._of(name, dumps.extensions),
+                "ndsz": lambda name: self._of(name, dumps.name_table),
+                "sidecarz": self._sidecar,
+            },
             verifier=self.verifier,
             root_namespace=self.root_namespace,
             extend=self._mesh_page().extend,

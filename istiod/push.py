@@ -16,7 +16,7 @@ from istiod.config.protocols import Changed, OnTarget
 from istiod.config.proxy import Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigSnapshot
-from istiod.envoy import patch_values
+from istiod.envoy import extensions, patch_values
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context as mesh
 from istiod.mesh.context import MeshContext
@@ -124,7 +124,8 @@ class Push:
         self.watch.lap("build")
         failed: list[Exception] = []
         news = tuple(self._news(context, failed))
-        found = (*context.diagnostics, *patch_values.findings(context.envoy_filters))
+        patches = context.envoy_filters
+        found = (*context.diagnostics, *patch_values.findings(patches), *extensions.findings(patches))
         return Made(context=context, findings=found, news=news, failed=tuple(failed))
 
     def _news(self, context: MeshContext, failed: list[Exception]) -> Iterator[News]:

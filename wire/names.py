@@ -16,6 +16,7 @@ CLUSTER: Final = TYPE_PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINT: Final = TYPE_PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = TYPE_PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE: Final = TYPE_PREFIX + "envoy.config.route.v3.RouteConfiguration"
+EXTENSION: Final = TYPE_PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
 NAME_TABLE: Final = TYPE_PREFIX + "istio.networking.nds.v1.NameTable"
 SECRET: Final = TYPE_PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 

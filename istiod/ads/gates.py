@@ -73,13 +73,15 @@ def switched(stream: Stream) -> bool:
         return not stream.returned
     if listeners.flights or not listeners.answered or not _settled(stream, listeners, leaving=False):
         return False
-    routes = stream.subscriptions.get(names.ROUTE)
-    if routes is not None and (routes.flights or not _settled(stream, routes, leaving=True)):
-        return False
-    older = _older(stream, routes)
+    routes, extensions = stream.subscriptions.get(names.ROUTE), stream.subscriptions.get(names.EXTENSION)
+    for sub in (routes, extensions):
+        if sub is not None and (sub.flights or not _settled(stream, sub, leaving=True)):
+            return False
+    older, refused = _older(stream, routes), _kept_back(stream, extensions)
     return all(
         _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - older, asked=False)
         and _has_all(stream, names.SECRET, listener.refs.get(names.SECRET, ()), asked=False)
+        and _has_all(stream, names.EXTENSION, listener.refs.get(names.EXTENSION, _NONE) - refused, asked=False)
         for listener in stream.target.of(names.LISTENER)
         if listener.name not in listeners.overlay and listeners.covers(listener.name)
     )
@@ -96,8 +98,10 @@ def taken_over(stream: Stream, listeners: Subscription) -> bool:
         if stream.target.get(names.LISTENER, name) is not None and name not in out:
             return False
     missing = _kept_back(stream, stream.subscriptions.get(names.ROUTE))
+    refused = _kept_back(stream, stream.subscriptions.get(names.EXTENSION))
     return all(
         _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - missing, asked=True)
+        and _has_all(stream, names.EXTENSION, listener.refs.get(names.EXTENSION, _NONE) - refused, asked=False)
         for listener in stream.target.of(names.LISTENER)
         if listener.name not in out and listeners.covers(listener.name)
     )
@@ -181,6 +185,22 @@ def _has_all(stream: Stream, type_url: str, these: frozenset[str] | tuple[str, .
     )
 
 
+def withdrawn(stream: Stream, extensions: Subscription) -> tuple[str, ...]:
+    """Configurations of filters that the client has, its listeners ask for, and the target has no more.
+
+    Those that no listener asks for any more are the client's to give back, when their connections have drained.
+    A client of the state of the world cannot be told.
+    """
+    if not stream.delta or not extensions.overlay:
+        return ()
+    gone = {name for name in extensions.overlay if subscription.live(extensions.held(name, stream.target))}
+    gone = {name for name in gone if stream.target.get(names.EXTENSION, name) is None}
+    if not gone or not switched(stream):
+        return ()
+    asked = _NONE.union(*(one.refs.get(names.EXTENSION, _NONE) for one in stream.target.of(names.LISTENER)))
+    return tuple(sorted(gone & asked))
+
+
 def leaving(stream: Stream, clusters: Subscription) -> list[str]:
     """Clusters that the client has, or may have, and the target has not."""
     found: list[str] = []
@@ -197,11 +217,11 @@ def leaving(stream: Stream, clusters: Subscription) -> list[str]:
 
 
 def _served(stream: Stream) -> set[str]:
-    """Clusters named by old versions of listeners and routes that the target has.
+    """Clusters named by old versions of listeners, routes and filters' configurations that the target has.
 
     A new listener may take up a route that only draining ones used: with it what was on its way out serves again.
     """
-    old = [*_old(stream, names.LISTENER), *_old(stream, names.ROUTE)]
+    old = [one for kind in (names.LISTENER, names.ROUTE, names.EXTENSION) for one in _old(stream, kind)]
     routes = stream.subscriptions.get(names.ROUTE)
     if routes is not None:
         named = set[str]().union(*(listener.refs.get(names.ROUTE, _NONE) for listener in old))

@@ -22,7 +22,7 @@ _REMOVALS = "*"
 _MOST_UNANSWERED = 64
 """So many responses of EDS without an ACK: an Envoy gives each of them one, whatever warms. Who asks for the same again
 and again and gives none would have them pile up here."""
-_ORDERED = frozenset((names.CLUSTER, names.ENDPOINT, names.LISTENER, names.ROUTE))
+_ORDERED = frozenset((names.CLUSTER, names.ENDPOINT, names.EXTENSION, names.LISTENER, names.ROUTE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +147,16 @@ class _Planner:
         if found or gone or (sub.wildcard and not sub.answered):
             self.draft(sub, found, gone, retry=retry)
 
-    def order(self) -> tuple[str, str]:
-        """LDS, then RDS; but while clusters linger no new listener may start on an old route that names them."""
-        return (names.ROUTE, names.LISTENER) if self.linger else (names.LISTENER, names.ROUTE)
+    def order(self) -> tuple[str, ...]:
+        """LDS, then what listeners ask for: routes and the filters' own configurations.
+
+        While clusters linger it comes before: no new listener may start on an old route that names them.
+        """
+        asked = (names.ROUTE, names.EXTENSION)
+        return (*asked, names.LISTENER) if self.linger else (names.LISTENER, *asked)
 
     def switch(self, sub: Subscription) -> None:
-        """Listeners, and routes of the names asked for, as soon as the clusters that they name are there."""
+        """Listeners, and what they ask for by name, as soon as the clusters that these name are there."""
         if sub.flights:
             self.wait_on(sub.type_url)
             return
@@ -204,6 +208,8 @@ class _Planner:
 
     def gone(self, sub: Subscription) -> tuple[str, ...]:
         """What the client has and the target has not. Endpoints, routes and secrets are never removed by us."""
+        if sub.type_url == names.EXTENSION:
+            return gates.withdrawn(self.stream, sub)
         if sub.type_url in NAMED:
             return ()
         target = self.stream.target

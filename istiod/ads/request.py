@@ -32,7 +32,7 @@ _ACK_HEAD: Final = 3
 """Bytes of an ACK before its nonce's length, besides the type URL: two tags and a length."""
 _MOST_NONCE: Final = 127
 """Longer ones have a length of two bytes."""
-_TYPES: Final = (names.CLUSTER, names.ENDPOINT, names.LISTENER, names.ROUTE, names.SECRET)
+_TYPES: Final = (names.CLUSTER, names.ENDPOINT, names.EXTENSION, names.LISTENER, names.ROUTE, names.SECRET)
 _ACKS: Final = {delimited(_TYPE_URL, type_url.encode()) + _NONCE: type_url for type_url in _TYPES}
 """How ACKs begin."""
 

@@ -18,7 +18,7 @@ from istiod.ads.search import Search
 from istiod.config.resource import Resource, ResourceSet
 from wire import names as wire_names
 
-NAMED: Final = frozenset((wire_names.ENDPOINT, wire_names.ROUTE, wire_names.SECRET))
+NAMED: Final = frozenset((wire_names.ENDPOINT, wire_names.EXTENSION, wire_names.ROUTE, wire_names.SECRET))
 """Types that are always asked for by name; for all others a first request without names means everything."""
 WHOLE: Final = frozenset((wire_names.CLUSTER, wire_names.LISTENER))
 """Types of which a state-of-the-world response says all there is: what is missing in it is removed."""

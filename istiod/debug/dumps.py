@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 def config_dump(held: ResourceSet) -> Json:
-    """The sections of clusters, listeners, routes, endpoints and secrets; keys and passwords are left out."""
+    """Clusters, listeners, routes, endpoints, secrets and extensions; keys and passwords are left out."""
 
     def entries(type_url: str, made: Callable[[Resource], Json]) -> list[Json]:
         return [made(each) for each in sorted(held.of(type_url), key=lambda each: each.name)]
@@ -33,8 +33,21 @@ def config_dump(held: ResourceSet) -> Json:
             _section("Routes", "dynamic_route_configs", entries(names.ROUTE, _entry("route_config"))),
             _section("Endpoints", "dynamic_endpoint_configs", [_entry("endpoint_config")(e) for e in endpoints(held)]),
             _section("Secrets", "dynamic_active_secrets", entries(names.SECRET, _secret)),
+            _section("Ecds", "ecds_filters", [_entry("ecds_filter")(each) for each in _asked(held)]),
         ]
     }
+
+
+def extensions(held: ResourceSet) -> list[Json]:
+    """The configurations that filters of the proxy's listeners ask for by name."""
+    return [_json(_any(each)) for each in _asked(held)]
+
+
+def _asked(held: ResourceSet) -> Iterator[Resource]:
+    wanted = {name for each in held.of(names.LISTENER) for name in each.refs.get(names.EXTENSION, ())}
+    for name in sorted(wanted):
+        if (found := held.get(names.EXTENSION, name)) is not None:
+            yield found
 
 
 def load_assignments(held: ResourceSet) -> list[Json]:

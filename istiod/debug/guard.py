@@ -17,7 +17,7 @@ from aiohttp.typedefs import Middleware
 from istiod.config.protocols import TokenVerifier, UnavailableError
 
 _GUARDED: Final = "/debug"
-_OWN: Final = frozenset(("/debug/config_dump", "/debug/edsz", "/debug/ndsz"))
+_OWN: Final = frozenset(f"/debug/{name}" for name in ("config_dump", "ecdsz", "edsz", "ndsz"))
 _BEARER: Final = "Bearer "
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,7 +51,9 @@ async def _refusal(request: web.Request, verifier: TokenVerifier | None, root_na
     own = request.query.get("proxyID", "").endswith(f".{identity.namespace}")
     if request.path in _OWN and own:
         return None
-    return web.Response(status=403, text="only for the root namespace; config_dump, edsz and ndsz of own proxies\n")
+    return web.Response(
+        status=403, text="only for the root namespace; config_dump, ecdsz, edsz and ndsz of own proxies\n"
+    )
 
 
 def _local(address: str | None) -> bool:

@@ -29,7 +29,6 @@ _PARAMETERS: Final[Mapping[str, AbstractSet[str]]] = {
 }
 _ANYWHERE: Final = frozenset(("pretty",))
 ABSENT: Final[Mapping[str, str]] = {
-    "ecdsz": "no proxy gets its filters by a discovery service of their own; see config_dump",
     "force_disconnect": "istiod ends no stream because somebody asks; restart the pod",
     "mcsz": "Services of several clusters are not supported",
     "networkz": "see endpointz for whose network is what, and edsz for the gateways that a proxy is sent",

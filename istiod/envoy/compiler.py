@@ -20,7 +20,7 @@ from istiod.config.resource import Resource, ResourceSet
 from istiod.envoy import cluster, listener, name_table, older, patched, route, secret
 from istiod.envoy.assignments import Assignments, Book, Cell
 from istiod.envoy.older import Lost
-from istiod.envoy.patched_resources import Side
+from istiod.envoy.patched_resources import NO_LEAVES, Side
 from istiod.mesh.endpoint import EndpointTable, View
 from istiod.mesh.envoy_release import Release
 from istiod.mesh.route import RouteTable, VirtualHost
@@ -178,6 +178,8 @@ class Compiler:
         made.cells = clusters.cells
         made[names.CLUSTER], made[names.LISTENER] = (clusters,), (listeners,)
         made[names.ROUTE] = (self._layer((key, names.ROUTE), out.routes, settings, self._table, side),)
+        if side is not None and side.touches(names.EXTENSION):
+            made[names.EXTENSION] = (self._patched(NO_LEAVES, settings, side, names.EXTENSION),)
         if out.secrets:
             made[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
         if (own := scope.inbound) is not None:
@@ -201,7 +203,7 @@ class Compiler:
         found = {}
         (old, were), (new, are) = _parts(before), _parts(after)
         if old is not new:
-            for type_url in (names.CLUSTER, names.LISTENER, names.ROUTE, names.SECRET):
+            for type_url in sorted(old.keys() | new.keys()):
                 if moved := _moved(old.get(type_url, ()), new.get(type_url, ())):
                     found[type_url] = moved
         if moved := self._book.changed(were, are):
@@ -390,9 +392,8 @@ def _moved(before: tuple[_Layer, ...], after: tuple[_Layer, ...]) -> frozenset[s
 
 def _moved_names(before: ResourceSet, after: ResourceSet) -> frozenset[str]:
     """The name of the name table, where it is another one than before."""
-    was, now = (one.get(names.NAME_TABLE, name_table.NAME) for one in (before, after))
-    known = (None if was is None else was.version, None if now is None else now.version)
-    return frozenset() if known[0] == known[1] else frozenset((name_table.NAME,))
+    was, now = ([one.version for one in each.of(names.NAME_TABLE)] for each in (before, after))
+    return frozenset() if was == now else frozenset((name_table.NAME,))
 
 
 def _same(old: Resource | None, new: Resource) -> bool:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
@@ -23,6 +24,8 @@ from wire import names
 
 _CODE: Final = re.compile(rb"\.(?:lua|wasm|golang|dynamic_modules?)\.v", re.IGNORECASE)
 """In the type of every extension that runs code; a type's name stands in the bytes as it is, however deep."""
+_SCRIPTED: Final = ("HTTP_FILTER", "EXTENSION_CONFIG")
+"""What a script can be taken out of."""
 _LUA: Final = names.TYPE_PREFIX + lua_pb2.Lua.DESCRIPTOR.full_name
 _MANAGER: Final = names.TYPE_PREFIX + http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
 NOT_RUN: Final = "do return end "
@@ -57,7 +60,7 @@ def unloadable(patches: Iterable[Patch]) -> dict[ConfigKey, str]:
 
 def _without_script(patch: Patch) -> str:
     """A patch's value without the type of a script that can be disarmed."""
-    return patch.value.replace(_LUA, "", 1) if patch.apply_to == "HTTP_FILTER" else patch.value
+    return patch.value.replace(_LUA, "", 1) if patch.apply_to in _SCRIPTED else patch.value
 
 
 def _foreign(value: Any, field: str) -> Iterator[str]:
@@ -82,6 +85,8 @@ def disarmed(body: bytes, type_url: str) -> bytes | None:
     found = len(_CODE.findall(body))
     if not found:
         return body
+    if type_url == names.EXTENSION:
+        return _disarmed_extension(body, found)
     if type_url != names.LISTENER:
         return None
     message = listener_pb2.Listener.FromString(body)
@@ -90,8 +95,16 @@ def disarmed(body: bytes, type_url: str) -> bytes | None:
     return disarmed_body if scripts == len(_CODE.findall(disarmed_body)) else None
 
 
+def _disarmed_extension(body: bytes, found: int) -> bytes | None:
+    message = extension_pb2.TypedExtensionConfig.FromString(body)
+    if found != 1 or message.typed_config.type_url != _LUA:
+        return None
+    message.typed_config.CopyFrom(wellknown.packed(_syntax_only(message.typed_config.value)))
+    return wellknown.encode(message)
+
+
 def _disarm_chain(chain: Any) -> int:
-    """How many scripts were found in the connection managers of a chain."""
+    """How many scripts were found in the connection managers of a chain, those included that are only named."""
     found = 0
     for one in chain.filters:
         if one.typed_config.type_url == _MANAGER:
@@ -99,10 +112,15 @@ def _disarm_chain(chain: Any) -> int:
             several = [each for each in manager.http_filters if each.typed_config.type_url == _LUA]
             for each in several:
                 each.typed_config.CopyFrom(wellknown.packed(_syntax_only(each.typed_config.value)))
-            found += len(several)
+            found += len(several) + sum(map(_only_named, manager.http_filters))
             if several:
                 one.typed_config.CopyFrom(wellknown.packed(manager))
     return found
+
+
+def _only_named(one: http_connection_manager_pb2.HttpFilter) -> int:
+    """Types of code that a filter may be given later, by discovery: they are no code."""
+    return sum(len(_CODE.findall(each.encode())) for each in one.config_discovery.type_urls)
 
 
 def _syntax_only(value: bytes) -> lua_pb2.Lua:

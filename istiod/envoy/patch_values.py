@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
@@ -30,6 +31,7 @@ from wire import names
 
 _TYPES: Final[dict[str, type[Message]]] = {
     "CLUSTER": cluster_pb2.Cluster,
+    "EXTENSION_CONFIG": extension_pb2.TypedExtensionConfig,
     "FILTER_CHAIN": listener_components_pb2.FilterChain,
     "HTTP_FILTER": http_connection_manager_pb2.HttpFilter,
     "HTTP_ROUTE": route_components_pb2.Route,

@@ -66,7 +66,7 @@ class Patches:
         self.context = context
         self._by_kind: dict[str, list[Ready]] = {}
         for patch in chosen.patches:
-            value = patch_values.read(patch) if patch.context in (context, "ANY") else None
+            value = patch_values.read(patch) if _is_for(patch, context) else None
             if value is not None:
                 self._by_kind.setdefault(patch.apply_to, []).append(Ready(patch=patch, value=value))
 
@@ -75,10 +75,16 @@ class Patches:
         return [one for kind in kinds for one in self._by_kind.get(kind, ())]
 
     def added(self, kind: str) -> Iterator[Ready]:
-        """Clusters or listeners to add. Those for any context are not added twice to a sidecar."""
+        """Clusters, listeners or extension configurations to add; none for any context twice to a sidecar."""
         for one in self._by_kind.get(kind, ()):
             if one.operation == "ADD" and (one.patch.context != "ANY" or self.context != INBOUND):
                 yield one
+
+
+def _is_for(patch: Patch, context: str) -> bool:
+    """Whether a patch is for a context. A sidecar asks for extension configurations once, for both of its sides."""
+    whole = patch.apply_to == "EXTENSION_CONFIG" and context == OUTBOUND
+    return patch.context in (context, "ANY") or (whole and patch.context == INBOUND)
 
 
 def edit(items: Iterable[M], one: Ready, chosen: Callable[[Any], bool] | None, kind: type[M]) -> list[M]:

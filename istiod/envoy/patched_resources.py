@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 
 from istiod.config import resource
 from istiod.config.origin import Origin
 from istiod.config.resource import Resource
-from istiod.envoy import cluster, listener, patched, patched_listeners, route, wellknown
+from istiod.envoy import cluster, extensions, listener, patched, patched_listeners, route, wellknown
 from istiod.envoy.patched import Patches
 from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.route import RouteTable
@@ -22,10 +23,18 @@ from istiod.mesh.scope import Cluster, Listener
 from istiod.mesh.settings import MeshSettings
 from wire import names
 
+NO_LEAVES: Final[Mapping[str, Any]] = {}
+"""What is there before patches, of a type that only they bring."""
 _LISTENERS: Final = ("LISTENER", "LISTENER_FILTER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")
 _ROUTES: Final = ("ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE")
+_ADDED: Final[Mapping[str, tuple[str, Any]]] = {
+    names.CLUSTER: ("CLUSTER", cluster_pb2.Cluster),
+    names.EXTENSION: (extensions.KIND, extension_pb2.TypedExtensionConfig),
+    names.LISTENER: ("LISTENER", listener_pb2.Listener),
+}
 _KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     names.CLUSTER: ("CLUSTER",),
+    names.EXTENSION: (extensions.KIND,),
     names.LISTENER: _LISTENERS,
     names.ROUTE: _ROUTES,
 }
@@ -37,7 +46,7 @@ class Side:
     A resource's origin is the last object that patches its type: who is told when Envoy refuses it.
     """
 
-    __slots__ = ("__weakref__", "_added", "_patches", "_ports", "chosen")
+    __slots__ = ("__weakref__", "_added", "_asks", "_patches", "_ports", "chosen")
 
     def __init__(self, chosen: PatchSet, context: str, ports: tuple[tuple[int, int], ...] = ()) -> None:
         """``ports`` are (server's port, listener's port) of a gateway's Services."""
@@ -45,6 +54,7 @@ class Side:
         self._patches = Patches(chosen, context)
         self._ports = {target: frozenset(p for p, t in ports if t == target) for _, target in ports}
         self._added = [one.value for one in self._patches.added("CLUSTER")]
+        self._asks = extensions.asks(chosen)
 
     def touches(self, type_url: str) -> bool:
         """Whether resources of a type may differ from everybody's."""
@@ -66,7 +76,8 @@ class Side:
         patched_listeners.inline_routes(message, self._patches, self._ports)
         if not patched_listeners.listener(message, self._patches):
             return None
-        refs = {**listener.refs(leaf), names.ROUTE: frozenset(patched_listeners.tables(message))}
+        tables = frozenset(patched_listeners.tables(message))
+        refs = {**listener.refs(leaf), names.ROUTE: tables, **self._waits(message)}
         return self._framed(leaf.name, names.LISTENER, refs, wellknown.encode(message))
 
     def table(self, leaf: RouteTable, settings: MeshSettings) -> Resource:
@@ -77,13 +88,30 @@ class Side:
         return self._framed(leaf.name, names.ROUTE, {names.CLUSTER: leads}, wellknown.encode(message))
 
     def added(self, type_url: str) -> Iterator[Resource]:
-        """Clusters and listeners that patches add."""
-        for kind, url in (("CLUSTER", names.CLUSTER), ("LISTENER", names.LISTENER)):
-            for one in self._patches.added(kind) if url == type_url else ():
-                said = one.value
-                if isinstance(said, cluster_pb2.Cluster | listener_pb2.Listener) and said.name:
-                    origin = Origin(key=one.patch.key, field=one.patch.field)
-                    yield resource.make(said.name, type_url, wellknown.encode(said), origin=origin)
+        """Clusters, listeners and extension configurations that patches add; of one name the first."""
+        kind, message = _ADDED.get(type_url, ("", None))
+        seen = {""}
+        for one in self._patches.added(kind):
+            said: Any = one.value
+            if isinstance(said, message) and said.name not in seen:
+                seen.add(said.name)
+                origin = Origin(key=one.patch.key, field=one.patch.field)
+                body = wellknown.encode(said)
+                yield resource.make(said.name, type_url, body, refs=self._added_refs(said, body), origin=origin)
+
+    def _added_refs(self, said: Any, body: bytes) -> Mapping[str, frozenset[str]]:
+        if isinstance(said, listener_pb2.Listener):
+            return self._waits(said)
+        return {names.CLUSTER: self._mentioned(body)} if isinstance(said, extension_pb2.TypedExtensionConfig) else {}
+
+    def _waits(self, message: listener_pb2.Listener) -> Mapping[str, frozenset[str]]:
+        found = frozenset(extensions.asked(message)) if self._asks else frozenset()
+        return {names.EXTENSION: found} if found else {}
+
+    def _mentioned(self, body: bytes) -> frozenset[str]:
+        """Added clusters whose name stands in a resource."""
+        new = {one.name for one in self._added if isinstance(one, cluster_pb2.Cluster) and one.name}
+        return frozenset(each for each in new if each.encode() in body)
 
     def make(self, leaf: Any, settings: MeshSettings) -> Resource | None:
         """The resource of a cluster, listener or route table; None where it is removed."""
@@ -95,9 +123,7 @@ class Side:
         """The patched body under the leaf's name; it waits for clusters that are new, too, if it names them."""
         named = dict(refs)
         if type_url != names.CLUSTER:
-            new = {one.name for one in self._added if isinstance(one, cluster_pb2.Cluster) and one.name}
-            mentioned = frozenset(each for each in new if each.encode() in body)
-            named[names.CLUSTER] = named.get(names.CLUSTER, frozenset()) | mentioned
+            named[names.CLUSTER] = named.get(names.CLUSTER, frozenset()) | self._mentioned(body)
         last = self.chosen.patches[-1] if self.chosen.patches else None
         origin = None if last is None else Origin(key=last.key, field="spec.configPatches")
         return resource.make(name, type_url, body, refs=named, origin=origin)

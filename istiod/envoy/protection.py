@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
@@ -56,6 +57,8 @@ def _guards(found: Resource) -> object:
     if found.type_url == names.CLUSTER:
         cluster = cluster_pb2.Cluster.FromString(framed.value)
         return (_bytes(cluster.transport_socket), *map(_bytes, cluster.transport_socket_matches))
+    if found.type_url == names.EXTENSION:
+        return tuple(_refusing([extension_pb2.TypedExtensionConfig.FromString(framed.value).typed_config]))
     if found.type_url == names.ROUTE:
         return sorted(_of_table(route_pb2.RouteConfiguration.FromString(framed.value)), key=repr)
     return ()
@@ -87,12 +90,12 @@ def _of_chain(chain: listener_components_pb2.FilterChain) -> Iterator[bytes]:
     for each in chain.filters:
         if each.typed_config.type_url == _HTTP_MANAGER:
             yield from _of_manager(_Manager.FromString(each.typed_config.value))
-        else:
-            yield from _refusing([each.typed_config])
+        elif _refuses(each):
+            yield _bytes(each)
 
 
 def _of_manager(manager: _Manager) -> Iterator[bytes]:
-    found = tuple(_bytes(each) for each in manager.http_filters if _guard(each.typed_config))
+    found = tuple(_bytes(each) for each in manager.http_filters if _refuses(each))
     if found:
         yield from (repr(each).encode() for each in _of_table(manager.route_config))
         read = _Manager()
@@ -105,6 +108,11 @@ def _of_manager(manager: _Manager) -> Iterator[bytes]:
 
 def _refusing(configs: Iterable[any_pb2.Any]) -> Iterator[bytes]:
     yield from (_bytes(config) for config in configs if _guard(config))
+
+
+def _refuses(one: hcm_pb2.HttpFilter | listener_components_pb2.Filter) -> bool:
+    """Whether it is a filter that refuses, or is to become one by discovery."""
+    return _guard(one.typed_config) or any(word in url for word in _GUARDS for url in one.config_discovery.type_urls)
 
 
 def _guard(config: any_pb2.Any) -> bool:

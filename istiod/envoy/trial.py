@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import config_source_pb2
+from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.bootstrap.internal_listener.v3 import internal_listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.direct_response.v3 import config_pb2 as direct_response_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -26,12 +27,25 @@ from google.protobuf import any_pb2
 
 from crds.key import ConfigKey
 from istiod.config.resource import Resource
-from istiod.envoy import patched, wellknown
-from istiod.envoy.patched_resources import Side
+from istiod.envoy import extensions, patched, wellknown
+from istiod.envoy.patched_resources import NO_LEAVES, Side
 from istiod.mesh.envoy_filters import Patch, PatchSet
 from istiod.mesh.scope import Scope
 from wire import names
 
+_ROUTER: Final = router_pb2.Router.DESCRIPTOR.full_name
+_LAST: Final = frozenset(
+    f"envoy.extensions.filters.network.{each}"
+    for each in (
+        "direct_response.v3.Config",
+        "echo.v3.Echo",
+        "http_connection_manager.v3.HttpConnectionManager",
+        "redis_proxy.v3.RedisProxy",
+        "tcp_proxy.v3.TcpProxy",
+        "thrift_proxy.v3.ThriftProxy",
+    )
+)
+"""Network filters after which no other may stand."""
 _HTTP2: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _OF_PROXIES: Final = (names.CLUSTER_XDS, names.CLUSTER_SDS, "agent", "prometheus_stats", "zipkin")
 """Clusters of every proxy's own bootstrap."""
@@ -79,8 +93,15 @@ def changes(trial: Trial, before: PatchSet, after: PatchSet) -> Iterator[Change]
         for type_url, leaves in sources.items():
             if own.touches(type_url):
                 yield from _differing(leaves, scope, old, new)
-                known = {one.name for one in old.added(type_url)}
-                yield from (Change(before=None, after=one) for one in new.added(type_url) if one.name not in known)
+                yield from _added(type_url, old, new)
+
+
+def _added(type_url: str, old: Side, new: Side) -> Iterator[Change]:
+    known = {one.name: one for one in old.added(type_url)}
+    for one in new.added(type_url):
+        before = known.get(one.name)
+        if before is None or before.version != one.version:
+            yield Change(before=before, after=one)
 
 
 def _differing(leaves: Mapping[str, Any], scope: Scope, old: Side, new: Side) -> Iterator[Change]:
@@ -95,6 +116,7 @@ def _differing(leaves: Mapping[str, Any], scope: Scope, old: Side, new: Side) ->
 def _sides(scope: Scope) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
     out, own = scope.outbound, scope.inbound
     outbound = {names.CLUSTER: out.clusters, names.LISTENER: out.listeners, names.ROUTE: out.routes}
+    outbound = {**outbound, names.EXTENSION: NO_LEAVES}
     yield patched.OUTBOUND if own is not None else patched.GATEWAY, outbound
     if own is not None:
         yield patched.INBOUND, {names.CLUSTER: own.clusters, names.LISTENER: own.listeners}
@@ -132,9 +154,8 @@ def bootstrap(resources: Iterable[tuple[Resource, bytes]], stubs: Iterable[str])
             listener.ParseFromString(body)
             _placed(listener, number, used)
         else:
-            listener = static.listeners.add(name=f"routes {one.name}")
-            listener.address.socket_address.address = "127.0.0.1"
-            _hold(listener, route_pb2.RouteConfiguration.FromString(body))
+            listener = static.listeners.add()
+            _fill(listener, one, body)
             _placed(listener, number, used)
     static.clusters.extend(_stub(name) for name in sorted({*_OF_PROXIES, *stubs} - used))
     return wellknown.encode(found)
@@ -201,10 +222,46 @@ def _placed(listener: listener_pb2.Listener, number: int, used: set[str]) -> Non
         listener.address.socket_address.port_value = _FIRST_PORT + number
 
 
-def _hold(listener: listener_pb2.Listener, table: route_pb2.RouteConfiguration) -> None:
-    table.validate_clusters.value = False  # as for tables that come by discovery
+def _fill(listener: listener_pb2.Listener, one: Resource, body: bytes) -> None:
+    """Make a listener hold what stands in none by itself: a route table, or the configuration of a filter."""
+    listener.address.socket_address.address = "127.0.0.1"
+    if one.type_url == names.ROUTE:
+        listener.name = f"routes {one.name}"
+        table = route_pb2.RouteConfiguration.FromString(body)
+        table.validate_clusters.value = False  # as for tables that come by discovery
+        _manage(listener, table)
+    else:
+        listener.name = f"extension {one.name}"
+        _filter(listener, extension_pb2.TypedExtensionConfig.FromString(body))
+
+
+def _filter(listener: listener_pb2.Listener, said: extension_pb2.TypedExtensionConfig) -> None:
+    """Put a configuration where its type belongs; before what has to be the last, unless it is such itself."""
+    kind = extensions.type_name(said.typed_config)
+    if ".filters.network." in kind:
+        filters = listener.filter_chains.add().filters
+        filters.add(name=said.name, typed_config=said.typed_config)
+        if kind not in _LAST:
+            filters.add(name="end", typed_config=wellknown.packed(direct_response_pb2.Config()))
+    elif ".filters.listener." in kind:
+        listener.listener_filters.add(name=said.name, typed_config=said.typed_config)
+        listener.filter_chains.add().filters.add(
+            name="end", typed_config=wellknown.packed(direct_response_pb2.Config())
+        )
+    else:
+        _manage(listener, route_pb2.RouteConfiguration(), said)
+
+
+def _manage(
+    listener: listener_pb2.Listener,
+    table: route_pb2.RouteConfiguration,
+    said: extension_pb2.TypedExtensionConfig | None = None,
+) -> None:
     manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix="routes", route_config=table)
-    manager.http_filters.add(name="router", typed_config=wellknown.packed(router_pb2.Router()))
+    if said is not None:
+        manager.http_filters.add(name=said.name, typed_config=said.typed_config)
+    if said is None or extensions.type_name(said.typed_config) != _ROUTER:
+        manager.http_filters.add(name="router", typed_config=wellknown.packed(router_pb2.Router()))
     listener.filter_chains.add().filters.add(name="routes", typed_config=wellknown.packed(manager))
 
 

@@ -26,7 +26,6 @@ _ADDITIONS = ("INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST")
 _ORDERED = ("HTTP_FILTER", "NETWORK_FILTER", "LISTENER_FILTER", "HTTP_ROUTE")
 _UNSUPPORTED = {
     "BOOTSTRAP": "the bootstrap of a proxy is not patched",
-    "EXTENSION_CONFIG": "extensions are not served by discovery",
 }
 
 
@@ -222,6 +221,9 @@ def _unsupported(item: api.EnvoyFilter) -> Iterator[Diagnostic]:
         elif not _works(said):
             path = f"spec.configPatches[{i}].match.context"
             yield warning(Code.NOT_SUPPORTED, item.key, path, "there are no waypoints here")
+        elif said.apply_to == "EXTENSION_CONFIG" and said.patch and said.patch.operation not in ("ADD", *_ADDITIONS):
+            path = f"spec.configPatches[{i}].patch.operation"
+            yield warning(Code.NOT_SUPPORTED, item.key, path, "extension configurations can only be added, as on Istio")
 
 
 def _patch(key: ConfigKey, path: str, said: api.ConfigPatch) -> Patch:

@@ -227,3 +227,41 @@ spec:
 async def a_route_by_its_name(rig: Rig) -> None:
     assert (await rig.ask("/s")).headers["x-patched"] == "1"
     assert "x-patched" not in (await rig.ask()).headers
+
+
+FOUND = """applyTo: HTTP_FILTER
+    match:
+      context: SIDECAR_OUTBOUND
+      listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: found
+        config_discovery:
+          config_source: {ads: {}, initial_fetch_timeout: 5s, resource_api_version: V3}
+          type_urls: [type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation]
+"""
+EXTENSION = """
+  - applyTo: EXTENSION_CONFIG
+    match: {context: %s}
+    patch:
+      operation: ADD
+      value:
+        name: found
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+          mutations: {response_mutations: [{append: {header: {key: x-found, value: "%s"}}}]}
+"""
+
+
+@CASES(patch(FOUND, EXTENSION % ("SIDECAR_OUTBOUND", "1")), r".*(context|labels|[fF]ilter\.name)")
+async def a_filter_by_discovery(rig: Rig) -> None:
+    assert (await rig.ask()).headers["x-found"] == "1"
+
+
+@CASES(
+    patch(FOUND, EXTENSION % ("GATEWAY", "no") + EXTENSION % ("SIDECAR_INBOUND", "1")),
+    r".*(labels|[fF]ilter\.name|applyTo|patch\..*)",
+)
+async def an_extension_configuration_is_for_a_kind_of_proxy(rig: Rig) -> None:
+    assert (await rig.ask()).headers["x-found"] == "1"

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf.message import Message
@@ -142,6 +143,10 @@ def held() -> ResourceSet:
             packed(name, names.ENDPOINT, endpoint_pb2.ClusterLoadAssignment(cluster_name=name)) for name in "abc"
         ],
         names.SECRET: [packed(each.name, names.SECRET, each) for each in (secret, password, tickets)],
+        names.EXTENSION: [
+            packed(name, names.EXTENSION, extension_pb2.TypedExtensionConfig(name=name)) for name in ("own", "unasked")
+        ],
+        names.LISTENER: [resource.make("l", names.LISTENER, b"", refs={names.EXTENSION: frozenset(("own", "absent"))})],
     }
     return ResourceSet(layers={kind: ({each.name: each for each in found},) for kind, found in every.items()})
 
@@ -154,6 +159,8 @@ def test_a_dump_has_the_shape_of_envoys_own() -> None:
     endpoints = sections["EndpointsConfigDump"]["dynamic_endpoint_configs"]
     assert [each["endpoint_config"]["cluster_name"] for each in endpoints] == ["a"], "only of clusters that ask"
     assert [each["cluster_name"] for each in dumps.load_assignments(held())] == ["a"]
+    assert [each["ecds_filter"]["name"] for each in sections["EcdsConfigDump"]["ecds_filters"]] == ["own"]
+    assert [each["name"] for each in dumps.extensions(held())] == ["own"]
 
 
 def test_a_dump_holds_no_private_key_and_no_password() -> None:

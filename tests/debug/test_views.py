@@ -27,7 +27,7 @@ metadata: {name: istio-sidecar-injector, namespace: istio-system}
 data: {config: "policy: enabled", values: "{global: {hub: h, tag: t}}"}
 """
 HOST = "web.shop.svc.cluster.local"
-OF_PROXY = ("config_dump", "edsz", "ndsz", "sidecarz")
+OF_PROXY = ("config_dump", "ecdsz", "edsz", "ndsz", "sidecarz")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

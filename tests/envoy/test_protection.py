@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.rbac.v3 import rbac_pb2
@@ -146,3 +147,25 @@ def test_clusters_and_routes_are_told_by_their_tls(
 def test_endpoints_keep_nobody_out() -> None:
     made = [endpoint_pb2.ClusterLoadAssignment(cluster_name=name) for name in "ab"]
     assert compared(names.ENDPOINT, *made)
+
+
+def extension(config: Message) -> extension_pb2.TypedExtensionConfig:
+    return extension_pb2.TypedExtensionConfig(name="x", typed_config=wellknown.packed(config))
+
+
+def discovered(kind: Message) -> listener_pb2.Listener:
+    found = Manager(stat_prefix="in")
+    url = names.TYPE_PREFIX + kind.DESCRIPTOR.full_name
+    found.http_filters.add(name="any").config_discovery.type_urls.append(url)
+    return listener(listener_components_pb2.Filter(name="hcm", typed_config=wellknown.packed(found)))
+
+
+def test_a_filter_that_refuses_counts_where_its_configuration_comes_by_discovery() -> None:
+    assert compared(names.EXTENSION, extension(LUA), extension(ROUTER))
+    assert compared(names.EXTENSION, extension(rules("a")), extension(rules("a")))
+    assert not compared(names.EXTENSION, extension(rules("a")), extension(rules("b")))
+    assert not compared(names.EXTENSION, extension(LUA), extension(rules("b")))
+    assert not compared(names.LISTENER, listener(http(ROUTER)), discovered(rules("a")))
+    assert compared(names.LISTENER, listener(http(ROUTER)), discovered(LUA))
+    harmless = listener_components_pb2.Filter(name="tcp", typed_config=wellknown.packed(LUA))
+    assert compared(names.LISTENER, listener(), listener(harmless))

@@ -13,14 +13,16 @@ from google.protobuf import json_format
 from crds.envoy_filter import EnvoyFilter
 from crds.parse import parse
 from istiod.config.resource import Resource
-from istiod.envoy import foreign_code, trial
+from istiod.envoy import extensions, foreign_code, trial
 from istiod.gate import candidates, stage
+from istiod.mesh.envoy_filters import EnvoyFilterIndex
 from tests.fuzz.target import Target, edited
 from tests.gate.filters import BAD, EXTENSIONS, GOOD, LUA, document, http_filter, patch
 
 SCRIPT = "function envoy_on_request(h) end"
 CLUSTER = {"name": "added", "type": "STATIC", "connect_timeout": "1s"}
 LOG = {"@type": EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "path": "/dev/stdout"}
+ASKS = {"config_source": {"ads": {}}, "type_urls": [LUA], "default_config": LOG}
 SOURCES = {"a": {"inline_string": SCRIPT}, "b": {"inline_bytes": "ZnVuY3Rpb24gYSgpIGVuZA=="}}
 MANY = (
     (http_filter(GOOD), http_filter(BAD, "SIDECAR_INBOUND", "INSERT_BEFORE")),
@@ -29,6 +31,8 @@ MANY = (
     (patch("CLUSTER", CLUSTER, "ADD"), patch("CLUSTER", {"per_connection_buffer_limit_bytes": 5})),
     (patch("LISTENER", {"access_log": [{"name": "log", "typed_config": LOG}]}), patch("CLUSTER", None, "REMOVE")),
     (patch("VIRTUAL_HOST", {"request_headers_to_add": [{"header": {"key": "x", "value": "1"}}]}),),
+    (patch("EXTENSION_CONFIG", {"name": "own", "typed_config": {"@type": LUA, "inline_code": SCRIPT}}, "ADD"),),
+    (patch("NETWORK_FILTER", {"name": "own", "config_discovery": ASKS}, "INSERT_FIRST"),),
     (patch("HTTP_ROUTE", {"typed_per_filter_config": {"a": {"@type": LUA + "PerRoute", "disabled": True}}}),),
 )
 READ = ("filename", "environmentVariable", "pathConfigSource", "watchedDirectory")
@@ -49,6 +53,7 @@ def tried(raw: bytes) -> None:
 
 
 def shown(item: EnvoyFilter) -> None:
+    list(extensions.findings(EnvoyFilterIndex().adding(item)))
     for one in candidates.trials(*stage.meshed(item), item):
         foreign = foreign_code.unloadable(one.whole.patches)
         resources = [each.after for each in trial.changes(one, one.without, one.whole)]

@@ -103,3 +103,36 @@ def test_neighbours_that_are_left_out_are_named_with_the_reason(value: Any, why:
     given = item(http_filter(value), patch("CLUSTER", None, "REMOVE"))
     (one, *_) = candidates.trials(*stage.meshed(given), given)
     assert foreign_code.unloadable(one.whole.patches) == ({given.key: why} if why else {})
+
+
+DISCOVERED = {"config_source": {"ads": {}, "resource_api_version": "V3"}, "type_urls": [LUA]}
+
+
+def test_the_name_of_a_type_that_comes_by_discovery_is_no_code() -> None:
+    asking = http_filter({})
+    asking["patch"]["value"] = {"name": "own", "config_discovery": DISCOVERED}
+    found = [each.after for each in changed(asking)]
+    assert found
+    assert None not in [foreign_code.disarmed(trial.body(one), one.type_url) for one in found]
+    default = {**DISCOVERED, "default_config": {"@type": LUA, "inline_code": SCRIPT}}
+    asking["patch"]["value"] = {"name": "own", "config_discovery": default}
+    assert {foreign_code.disarmed(trial.body(one.after), one.after.type_url) for one in changed(asking)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("config", "runs"),
+    [
+        ({"@type": LUA, "default_source_code": {"inline_string": SCRIPT}}, False),
+        ({"@type": EXTENSIONS + "filters.http.wasm.v3.Wasm"}, None),
+        (GOOD, False),
+    ],
+)
+def test_of_a_script_that_comes_by_discovery_nothing_runs(config: Any, *, runs: bool | None) -> None:
+    given = patch("EXTENSION_CONFIG", {"name": "own", "typed_config": config}, "ADD")
+    bodies = [foreign_code.disarmed(trial.body(each.after), names.EXTENSION) for each in changed(given)]
+    assert len(bodies) == 2
+    assert (None in bodies) is (runs is None)
+    for body in bodies:
+        assert body is None or body.count(SCRIPT.encode()) == body.count(f"do return end {SCRIPT}".encode())
+    (one, *_) = candidates.trials(*stage.meshed(given := item(given)), given)
+    assert bool(foreign_code.unloadable(one.whole.patches)) is (runs is None)

@@ -255,3 +255,32 @@ def test_files_are_judged_without_a_cluster(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr().err
     assert f"Error: {bad}:1 M0201 EnvoyFilter/demo/bad spec.configPatches[0]: Envoy refuses it" in said
     assert WORDS in said
+
+
+DISCOVERED = {"config_source": {"ads": {}, "resource_api_version": "V3"}, "type_urls": [GOOD["@type"], LUA]}
+
+
+def extension(config: Any) -> Any:
+    return patch("EXTENSION_CONFIG", {"name": "own", "typed_config": config}, "ADD")
+
+
+@pytest.mark.envoy
+async def test_configurations_by_discovery_are_asked_about_as_the_filters_they_are_for() -> None:
+    asking = http_filter({})
+    asking["patch"]["value"] = {"name": "own", "config_discovery": DISCOVERED}
+    async with gated() as (gate, answer):
+        assert await answer(document(asking, extension(GOOD))) == {
+            "uid": review(None)["request"]["uid"],
+            "allowed": True,
+        }
+        assert gate.counts.outcomes == {Outcome.TAKEN: 1}
+        found = await answer(document(extension(BAD)))
+        assert found["status"]["message"].startswith("EnvoyFilter demo/own: spec.configPatches[0]: Envoy refuses it: ")
+        assert WORDS in found["status"]["message"]
+        found = await answer(document(extension({"@type": LUA, "inline_code": "function ("})))
+        assert "script load error" in found["status"]["message"]
+        found = await answer(document(extension({"@type": NETWORK + "rbac.v3.RBAC"})))
+        assert "[M0201]" in found["status"]["message"], "it has no stat_prefix"
+        nothing = {**DISCOVERED, "type_urls": [EXTENSIONS + "no.such.Filter"]}
+        asking["patch"]["value"] = {"name": "own", "config_discovery": nothing}
+        assert "[M0201]" in (await answer(document(asking)))["status"]["message"]

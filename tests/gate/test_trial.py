@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
 from istiod.config.resource import Resource
 from istiod.config.store import ConfigStore
@@ -12,7 +13,7 @@ from istiod.explain import workloads
 from istiod.gate import candidates, stage
 from istiod.mesh import context as mesh
 from istiod.mesh.envoy_filters import PatchSet
-from tests.gate.filters import BAD, GOOD, http_filter, item, patch, pod, put, service
+from tests.gate.filters import BAD, EXTENSIONS, GOOD, http_filter, item, patch, pod, put, service
 from wire import names
 
 PIPE = {"pipe": {"path": "@here"}}
@@ -138,3 +139,42 @@ def test_of_neighbours_that_are_left_out_only_the_names_stay() -> None:
     assert less.left == one.without.patches
     assert "added" in trial.needed(less, [])
     assert one.leaving(set()) is one
+
+
+NETWORK = EXTENSIONS + "filters.network."
+LISTENER = {"@type": EXTENSIONS + "filters.listener.original_dst.v3.OriginalDst"}
+ROUTER = {"@type": EXTENSIONS + "filters.http.router.v3.Router"}
+ECHO, RBAC = {"@type": NETWORK + "echo.v3.Echo"}, {"@type": NETWORK + "rbac.v3.RBAC"}
+
+
+def extension(config: object, name: str = "own") -> object:
+    return patch("EXTENSION_CONFIG", {"name": name, "typed_config": config}, "ADD")
+
+
+def test_configurations_of_filters_are_shown_where_their_type_belongs() -> None:
+    kinds = {"http": GOOD, "last": ROUTER, "tcp": RBAC, "end": ECHO, "early": LISTENER}
+    (one, *_) = staged(*(extension(config, name) for name, config in kinds.items()))
+    made = {each.name: each for each in shown(after(one)).static_resources.listeners}
+    assert sorted(made) == sorted(f"extension {name}" for name in kinds)
+    chains = {name: made[f"extension {name}"].filter_chains[0].filters for name in kinds}
+    assert {name: [each.name for each in chains[name]] for name in ("tcp", "end", "early")} == {
+        "tcp": ["tcp", "end"],
+        "end": ["end"],
+        "early": ["end"],
+    }
+    assert [each.name for each in made["extension early"].listener_filters] == ["early"]
+    managers = {name: http_connection_manager_pb2.HttpConnectionManager() for name in ("http", "last")}
+    assert all(chains[name][0].typed_config.Unpack(manager) for name, manager in managers.items())
+    assert [each.name for each in managers["http"].http_filters] == ["http", "router"]
+    assert [each.name for each in managers["last"].http_filters] == ["last"]
+
+
+def test_a_configuration_that_stays_the_same_is_not_asked_about() -> None:
+    (one, *_) = staged(extension(GOOD))
+    (new,) = trial.changes(one, one.without, one.whole)
+    assert (new.before, new.after.name) == (None, "own")
+    assert list(trial.changes(one, one.whole, one.whole)) == []
+    (two, *_) = staged(extension(BAD))
+    (change,) = trial.changes(one, two.whole, one.whole)
+    assert change.before is not None
+    assert change.before.version != change.after.version

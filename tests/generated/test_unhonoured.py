@@ -106,6 +106,7 @@ kind: EnvoyFilter
 spec:
   configPatches:
   - {applyTo: BOOTSTRAP, patch: {operation: MERGE, value: {}}}
+  - {applyTo: EXTENSION_CONFIG, patch: {operation: MERGE, value: {}}}
   - {applyTo: CLUSTER, match: {context: WAYPOINT, waypoint: {a: b}}, patch: {operation: REMOVE, filterClass: AUTHN}}
   - {applyTo: LISTENER, match: {listener: {portName: a, filterChain: {transportSocket: a}}}, patch: {operation: REMOVE}}
   - {applyTo: HTTP_FILTER, match: {listener: {filterChain: {filter: {name: a, subFilter: {name: a}}}}},

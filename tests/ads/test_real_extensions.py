@@ -1,0 +1,148 @@
+"""The real Envoy asks for a filter's configuration, takes and refuses it, and loses it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from envoy.config.core.v3 import extension_pb2
+from envoy.config.listener.v3 import listener_pb2
+from google.protobuf import json_format
+
+from istiod.ads.server import AdsService
+from istiod.ads.session import Shared
+from istiod.ads.stream import Timing
+from istiod.config import resource
+from istiod.config.resource import Resource
+from istiod.envoy import extensions
+from tests.ads import made, real_envoy
+from tests.ads.real_envoy import RunningEnvoy
+from tests.ads.serving import running
+from tests.waiting import until
+from wire import names
+
+pytestmark = pytest.mark.envoy
+TYPE = "type.googleapis.com/"
+MUTATION = TYPE + "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+LUA = TYPE + "envoy.extensions.filters.http.lua.v3.Lua"
+WAIT = "2s"
+
+
+def asking(port: int, *filters: str, name: str = "l1") -> Resource:
+    """A listener whose filters ask for their configurations."""
+    source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": WAIT}
+    asked = [{"name": each, "config_discovery": {"config_source": source, "type_urls": [MUTATION]}} for each in filters]
+    router = {"name": "router", "typed_config": {"@type": TYPE + "envoy.extensions.filters.http.router.v3.Router"}}
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "ok"}}}
+    manager = {
+        "@type": TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [*asked, router],
+    }
+    said = {
+        "name": name,
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    message = json_format.ParseDict(said, listener_pb2.Listener())
+    refs = {names.EXTENSION: frozenset(extensions.asked(message))}
+    return resource.make(name, names.LISTENER, made.bytes_of(message), refs=refs)
+
+
+def config(name: str, value: str) -> Resource:
+    """Sets a header of responses; Envoy refuses it where the value is empty: so is the header's name then."""
+    append = {"header": {"key": "x-from" if value else "", "value": value}}
+    mutations = {"response_mutations": [{"append": append}]}
+    return _typed(name, {"@type": MUTATION, "mutations": mutations})
+
+
+def _typed(name: str, value: dict[str, Any]) -> Resource:
+    message = json_format.ParseDict({"name": name, "typed_config": value}, extension_pb2.TypedExtensionConfig())
+    return resource.make(name, names.EXTENSION, made.bytes_of(message))
+
+
+@dataclass
+class World:
+    """A control plane, an Envoy and the listener's port."""
+
+    configuration: made.Fixed
+    server: AdsService
+    envoy: RunningEnvoy
+    port: int
+    delta: bool
+
+    async def answer(self) -> tuple[int, str]:
+        """Status and header of a call; 0 where there is no listener."""
+        try:
+            async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.port}/") as response:
+                return response.status, response.headers.get("x-from", "")
+        except aiohttp.ClientError:
+            return 0, ""
+
+    async def answers(self, status: int, header: str = "") -> None:
+        async def so() -> bool:
+            return await self.answer() == (status, header)
+
+        await until(so, f"{status} {header}")
+
+    def refused(self) -> list[str]:
+        return [one.error for one in self.server.rejections()]
+
+
+@pytest_asyncio.fixture(params=["delta", "sotw"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    configuration = made.Fixed()
+    service = AdsService(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0)))
+    delta = request.param == "delta"
+    (port,) = real_envoy.free_ports(1)
+    async with running(service) as served, real_envoy.envoy(tmp_path, served.port, delta=delta) as envoy:
+        yield World(configuration, service, envoy, port, delta)
+
+
+async def test_a_configuration_comes_changes_is_refused_and_goes(world: World) -> None:
+    listener = asking(world.port, "own")
+    world.configuration.set(listener, config("own", "one"))
+    await world.answers(200, "one")
+    await until(world.server.converged, "every resource ACKed")
+    dumped = json.loads(await world.envoy.admin("/config_dump?resource=ecds_filters"))
+    assert [each["ecds_filter"]["name"] for each in dumped["configs"]] == ["own"]
+    loads = await world.envoy.total("listener_manager.listener_create_success")
+    world.configuration.set(listener, config("own", "two"))
+    await world.answers(200, "two")
+    world.configuration.set(listener, config("own", ""))
+    await until(lambda: bool(world.refused()), "it is refused")
+    assert await world.answer() == (200, "two"), "the last good one serves"
+    other = _typed("own", {"@type": LUA, "default_source_code": {"inline_string": ""}})
+    world.configuration.set(listener, other)
+    await until(lambda: any("has type URL" in each for each in world.refused()), "a type that the filter does not take")
+    assert await world.answer() == (200, "two")
+    world.configuration.set(listener, config("own", "three"))
+    await world.answers(200, "three")
+    assert world.refused() == []
+    assert await world.envoy.total("listener_manager.listener_create_success") == loads
+    world.configuration.set(listener)
+    if world.delta:
+        await world.answers(500)
+    world.configuration.set(listener, config("own", "four"))
+    await world.answers(200, "four")
+    await until(world.server.converged, "every resource ACKed")
+
+
+async def test_a_listener_waits_for_its_filter_no_longer_than_it_says(world: World) -> None:
+    world.configuration.set(asking(world.port))
+    await world.answers(200)
+    began = time.monotonic()
+    world.configuration.set(asking(world.port, "none"))
+    assert await world.answer() == (200, ""), "the old listener serves meanwhile"
+    await world.answers(500)
+    assert time.monotonic() > began + 1
+    world.configuration.set(asking(world.port, "none"), config("none", "late"))
+    await world.answers(200, "late")

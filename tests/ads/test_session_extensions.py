@@ -1,0 +1,152 @@
+"""Configurations that filters ask for by name, on a stream: when they are sent, wait and leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from istiod.config import resource
+from istiod.config.resource import Resource
+from tests.ads import model
+from tests.ads.client import C, Client, E, L, R, brief, replaced, without
+from wire import names
+
+X = names.EXTENSION
+BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
+KIND = "TypedExtensionConfig"
+
+
+def listener(*extensions: str) -> Resource:
+    refs = {R: frozenset(("r0",)), X: frozenset(extensions)}
+    return resource.make("l0", L, f"asks for {extensions}".encode(), refs=refs)
+
+
+def config(revision: str, *clusters: str) -> Resource:
+    return model.make(X, "x0", revision, clusters)
+
+
+ASKING = replaced(listener("x0"))
+
+
+def asking(delta: bool = True) -> Client:  # noqa: FBT001, FBT002
+    """A client that serves a listener with a filter whose configuration came by discovery."""
+    client = Client(*ASKING, config("0"), delta=delta)
+    (cds,) = client.ask(C)
+    (eds,) = client.ask(E, "c0", "c1")
+    client.ack(eds, "c0", "c1")
+    client.ack(cds)
+    (lds,) = client.ask(L)
+    (rds,) = client.ask(R, "r0")
+    client.ack(lds)
+    client.ack(rds, "r0")
+    assert not client.session.settled(), "the listener waits for its filter's configuration"
+    (ecds,) = client.ask(X, "x0")
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
+    assert client.ack(ecds, "x0") == []
+    assert client.session.settled()
+    return client
+
+
+@BOTH
+def test_a_change_is_one_response(delta: bool) -> None:  # noqa: FBT001
+    client = asking(delta)
+    (ecds,) = client.set(*ASKING, config("1"))
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
+    assert client.ack(ecds, "x0") == []
+    assert client.session.settled()
+    assert client.session.quiet
+
+
+@BOTH
+def test_a_name_that_nobody_has_is_not_answered(delta: bool) -> None:  # noqa: FBT001
+    client = asking(delta)
+    assert client.ask(X, *(["none"] if delta else ["x0", "none"])) == []
+    (ecds,) = client.set(*ASKING, config("0"), model.make(X, "none", "0"))
+    assert brief([ecds]) == [(KIND, ["none"], [])]
+
+
+@BOTH
+def test_it_waits_for_clusters_that_it_names(delta: bool) -> None:  # noqa: FBT001
+    client = asking(delta)
+    wanted = [*ASKING, config("1", "c2"), model.make(C, "c2", "0"), model.make(E, "c2", "0")]
+    (cds,) = client.set(*wanted)
+    (eds,) = client.ask(E, "c0", "c1", "c2")
+    client.ack(eds, "c0", "c1", "c2")
+    (ecds,) = client.ack(cds)
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
+    client.ack(ecds, "x0")
+    assert client.set(*ASKING, config("2"), *wanted[-1:])[0].type_url == X
+    assert client.plan(after=200) == [], "what it named stays until the other is taken"
+
+
+def test_a_cluster_leaves_when_the_configuration_that_names_it_is_replaced() -> None:
+    client = asking()
+    wanted = [*ASKING, config("1", "c2"), model.make(C, "c2", "0"), model.make(E, "c2", "0")]
+    (cds,) = client.set(*wanted)
+    (eds,) = client.ask(E, "c2")
+    client.ack(eds)
+    (ecds,) = client.ack(cds)
+    client.ack(ecds)
+    (ecds,) = client.set(*ASKING, config("2"))
+    assert client.ack(ecds) == []
+    assert brief(client.plan(after=61)) == [("Cluster", [], ["c2"])]
+
+
+def test_one_that_is_withdrawn_from_a_filter_that_stays_is_removed() -> None:
+    client = asking()
+    (ecds,) = client.set(*ASKING)
+    assert brief([ecds]) == [(KIND, [], ["x0"])]
+    assert client.ack(ecds) == []
+    assert client.session.settled()
+    assert brief(client.set(*ASKING, config("0"))) == [(KIND, ["x0"], [])]
+
+
+def test_a_client_of_the_state_of_the_world_keeps_what_is_withdrawn() -> None:
+    client = asking(delta=False)
+    assert client.set(*ASKING) == []
+    assert client.session.settled()
+
+
+@BOTH
+def test_one_that_no_listener_asks_for_any_more_stays_until_it_is_given_back(delta: bool) -> None:  # noqa: FBT001
+    client = asking(delta)
+    (lds,) = client.set(*replaced())
+    assert brief([lds]) == [("Listener", ["l0"], [])]
+    assert client.ack(lds) == []
+    assert client.session.settled()
+
+
+def test_nothing_is_withdrawn_before_the_listeners_are_switched() -> None:
+    client = asking()
+    other = model.make(R, "r1", "0", ("c0",))
+    both = resource.make("l0", L, b"two", refs={R: frozenset(("r0", "r1")), X: frozenset(("x0",))})
+    (lds,) = client.set(*without("l0"), both, other)
+    assert client.ack(lds) == []
+    (rds,) = client.ask(R, "r1")
+    (ecds,) = client.ack(rds)
+    assert brief([ecds]) == [(KIND, [], ["x0"])]
+
+
+@BOTH
+def test_a_refused_one_holds_nothing_back(delta: bool) -> None:  # noqa: FBT001
+    client = asking(delta)
+    wanted = [*without("c1", "l0"), listener("x0"), config(model.BAD)]
+    (ecds,) = client.set(*wanted)
+    client.ack(ecds, "x0", error="x0: refused")
+    (told,) = client.session.rejections()
+    assert (told.resource.name, told.error) == ("x0", "x0: refused")
+    (cds,) = client.plan(after=61)
+    assert cds.type_url == C, "the cluster that left still goes"
+    (ecds,) = [each for each in client.set(*wanted[:-1], config("2")) if each.type_url == X]
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
+
+
+def test_the_old_listener_stays_until_the_new_one_has_its_configuration() -> None:
+    """Another name with a filter that waits for what is on its way: see gates.taken_over."""
+    client = asking()
+    new = resource.make("l1", L, b"new", refs={R: frozenset(("r0",)), X: frozenset(("x1",))})
+    (lds,) = client.set(*without("l0"), new, config("0"), model.make(X, "x1", "0"))
+    assert brief([lds]) == [("Listener", ["l1"], [])]
+    assert client.ack(lds) == []
+    (ecds,) = client.ask(X, "x1")
+    (gone,) = client.ack(ecds)
+    assert brief([gone]) == [("Listener", [], ["l0"])]
