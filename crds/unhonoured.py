@@ -44,11 +44,11 @@ EnvoyFilter | spec.configPatches[].match.waypoint | | there are no waypoints her
 EnvoyFilter | spec.configPatches[].patch.filterClass | | has no effect, as on Istio
 EnvoyFilter | spec.configPatches[].patch.operation | others than ADD with EXTENSION_CONFIG | has no effect, as on Istio
 EnvoyFilter | spec.targetRefs | | resources of the Gateway API have no proxies here: no proxy is patched
+Gateway | spec..tls.caCertCredentialName | without clients' certificates | is not used
 Gateway | spec.servers[].defaultEndpoint | | has no effect, as on Istio
 Gateway | spec.servers[].port.protocol | other than HTTP, HTTPS, gRPC, TLS and TCP kinds | the server is left out
 Gateway | spec.servers[].port.targetPort | | has no effect, as on Istio
 Gateway | spec.servers[].tls.mode | on a port without TLS | is not used
-Gateway, Sidecar | spec..tls.caCertCredentialName | without clients' certificates; beside files | is not used
 Gateway, Sidecar | spec..tls.caCertificates | without clients' certificates; beside a credential | is not used
 Gateway, Sidecar | spec..tls.caCrl | without clients' certificates; beside a credential | is not used
 Gateway, Sidecar | spec..tls.cipherSuites | where TLS is not ended; names that Envoy does not know | is not used
@@ -133,6 +133,7 @@ ServiceEntry | spec.endpoints[].network | with DNS | as on Istio the endpoint is
 ServiceEntry | spec.ports[].targetPort | HTTP with DYNAMIC_DNS | requests go to the port that they name
 Sidecar | spec..connectionPool.http.h2UpgradePolicy | | the app is sent what its port declares
 Sidecar | spec..connectionPool.tcp.idleTimeout | | has no effect on connections from clients
+Sidecar | spec..tls.caCertCredentialName | | Sidecar ingress takes certificates of files only
 Sidecar | spec.egress[].port.targetPort | | has no effect, as on Istio
 Sidecar | spec.inboundConnectionPool.http.h2UpgradePolicy | | the app is sent what its port declares
 Sidecar | spec.inboundConnectionPool.tcp.idleTimeout | | has no effect on connections from clients

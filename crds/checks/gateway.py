@@ -74,4 +74,4 @@ def _security(found: Findings, field: str, server: Server, protocol: str) -> Non
         found.warning(f"{field}.tls.httpsRedirect", "is for plain HTTP servers")
     if protocol in _PLAIN_HTTP and tls.mode != "PASSTHROUGH":
         found.error(f"{field}.tls", "a plain HTTP port has no TLS")
-    server_tls.check(found, f"{field}.tls", tls)
+    server_tls.check(found, f"{field}.tls", tls, secrets=True)

@@ -12,12 +12,12 @@ _MOST_CERTIFICATES = 2  # RSA and ECDSA
 _OWN_CERTIFICATE = frozenset({"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"})
 
 
-def check(found: Findings, field: str, tls: ServerTLSSettings) -> None:
-    """Certificates against the mode."""
+def check(found: Findings, field: str, tls: ServerTLSSettings, *, secrets: bool) -> None:
+    """Certificates against the mode. ``secrets``: the proxies may have Secrets."""
     if tls.mode == "ISTIO_MUTUAL":
         _mesh(found, field, tls)
     elif tls.mode in _OWN_CERTIFICATE:
-        _own(found, field, tls)
+        _own(found, field, tls, secrets=secrets)
     elif tls.server_certificate or tls.private_key or tls.credential_name or tls.ca_certificates:
         found.warning(field, f"{tls.mode} uses no certificates")
     _order(found, field, tls)
@@ -48,7 +48,7 @@ def _mesh(found: Findings, field: str, tls: ServerTLSSettings) -> None:
             found.error(f"{field}.{name}", "ISTIO_MUTUAL uses the mesh's own certificates")
 
 
-def _own(found: Findings, field: str, tls: ServerTLSSettings) -> None:
+def _own(found: Findings, field: str, tls: ServerTLSSettings, *, secrets: bool) -> None:
     sources = {
         "credentialName": bool(tls.credential_name),
         "credentialNames": bool(tls.credential_names),
@@ -69,7 +69,8 @@ def _own(found: Findings, field: str, tls: ServerTLSSettings) -> None:
         _pair(found, f"{field}.tlsCertificates[{index}]", pair)
     if not tls.tls_certificates:
         _pair(found, field, tls)
-    if verifies and not tls.ca_certificates:  # a Secret's authorities go with a Secret's certificate only, as on Istio
+    # Istio wants the file even where a Secret is named, which it then does not use: here it takes the file's place
+    if verifies and not (tls.ca_certificates or (secrets and tls.ca_cert_credential_name)):
         found.missing(f"{field}.caCertificates")
 
 

@@ -100,7 +100,7 @@ def _tls(found: Findings, field: str, tls: ServerTLSSettings, port: SidecarPort 
     }
     for name in [name for name, value in unsupported.items() if value]:
         found.error(f"{field}.{name}", "is not for Sidecar ingress")
-    server_tls.check(found, field, tls)
+    server_tls.check(found, field, tls, secrets=False)
 
 
 def _egress(found: Findings, field: str, listener: IstioEgressListener) -> None:

@@ -187,7 +187,7 @@ _GATEWAY: Final[Mapping[type[meta.Model], Mapping[str, str]]] = {
         "tlsCertificates": "Several certificates in files, one for each sort of key.",
         "credentialName": "A Secret with certificate and key, in the namespace of the gateway's pods.",
         "credentialNames": "Several Secrets, one for each sort of key.",
-        "caCertCredentialName": "A Secret with the certificate authority of clients.",
+        "caCertCredentialName": "A Secret with the certificate authority of clients, also beside files; at gateways.",
         "subjectAltNames": "Names of which a client's certificate must have one.",
         "verifyCertificateSpki": "Hashes of public keys of which a client's must be one, in base64.",
         "verifyCertificateHash": "Hashes of certificates of which a client's must be one, in hexadecimal digits.",

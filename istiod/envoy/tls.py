@@ -120,13 +120,13 @@ def with_proxy_protocol(socket: base_pb2.TransportSocket, version: str) -> base_
 
 def served_secrets(tls: UpstreamTls | DownstreamTls | None) -> frozenset[str]:
     """SDS names that the context asks of us by ADS (those of the agent are not ours to order)."""
-    if tls is None or not tls.credential_name:
+    if tls is None:
         return frozenset()
     if isinstance(tls, DownstreamTls):
-        own = (tls.credential_name, *tls.more_credentials)
-        root = tls.ca_credential_name or tls.credential_name if tls.mutual else ""
+        own = (tls.credential_name, *tls.more_credentials) if tls.credential_name else ()
+        root = tls.clients_credential
     else:
-        own = (tls.credential_name,) if tls.mode is TlsMode.MUTUAL else ()
+        own = (tls.credential_name,) if tls.credential_name and tls.mode is TlsMode.MUTUAL else ()
         root = "" if tls.insecure_skip_verify else tls.credential_name
     found = (*own, *((root + _CA_SUFFIX,) if root else ()))
     return frozenset(_credential(name) for name in found if not name.startswith(names.EXTERNAL_CREDENTIAL))
@@ -170,8 +170,8 @@ def _client_validation(
 ) -> tls_pb2.CommonTlsContext.CombinedCertificateValidationContext:
     if tls.workload:
         root = _agent(names.RESOURCE_ROOT)
-    elif tls.credential_name:
-        root = _credential_of(tls.ca_credential_name or tls.credential_name, _CA_SUFFIX)
+    elif tls.clients_credential:
+        root = _credential_of(tls.clients_credential, _CA_SUFFIX)
     else:
         root = _agent(f"file-root:{tls.ca_file}")
     found = _validation(root, tls.subject_alt_names, tls.crl_file)

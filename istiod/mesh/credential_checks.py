@@ -38,9 +38,7 @@ def findings(model: Model, gateways: GatewayIndex) -> Iterator[Diagnostic]:
             homes = {gateway.key.namespace}
         for server in gateway.servers:
             context = server.context
-            if context is None or not context.credential_name:
-                continue
-            if all(map(credentials.is_external, (*credentials.certificates(context), *credentials.roots(context)))):
+            if context is None or all(map(credentials.is_external, _wanted(context))):
                 continue
             if not any(model.credentials.resolve(home, context) is not None for home in homes):
                 yield _missing(server, context, sorted(homes))
@@ -48,9 +46,12 @@ def findings(model: Model, gateways: GatewayIndex) -> Iterator[Diagnostic]:
                 yield from _wrong(server, [each for home in homes for each in model.credentials.wrong(home, context)])
 
 
+def _wanted(context: DownstreamTls) -> tuple[str, ...]:
+    return (*credentials.certificates(context), *credentials.roots(context))
+
+
 def _missing(server: Server, context: DownstreamTls, homes: list[str]) -> Diagnostic:
-    wanted = (*credentials.certificates(context), *credentials.roots(context))
-    names = " and ".join(dict.fromkeys(credentials.bare(name) for name in wanted))
+    names = " and ".join(dict.fromkeys(credentials.bare(name) for name in _wanted(context)))
     where = " or ".join(homes) or "any namespace"
     message = f"no Secret that can be used has {names} in {where}: the server on port {server.port} is left out"
     return error(Code.UNKNOWN_CREDENTIAL, server.gateway, "spec.servers", message)

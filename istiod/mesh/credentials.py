@@ -166,11 +166,11 @@ def certificates(tls: DownstreamTls | UpstreamTls) -> tuple[str, ...]:
 
 def roots(tls: DownstreamTls | UpstreamTls) -> tuple[str, ...]:
     """Names of the Secrets with what the other side is verified by."""
-    if not tls.credential_name:
-        return ()
     if isinstance(tls, DownstreamTls):
-        return ((tls.ca_credential_name or tls.credential_name) + CA_SUFFIX,) if tls.mutual else ()
-    return () if tls.insecure_skip_verify else (tls.credential_name + CA_SUFFIX,)
+        name = tls.clients_credential
+    else:
+        name = "" if tls.insecure_skip_verify else tls.credential_name
+    return (name + CA_SUFFIX,) if name else ()
 
 
 def build(snapshot: ConfigSnapshot, named: frozenset[str], previous: CredentialIndex) -> CredentialIndex:

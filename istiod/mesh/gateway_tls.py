@@ -33,8 +33,8 @@ class ServerTls:
     context: DownstreamTls | None = None
 
 
-def read(said: gateway.ServerTLSSettings, *, http: bool) -> ServerTls:
-    """TLS as a server has it. ``http``: what is inside is HTTP."""
+def read(said: gateway.ServerTLSSettings, *, http: bool, secrets: bool = True) -> ServerTls:
+    """TLS as a server has it. ``http``: what is inside is HTTP; ``secrets``: the proxy may have Secrets."""
     if said.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
         return ServerTls(handling=Handling(said.mode))
     workload = said.mode == "ISTIO_MUTUAL"
@@ -47,7 +47,7 @@ def read(said: gateway.ServerTLSSettings, *, http: bool) -> ServerTls:
         alpn=_MESH_TCP_ALPN if workload and not http else _HTTP_ALPN,
         credential_name=next(iter(credentials), ""),
         more_credentials=tuple(credentials[1:]),
-        ca_credential_name=said.ca_cert_credential_name,
+        ca_credential_name=said.ca_cert_credential_name if secrets and not workload else "",
         certificate_file=said.server_certificate or (files[0][0] if files else ""),
         key_file=said.private_key or (files[0][1] if files else ""),
         more_files=tuple(files if said.server_certificate else files[1:]),
@@ -88,18 +88,23 @@ _UNUSED = {
 }
 
 
-def without_effect(said: gateway.ServerTLSSettings, *, plaintext: bool = False) -> Iterator[tuple[str, str]]:
-    """Fields of a server's TLS that are read and have no effect, and why. ``plaintext``: its protocol is HTTP."""
+def without_effect(
+    said: gateway.ServerTLSSettings, *, plaintext: bool = False, secrets: bool = True
+) -> Iterator[tuple[str, str]]:
+    """Fields of a server's TLS that are read and have no effect, and why.
+
+    ``plaintext``: its protocol is HTTP. ``secrets``: the proxy may have Secrets; where it may not, what names one of
+    clients' authorities is reported as of no use at all (crds.unhonoured).
+    """
     unused: dict[str, str] = {}
     if plaintext:
         unused |= dict.fromkeys(("mode", *_OF_TERMINATION), "on a port without TLS")
     else:
         unused |= dict.fromkeys(_UNUSED.get(said.mode, ()), f"with mode {said.mode}")
         unused.setdefault("https_redirect", "on a port with TLS")
-        if said.credential_name or said.credential_names:
-            unused = {"ca_certificates": "with a credential", "ca_crl": "with a credential", **unused}
-        else:
-            unused.setdefault("ca_cert_credential_name", "with certificates of files")
+        unused = {**dict.fromkeys(_beside_secrets(said, secrets=secrets), "with a credential"), **unused}
+    if not secrets:
+        unused.pop("ca_cert_credential_name", None)
     for name, why in unused.items():
         field = gateway.ServerTLSSettings.model_fields[name]
         if getattr(said, name) not in (field.default, None):
@@ -107,3 +112,10 @@ def without_effect(said: gateway.ServerTLSSettings, *, plaintext: bool = False) 
     for index, suite in enumerate(() if "cipher_suites" in unused else said.cipher_suites):
         if suite not in tls_names.CIPHER_SUITES:
             yield f"cipherSuites[{index}]", f"Envoy knows no {suite!r}: it is left out"
+
+
+def _beside_secrets(said: gateway.ServerTLSSettings, *, secrets: bool) -> tuple[str, ...]:
+    """Files that are not used since a Secret takes their place."""
+    if said.credential_name or said.credential_names:
+        return ("ca_certificates", "ca_crl")
+    return ("ca_certificates",) if secrets and said.ca_cert_credential_name else ()

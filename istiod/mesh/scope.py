@@ -198,8 +198,8 @@ class DownstreamTls:
     certificate (SDS ``default``, peers verified against ``ROOTCA`` and the trust domain); else ``credential_name`` (an
     SDS secret of ours, ``kubernetes://NAME``) or files. ``more_credentials`` and ``more_files`` (certificate, key) are
     certificates of another key type. Clients are verified against ``ca_credential_name``, else the first certificate's
-    own CA; ``spki`` and ``hashes`` pin them. ``alpn`` is what we offer. ``gateway``: strangers may come; Envoy's own
-    parameters hold where none are given, and any workload of the mesh is welcome.
+    own CA, else ``ca_file``; ``spki`` and ``hashes`` pin them. ``alpn`` is what we offer. ``gateway``: strangers may
+    come; Envoy's own parameters hold where none are given, and any workload of the mesh is welcome.
     """
 
     workload: bool
@@ -223,6 +223,11 @@ class DownstreamTls:
     gateway: bool = False
     accept_untrusted: bool = False
     """Clients whose certificate does not hold may come all the same: whoever is behind has to look at it."""
+
+    @property
+    def clients_credential(self) -> str:
+        """The credential that clients are verified by; "" where that is a file or the mesh's root, or nobody is."""
+        return (self.ca_credential_name or self.credential_name) if self.mutual else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

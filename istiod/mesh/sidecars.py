@@ -156,7 +156,7 @@ def _unsupported(item: api.Sidecar) -> Iterator[Diagnostic]:
 def _of_ingress(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
     """Fields of inbound listeners without effect: certificates that nothing asks for."""
     for i, listener in enumerate(spec.ingress):
-        for name, reason in gateway_tls.without_effect(listener.tls) if listener.tls else ():
+        for name, reason in gateway_tls.without_effect(listener.tls, secrets=False) if listener.tls else ():
             yield f"spec.ingress[{i}].tls.{name}", reason
 
 
@@ -206,7 +206,7 @@ def _ingress(said: api.IstioIngressListener, port: api.SidecarPort) -> Ingress:
         binds=_binds(said.capture_mode),
         address=address,
         target=target,
-        tls=gateway_tls.read(said.tls, http=True).context if said.tls else None,
+        tls=gateway_tls.read(said.tls, http=True, secrets=False).context if said.tls else None,
         pool=traffic_policy.connection_pool(said.connection_pool) if said.connection_pool else None,
     )
 

@@ -67,6 +67,32 @@ FILES = "serverCertificate: $certs/a.example.pem, privateKey: $certs/a.example.k
 
 
 @CASES(
+    gateway(f"{{{HTTPS}, tls: {{mode: MUTUAL, {FILES}, caCertCredentialName: trusted}}}}") + SECRETS,
+    *SAID,
+    r".*tls\.(mode|serverCertificate|privateKey)",
+)
+async def clients_are_verified_by_a_secret_beside_files(rig: Rig) -> None:
+    back = await _ask(rig, "client.example")
+    assert (back.body, back.certificate) == ("shop-1", ("a.example",))
+    assert (await _ask(rig)).status == 0
+    assert (await _ask(rig, "stranger.example")).status == 0
+
+
+@CASES(
+    gateway(
+        f"{{{HTTPS}, tls: {{mode: MUTUAL, {FILES}, caCertificates: $certs/strangers.pem,"
+        " caCertCredentialName: trusted}}"
+    )
+    + SECRETS,
+    *SAID,
+    r".*tls\.(mode|serverCertificate|privateKey|caCertificates)",
+)
+async def a_secret_comes_before_a_file_to_verify_clients_by(rig: Rig) -> None:
+    assert (await _ask(rig, "client.example")).body == "shop-1"
+    assert (await _ask(rig, "stranger.example")).status == 0
+
+
+@CASES(
     gateway(f"{{{HTTPS}, tls: {{mode: MUTUAL, {FILES}, caCertificates: $certs/roots.pem, insecureSkipVerify: true}}}}"),
     *SAID,
     r".*tls\.(mode|serverCertificate|privateKey|caCertificates)",

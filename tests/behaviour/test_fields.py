@@ -44,9 +44,6 @@ ELSEWHERE: Mapping[str, str] = {
     r"Sidecar spec\.ingress\[\]\.tls\.(httpsRedirect|credentialNames?|tlsCertificates.*)": (
         "is refused, as on Istio: tests/crds/test_checks"
     ),
-    r"Sidecar spec\.ingress\[\]\.tls\.caCertCredentialName": (
-        "has no effect beside files, which are all that Sidecar ingress takes: tests/mesh/test_in_vain"
-    ),
     r"EnvoyFilter .*\.listener\.filterChain\.(name|destinationPort)": (
         "are of chains for captured traffic only: tests/envoy/test_patched_listeners"
     ),

@@ -90,7 +90,7 @@ SERVER_TLS = [
     ("TLS", "mode: SIMPLE, serverCertificate: a, privateKey: b, caCrl: c", ["tls.caCrl"]),
     ("TLS", "mode: MUTUAL, serverCertificate: a, privateKey: b, credentialName: c", ["tls.serverCertificate"]),
     ("TLS", "mode: MUTUAL, serverCertificate: a, privateKey: b", ["tls.caCertificates"]),
-    ("TLS", "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c", ["tls.caCertificates"]),
+    ("TLS", "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c", []),
     ("TLS", "mode: OPTIONAL_MUTUAL, caCertificates: c, tlsCertificates: [{serverCertificate: a}, {}, {}]", [
         "tls.tlsCertificates", "tls.tlsCertificates[0].privateKey", "tls.tlsCertificates[1].serverCertificate",
         "tls.tlsCertificates[1].privateKey", "tls.tlsCertificates[2].serverCertificate",

@@ -80,6 +80,7 @@ SHARED: Mapping[str, str] = {
     "Sidecar spec.inboundConnectionPool.http.h2UpgradePolicy": "read for clients' connections",
     "Sidecar spec..connectionPool.tcp.idleTimeout": "read for clients' connections",
     "Sidecar spec.inboundConnectionPool.tcp.idleTimeout": "read for clients' connections",
+    "Sidecar spec..tls.caCertCredentialName": "read of Gateways",
     **{
         f"MeshConfig defaultTrafficPolicy.{name}": "read of DestinationRules"
         for name in ("loadBalancer", "portLevelSettings", "proxyProtocol", "retryBudget", "tls", "tunnel")

@@ -297,6 +297,16 @@ def test_roots_come_from_a_secret_of_their_own_or_from_the_certificates() -> Non
     assert sorted(outbound(named).secrets) == ["kubernetes://clients-cacert", SDS]
 
 
+def test_files_may_have_the_clients_authority_in_a_secret() -> None:
+    files = {"credentialName": "", "serverCertificate": "/a", "privateKey": "/b", "caCertCredentialName": "clients"}
+    mesh = fleet.Mesh(SERVICE, gateway("MUTUAL", **files))
+    assert sorted(outbound(mesh).listeners) == ["0.0.0.0_80"], "the other server waits for its Secret"
+    assert ("UNKNOWN_CREDENTIAL", "gw", "spec.servers") in mesh.told()
+    mesh.apply(secret("clients", cacert=pair()[0]))
+    assert sorted(outbound(mesh).secrets) == ["kubernetes://clients-cacert"]
+    assert mesh.told() == []
+
+
 def test_names_may_have_a_scheme_and_the_own_namespace() -> None:
     index = fleet.Mesh(gateway(), secret()).context.model.credentials
     tls = DownstreamTls(workload=False, mutual=False, alpn=())

@@ -62,6 +62,8 @@ def test_a_secret_of_the_same_name_is_not_read() -> None:
             {"kubernetes://a", "kubernetes://b-cacert"},
             [OUTSIDE],
         ),
+        (server(credential_name="", ca_credential_name="b", mutual=True), {"kubernetes://b-cacert"}, []),
+        (server(credential_name="", ca_credential_name="b"), set(), []),
         (UpstreamTls(mode=TlsMode.SIMPLE, credential_name=OUTSIDE), set(), [f"{OUTSIDE}-cacert"]),
         (UpstreamTls(mode=TlsMode.MUTUAL, credential_name=OUTSIDE), set(), [OUTSIDE, f"{OUTSIDE}-cacert"]),
         (UpstreamTls(mode=TlsMode.MUTUAL, credential_name=OUTSIDE, insecure_skip_verify=True), set(), [OUTSIDE]),

@@ -33,7 +33,13 @@ from tests.mesh import fleet, world
         ("protocol: HTTPS", "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertificates: c, caCrl: d", []),
         (
             "protocol: HTTPS",
-            "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c",
+            "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c, caCertificates: d, caCrl: e",
+            ["caCertificates"],
+        ),
+        ("protocol: HTTPS", "mode: MUTUAL, serverCertificate: a, privateKey: b, caCertCredentialName: c", []),
+        (
+            "protocol: HTTPS",
+            "mode: SIMPLE, serverCertificate: a, privateKey: b, caCertCredentialName: c",
             ["caCertCredentialName"],
         ),
         ("protocol: HTTPS", "mode: MUTUAL, credentialName: a, insecureSkipVerify: true", []),
