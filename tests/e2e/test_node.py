@@ -56,7 +56,8 @@ def details(cluster: Cluster) -> Iterator[str]:
         cluster.apply(json.dumps(made), name)
     cluster.kubectl("rollout", "status", "deployment/details", "-n", name, "--timeout=90s")
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    # Its Service goes after its pods, seconds later: who connects before keeps its clusters for a minute.
+    cluster.kubectl("delete", "namespace", name, "--timeout=90s")
 
 
 def test_pods_services_and_names_are_real(cluster: Cluster, details: str) -> None:
