@@ -1,7 +1,7 @@
 """``python -m bench.signings``: how long certificates take at a given rate, and what configuration feels of it.
 
 istiod is a process of its own that reads a folder. CSRs are sent at fixed times, each over a TLS connection of its own,
-as agents do (``--kept``: all over one), and a delay counts from the time at which a request was due. They come from a
+as agents do, and a delay counts from the time at which a request was due. They come from a
 process of their own, whose handshakes are as dear as istiod's. Meanwhile a client of xDS waits for changes of a
 ServiceEntry, as it did before without the load.
 """
@@ -131,8 +131,6 @@ class Agents:
     token: str
     rate: int
     """Requests per second."""
-    kept: bool
-    """One connection for all."""
 
     async def ask(self, enough: Callable[[int], bool]) -> list[float]:
         """Delays in milliseconds, until as many as were made are ``enough``."""
@@ -142,9 +140,7 @@ class Agents:
         tasks: list[asyncio.Task[None]] = []
 
         async def ask(due: float) -> None:
-            async with contextlib.AsyncExitStack() as stack:
-                made = grpc.aio.secure_channel(self.address, credentials, _OPTIONS) if common is None else common
-                channel = made if common is not None else await stack.enter_async_context(made)
+            async with grpc.aio.secure_channel(self.address, credentials, _OPTIONS) as channel:
                 create = channel.unary_unary(
                     METHOD,
                     request_serializer=ca_pb2.IstioCertificateRequest.SerializeToString,
@@ -153,17 +149,12 @@ class Agents:
                 await create(request, metadata=(("authorization", f"Bearer {self.token}"),), timeout=30)
             delays.append((time.perf_counter() - due) * 1000)
 
-        common = grpc.aio.secure_channel(self.address, credentials, _OPTIONS) if self.kept else None
-        try:
-            start = time.perf_counter()
-            while not enough(len(tasks)):
-                due = start + len(tasks) / self.rate
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                tasks.append(asyncio.create_task(ask(due)))
-            await asyncio.gather(*tasks)
-        finally:
-            if common is not None:
-                await common.close()
+        start = time.perf_counter()
+        while not enough(len(tasks)):
+            due = start + len(tasks) / self.rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.append(asyncio.create_task(ask(due)))
+        await asyncio.gather(*tasks)
         return delays
 
 
@@ -206,12 +197,12 @@ def quantiles(name: str, each: list[float]) -> str:
     return f"{name:28}{len(one):8}{p50:10.1f}{p99:10.1f}{one[-1]:10.1f}"
 
 
-async def measure(istiod: Istiod, rate: int, changes: int, *, kept: bool) -> Iterator[str]:
+async def measure(istiod: Istiod, rate: int, changes: int) -> Iterator[str]:
     """Lines for people."""
     account = tokens.Account(namespace="default", service_account="app")
     token = tokens.mint(istiod.key, account, dt.datetime.now(dt.UTC))
     roots = istiod.roots.read_bytes()
-    agents = Agents(address=istiod.secure, roots=roots, token=token, rate=rate, kept=kept)
+    agents = Agents(address=istiod.secure, roots=roots, token=token, rate=rate)
     await agents.ask(lambda made: made >= _FIRST)  # code read once
     quiet = await converge(istiod, changes)
     delays: list[float] = []
@@ -238,13 +229,12 @@ def main() -> int:
     top = argparse.ArgumentParser(prog="bench.signings", description=__doc__)
     top.add_argument("--rate", type=int, default=200, help="certificates per second")
     top.add_argument("--changes", type=int, default=40, help="changes of configuration, with the load and without")
-    top.add_argument("--kept", action="store_true", help="one connection for all: the signatures alone")
     asked = top.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         istiod = Istiod(pathlib.Path(folder))
         try:
             print(f"{asked.rate}/s, {dt.datetime.now(dt.UTC):%Y-%m-%d}")
-            print(*asyncio.run(measure(istiod, asked.rate, asked.changes, kept=asked.kept)), sep="\n")
+            print(*asyncio.run(measure(istiod, asked.rate, asked.changes)), sep="\n")
         except (processes.BenchError, grpc.aio.AioRpcError) as error:
             print(f"bench: {error}\n{istiod.log.read_text()[-2000:]}", file=sys.stderr)
             return 1
