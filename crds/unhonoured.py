@@ -26,7 +26,7 @@ TABLE: Final = """
 DestinationRule | spec..loadBalancer.consistentHash | on TCP, unless by useSourceIp | TCP has only an address to hash
 DestinationRule | spec..loadBalancer.warmup | with RANDOM, PASSTHROUGH or consistentHash | Envoy has no slow start there
 DestinationRule | spec..loadBalancer.warmupDurationSecs | as warmup | Envoy has no slow start there
-DestinationRule | spec..loadBalancer.zoneAwareLbSetting | | proxies do not know the endpoints of their own service
+DestinationRule | spec..loadBalancer.zoneAwareLbSetting | with PASSTHROUGH or consistentHash | no zone is chosen there
 DestinationRule | spec..outlierDetection.consecutiveErrors | | has no effect, as on Istio: consecutive5xxErrors has
 DestinationRule | spec..tls.caCertificates | modes DISABLE and ISTIO_MUTUAL; beside credentialName | is not used
 DestinationRule | spec..tls.caCrl | as caCertificates; beside insecureSkipVerify | is not used
@@ -100,7 +100,6 @@ MeshConfig | serviceEntryVisibility | |
 MeshConfig | serviceScopeConfigs | | there is one cluster, and no ambient mode
 MeshConfig | serviceSettings | | there is one cluster: every service is local to it
 MeshConfig | thriftConfig | | has no effect, as on Istio
-MeshConfig | zoneAwareLbSetting | | proxies do not know the endpoints of their own service
 ProxyConfig | availabilityZone | |
 ProxyConfig | caCertificatesPem | |
 ProxyConfig | connectionSettings | in an annotation, but globalDownstreamConnectionLimit | is the mesh's to say

@@ -21,11 +21,14 @@ from crds.destination_rule import (
     PortTrafficPolicy,
     TCPSettings,
     TrafficPolicy,
+    ZoneAwareLoadBalancerSetting,
 )
 from crds.diagnostic import Code
+from wire import names
 
 _FIRST_CODE: Final = 100
 _LAST_CODE: Final = 599
+_TOPOLOGY: Final = (names.LABEL_REGION, names.LABEL_ZONE, names.LABEL_SUBZONE)
 _LARGEST_RING: Final = 8 * 1024 * 1024
 _LARGEST_TABLE: Final = 5_000_011  # Envoy's limit of a Maglev table
 
@@ -95,6 +98,8 @@ def _balancing(found: Findings, field: str, settings: LoadBalancerSettings) -> N
         found.error(f"{field}.zoneAwareLbSetting", "excludes localityLbSetting")
     if settings.locality_lb_setting is not None:
         _locality(found, f"{field}.localityLbSetting", settings.locality_lb_setting)
+    if settings.zone_aware_lb_setting is not None:
+        _zones(found, f"{field}.zoneAwareLbSetting", settings.zone_aware_lb_setting)
     found.check(f"{field}.warmupDurationSecs", values.duration(settings.warmup_duration_secs))
     if settings.warmup is not None and settings.warmup.duration is None:
         found.missing(f"{field}.warmup.duration")
@@ -109,6 +114,12 @@ def _locality(found: Findings, field: str, settings: LocalityLoadBalancerSetting
     for index, share in enumerate(settings.distribute):
         if sum(share.to.values()) != values.HUNDRED:
             found.error(f"{field}.distribute[{index}].to", "the weights do not add up to 100")
+
+
+def _zones(found: Findings, field: str, settings: ZoneAwareLoadBalancerSetting) -> None:
+    for index, label in enumerate(settings.failover_priority):
+        if label.partition("=")[0] in _TOPOLOGY:
+            found.error(f"{field}.failoverPriority[{index}]", f"{label}: regions and zones are told apart anyway")
 
 
 def _hash(found: Findings, field: str, settings: ConsistentHashLB) -> None:

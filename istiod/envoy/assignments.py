@@ -97,6 +97,7 @@ def relevant(query: Query, view: View) -> View | None:
         node=view.node if by_labels or query.node_local else "",
         labels=view.labels if by_labels else frozenset(),
         gateways=view.gateways,
+        peers=() if setting is None or setting.zones_from is None else view.peers,
     )
 
 

@@ -13,7 +13,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from istiod.config import resource
 from istiod.config.resource import Resource
-from istiod.envoy import crossings, locality, metrics, wellknown
+from istiod.envoy import crossings, locality, metrics, wellknown, zones
 from istiod.envoy.locality import Group
 from istiod.mesh.endpoint import Endpoint, Health, Query, View, Workload
 from wire import names
@@ -59,7 +59,8 @@ def compile(  # noqa: A001 (endpoint.compile)
         groups = crossings.through(groups, query, view)
     groups = locality.bounded(groups)
     if query.locality_lb is not None and view is not None:
-        groups = locality.spread(groups, query.locality_lb, view)
+        spread = locality.spread if query.locality_lb.zones_from is None else zones.spread
+        groups = spread(groups, query.locality_lb, view)
     return resource.make(query.name, names.ENDPOINT, _assignment(query.name, groups, framed))
 
 
@@ -100,7 +101,8 @@ def _assignment(name: str, groups: Iterable[Group], framed: Callable[[Endpoint],
 def _group(group: Group, framed: Callable[[Endpoint], bytes]) -> bytes:
     where = group.locality
     head = endpoint_components_pb2.LocalityLbEndpoints(priority=group.priority)
-    head.load_balancing_weight.value = min(group.weight, locality.LARGEST_WEIGHT)
+    if group.weight:  # without any it is asked only where all others fail
+        head.load_balancing_weight.value = min(group.weight, locality.LARGEST_WEIGHT)
     place = head.locality
     place.region, place.zone, place.sub_zone = where.region, where.zone, where.subzone
     return b"".join((wellknown.encode(head), *map(framed, group.endpoints)))

@@ -17,9 +17,9 @@ from wire.node import Locality
 LARGEST_WEIGHT = 0xFFFFFFFF
 """Envoy refuses assignments in which the endpoints of a locality, or the localities of a priority, sum up to more."""
 _ANY = ("", "*")
-_OTHER_REGION = 3
+OTHER_REGION = 3
 _NOT_CHOSEN = 4
-_RANKS = 5
+RANKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +67,11 @@ def spread(found: list[Group], setting: LocalityLb, view: View) -> list[Group]:
     if setting.distribute:
         return _distribute(found, setting, view.locality)
     if not setting.failover_priority:
-        return _ranked(found, lambda group: _failover_rank(group, setting, view.locality))
-    split = [part for group in found for part in _by_labels(group, setting.failover_priority, view)]
+        return ranked(found, lambda group: failover_rank(group, setting, view.locality))
+    split = [part for group in found for part in by_labels(group, setting.failover_priority, view)]
     if not setting.failover:
-        return _ranked(split, lambda group: group.priority)
-    return _ranked(split, lambda group: group.priority * _RANKS + _failover_rank(group, setting, view.locality))
+        return ranked(split, lambda group: group.priority)
+    return ranked(split, lambda group: group.priority * RANKS + failover_rank(group, setting, view.locality))
 
 
 def _group(where: Locality, members: Sequence[Endpoint], priority: int = 0) -> Group:
@@ -80,23 +80,26 @@ def _group(where: Locality, members: Sequence[Endpoint], priority: int = 0) -> G
     )
 
 
-def _ranked(found: list[Group], rank: Callable[[Group], int]) -> list[Group]:
+def ranked(found: list[Group], rank: Callable[[Group], int]) -> list[Group]:
+    """The groups with priorities that follow from their ranks, without gaps."""
     ranks = [rank(group) for group in found]
     priorities = {value: priority for priority, value in enumerate(sorted(set(ranks)))}
     return [replace(group, priority=priorities[value]) for group, value in zip(found, ranks, strict=True)]
 
 
-def _failover_rank(group: Group, setting: LocalityLb, mine: Locality) -> int:
+def failover_rank(group: Group, setting: LocalityLb, mine: Locality) -> int:
+    """How far away a group is; from OTHER_REGION on it is in another region."""
     other = group.locality
     if other.region == mine.region:
         if other.zone != mine.zone:
             return 2
         return int(other.subzone != mine.subzone)
     wanted = next((to for source, to in setting.failover if source == mine.region), None)
-    return _OTHER_REGION if wanted is None or other.region == wanted else _NOT_CHOSEN
+    return OTHER_REGION if wanted is None or other.region == wanted else _NOT_CHOSEN
 
 
-def _by_labels(group: Group, priorities: tuple[str, ...], view: View) -> list[Group]:
+def by_labels(group: Group, priorities: tuple[str, ...], view: View) -> list[Group]:
+    """A group in pieces, whose endpoints have equally many of the labels that come first."""
     split: dict[int, list[Endpoint]] = {}
     for endpoint in group.endpoints:
         split.setdefault(_label_rank(endpoint, priorities, view), []).append(endpoint)

@@ -119,7 +119,9 @@ def _seconds(value: timedelta | None) -> wrappers_pb2.UInt32Value | None:
 def _weighted(cluster: Cluster) -> bool:
     """Whether the weights of localities count: where somebody says how to spread, not for Istio's plain default."""
     asked = cluster.policy.load_balancer.locality or (cluster.query.locality_lb if cluster.query else None)
-    return asked is not None and bool(asked.distribute or asked.failover or asked.failover_priority)
+    if asked is None:
+        return False
+    return asked.zones_from is not None or bool(asked.distribute or asked.failover or asked.failover_priority)
 
 
 def _common(found: cluster_pb2.Cluster, policy: TrafficPolicy, *, weighted: bool) -> None:

@@ -49,6 +49,7 @@ from istiod.mesh import (
     tracing,
     virtual_service_checks,
     virtual_services,
+    zones,
 )
 from istiod.mesh.authorization import AuthorizationIndex
 from istiod.mesh.backends import Backends, PodName
@@ -70,7 +71,6 @@ from istiod.mesh.sidecars import SidecarIndex
 from istiod.mesh.sources import Sources
 from istiod.mesh.virtual_services import VirtualServiceIndex
 from istiod.mesh.workloads import PodWorkload
-from wire.names import LABEL_HOSTNAME
 from wire.node import NodeType
 
 _RULES: Kind = (NETWORKING, "DestinationRule")
@@ -184,7 +184,7 @@ def build(
         findings=everything,
         sources=found,
         backends=seen,
-        node_local=LABEL_HOSTNAME in names or any(one.looks_at_nodes for one in found.registry.services),
+        node_local=failover.by_node(names, found.registry.services),
         failover_labels=names,
         secret_users=step.secret_users(),
         memo=before.memo.without(touched_pods) if same else before.memo.next(),
@@ -394,7 +394,7 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
 
 def view(context: MeshContext, proxy: Proxy) -> View:
     """Where a proxy looks from, for its endpoints."""
-    pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
-    inputs = (context.model.settings.networks, context.model.registry)
-    doors = context.memo.recall.of_many("gateways", inputs, lambda: networks.gateways(inputs[0], inputs[1].services))
-    return places.view(proxy.node, pod, context.failover_labels, doors, node_local=context.node_local)
+    pod, model = context.backends.pods.get((proxy.node.namespace, proxy.node.name)), context.model
+    doors = networks.known(model.settings.networks, model.registry, context.memo.recall)
+    seen = places.view(proxy.node, pod, context.failover_labels, doors, node_local=context.node_local)
+    return zones.seen(seen, model, context.endpoints, lambda: _keyed(context, proxy)[:2], context.memo.recall)

@@ -95,6 +95,8 @@ class View:
     labels: Labels = frozenset()
     gateways: Gateways = ()
     """Of all networks; () where every endpoint is reached at its own address."""
+    peers: tuple[tuple[str, int], ...] = ()
+    """Zones of its region, and how many of its own workload are there; () where no setting is zone-aware."""
 
 
 class Crossing(Enum):

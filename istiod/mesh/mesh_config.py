@@ -29,7 +29,7 @@ from istiod.mesh import (
     tracing,
     traffic_policy,
 )
-from istiod.mesh.policy import TlsDefaults
+from istiod.mesh.policy import LocalityLb, TlsDefaults
 from istiod.mesh.route import Retry
 from istiod.mesh.settings import DEFAULT_RETRY, AccessLogEncoding, InboundMode, MeshSettings, OutboundMode
 
@@ -173,14 +173,13 @@ def _metrics(config: mesh_config.MeshConfig, defaults: mesh_config.DefaultProvid
 def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshSettings:
     paths = config.path_normalization
     tls = config.mesh_mtls
-    local = config.locality_lb_setting
     base = config.default_traffic_policy or TrafficPolicy()
     return replace(
         found,
         default_retry=retries.convert(config.default_http_retry_policy, DEFAULT_RETRY)
         or replace(DEFAULT_RETRY, attempts=0),
         inbound_retry=_inbound_retry(config.default_inbound_http_retry_policy),
-        locality_lb=_DEFAULT.locality_lb if local is None else locality.setting(local),
+        locality_lb=_locality(config),
         path_normalization=_path_normalization(paths),
         ext_authz=ext_authz.read(config.extension_providers),
         mesh_cipher_suites=tls_names.known(tls.cipher_suites, tls_names.CIPHER_SUITES) if tls else (),
@@ -193,6 +192,14 @@ def _with_policies(found: MeshSettings, config: mesh_config.MeshConfig) -> MeshS
         if tls is None or tls.min_protocol_version == _AUTO
         else tls.min_protocol_version,
     )
+
+
+def _locality(config: mesh_config.MeshConfig) -> LocalityLb | None:
+    """Zone-aware settings come before the others, which Istio's own default has always on."""
+    local, zones = config.locality_lb_setting, config.zone_aware_lb_setting
+    if zones is not None and zones.enabled is not False:
+        return locality.zone_aware(zones)
+    return _DEFAULT.locality_lb if local is None else locality.setting(local)
 
 
 def _tls_defaults(said: mesh_config.TLSConfig | None) -> TlsDefaults:

@@ -17,6 +17,8 @@ from crds.checks import values
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import ConfigKey
 from istiod.config.store import ConfigSnapshot
+from istiod.mesh.recall import Recall
+from istiod.mesh.registry import Registry
 from istiod.mesh.service import Service
 from wire import names
 
@@ -87,6 +89,11 @@ def gateways(networks: Networks, services: Iterable[Service]) -> Gateways:
         for network, port in _in_front_of(service, networks) if service.outside else ():
             found.setdefault(network, set()).update((address, port) for address in service.outside)
     return tuple((network, tuple(sorted(places))) for network, places in sorted(found.items()))
+
+
+def known(networks: Networks, registry: Registry, recall: Recall) -> Gateways:
+    """As ``gateways``, remembered."""
+    return recall.of_many("gateways", (networks, registry), lambda: gateways(networks, registry.services))
 
 
 def findings(item: core.Service) -> Iterator[Diagnostic]:

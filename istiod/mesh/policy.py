@@ -45,6 +45,8 @@ class LocalityLb:
     distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
     failover: tuple[tuple[str, str], ...] = ()
     failover_priority: tuple[str, ...] = ()
+    zones_from: int | None = None
+    """Zone-aware: zones get what they have endpoints for, the client's own first, where there are so many at least."""
     enabled: bool = True
     """False switches it off where the mesh has it on; never False in a cluster or a query (None there)."""
 

@@ -38,13 +38,18 @@ def load_balancer(said: api.LoadBalancerSettings | None) -> LoadBalancer:
     """How an endpoint is picked; LEAST_REQUEST where nothing else is said."""
     if said is None:
         return LoadBalancer()
-    local = said.locality_lb_setting
+    local, zones = said.locality_lb_setting, said.zone_aware_lb_setting
     found = LoadBalancer(
         algorithm=_SIMPLE.get(said.simple or "", LbAlgorithm.LEAST_REQUEST),
-        locality=locality.setting(local) if local else None,
+        locality=locality.setting(local) if local else locality.zone_aware(zones) if zones and _by_zone(said) else None,
         warmup=_warmup(said),
     )
     return _hashing(found, said.consistent_hash) if said.consistent_hash else found
+
+
+def _by_zone(said: api.LoadBalancerSettings) -> bool:
+    """Whether zones may count for its choice: a hash is for the same endpoint wherever it is, as is an app's choice."""
+    return said.consistent_hash is None and said.simple != "PASSTHROUGH"
 
 
 def _hashing(found: LoadBalancer, said: api.ConsistentHashLB) -> LoadBalancer:
@@ -188,6 +193,8 @@ def without_effect(
 
 def _of_balancer(said: api.LoadBalancerSettings) -> Iterator[tuple[str, str]]:
     choice = "consistentHash" if said.consistent_hash else said.simple
+    if said.zone_aware_lb_setting and not _by_zone(said):
+        yield "loadBalancer.zoneAwareLbSetting", f"has no effect with {choice}: the endpoint is not chosen by its zone"
     if _warmup(said) and (said.consistent_hash or said.simple in _UNWARMED):
         field = "warmup" if said.warmup else "warmupDurationSecs"
         yield f"loadBalancer.{field}", f"has no effect with {choice}: Envoy warms up with ROUND_ROBIN and LEAST_REQUEST"

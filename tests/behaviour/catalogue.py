@@ -31,6 +31,7 @@ from tests.behaviour import (
     cases_sidecar,
     cases_sockets,
     cases_visibility,
+    cases_zones,
 )
 from tests.behaviour.case import Case
 
@@ -63,4 +64,5 @@ CASES: list[Case] = [
     *cases_gateway_sharing.CASES,
     *cases_patch_operations.CASES,
     *cases_visibility.CASES,
+    *cases_zones.CASES,
 ]

@@ -52,6 +52,8 @@ POLICIES = [
         "loadBalancer.zoneAwareLbSetting", "loadBalancer.warmup.duration"]),
     ("loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 99}}, {from: b, to: {b: 100}}], failover: [{from: a}]}}", [
         "loadBalancer.localityLbSetting", "loadBalancer.localityLbSetting.distribute[0].to"]),
+    ("loadBalancer: {zoneAwareLbSetting: {failoverPriority: [tier, topology.kubernetes.io/zone=a]}}", [
+        "loadBalancer.zoneAwareLbSetting.failoverPriority[1]"]),
     ("connectionPool: {}", ["connectionPool"]),
     ("connectionPool: {tcp: {maxConnections: -1, connectTimeout: 0s, maxConnectionDuration: 1us, idleTimeout: 0s}}", [
         "connectionPool.tcp.maxConnections", "connectionPool.tcp.connectTimeout", "connectionPool.tcp.maxConnectionDuration"]),

@@ -92,12 +92,12 @@ kind: DestinationRule
 spec:
   host: web
   trafficPolicy:
-    loadBalancer: {simple: RANDOM, warmupDurationSecs: 1s, zoneAwareLbSetting: {enabled: true}}
+    loadBalancer: {simple: RANDOM, warmupDurationSecs: 1s}
     outlierDetection: {consecutiveErrors: 3}
     tls: {mode: DISABLE, clientCertificate: a, privateKey: a, caCertificates: a, caCrl: a, credentialName: a,
           insecureSkipVerify: true, sni: a, subjectAltNames: [a]}
   subsets: [{name: v1, trafficPolicy: {loadBalancer: {simple: RANDOM, warmup: {duration: 1s}}}},
-            {name: v2, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: a}}}}]
+            {name: v2, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: a}, zoneAwareLbSetting: {}}}}]
 ---
 kind: EnvoyFilter
 spec:

@@ -294,14 +294,14 @@ def test_fields_without_effect_are_told_with_their_path() -> None:
                 },
                 "subsets": [
                     {"name": "v0"},
-                    {"name": "v1", "trafficPolicy": {"loadBalancer": {"zoneAwareLbSetting": {"enabled": True}}}},
+                    {"name": "v1", "trafficPolicy": {"outlierDetection": {"consecutiveErrors": 2}}},
                 ],
             },
         )
     )
     assert [field for _, _, field in told] == [
         "spec.trafficPolicy.portLevelSettings[0].outlierDetection.consecutiveErrors",
-        "spec.subsets[1].trafficPolicy.loadBalancer.zoneAwareLbSetting",
+        "spec.subsets[1].trafficPolicy.outlierDetection.consecutiveErrors",
     ]
 
 
