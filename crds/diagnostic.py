@@ -58,6 +58,7 @@ class Code(Enum):
     OLDER_ENVOY = "M0126"  # what connected proxies do not get, since their Envoy would refuse or ignore it
     UNTRIED_ENVOY = "M0127"  # connected proxies are an Envoy older than all that are tested
     UNSERVED_CREDENTIAL = "M0128"  # a gateway's pod has no socket that serves the credential
+    UNREACHED_PATH = "M0129"  # a rule is for a path that no request has any more when proxies look
     NO_NETWORK_GATEWAY = "M0133"  # a network has a gateway without an IP address
     UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there

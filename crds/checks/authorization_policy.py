@@ -22,7 +22,7 @@ from crds.authorization_policy import (
     Source,
     To,
 )
-from crds.checks import values
+from crds.checks import resolved_paths, values
 from crds.checks.findings import Findings
 from crds.meta import Model
 from wire import decimal
@@ -147,6 +147,9 @@ def _operation(target: To, field: str, found: Findings) -> None:
         _each(said.get(name, ()), _alias(Operation, field, name), _port, found)
     for name in ("paths", "not_paths"):
         _each(said.get(name, ()), _alias(Operation, field, name), _path, found)
+        for index, text in enumerate(said.get(name, ())):
+            place, begins, ends = f"{_alias(Operation, field, name)}[{index}]", text[:1] != "*", text[-1:] != "*"
+            resolved_paths.check(found, place, text.strip("*"), begins=begins, ends=ends)
 
 
 def _condition(condition: Condition, action: str, field: str, found: Findings) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from crds import duration, path
-from crds.checks import http_fault, string_match, values
+from crds.checks import http_fault, resolved_paths, string_match, values
 from crds.checks.findings import Findings
 from crds.diagnostic import Code
 from crds.virtual_service import (
@@ -92,6 +92,9 @@ def _match(found: Findings, field: str, match: HTTPMatchRequest, gateways: Seque
         ("authority", match.authority),
     ):
         string_match.check(found, f"{field}.{name}", condition, empty_prefix=name == "uri")
+    if match.uri is not None:
+        resolved_paths.check(found, f"{field}.uri.exact", match.uri.exact or "")
+        resolved_paths.check(found, f"{field}.uri.prefix", match.uri.prefix or "", ends=False)
     for name, conditions in (
         ("headers", match.headers),
         ("withoutHeaders", match.without_headers),

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from crds import parse
-from crds.diagnostic import Severity
+from crds.diagnostic import Code, Severity
 from istiod.config.store import ConfigStore
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context
@@ -111,6 +111,27 @@ def test_it_is_refused_at_its_field_and_hurts_nobody_where_it_is_stored(kind: st
     proxy = fleet.proxy("client-1")
     compiled = Compiler().compile(context.scope(mesh, proxy), mesh.endpoints, context.view(mesh, proxy))
     assert compiled.get(names.CLUSTER, "outbound|80||web.default.svc.cluster.local") is not None
+
+
+RESOLVED = [
+    ("VirtualService", RULE % f"match: [{{uri: {{exact: /a/../b}}}}], {TO}", ["spec.http[0].match[0].uri.exact"]),
+    ("VirtualService", RULE % f"match: [{{uri: {{prefix: /%2E%2e/b}}}}], {TO}", ["spec.http[0].match[0].uri.prefix"]),
+    ("VirtualService", RULE % f"match: [{{uri: {{prefix: /.}}}}, {{uri: {{exact: /..a/.well-known}}}}], {TO}", []),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{to: [{operation: {paths: [/../admin, /a], notPaths: [/a, '/./a*', '*/..']}}]}]}",
+        [f"spec.rules[0].to[0].operation.{field}" for field in ("paths[0]", "notPaths[1]", "notPaths[2]")],
+    ),
+    ("AuthorizationPolicy", "{rules: [{to: [{operation: {paths: ['/.a/*', '*..', '/a/.*', '/a?b=/../c']}}]}]}", []),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "fields"), RESOLVED)
+def test_a_path_that_no_request_has_is_told(kind: str, spec: str, fields: list[str]) -> None:
+    """Proxies resolve it before they look: accepted, as on Istio, and told (SEC41)."""
+    parsed = parse.parse(document(kind, spec))
+    assert parsed.object is not None
+    assert [found.field for found in parsed.diagnostics if found.code is Code.UNREACHED_PATH] == fields
 
 
 PATTERNS = [
