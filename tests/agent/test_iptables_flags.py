@@ -32,6 +32,7 @@ def test_without_arguments_only_the_proxy_itself_is_known() -> None:
         ("-b80,443",),
         ("--istio-inbound-ports", "80,443"),
         ("--istio-inbound-ports=80,443",),
+        ("--istio-inbound-ports=80, 443,",),
     ],
 )
 def test_a_flag_may_be_written_in_five_ways(argv: tuple[str, ...]) -> None:
@@ -136,8 +137,8 @@ def test_every_option_arrives() -> None:
         (["-p"], "-p: needs a value"),
         (["-p", "0"], "-p: '0' is no port (1 to 65535)"),
         (["-p", "http"], "-p: 'http' is no port (1 to 65535)"),
-        (["-b", "80,x"], "-b: '80,x' holds 'x', which is no port (1 to 65535)"),
-        (["-b", "80,70000:80000"], "-b: '80,70000:80000' holds '70000:80000', which is no port (1 to 65535)"),
+        (["-b", "80,x"], "-b: '80,x' holds 'x', which is no port (0 to 65535)"),
+        (["-b", "80,70000:80000"], "-b: '80,70000:80000' holds '70000:80000', which is no port (0 to 65535)"),
         (["-i", "10.0.0.1"], "-i: '10.0.0.1' holds '10.0.0.1', which is no range such as 10.0.0.0/8"),
         (["-i", "10.0.0.0/33"], "-i: '10.0.0.0/33' holds '10.0.0.0/33', which is no range such as 10.0.0.0/8"),
         (["-x", "*"], "-x: '*' holds '*', which is no range such as 10.0.0.0/8"),
