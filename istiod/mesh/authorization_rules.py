@@ -206,5 +206,5 @@ def _matches(text: str, pattern: str) -> bool:
 
 
 def _trusted(said: Iterable[str], domains: tuple[str, ...]) -> Iterator[str]:
-    """Trust domains; one of the mesh's stands for all of them."""
-    yield from dict.fromkeys(one for domain in said for one in (domains if domain in (_LOCAL, *domains) else (domain,)))
+    """Trust domains; one of the mesh's stands for all of them (Istio: ExpandTrustDomainAliases)."""
+    yield from dict.fromkeys(one for domain in said for one in (domains if domain in domains else (domain,)))

@@ -249,7 +249,7 @@ def test_accounts_are_of_the_policys_namespace_and_trust_domains_of_the_mesh() -
     source = {"serviceAccounts": ["a", "b/c"], "trustDomains": ["cluster.local", "new", "foreign"]}
     (rule,) = authorization_rules.rules(_read({"rules": [{"from": [{"source": source}]}]}), DOMAINS)
     ((accounts, domains),) = rule.callers
-    assert (accounts.values, domains.values) == (("default/a", "b/c"), ("new", "old-td", "foreign"))
+    assert (accounts.values, domains.values) == (("default/a", "b/c"), ("cluster.local", "new", "old-td", "foreign"))
 
 
 def _read(spec: dict[str, object]) -> authorization.api.AuthorizationPolicy:
