@@ -109,6 +109,11 @@ class Draft:
         return strings(self.proxy_config.get("proxyMetadata"))
 
     @property
+    def network(self) -> str:
+        """The network that the pod is in: its own label says it best."""
+        return self.labels.get(names.LABEL_NETWORK, self.config.network)
+
+    @property
     def departs(self) -> bool:
         """Whether the pod ends only when nobody sends to it any more."""
         return not self.router and self.proxy_metadata.get(names.DRAIN_UNTIL_ACKNOWLEDGED) == "true"

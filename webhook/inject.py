@@ -212,8 +212,8 @@ def _told(container: Mapping[str, object], told: list[object]) -> Json:
 def _metadata(
     plan: Draft, metadata: Mapping[str, object], added: Mapping[str, object], overrides: Mapping[str, list[Json]]
 ) -> Json:
-    network = plan.config.path_network
-    labels = {**decision.strings(metadata.get("labels")), **({names.LABEL_NETWORK: network} if network else {})}
+    of_network = {names.LABEL_NETWORK: plan.network} if plan.network else {}
+    labels = {**decision.strings(metadata.get("labels")), **of_network}
     annotations = {**decision.strings(metadata.get("annotations")), **plan.config.injected_annotations}
     said = {place: [_said(each) for each in of] for place, of in overrides.items()}
     if kept := {place: of for place, of in said.items() if any(each.keys() - {"name"} for each in of)}:

@@ -61,7 +61,6 @@ def with_path(config: InjectionConfig, path: str) -> InjectionConfig:
         config,
         cluster_id=cluster or config.cluster_id,
         network=network or config.network,
-        path_network=network,
         environment={**config.environment, **environment},
     )
 

@@ -117,9 +117,9 @@ def env(draft: Draft) -> list[object]:
         "ISTIO_META_MESH_ID": config.mesh_id or config.trust_domain,
         "TRUST_DOMAIN": config.trust_domain,
     }
-    if config.network:
-        values["ISTIO_META_NETWORK"] = config.network
     values |= {**draft.proxy_metadata, **config.environment}
+    if draft.network:
+        values["ISTIO_META_NETWORK"] = draft.network
     if draft.departs:
         values |= departure.environment(part(draft.pod, "spec"))
     fields = {

@@ -78,6 +78,7 @@ class InjectionConfig:
     trust_domain: str = names.DEFAULT_TRUST_DOMAIN
     mesh_id: str = ""
     network: str = ""
+    """Where pods are whose labels do not say it; they get it as a label, too."""
     proxy_log_level: str = "warning"
     component_log_level: str = "misc:error"
     agent_log_level: str = "default:info"
@@ -101,8 +102,6 @@ class InjectionConfig:
     gateway_seccomp: Mapping[str, object] = field(default_factory=dict)
     token_audience: str = names.TOKEN_AUDIENCE
     injected_annotations: Mapping[str, str] = field(default_factory=dict)
-    path_network: str = ""
-    """The network that the path of the webhook names: pods get it as a label too."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further variables of the proxy: those of the path that the webhook was called by."""
     holds_application: bool = False

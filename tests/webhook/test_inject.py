@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.webhook.reviews import apply
 from webhook import decision, inject
 from webhook.inject import Injection
@@ -115,6 +117,15 @@ def test_istio_proxy_knows_who_it_is_and_has_no_rights() -> None:
         "runAsUser": 1337,
     }
     assert "lifecycle" not in proxy
+
+
+@pytest.mark.parametrize(("labels", "network"), [({}, "net1"), ({"topology.istio.io/network": "net2"}, "net2")])
+def test_a_pod_is_in_the_network_of_its_label_else_of_the_values(labels: dict[str, str], network: str) -> None:
+    said = {"proxy.istio.io/config": "{proxyMetadata: {ISTIO_META_NETWORK: net3}}"}
+    answer = injected(pod(said, labels=labels), replace(CONFIG, network="net1"))
+    assert variables(named(answer, "istio-proxy"))["ISTIO_META_NETWORK"] == network
+    found: Any = answer.pod["metadata"]
+    assert found["labels"]["topology.istio.io/network"] == network
 
 
 def test_settings_reach_the_containers() -> None:
