@@ -40,8 +40,8 @@ _IMAGE: Final = r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}"
 
 
 def port(value: str) -> bool:
-    """A port number."""
-    return _count(value) and 0 < int(value) <= _MAX_PORT
+    """A port number, or 0 for none."""
+    return _count(value) and int(value) <= _MAX_PORT
 
 
 def _count(value: str) -> bool:
@@ -55,8 +55,8 @@ def ports(value: str) -> bool:
 
 
 def ranges(value: str) -> bool:
-    """A comma list of address ranges, or nothing."""
-    return all(_range(each.strip()) for each in value.split(",")) if value else True
+    """A comma list of address ranges, or nothing. No blanks: istio-iptables takes none."""
+    return all(_range(each) for each in value.split(",")) if value else True
 
 
 def _range(value: str) -> bool:
@@ -64,7 +64,7 @@ def _range(value: str) -> bool:
         ipaddress.ip_interface(value)
     except ValueError:
         return False
-    return "/" in value
+    return value.partition("/")[2].isdecimal()
 
 
 def _or_all(check: Callable[[str], bool]) -> Callable[[str], bool]:
@@ -134,7 +134,7 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{SIDECAR}statsHistogramBuckets": (_buckets, "a JSON object of lists of numbers"),
     f"{SIDECAR}statsFlushInterval": (_like(r"[0-9]{1,9}(\.[0-9]{1,9})?s"), "a number of seconds such as 5s"),
     f"{SIDECAR}agentLogLevel": (_like(r"[A-Za-z0-9_.,:-]*"), "a comma list of SCOPE:LEVEL"),
-    STATUS_PORT: (lambda value: value == "0" or port(value), "a port"),
+    STATUS_PORT: (port, "a port"),
     f"{READINESS}initialDelaySeconds": (_count, "a number of seconds"),
     f"{READINESS}periodSeconds": (_count, "a number of seconds"),
     f"{READINESS}failureThreshold": (_count, "a number"),

@@ -16,6 +16,16 @@ from webhook import inject
         ("traffic.sidecar.istio.io/includeInboundPorts", "80,x", "'80,x' is not a comma list of ports, or *"),
         ("traffic.sidecar.istio.io/excludeOutboundPorts", "*", "'*' is not a comma list of ports"),
         ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.0.0.1", "'10.0.0.1' is not a comma list of IP ranges"),
+        (
+            "traffic.sidecar.istio.io/includeOutboundIPRanges",
+            "10.0.0.0/8, 11.0.0.0/8",
+            "'10.0.0.0/8, 11.0.0.0/8' is not a comma list of IP ranges, or *",
+        ),
+        (
+            "traffic.sidecar.istio.io/includeOutboundIPRanges",
+            "10.0.0.0/255.0.0.0",
+            "'10.0.0.0/255.0.0.0' is not a comma list of IP ranges, or *",
+        ),
         ("traffic.sidecar.istio.io/includeOutboundIPRanges", "x/8", "'x/8' is not a comma list of IP ranges, or *"),
         ("traffic.sidecar.istio.io/excludeInterfaces", "a b", "'a b' is not a comma list of interfaces"),
         ("sidecar.istio.io/interceptionMode", "MAYBE", "'MAYBE' is not one of REDIRECT, TPROXY, NONE"),
@@ -54,6 +64,11 @@ def test_true_and_false_are_said_as_go_reads_them(yes: str, no: str) -> None:
             assert (named(answer, "istio-proxy").get("restartPolicy") == "Always") is wanted
             assert (named(answer, "reviews")["readinessProbe"] != app["readinessProbe"]) is wanted
             assert ("prometheus.io/port" in notes(answer)) is wanted
+
+
+def test_port_0_is_a_port_that_nothing_has() -> None:
+    arguments = named(injected(pod({"traffic.sidecar.istio.io/excludeOutboundPorts": "0, 80"})), "istio-init")["args"]
+    assert arguments[arguments.index("-o") + 1] == "0, 80"
 
 
 def test_an_empty_list_captures_nothing() -> None:
