@@ -5,6 +5,7 @@ Codes are listed in docs/diagnostics.md and never change their meaning; a retire
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -60,6 +61,7 @@ class Code(Enum):
     UNSERVED_CREDENTIAL = "M0128"  # a gateway's pod has no socket that serves the credential
     UNREACHED_PATH = "M0129"  # a rule is for a path that no request has any more when proxies look
     NO_NETWORK_GATEWAY = "M0133"  # a network has a gateway without an IP address
+    NOT_ADMITTED = "M0134"  # an API server refuses the object by its webhook; one that is there all the same serves
     UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there
     UNTRACED = "M0138"  # where spans should go is not there, or cannot be sent to
@@ -115,6 +117,11 @@ class Diagnostic:
 def error(code: Code, key: ConfigKey | None, field: str, message: str) -> Diagnostic:
     """A finding that takes effect away from the object or field it names."""
     return Diagnostic(code=code, severity=Severity.ERROR, key=key, field=field, message=message)
+
+
+def under_admission(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Findings as admission takes them: what an object would not be admitted with is an error."""
+    return tuple(replace(one, severity=Severity.ERROR) if one.code is Code.NOT_ADMITTED else one for one in found)
 
 
 def warning(code: Code, key: ConfigKey | None, field: str, message: str) -> Diagnostic:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Final
 
-from crds.diagnostic import Diagnostic, Severity
+from crds.diagnostic import Diagnostic, Severity, under_admission
 from crds.envoy_filter import EnvoyFilter
 from istioctl import options, output
 from istioctl.errors import CommandError
@@ -54,7 +54,7 @@ def _run(given: argparse.Namespace) -> int:
         raise CommandError("name a file: -f FILE")
     texts = dict(world.contents(given.filename))
     mesh = world.of_contents(texts, empty=True)
-    found = [*mesh.files.diagnostics, *_of_mesh(mesh)]
+    found = [*under_admission(mesh.files.diagnostics), *_of_mesh(mesh)]
     if given.envoy:
         if not process.found():
             raise CommandError(

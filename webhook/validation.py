@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from crds import local_rate_limit, parse
-from crds.diagnostic import Code, Diagnostic, Severity
+from crds.diagnostic import Code, Diagnostic, Severity, under_admission
 from webhook.decision import part
 from webhook.mutation import reasons, warnings
 from webhook.review import Answer, Review
@@ -51,7 +51,7 @@ def answer(review: Review, findings: Check = check) -> Answer:
         return Answer()
     if review.operation not in {"CREATE", "UPDATE"}:
         return Answer(cause=_UNSUPPORTED)  # counted as on Istio
-    found = findings(review.item)
+    found = under_admission(findings(review.item))
     errors = [each.code for each in found if each.severity is Severity.ERROR]
     if not errors:
         return Answer(warnings=warnings(found))
@@ -71,7 +71,10 @@ def asked(review: Review) -> Mapping[str, object] | None:
 
 def _effect(review: Review) -> str:
     """What a stored object does that cannot be read: policies refuse, as istiod reads them (``Parsed.stand_in``)."""
-    if named(review.item).stand_in is None:
+    parsed = named(review.item)
+    if parsed.object is not None:
+        return "the object is in effect, and would be refused if it were new"
+    if parsed.stand_in is None:
         return "the object has no effect, or that of its last readable version"
     return "the object refuses whatever it might have refused, unless istiod knows a readable version from before"
 

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import Final
 
 from crds import duration, path
-from crds.checks import http_fault, resolved_paths, string_match, values
+from crds.checks import gateways as gateway_names
+from crds.checks import http_fault, labels, resolved_paths, string_match, values
 from crds.checks.findings import Findings
 from crds.diagnostic import Code
 from crds.virtual_service import (
@@ -26,7 +27,7 @@ from crds.virtual_service import (
 )
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"})
-_CLAIM_HEADER: Final = "@request.auth.claims"
+_CLAIM: Final = re.compile(r"@request\.auth\.claims[.\[]", re.IGNORECASE)
 _COMMAND: Final = re.compile(
     r"(?:(?:UPSTREAM|DOWNSTREAM|REQUESTED|REQUEST|RESPONSE|CONNECTION|ROUTE|VIRTUAL|VIRTUAL_CLUSTER|START|EMIT|COMMON|"
     r"CLUSTER|FILTER|DYNAMIC|PER|STREAM|TRACE|UNIQUE|QUERY|LOCAL|CUSTOM|ACCESS_LOG|SPAN|BYTES|UPSTREAM_PEER|TLS_JA3|"
@@ -34,11 +35,13 @@ _COMMAND: Final = re.compile(
     r"(?:_[A-Z0-9_]+)*)(?:\(.*\))?(?::\d+)?\Z"
 )
 """How a variable of Envoy looks; its own word on the whole name comes later."""
+_AUTHORITIES: Final = frozenset({"host", ":authority"})
 _SECOND: Final = timedelta(seconds=1)
 _LONGEST_NAME: Final = 1024  # of query parameters, in Envoy
 _LARGE_BODY: Final = 100 * 1024
 _LARGEST_BODY: Final = 1024 * 1024
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+_SCHEMES: Final = frozenset({"", "http", "https"})
 _STATUSES: Final = range(200, 600)
 
 
@@ -55,7 +58,7 @@ def check(found: Findings, field: str, route: HTTPRoute, *, is_delegate: bool, g
         _rewrite(found, f"{field}.rewrite", route.rewrite)
     if route.cors_policy is not None:
         _cors(found, f"{field}.corsPolicy", route.cors_policy)
-    found.check(f"{field}.timeout", values.duration(route.timeout, least=values.ZERO))
+    found.lasts(f"{field}.timeout", route.timeout)
     http_fault.check(found, field, route)
     _headers(found, f"{field}.headers", route.headers)
     for index, destination in enumerate(route.route):
@@ -102,24 +105,34 @@ def _match(found: Findings, field: str, match: HTTPMatchRequest, gateways: Seque
     ):
         _conditions(found, f"{field}.{name}", conditions)
     named = [*match.headers, *match.without_headers]
-    if any(name.startswith(_CLAIM_HEADER) for name in named) and not set(gateways) - {"mesh"}:
-        found.error(f"{field}.headers", "conditions on JWT claims work at gateways only, and no gateway is named")
+    if any(_CLAIM.match(name) for name in named) and (not gateways or "mesh" in gateways):
+        problem = "conditions on JWT claims work at gateways only; name some, and not mesh"
+        (found.refuse if set(gateways) - {"mesh"} else found.error)(f"{field}.headers", problem)
     if match.port:
         found.check(f"{field}.port", values.port(match.port))
+    labels.check(found, f"{field}.sourceLabels", match.source_labels)
+    if match.source_namespace and not values.is_label(match.source_namespace):
+        found.error(f"{field}.sourceNamespace", f"{match.source_namespace!r} is no namespace")
+    gateway_names.check(found, f"{field}.gateways", match.gateways)
 
 
 def _conditions(found: Findings, field: str, conditions: Mapping[str, StringMatch]) -> None:
     for name, condition in conditions.items():
-        if not name:
-            found.error(field, "a name must not be empty")
-        if len(name.encode()) > _LONGEST_NAME:
-            found.error(field, f"a name is longer than {_LONGEST_NAME} bytes")
-        found.check(field, values.line(name))
+        found.check(field, _name(name))
+        if name and field.endswith("eaders") and not _CLAIM.match(name):
+            found.refuse(field, values.header(name))
         if not (field.endswith("withoutHeaders") and condition.regex == string_match.ANY):
             string_match.check(found, path.child(field, name), condition)
 
 
+def _name(name: str) -> str | None:
+    if not name or len(name.encode()) > _LONGEST_NAME:
+        return f"a name is not empty and has at most {_LONGEST_NAME} bytes"
+    return values.line(name)
+
+
 def _redirect(found: Findings, field: str, redirect: HTTPRedirect, matches: Sequence[HTTPMatchRequest]) -> None:
+    _target(found, field, redirect)
     if redirect.uri and redirect.prefix_rewrite:
         found.error(f"{field}.prefixRewrite", "excludes uri")
     if redirect.prefix_rewrite and any(match.uri is None or match.uri.prefix is None for match in matches):
@@ -138,11 +151,24 @@ def _redirect(found: Findings, field: str, redirect: HTTPRedirect, matches: Sequ
         found.error(f"{field}.derivePort", "excludes port")
 
 
+def _target(found: Findings, field: str, redirect: HTTPRedirect) -> None:
+    """Where it leads: some part of the address is another one."""
+    said = redirect.uri or redirect.prefix_rewrite or redirect.authority or redirect.scheme
+    if not said and redirect.port is None and redirect.derive_port is None:
+        found.error(field, "uri, prefixRewrite, authority, port or scheme must be given", Code.MISSING_FIELD)
+    if redirect.scheme not in _SCHEMES:
+        found.error(f"{field}.scheme", f"{redirect.scheme!r} is neither http nor https")
+    if redirect.port:
+        found.check(f"{field}.port", values.port(redirect.port))
+
+
 def _direct_response(found: Findings, field: str, response: HTTPDirectResponse) -> None:
     if response.status not in _STATUSES:
         found.error(f"{field}.status", f"{response.status} is not in the range 200 to 599")
     if response.body is None:
         return
+    if response.body.string is not None and response.body.bytes is not None:
+        found.error(f"{field}.body.bytes", "excludes string")
     size = len((response.body.string or "").encode())
     if response.body.bytes is not None:
         try:
@@ -179,25 +205,34 @@ def _cors(found: Findings, field: str, policy: CorsPolicy) -> None:
     for index, method in enumerate(policy.allow_methods):
         if method not in _METHODS:
             found.error(f"{field}.allowMethods[{index}]", f"{method!r} is no HTTP method")
+    for place, names in (("allowHeaders", policy.allow_headers), ("exposeHeaders", policy.expose_headers)):
+        for index, name in enumerate(names):
+            found.refuse(f"{field}.{place}[{index}]", None if name == "*" else values.header(name))
     age = policy.max_age
     if age is not None and (age < values.ZERO or not duration.is_whole(age, _SECOND)):
         found.error(f"{field}.maxAge", "must be whole seconds")
+    else:
+        found.lasts(f"{field}.maxAge", age)
 
 
 def _headers(found: Findings, field: str, headers: Headers | None) -> None:
     if headers is not None:
-        _operations(found, f"{field}.request", headers.request)
+        _operations(found, f"{field}.request", headers.request, may_set=_AUTHORITIES)
         _operations(found, f"{field}.response", headers.response)
 
 
-def _operations(found: Findings, field: str, operations: HeaderOperations | None) -> None:
+def _operations(
+    found: Findings, field: str, operations: HeaderOperations | None, *, may_set: frozenset[str] = frozenset()
+) -> None:
+    """``may_set`` are headers of HTTP itself that can be set or added."""
     if operations is None:
         return
     for verb, names in (("set", operations.set), ("add", operations.add), ("remove", operations.remove)):
-        if "" in names:
-            found.error(f"{field}.{verb}", "a header's name must not be empty")
+        taken = may_set if verb != "remove" else frozenset()
         for name in names:
-            found.check(f"{field}.{verb}", values.line(name))
+            found.check(f"{field}.{verb}", values.line(name) if name else "a header's name must not be empty")
+            if (name.startswith(":") or name.lower() == "host") and name.lower() not in taken:
+                found.refuse(f"{field}.{verb}", f"{name} is no header that can be changed here")
     for verb, fields in (("set", operations.set), ("add", operations.add)):
         for name, value in fields.items():
             found.check(path.child(f"{field}.{verb}", name), header_value(value))
@@ -210,17 +245,24 @@ def header_value(value: str) -> str | None:
     for name in value.split("%")[1::2]:
         if name and not _COMMAND.match(name):
             return f"%{name}% is no variable of Envoy; write %% for a percent sign"
-    return values.line(value)
+    return f"{value!r} has a control character in it" if values.has_control(value) else None
 
 
 def _authority(found: Findings, field: str, route: HTTPRoute) -> None:
     """The authority is set in one place only."""
-    setters = [f"{field}.rewrite.authority"] if route.rewrite is not None and route.rewrite.authority else []
-    places = [(f"{field}.headers", route.headers)]
-    places.extend((f"{field}.route[{i}].headers", to.headers) for i, to in enumerate(route.route))
-    for place, headers in places:
-        operations = headers.request if headers is not None else None
-        if operations is not None and {name.lower() for name in operations.set} & {"host", ":authority"}:
-            setters.append(f"{place}.request.set")
-    if setters and setters[0].endswith("authority") and len(setters) > 1:
-        found.error(setters[1], f"the authority is also set by {setters[0]}")
+    rewritten = [f"{field}.rewrite.authority"] if route.rewrite is not None and route.rewrite.authority else []
+    of_route = [*rewritten, *_setters(f"{field}.headers", route.headers)]
+    if len(of_route) > 1:
+        found.error(of_route[1], f"the authority is also set by {of_route[0]}")
+    for index, to in enumerate(route.route):
+        setters = [*rewritten, *_setters(f"{field}.route[{index}].headers", to.headers)]
+        if len(setters) > 1:
+            found.warning(setters[1], f"the authority is also set by {setters[0]}")
+
+
+def _setters(field: str, headers: Headers | None) -> list[str]:
+    operations = headers.request if headers is not None else None
+    if operations is None:
+        return []
+    verbs = (("set", operations.set), ("add", operations.add))
+    return [f"{field}.request.{verb}" for verb, names in verbs for name in names if name.lower() in _AUTHORITIES]

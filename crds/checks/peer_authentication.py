@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crds import path
-from crds.checks import values
+from crds.checks import labels, values
 from crds.checks.findings import Findings
 from crds.peer_authentication import PeerAuthentication
 
@@ -14,8 +14,9 @@ def check(item: PeerAuthentication, found: Findings) -> None:
     selects = spec.selector is not None and bool(spec.selector.match_labels)
     if spec.port_level_mtls and not selects:
         found.error("spec.portLevelMtls", "modes of ports need a selector")
+    if "port_level_mtls" in spec.model_fields_set and not spec.port_level_mtls:
+        found.error("spec.portLevelMtls", "has no ports")
     for port in spec.port_level_mtls:
         found.check(path.child("spec.portLevelMtls", str(port)), values.port(port))
-    for name, value in (spec.selector.match_labels if spec.selector is not None else {}).items():
-        if not name or "*" in name + value:
-            found.error(path.child("spec.selector.matchLabels", name), "a selector has no wildcards and no empty names")
+    if spec.selector is not None:
+        labels.selector(found, "spec.selector.matchLabels", spec.selector.match_labels)

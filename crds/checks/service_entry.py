@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from crds import path
-from crds.checks import values, visibility
+from crds.checks import labels, values, visibility
 from crds.checks.findings import Findings
 from crds.checks.patterns import repeated
 from crds.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntrySpec
 
 _UNIX: Final = "unix://"
 _WAYPOINT: Final = "istio.io/use-waypoint"
-_TLS: Final = frozenset({"TLS", "HTTPS"})
 _DNS: Final = frozenset({"DNS", "DNS_ROUND_ROBIN"})
+_OF_BLOCKS: Final = frozenset({"NONE", "STATIC"})
 _DYNAMIC_PROTOCOLS: Final = frozenset({"HTTP", "HTTPS", "TLS", "GRPC", "HTTP2"})
 
 
@@ -24,12 +24,15 @@ def check(item: ServiceEntry, found: Findings) -> None:
     _hosts(spec, found)
     for index, address in enumerate(spec.addresses):
         found.check(f"spec.addresses[{index}]", values.subnet(address))
+        if "/" in address and spec.resolution not in _OF_BLOCKS:
+            found.refuse(f"spec.addresses[{index}]", "blocks of addresses need resolution NONE or STATIC")
     _ports(spec, found)
     _selector(spec, found)
     known = frozenset(port.name for port in spec.ports)
     for index, endpoint in enumerate(spec.endpoints):
         _address(spec, found, f"spec.endpoints[{index}]", endpoint)
         _numbers(found, f"spec.endpoints[{index}].ports", endpoint, known)
+        labels.check(found, f"spec.endpoints[{index}].labels", endpoint.labels)
     _resolution(spec, found)
     if spec.resolution == "DYNAMIC_DNS" and spec.location == "MESH_INTERNAL" and _WAYPOINT in item.metadata.labels:
         found.error("spec.resolution", "DYNAMIC_DNS is not for hosts of the mesh that have a waypoint")
@@ -38,7 +41,7 @@ def check(item: ServiceEntry, found: Findings) -> None:
 def _hosts(spec: ServiceEntrySpec, found: Findings) -> None:
     if not spec.hosts:
         found.missing("spec.hosts")
-    has_tls = any(port.protocol.upper() in _TLS for port in spec.ports)
+    has_tls = any(port.protocol.upper() in values.TLS for port in spec.ports)
     for index, host in enumerate(spec.hosts):
         problem = "host * would take all traffic" if host == "*" else values.wildcard_domain(host)
         found.check(f"spec.hosts[{index}]", problem)
@@ -54,6 +57,9 @@ def _ports(spec: ServiceEntrySpec, found: Findings) -> None:
             found.check(f"{field}.targetPort", values.port(port.target_port))
         if not port.name:
             found.missing(f"{field}.name")
+        else:
+            found.refuse(f"{field}.name", values.port_name(port.name))
+        found.refuse(f"{field}.protocol", values.protocol(port.protocol))
     for name in ("name", "number"):
         for index, value in repeated(getattr(port, name) for port in spec.ports):
             found.error(f"spec.ports[{index}].{name}", f"{value} stands twice")
@@ -66,18 +72,20 @@ def _selector(spec: ServiceEntrySpec, found: Findings) -> None:
         found.error("spec.endpoints", "excludes workloadSelector")
     if spec.resolution == "NONE":
         found.warning("spec.workloadSelector", "has no effect with resolution NONE")
-    for name, value in spec.workload_selector.labels.items():
-        if "*" in value:
-            found.error(path.child("spec.workloadSelector.labels", name), "a selector has no wildcards")
+    labels.selector(found, "spec.workloadSelector.labels", spec.workload_selector.labels)
 
 
 def _address(spec: ServiceEntrySpec, found: Findings, field: str, endpoint: WorkloadEntrySpec) -> None:
     address = endpoint.address
     if address.startswith(_UNIX) and spec.resolution == "STATIC":
-        _socket(spec, found, field, address.removeprefix(_UNIX))
-    elif spec.resolution == "STATIC" and not values.is_address(address) and not endpoint.network:
+        found.check(f"{field}.address", values.socket(address.removeprefix(_UNIX)))
+        if endpoint.ports:
+            found.error(f"{field}.ports", "a unix socket has no ports")
+        if len(spec.ports) != 1:
+            found.error("spec.ports", "a unix socket serves exactly one port")
+    elif spec.resolution == "STATIC" and not values.is_address(address) and (address or not endpoint.network):
         found.error(f"{field}.address", f"{address!r} is no IP address, which resolution STATIC needs")
-    elif spec.resolution in _DNS and not values.is_address(address) and not endpoint.network:
+    elif spec.resolution in _DNS and not values.is_address(address):
         found.check(f"{field}.address", values.domain(address))
 
 
@@ -89,13 +97,6 @@ def _numbers(found: Findings, field: str, endpoint: WorkloadEntrySpec, known: fr
             found.error(place, f"spec.ports has no port named {name}")
 
 
-def _socket(spec: ServiceEntrySpec, found: Findings, field: str, path: str) -> None:
-    if not path.startswith(("/", "@")):
-        found.error(f"{field}.address", f"{path!r} is no absolute path and no abstract socket")
-    if len(spec.ports) != 1:
-        found.error("spec.ports", "a unix socket serves exactly one port")
-
-
 def _resolution(spec: ServiceEntrySpec, found: Findings) -> None:
     wild = [index for index, host in enumerate(spec.hosts) if "*" in host]
     if spec.resolution == "NONE" and spec.endpoints:
@@ -105,8 +106,17 @@ def _resolution(spec: ServiceEntrySpec, found: Findings) -> None:
     if spec.resolution in _DNS and not spec.endpoints:
         for index in wild:
             found.error(f"spec.hosts[{index}]", f"resolution {spec.resolution} cannot resolve a wildcard")
+    if spec.resolution != "NONE" and len(spec.hosts) > 1:
+        _several(spec, found)
     if spec.resolution == "DYNAMIC_DNS":
         _dynamic(spec, found, wild)
+
+
+def _several(spec: ServiceEntrySpec, found: Findings) -> None:
+    """What is no HTTP and no TLS names no host, so that nobody could tell which of several is meant."""
+    for index, port in enumerate(spec.ports):
+        if port.protocol.upper() not in values.HTTP | values.TLS:
+            found.refuse(f"spec.ports[{index}].protocol", "several hosts need HTTP or TLS, which name the host")
 
 
 def _dynamic(spec: ServiceEntrySpec, found: Findings, wild: list[int]) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from crds.checks import server_tls, traffic_policy, values
+from crds.checks import labels, server_tls, traffic_policy, values
 from crds.checks.findings import Findings
 from crds.checks.patterns import repeated
 from crds.gateway import ServerTLSSettings
+from crds.service_entry import LabelsSelector
 from crds.sidecar import IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy, Sidecar, SidecarPort
 from crds.virtual_service import Destination
 from wire import decimal
 
-_LOCAL: Final = frozenset({"127.0.0.1", "0.0.0.0", "[::1]", "[::]"})  # noqa: S104 (what users may write)
+_LOCAL: Final = frozenset({"", "127.0.0.1", "0.0.0.0", "[::1]", "[::]"})  # noqa: S104 (what users may write)
 _UNIX: Final = "unix://"
 
 
 def check(item: Sidecar, found: Findings) -> None:
     """Everything that one Sidecar can be wrong about."""
     spec = item.spec
-    if spec.workload_selector is not None and not spec.workload_selector.labels:
-        found.warning("spec.workloadSelector", "has no labels, so that it selects the whole namespace")
+    _selector(found, spec.workload_selector)
     if not (spec.ingress or spec.egress or spec.outbound_traffic_policy or spec.inbound_connection_pool):
         found.error("spec", "says nothing")
     if spec.inbound_connection_pool is not None:
@@ -39,12 +39,21 @@ def check(item: Sidecar, found: Findings) -> None:
         _egress_proxy(found, spec.outbound_traffic_policy, spec.outbound_traffic_policy.egress_proxy)
 
 
+def _selector(found: Findings, selector: LabelsSelector | None) -> None:
+    if selector is not None:
+        labels.selector(found, "spec.workloadSelector.labels", selector.labels)
+        if not selector.labels:
+            found.warning("spec.workloadSelector", "has no labels, so that it selects the whole namespace")
+
+
 def _egress_proxy(found: Findings, policy: OutboundTrafficPolicy, proxy: Destination) -> None:
     """Only where unknown hosts may be reached at all; a full name and a port."""
     field = "spec.outboundTrafficPolicy.egressProxy"
     if policy.mode != "ALLOW_ANY":
         found.error(field, "is for mode ALLOW_ANY only")
     found.check(f"{field}.host", values.domain(proxy.host))
+    if proxy.subset and not values.is_label(proxy.subset):
+        found.error(f"{field}.subset", f"{proxy.subset!r} is no subset name")
     if proxy.port is None:
         found.missing(f"{field}.port")
     else:
@@ -52,21 +61,18 @@ def _egress_proxy(found: Findings, policy: OutboundTrafficPolicy, proxy: Destina
 
 
 def _unique(found: Findings, field: str, listeners: Sequence[IstioIngressListener | IstioEgressListener]) -> None:
-    """One listener per port, unless each binds to an address of its own."""
-    seen: set[tuple[str, int]] = set()
-    for index, listener in enumerate(listeners):
-        if listener.port is None or not listener.port.number:
-            continue
-        place = (listener.bind, listener.port.number)
-        if place in seen:
-            found.error(f"{field}[{index}].port.number", f"port {place[1]} has a listener already")
-        seen.add(place)
+    """One listener for each port, whatever it binds to; one for each socket."""
+    places = [(listener.port.number or listener.bind if listener.port is not None else "") for listener in listeners]
+    for index, place in repeated(places):
+        if place:
+            found.refuse(f"{field}[{index}].port.number", f"{place} has a listener already")
 
 
 def _ingress(found: Findings, field: str, listener: IstioIngressListener) -> None:
     if listener.port is None:
         found.missing(f"{field}.port")
     else:
+        _port(found, f"{field}.port", listener.port)
         found.check(f"{field}.port.number", values.port(listener.port.number))
     if listener.bind and not values.is_address(listener.bind):
         found.error(f"{field}.bind", f"{listener.bind!r} is no IP address")
@@ -78,7 +84,9 @@ def _ingress(found: Findings, field: str, listener: IstioIngressListener) -> Non
 
 
 def _endpoint(text: str) -> str | None:
-    if not text or text.startswith(_UNIX):
+    if text.startswith(_UNIX):
+        return values.socket(text.removeprefix(_UNIX))
+    if not text:
         return None
     host, _, port = text.rpartition(":")
     if host not in _LOCAL:
@@ -97,6 +105,7 @@ def _tls(found: Findings, field: str, tls: ServerTLSSettings, port: SidecarPort 
         "credentialName": tls.credential_name,
         "credentialNames": tls.credential_names,
         "tlsCertificates": tls.tls_certificates,
+        "subjectAltNames": tls.subject_alt_names,
     }
     for name in [name for name, value in unsupported.items() if value]:
         found.error(f"{field}.{name}", "is not for Sidecar ingress")
@@ -104,16 +113,39 @@ def _tls(found: Findings, field: str, tls: ServerTLSSettings, port: SidecarPort 
 
 
 def _egress(found: Findings, field: str, listener: IstioEgressListener) -> None:
-    if listener.bind and not listener.bind.startswith(_UNIX) and not values.is_address(listener.bind):
-        found.error(f"{field}.bind", f"{listener.bind!r} is neither IP address nor unix:// path")
-    if listener.port is not None and not listener.bind.startswith(_UNIX):
-        found.check(f"{field}.port.number", values.port(listener.port.number))
+    if listener.port is not None:
+        _port(found, f"{field}.port", listener.port)
+        _place(found, field, listener, listener.port.number)
     if not listener.hosts:
         found.missing(f"{field}.hosts")
     for index, host in enumerate(listener.hosts):
         _host(found, f"{field}.hosts[{index}]", host)
     for index, host in repeated(listener.hosts):
         found.warning(f"{field}.hosts[{index}]", f"{host} stands twice")
+
+
+def _port(found: Findings, field: str, port: SidecarPort) -> None:
+    if port.name:
+        found.refuse(f"{field}.name", values.port_name(port.name))
+    found.refuse(f"{field}.protocol", values.protocol(port.protocol))
+    if port.target_port:
+        found.refuse(f"{field}.targetPort", "has no effect on Sidecars")
+
+
+def _place(found: Findings, field: str, listener: IstioEgressListener, number: int) -> None:
+    """Port 0 is for Unix domain sockets, which nothing is captured for; other ports are of IP addresses."""
+    if number:
+        found.check(f"{field}.port.number", values.port(number))
+        if listener.bind and not values.is_address(listener.bind):
+            is_socket = listener.bind.startswith(_UNIX)
+            (found.refuse if is_socket else found.error)(f"{field}.bind", f"{listener.bind!r} is no IP address")
+        return
+    if listener.bind.startswith(_UNIX):
+        found.refuse(f"{field}.bind", values.socket(listener.bind.removeprefix(_UNIX)))
+    else:
+        found.error(f"{field}.port.number", "port 0 is for listeners that bind to a unix:// path")
+    if listener.capture_mode not in {"DEFAULT", "NONE"}:
+        found.refuse(f"{field}.captureMode", "must be DEFAULT or NONE for a unix socket")
 
 
 def _host(found: Findings, field: str, host: str) -> None:

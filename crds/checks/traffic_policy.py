@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from crds.checks import values, visibility
+from crds.checks import labels, locality, values, visibility
 from crds.checks.findings import Findings
 from crds.checks.patterns import repeated
 from crds.destination_rule import (
@@ -16,11 +16,12 @@ from crds.destination_rule import (
     HTTPCookie,
     HTTPSettings,
     LoadBalancerSettings,
-    LocalityLoadBalancerSetting,
     OutlierDetection,
     PortTrafficPolicy,
     TCPSettings,
     TrafficPolicy,
+    TunnelSettings,
+    WarmupConfiguration,
     ZoneAwareLoadBalancerSetting,
 )
 from crds.diagnostic import Code
@@ -30,6 +31,8 @@ _FIRST_CODE: Final = 100
 _LAST_CODE: Final = 599
 _TOPOLOGY: Final = (names.LABEL_REGION, names.LABEL_ZONE, names.LABEL_SUBZONE)
 _LARGEST_RING: Final = 8 * 1024 * 1024
+_OWN_CERTIFICATES: Final = frozenset({"SIMPLE", "MUTUAL"})
+_KEYS: Final = {"http_header_name", "http_cookie", "use_source_ip", "http_query_parameter_name"}
 _LARGEST_TABLE: Final = 5_000_011  # Envoy's limit of a Maglev table
 
 
@@ -38,11 +41,13 @@ def check(item: DestinationRule, found: Findings) -> None:
     spec = item.spec
     if not spec.host:
         found.missing("spec.host")
-    elif not values.is_address(spec.host):
+    else:
         found.check("spec.host", values.wildcard_domain(spec.host))
     visibility.check(found, spec.export_to, only_own=spec.workload_selector is not None)
-    if spec.workload_selector is not None and not spec.workload_selector.match_labels:
-        found.warning("spec.workloadSelector", "has no labels")
+    if spec.workload_selector is not None:
+        labels.selector(found, "spec.workloadSelector.matchLabels", spec.workload_selector.match_labels)
+        if not spec.workload_selector.match_labels:
+            found.warning("spec.workloadSelector", "has no labels")
     _policy(found, "spec.trafficPolicy", spec.traffic_policy)
     twice = {index for index, _ in repeated(subset.name for subset in spec.subsets)}
     for index, subset in enumerate(spec.subsets):
@@ -53,29 +58,42 @@ def check(item: DestinationRule, found: Findings) -> None:
             found.error(f"{field}.name", f"{subset.name!r} is no subset name")
         elif index in twice:
             found.error(f"{field}.name", f"subset {subset.name} stands twice", Code.DUPLICATE_SUBSET)
+        labels.check(found, f"{field}.labels", subset.labels)
         _policy(found, f"{field}.trafficPolicy", subset.traffic_policy)
 
 
 def _policy(found: Findings, field: str, policy: TrafficPolicy | None) -> None:
     if policy is None:
         return
+    if policy == TrafficPolicy():
+        found.refuse(field, "says nothing")
     _common(found, field, policy)
     for index, port_policy in enumerate(policy.port_level_settings):
-        place = f"{field}.portLevelSettings[{index}]"
-        if port_policy.port is None:
-            found.missing(f"{place}.port")
-        else:
-            found.check(f"{place}.port.number", values.port(port_policy.port.number))
-        _common(found, place, port_policy)
+        _at_port(found, f"{field}.portLevelSettings[{index}]", port_policy)
     if policy.tunnel is not None:
-        found.check(f"{field}.tunnel.targetPort", values.port(policy.tunnel.target_port))
-        host = policy.tunnel.target_host
-        if host and not values.is_address(host):
-            found.check(f"{field}.tunnel.targetHost", values.domain(host))
-        if policy.tunnel.protocol not in {"", "CONNECT", "POST"}:
-            found.error(f"{field}.tunnel.protocol", f"{policy.tunnel.protocol!r} is neither CONNECT nor POST")
+        _tunnel(found, f"{field}.tunnel", policy.tunnel)
+        if policy.proxy_protocol is not None:
+            found.error(f"{field}.proxyProtocol", "excludes tunnel")
     if policy.retry_budget is not None and policy.retry_budget.percent is not None:
         found.check(f"{field}.retryBudget.percent", values.percent(policy.retry_budget.percent))
+
+
+def _at_port(found: Findings, field: str, policy: PortTrafficPolicy) -> None:
+    if policy.port is None:
+        found.missing(f"{field}.port")
+    else:
+        found.check(f"{field}.port.number", values.port(policy.port.number))
+    if policy.model_copy(update={"port": None}) == PortTrafficPolicy():
+        found.refuse(field, "says nothing about the port")
+    _common(found, field, policy)
+
+
+def _tunnel(found: Findings, field: str, tunnel: TunnelSettings) -> None:
+    found.check(f"{field}.targetPort", values.port(tunnel.target_port))
+    if not values.is_address(tunnel.target_host):
+        found.check(f"{field}.targetHost", values.domain(tunnel.target_host))
+    if tunnel.protocol not in {"", "CONNECT", "POST"}:
+        found.error(f"{field}.protocol", f"{tunnel.protocol!r} is neither CONNECT nor POST")
 
 
 def _common(found: Findings, field: str, policy: TrafficPolicy | PortTrafficPolicy) -> None:
@@ -97,23 +115,21 @@ def _balancing(found: Findings, field: str, settings: LoadBalancerSettings) -> N
     if settings.locality_lb_setting is not None and settings.zone_aware_lb_setting is not None:
         found.error(f"{field}.zoneAwareLbSetting", "excludes localityLbSetting")
     if settings.locality_lb_setting is not None:
-        _locality(found, f"{field}.localityLbSetting", settings.locality_lb_setting)
+        locality.check(found, f"{field}.localityLbSetting", settings.locality_lb_setting)
     if settings.zone_aware_lb_setting is not None:
         _zones(found, f"{field}.zoneAwareLbSetting", settings.zone_aware_lb_setting)
     found.check(f"{field}.warmupDurationSecs", values.duration(settings.warmup_duration_secs))
-    if settings.warmup is not None and settings.warmup.duration is None:
-        found.missing(f"{field}.warmup.duration")
     if settings.warmup is not None:
-        found.check(f"{field}.warmup.duration", values.duration(settings.warmup.duration))
-        found.check(f"{field}.warmup.minimumPercent", values.percent(settings.warmup.minimum_percent or 0))
+        _warmup(found, f"{field}.warmup", settings.warmup)
 
 
-def _locality(found: Findings, field: str, settings: LocalityLoadBalancerSetting) -> None:
-    if settings.distribute and settings.failover:
-        found.error(field, "distribute and failover exclude each other")
-    for index, share in enumerate(settings.distribute):
-        if sum(share.to.values()) != values.HUNDRED:
-            found.error(f"{field}.distribute[{index}].to", "the weights do not add up to 100")
+def _warmup(found: Findings, field: str, settings: WarmupConfiguration) -> None:
+    if settings.duration is None:
+        found.missing(f"{field}.duration")
+    found.check(f"{field}.duration", values.duration(settings.duration))
+    found.check(f"{field}.minimumPercent", values.percent(settings.minimum_percent or 0))
+    if settings.aggression is not None and settings.aggression < 0:
+        found.error(f"{field}.aggression", "must not be negative")
 
 
 def _zones(found: Findings, field: str, settings: ZoneAwareLoadBalancerSetting) -> None:
@@ -123,21 +139,32 @@ def _zones(found: Findings, field: str, settings: ZoneAwareLoadBalancerSetting) 
 
 
 def _hash(found: Findings, field: str, settings: ConsistentHashLB) -> None:
+    if len(settings.model_dump(include=_KEYS, exclude_none=True)) > 1:
+        found.error(field, "only one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName can be set")
     found.check(f"{field}.httpHeaderName", values.line(settings.http_header_name or ""))
     if settings.http_cookie is not None:
         _cookie(found, f"{field}.httpCookie", settings.http_cookie)
-    sizes = {"minimumRingSize": settings.minimum_ring_size}
-    if settings.ring_hash is not None:
-        sizes["ringHash.minimumRingSize"] = settings.ring_hash.minimum_ring_size
-    for name, size in sizes.items():
-        if size > _LARGEST_RING:
-            found.error(f"{field}.{name}", f"{size} is more than {_LARGEST_RING}, the most that Envoy takes")
     if settings.minimum_ring_size:
         found.warning(f"{field}.minimumRingSize", "is deprecated; use ringHash")
-    if settings.maglev is not None and settings.maglev.table_size:
+        _ring(found, f"{field}.minimumRingSize", settings.minimum_ring_size)
+    if settings.ring_hash is not None:
+        _ring(found, f"{field}.ringHash.minimumRingSize", settings.ring_hash.minimum_ring_size)
+    if settings.maglev is not None:
         size = settings.maglev.table_size
-        if size > _LARGEST_TABLE or not _is_prime(size):
-            found.error(f"{field}.maglev.tableSize", f"{size} is no prime number up to {_LARGEST_TABLE}")
+        if size >= _LARGEST_TABLE or not _is_prime(size):
+            found.error(f"{field}.maglev.tableSize", f"{size} is no prime number below {_LARGEST_TABLE}")
+    algorithms = {
+        "ringHash": settings.ring_hash is not None,
+        "maglev": settings.maglev is not None,
+        "minimumRingSize": bool(settings.minimum_ring_size),
+    }
+    for name in [name for name, said in algorithms.items() if said][1:]:
+        found.error(f"{field}.{name}", "excludes ringHash and maglev, and these each other")
+
+
+def _ring(found: Findings, field: str, size: int) -> None:
+    if size > _LARGEST_RING:
+        found.error(field, f"{size} is more than {_LARGEST_RING}, the most that Envoy takes")
 
 
 def _cookie(found: Findings, field: str, cookie: HTTPCookie) -> None:
@@ -153,7 +180,8 @@ def _cookie(found: Findings, field: str, cookie: HTTPCookie) -> None:
 
 
 def _is_prime(number: int) -> bool:
-    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+    """As Envoy has it, to which 1 is one."""
+    return number > 0 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
 def pool(found: Findings, field: str, settings: ConnectionPoolSettings) -> None:
@@ -171,6 +199,9 @@ def _tcp(found: Findings, field: str, settings: TCPSettings) -> None:
     found.check(f"{field}.connectTimeout", values.duration(settings.connect_timeout))
     found.check(f"{field}.maxConnectionDuration", values.duration(settings.max_connection_duration))
     found.check(f"{field}.idleTimeout", values.duration(settings.idle_timeout, least=values.ZERO))
+    if settings.tcp_keepalive is not None:
+        for name, value in (("time", settings.tcp_keepalive.time), ("interval", settings.tcp_keepalive.interval)):
+            found.lasts(f"{field}.tcpKeepalive.{name}", value)
 
 
 def _http(found: Findings, field: str, settings: HTTPSettings) -> None:
@@ -182,7 +213,7 @@ def _http(found: Findings, field: str, settings: HTTPSettings) -> None:
         "maxConcurrentStreams": settings.max_concurrent_streams,
     }
     _counts(found, field, counts)
-    found.check(f"{field}.idleTimeout", values.duration(settings.idle_timeout, least=values.ZERO))
+    found.lasts(f"{field}.idleTimeout", settings.idle_timeout)
     if settings.h2_upgrade_policy == "UPGRADE" and settings.use_client_protocol:
         found.error(f"{field}.useClientProtocol", "excludes h2UpgradePolicy UPGRADE")
     keepalive = settings.http2_keepalive
@@ -216,19 +247,22 @@ def _ejection(found: Findings, field: str, settings: OutlierDetection) -> None:
 
 
 def _tls(found: Findings, field: str, settings: ClientTLSSettings) -> None:
-    given = {
+    found.check(f"{field}.sni", values.server_name(settings.sni))
+    if settings.mode not in _OWN_CERTIFICATES:
+        return
+    authorities = {"caCertificates": settings.ca_certificates, "caCrl": settings.ca_crl}
+    pair = {"clientCertificate": settings.client_certificate, "privateKey": settings.private_key}
+    verified = {
         "caCertificates": settings.ca_certificates,
         "credentialName": settings.credential_name if settings.mode == "SIMPLE" else "",
         "subjectAltNames": settings.subject_alt_names,
     }
-    found.check(f"{field}.sni", values.server_name(settings.sni))
-    if settings.insecure_skip_verify and settings.mode in {"SIMPLE", "MUTUAL"}:
-        for name in [name for name, value in given.items() if value]:
-            found.error(f"{field}.{name}", "excludes insecureSkipVerify")
-    if settings.mode == "MUTUAL":
-        files = {"clientCertificate": settings.client_certificate, "privateKey": settings.private_key}
-        for name, value in files.items():
-            if value and settings.credential_name:
-                found.error(f"{field}.{name}", "excludes credentialName")
-            elif not value and not settings.credential_name:
-                found.missing(f"{field}.{name}")
+    excluded = {name: "credentialName" for name, value in (pair | authorities).items() if value}
+    excluded = excluded if settings.credential_name else {}
+    if settings.insecure_skip_verify:
+        excluded |= {name: "insecureSkipVerify" for name, value in verified.items() if value}
+    for name, other in excluded.items():
+        found.error(f"{field}.{name}", f"excludes {other}")
+    for name, value in pair.items():
+        if settings.mode == "MUTUAL" and not value and not settings.credential_name:
+            found.missing(f"{field}.{name}")

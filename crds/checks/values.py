@@ -16,7 +16,19 @@ from crds.duration import is_whole
 
 _LABEL: Final = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?\Z")
 _WILD_LABEL: Final = re.compile(r"(?:\*|(?:\*-?)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)\Z")
+_LONGEST_LABEL: Final = 63
 _LONGEST_DOMAIN: Final = 255
+_HEADER: Final = re.compile(r"[-_A-Za-z0-9]+\Z")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+PROTOCOLS: Final = frozenset(
+    {"TCP", "UDP", "HTTP", "HTTP2", "HTTP_PROXY", "HTTPS", "GRPC", "GRPC-WEB", "TLS", "MONGO", "REDIS", "MYSQL"}
+    | {"HBONE", "DOUBLE-HBONE"}
+)
+"""Protocols of ports, in capitals; a port may write them as it likes."""
+HTTP: Final = frozenset({"HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB"})
+"""Those that are HTTP without TLS."""
+TLS: Final = frozenset({"HTTPS", "TLS"})
+"""Those with TLS that is not terminated by the mesh itself."""
 _LONGEST_REGEX: Final = 1024  # hostile-input SEC35
 _REGEX_MEMORY: Final = 1 << 20  # bytes: bounds the program that RE2 makes of a pattern
 _ZONE: Final = "%"
@@ -48,10 +60,8 @@ def wildcard_domain(name: str) -> str | None:
     if problem:
         return problem
     first, dot, rest = name.partition(".")
-    if not _WILD_LABEL.match(first):
+    if len(first) > _LONGEST_LABEL or not _WILD_LABEL.match(first):
         return f"domain {name!r} is invalid: label {first!r} is invalid"
-    if "*" not in first:
-        return domain(name)
     return _labels(name, rest.split(".")) if dot else None
 
 
@@ -72,11 +82,14 @@ def is_address(text: str) -> bool:
 
 
 def subnet(text: str) -> str | None:
-    """An IP address or CIDR block."""
+    """An IP address or CIDR block; a mask is a number of bits."""
+    _, slash, bits = text.partition("/")
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
         return f"{text!r} is neither an IP address nor a CIDR block"
+    if slash and not bits.isdecimal():
+        return f"{text!r} is no CIDR block: {bits!r} is no number of bits"
     return f"{text!r} has a zone, which other machines do not have" if _ZONE in text else None
 
 
@@ -127,6 +140,35 @@ def line(text: str) -> str | None:
     return f"{text!r} has a line break or a NUL in it" if _BREAK.search(text) else None
 
 
+def header(name: str) -> str | None:
+    """A header that a route looks at or that CORS allows."""
+    if not name:
+        return "a header's name must not be empty"
+    return None if _HEADER.match(name) else f"{name!r} is no name of a header"
+
+
+def has_control(text: str) -> bool:
+    """Whether a text has a character that no header's value can have."""
+    return _CONTROL.search(text) is not None
+
+
+def protocol(text: str) -> str | None:
+    """A port's protocol; "" is none said."""
+    known = not text or text.upper() in PROTOCOLS
+    return None if known else f"{text!r} is none of {', '.join(sorted(PROTOCOLS))}"
+
+
+def port_name(text: str) -> str | None:
+    """A port's name."""
+    return None if is_label(text) else f"{text!r} is no name of a port: letters, digits and dashes only"
+
+
+def socket(path: str) -> str | None:
+    """A Unix domain socket without ``unix://``: a file's absolute path, or an abstract name with @."""
+    fits = path.startswith(("/", "@")) and not path.endswith("/")
+    return None if fits else f"{path!r} is no absolute path of a file and no abstract socket"
+
+
 def server_name(text: str) -> str | None:
     """A name that TLS asks for; "" is none."""
     too_long = len(text.encode()) > _LONGEST_DOMAIN
@@ -152,7 +194,7 @@ def _length(name: str) -> str | None:
 def _labels(name: str, labels: list[str]) -> str | None:
     if labels[-1].isdecimal():
         return f"domain {name!r} is invalid: its last label is a number"
-    if labels[-1] == "" and len(labels) > 1:
+    if labels[-1] == "":
         labels = labels[:-1]  # a final dot makes a name unambiguous
     for label in labels:
         if not is_label(label):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
-from crds.checks import http_route, values, visibility
+from crds.checks import gateways, http_route, labels, values, visibility
 from crds.checks.findings import Findings
 from crds.checks.patterns import Patterns
 from crds.diagnostic import Code
 from crds.virtual_service import (
     Destination,
+    HTTPRoute,
     HTTPRouteDestination,
     L4MatchAttributes,
     RouteDestination,
@@ -19,7 +22,9 @@ from crds.virtual_service import (
     VirtualServiceSpec,
 )
 
-_MESH = "mesh"
+_MESH: Final = "mesh"
+_OF_PORT: Final = re.compile(r"outbound_\..?[0-8]")
+"""How the name of a port of a service begins where a gateway passes it through: ``outbound_.80_._.host``."""
 
 
 def check(item: VirtualService, found: Findings) -> None:
@@ -31,16 +36,17 @@ def check(item: VirtualService, found: Findings) -> None:
         _delegate(spec, found)
     else:
         _hosts(spec, found)
-        _gateways(spec.gateways, found)
+        gateways.check(found, "spec.gateways", spec.gateways)
     if not (spec.http or spec.tls or spec.tcp):
         found.error("spec", "http, tls or tcp must be given", Code.MISSING_FIELD)
     for index, route in enumerate(spec.http):
         field = f"spec.http[{index}]"
         http_route.check(found, field, route, is_delegate=is_delegate, gateways=spec.gateways)
         destinations(found, field, route.route)
+        _mirrors(found, field, route)
     patterns = Patterns(spec.hosts if spec.tls else ())
     for index, tls in enumerate(spec.tls):
-        _tls(found, f"spec.tls[{index}]", tls, patterns)
+        _tls(found, f"spec.tls[{index}]", tls, spec, patterns)
     for index, tcp in enumerate(spec.tcp):
         field = f"spec.tcp[{index}]"
         for place, match in enumerate(tcp.match):
@@ -59,6 +65,13 @@ def destinations(found: Findings, field: str, routes: Sequence[HTTPRouteDestinat
         found.error(f"{field}.route", "the weights of all destinations add up to 0", Code.WEIGHT_SUM)
 
 
+def _mirrors(found: Findings, field: str, route: HTTPRoute) -> None:
+    if route.mirror is not None:
+        destination(found, f"{field}.mirror", route.mirror)
+    for index, mirror in enumerate(route.mirrors):
+        destination(found, f"{field}.mirrors[{index}].destination", mirror.destination)
+
+
 def destination(found: Findings, field: str, target: Destination | None) -> None:
     """A destination has a host without wildcard, a plain subset name, and a real port."""
     if target is None or not target.host:
@@ -72,9 +85,7 @@ def destination(found: Findings, field: str, target: Destination | None) -> None
 
 
 def _destination_host(host: str) -> str | None:
-    if host == "*":
-        return "host * is no destination"
-    return None if values.is_address(host) else values.wildcard_domain(host)
+    return "host * is no destination" if host == "*" else values.wildcard_domain(host)
 
 
 def _delegate(spec: VirtualServiceSpec, found: Findings) -> None:
@@ -89,22 +100,11 @@ def _hosts(spec: VirtualServiceSpec, found: Findings) -> None:
         field = f"spec.hosts[{index}]"
         if host == "*" and in_mesh:
             found.error(field, "host * needs a gateway: for the mesh it would take all traffic")
-        elif not values.is_address(host):
+        elif not values.is_address(host) and not _is_of_port(spec, host):
             found.check(field, values.wildcard_domain(host))
     for index, other in Patterns(spec.hosts).overlaps():
         message = f"{spec.hosts[index]} and {spec.hosts[other]} overlap"
         found.error(f"spec.hosts[{index}]", message, Code.DUPLICATE_HOST)
-
-
-def _gateways(gateways: Sequence[str], found: Findings) -> None:
-    for index, gateway in enumerate(gateways):
-        field = f"spec.gateways[{index}]"
-        namespace, slash, name = gateway.rpartition("/")
-        if not slash and "." in gateway:
-            found.warning(field, f"{gateway!r}: the form <namespace>/<name> is preferred")
-            found.check(field, values.domain(gateway))
-        elif not values.is_label(name) or (slash and namespace != "." and not values.is_label(namespace)):
-            found.error(field, f"{gateway!r} is no gateway: <namespace>/<name> or <name>")
 
 
 def _required(found: Findings, field: str, routes: Sequence[RouteDestination]) -> None:
@@ -113,7 +113,13 @@ def _required(found: Findings, field: str, routes: Sequence[RouteDestination]) -
     destinations(found, field, routes)
 
 
-def _tls(found: Findings, field: str, route: TLSRoute, hosts: Patterns) -> None:
+def _is_of_port(spec: VirtualServiceSpec, host: str) -> bool:
+    """Whether a host is a server name that the mesh itself makes, for gateways between networks."""
+    of_gateway = _MESH not in spec.gateways and any(match.sni_hosts for route in spec.tls for match in route.match)
+    return of_gateway and _OF_PORT.match(host) is not None
+
+
+def _tls(found: Findings, field: str, route: TLSRoute, spec: VirtualServiceSpec, hosts: Patterns) -> None:
     if not route.match:
         found.missing(f"{field}.match")
     for index, match in enumerate(route.match):
@@ -122,11 +128,23 @@ def _tls(found: Findings, field: str, route: TLSRoute, hosts: Patterns) -> None:
         if not match.sni_hosts:
             found.missing(f"{place}.sniHosts")
         for number, name in enumerate(match.sni_hosts):
-            at = f"{place}.sniHosts[{number}]"
-            found.check(at, None if name == "*" else values.dotted_wildcard(name))
-            if not hosts.covers(name):
-                found.warning(at, f"{name} is covered by none of spec.hosts")
+            _sni(found, f"{place}.sniHosts[{number}]", name, spec, hosts)
     _required(found, field, route.route)
+
+
+def _sni(found: Findings, field: str, name: str, spec: VirtualServiceSpec, hosts: Patterns) -> None:
+    if values.is_address(name):
+        found.warning(field, f"{name} is an address, which clients do not send as a server name")
+        return
+    problem = None if name == "*" or _is_of_port(spec, name) else values.dotted_wildcard(name)
+    found.check(field, problem)
+    if problem is not None or hosts.covers(name):
+        return
+    message = f"{name} is covered by none of spec.hosts"
+    if any(name.startswith(f"{host}.{found.key.namespace}.") for host in spec.hosts):
+        found.warning(field, f"{message}: write the full name there, too")
+    else:
+        found.refuse(field, message)
 
 
 def _l4(found: Findings, field: str, match: TLSMatchAttributes | L4MatchAttributes) -> None:
@@ -134,3 +152,5 @@ def _l4(found: Findings, field: str, match: TLSMatchAttributes | L4MatchAttribut
         found.check(f"{field}.destinationSubnets[{index}]", values.subnet(block))
     if match.port:
         found.check(f"{field}.port", values.port(match.port))
+    labels.check(found, f"{field}.sourceLabels", match.source_labels)
+    gateways.check(found, f"{field}.gateways", match.gateways)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
+from pydantic.alias_generators import to_camel
+
 from crds import path
-from crds.checks import values
+from crds.checks import labels, values
 from crds.checks.findings import Findings
 from crds.diagnostic import Code
 from crds.pod_spec import HTTPGetAction, Probe
@@ -16,9 +17,14 @@ from crds.service_entry import WorkloadEntry, WorkloadEntrySpec, WorkloadGroup
 _UNIX: Final = "unix://"
 _SCHEMES: Final = frozenset({"", "HTTP", "HTTPS"})
 _HEADER: Final = re.compile(r"[-A-Za-z0-9_]+\Z")
-_PORT_NAME: Final = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?\Z")
-_LABEL_VALUE: Final = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
-_LABEL_KEY: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
+_COUNTS: Final = (
+    "initial_delay_seconds",
+    "timeout_seconds",
+    "period_seconds",
+    "success_threshold",
+    "failure_threshold",
+)
+_METHODS: Final = ("http_get", "tcp_socket", "exec", "grpc")
 
 
 def entry(item: WorkloadEntry, found: Findings) -> None:
@@ -33,7 +39,7 @@ def entry(item: WorkloadEntry, found: Findings) -> None:
 def group(item: WorkloadGroup, found: Findings) -> None:
     """Everything that one WorkloadGroup can be wrong about; what it is for is told, too."""
     spec = item.spec
-    labels(spec.metadata.labels, "spec.metadata.labels", found)
+    labels.check(found, "spec.metadata.labels", spec.metadata.labels)
     if spec.template is None:
         found.missing("spec.template")
     else:
@@ -44,22 +50,10 @@ def group(item: WorkloadGroup, found: Findings) -> None:
     found.warning("", message, Code.NOT_SUPPORTED)
 
 
-def labels(said: Mapping[str, str], field: str, found: Findings) -> None:
-    """Labels as Kubernetes has them."""
-    for key, value in said.items():
-        prefix, slash, name = key.rpartition("/")
-        if not _LABEL_KEY.match(name) or (slash and values.domain(prefix) is not None):
-            found.error(path.child(field, key), f"{key!r} is no name of a label")
-        if not _LABEL_VALUE.match(value):
-            found.error(path.child(field, key), f"{value!r} is no value of a label")
-
-
 def _address(spec: WorkloadEntrySpec, found: Findings) -> None:
     address = spec.address
     if address.startswith(_UNIX):
-        socket = address.removeprefix(_UNIX)
-        if not socket.startswith(("/", "@")) or socket.endswith("/"):
-            found.error("spec.address", f"{socket!r} is no absolute path of a file and no abstract socket")
+        found.check("spec.address", values.socket(address.removeprefix(_UNIX)))
         if spec.ports:
             found.error("spec.ports", "a unix socket has no ports")
     elif address and not values.is_address(address):
@@ -69,22 +63,23 @@ def _address(spec: WorkloadEntrySpec, found: Findings) -> None:
 def _parts(spec: WorkloadEntrySpec, field: str, found: Findings) -> None:
     for name, number in spec.ports.items():
         place = path.child(f"{field}.ports", name)
-        if not _PORT_NAME.match(name):
-            found.error(place, f"{name!r} is no name of a port")
+        found.check(place, values.port_name(name))
         found.check(place, values.port(number))
-    labels(spec.labels, f"{field}.labels", found)
+    labels.check(found, f"{field}.labels", spec.labels)
 
 
 def _probe(probe: Probe, found: Findings) -> None:
+    for name in [name for name in _COUNTS if getattr(probe, name) < 0]:
+        found.error(f"spec.probe.{to_camel(name)}", "must not be negative")
+    methods = [name for name in _METHODS if getattr(probe, name) is not None]
+    if len(methods) != 1:
+        found.error("spec.probe", "exactly one of httpGet, tcpSocket, exec and grpc must be set")
     if probe.http_get is not None:
         _request(probe.http_get, found)
     elif probe.tcp_socket is not None:
         _port(probe.tcp_socket.port, "spec.probe.tcpSocket.port", found)
-    elif probe.exec is not None:
-        if not probe.exec.command:
-            found.missing("spec.probe.exec.command")
-    elif probe.grpc is None:
-        found.error("spec.probe", "has none of httpGet, tcpSocket, exec and grpc")
+    elif probe.exec is not None and not all(probe.exec.command or [""]):
+        found.missing("spec.probe.exec.command")
 
 
 def _request(get: HTTPGetAction, found: Findings) -> None:

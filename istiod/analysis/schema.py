@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from crds.diagnostic import Code, Severity
+from crds.diagnostic import Code, Severity, under_admission
 from istiod.analysis import catalogue, kinds, matches, message
 from istiod.analysis.analyzer import Analyzer
 from istiod.analysis.kinds import Kind
@@ -19,7 +19,7 @@ _ELSEWHERE: Final = frozenset((Code.SHADOWED_ROUTE, Code.NOT_SUPPORTED))
 
 def _run(kind: Kind, known: Collection) -> Iterator[Message]:
     for resource in known.of(kind):
-        for each in known.parsed(resource).diagnostics:
+        for each in under_admission(known.parsed(resource).diagnostics):
             if each.code not in _ELSEWHERE:
                 error = each.severity is Severity.ERROR
                 row = catalogue.SCHEMA_ERROR if error else catalogue.SCHEMA_WARNING

@@ -1,4 +1,4 @@
-"""Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning."""
+"""Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning, "~" one for the webhook."""
 
 # Tables of YAML read better with one case to a line, however long.
 # ruff: noqa: E501, ISC004
@@ -10,6 +10,8 @@ from crds.checks import values
 from crds.checks.patterns import Patterns
 from crds.diagnostic import Code, Severity
 from crds.parse import Parsed, parse
+
+MARKS = ("?", "~")  # the object is used all the same; the webhook refuses it for the second
 
 
 def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
@@ -25,7 +27,10 @@ def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
 
 def _found(parsed: Parsed) -> list[str]:
     marks = {Severity.ERROR: "", Severity.WARNING: "?"}
-    return [marks[finding.severity] + finding.field for finding in parsed.diagnostics]
+    return [
+        ("~" if found.code is Code.NOT_ADMITTED else marks[found.severity]) + found.field
+        for found in parsed.diagnostics
+    ]
 
 
 TO = "route: [{destination: {host: b}}]"
@@ -34,7 +39,7 @@ SNI = "tls: [{match: [{sniHosts: [b]}], " + TO + "}]"
 SPECS: dict[str, list[tuple[str, list[str]]]] = {
     "VirtualService": [
         (f"hosts: [b, '*.c.d', 10.0.0.1], {ROUTES}, exportTo: [., other]", []),
-        (f"hosts: ['*'], gateways: [gw, ns/gw, ./gw], {ROUTES}", []),
+        (f"hosts: ['*'], gateways: [gw, ns/gw], {ROUTES}", []),
         (f"hosts: ['*'], {ROUTES}", ["hosts[0]"]),
         (
             f"hosts: ['b!', 'a.*.b', '', 'a.5', 'b.', '{'a.' * 200}b'], {ROUTES}",
@@ -42,19 +47,35 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         ),
         (f"hosts: ['*.foo.bar', '*.bar', x.bar, X.bar, y], {ROUTES}", ["hosts[1]", "hosts[2]", "hosts[3]"]),
         (
-            f"hosts: [b], gateways: [gw.ns, 'a/*', 'A B', '~/gw'], {ROUTES}",
-            ["?gateways[0]", "gateways[1]", "gateways[2]", "gateways[3]"],
+            f"hosts: [b], gateways: [gw.ns, 'a/*', 'A B', '~/gw', ./gw], {ROUTES}",
+            ["?gateways[0]", "gateways[1]", "gateways[2]", "gateways[3]", "~gateways[4]"],
         ),
         ("hosts: [b]", [""]),
         (
             f"{ROUTES}, gateways: [g], tcp: [{{{TO}}}], {SNI}",
-            ["gateways", "tcp", "tls", "?tls[0].match[0].sniHosts[0]"],
+            ["gateways", "tcp", "tls", "~tls[0].match[0].sniHosts[0]"],
         ),
         ("http: [{delegate: {name: x}}]", ["http[0].delegate"]),
         (f"hosts: [b], {SNI}", []),
         (
             "hosts: ['*.b'], tls: [{match: [{sniHosts: [a.b, '*.c', '*.*.b'], port: 99999}]}]",
-            ["tls[0].match[0].port", "?tls[0].match[0].sniHosts[1]", "tls[0].match[0].sniHosts[2]", "tls[0].route"],
+            ["tls[0].match[0].port", "~tls[0].match[0].sniHosts[1]", "tls[0].match[0].sniHosts[2]", "tls[0].route"],
+        ),
+        (
+            f"hosts: [outbound_.80_._.b, 10.0.0.1], gateways: [g], tls: [{{match: [{{sniHosts: [outbound_.80_._.b, 10.0.0.1]}}], {TO}}}]",
+            ["?tls[0].match[0].sniHosts[1]"],
+        ),
+        (
+            f"hosts: [b], tls: [{{match: [{{sniHosts: [b.ns.svc.cluster.local, b.other.svc]}}], {TO}}}]",
+            ["?tls[0].match[0].sniHosts[0]", "~tls[0].match[0].sniHosts[1]"],
+        ),
+        (
+            f"hosts: [outbound_.80_._.b], tls: [{{match: [{{sniHosts: [c]}}], {TO}}}], gateways: [mesh]",
+            ["hosts[0]", "~tls[0].match[0].sniHosts[0]"],
+        ),
+        (
+            f"hosts: [b], tcp: [{{match: [{{gateways: [a/b/c], sourceLabels: {{a: '*'}}}}], {TO}}}]",
+            ["tcp[0].match[0].gateways[0]", "tcp[0].match[0].sourceLabels.a"],
         ),
         (f"hosts: [b], tls: [{{{TO}}}, {{match: [{{port: 1}}], {TO}}}]", ["tls[0].match", "tls[1].match[0].sniHosts"]),
         (
@@ -67,8 +88,12 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         ),
     ],
     "DestinationRule": [
-        ("host: b, subsets: [{name: v1}, {name: v2, trafficPolicy: {}}]", []),
-        ("host: 10.0.0.1", []),
+        (
+            "host: b, subsets: [{name: v1, labels: {a: b}}, {name: v2, trafficPolicy: {}, labels: {'a b': c}}]",
+            ["~subsets[1].trafficPolicy", 'subsets[1].labels["a b"]'],
+        ),
+        ("host: 10.0.0.1", ["host"]),
+        ("host: '123', workloadSelector: {matchLabels: {a: 'b*'}}", ["workloadSelector.matchLabels.a"]),
         (
             "subsets: [{}, {name: 'a b'}, {name: v1}, {name: v1}]",
             ["host", "subsets[0].name", "subsets[1].name", "subsets[3].name"],
@@ -77,7 +102,12 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         ("host: b, workloadSelector: {matchLabels: {a: b}}, exportTo: [.]", []),
         (
             "host: b, trafficPolicy: {portLevelSettings: [{}, {port: {number: 0}}]}",
-            ["trafficPolicy.portLevelSettings[0].port", "trafficPolicy.portLevelSettings[1].port.number"],
+            [
+                "trafficPolicy.portLevelSettings[0].port",
+                "~trafficPolicy.portLevelSettings[0]",
+                "trafficPolicy.portLevelSettings[1].port.number",
+                "~trafficPolicy.portLevelSettings[1]",
+            ],
         ),
         (
             "host: b, trafficPolicy: {tunnel: {protocol: X, targetHost: '%A%', targetPort: 0}, retryBudget: {percent: 120}}",
@@ -88,7 +118,11 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
                 "trafficPolicy.retryBudget.percent",
             ],
         ),
-        ("host: b, trafficPolicy: {tunnel: {targetPort: 1}, retryBudget: {}}", []),
+        ("host: b, trafficPolicy: {tunnel: {targetPort: 1}, retryBudget: {}}", ["trafficPolicy.tunnel.targetHost"]),
+        (
+            "host: b, trafficPolicy: {tunnel: {targetHost: '::1', targetPort: 1}, proxyProtocol: {}}",
+            ["trafficPolicy.proxyProtocol"],
+        ),
     ],
     "ServiceEntry": [
         (
@@ -120,6 +154,23 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
             [],
         ),
         ("hosts: [a.b], resolution: STATIC, endpoints: [{address: 'unix://a'}]", ["endpoints[0].address", "ports"]),
+        (
+            "hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 'unix:///a/', "
+            "ports: {http: 1}, labels: {a: '!'}}]",
+            ["endpoints[0].address", "endpoints[0].ports", "endpoints[0].labels.a"],
+        ),
+        (
+            "hosts: [a.b], resolution: STATIC, endpoints: [{address: x.y, network: n}, {network: n}]",
+            ["endpoints[0].address"],
+        ),
+        ("hosts: [a.b], resolution: DNS, endpoints: [{network: n}]", ["endpoints[0].address"]),
+        ("hosts: [a.b], resolution: DNS, addresses: [10.0.0.1, 10.0.0.0/8]", ["~addresses[1]"]),
+        ("hosts: [a.b], addresses: [10.0.0.0/255.0.0.0]", ["addresses[0]"]),
+        (
+            "hosts: [a.b, c.d], resolution: DNS, ports: [{number: 1, name: a, protocol: TLS}, {number: 2, name: 'b c'}]",
+            ["~ports[1].name", "~ports[1].protocol"],
+        ),
+        ("hosts: [a.b, c.d], ports: [{number: 2, name: b, protocol: NOPE}]", ["~ports[0].protocol"]),
         ("hosts: ['*.b'], resolution: DNS", ["hosts[0]"]),
         (
             "hosts: ['*.b'], resolution: DNS, endpoints: [{address: 'unix:///a'}, {address: c.d}, {address: 1.1.1.1}]",
@@ -129,13 +180,23 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         (
             "hosts: [a.b, '*.c'], resolution: DYNAMIC_DNS, ports: [{number: 1, name: a, protocol: tcp}, "
             "{number: 2, name: b, protocol: HTTP}]",
-            ["hosts[0]", "ports[0].protocol"],
+            ["hosts[0]", "ports[0].protocol", "~ports[0].protocol"],
         ),
     ],
     "Gateway": [
         (
             "servers: [{name: a, port: {number: 80, name: http, protocol: HTTP}, hosts: ['*', ns/a.b, '*/*.c', 10.0.0.1]}]",
             [],
+        ),
+        (
+            "servers: [{port: {number: 80, name: a, protocol: udp}, hosts: ['*']}, "
+            "{port: {number: 81, name: a, protocol: HTTP_PROXY}, hosts: ['*']}]",
+            ["~servers[1].port.name"],
+        ),
+        ("servers: [{bind: 'unix:///a', port: {number: 0, name: a, protocol: HTTP}, hosts: ['*']}]", []),
+        (
+            "servers: [{bind: 'unix://a', port: {number: 0, name: a, protocol: HTTP}, hosts: ['*']}]",
+            ["servers[0].bind"],
         ),
         ("selector: {a: b}", ["servers"]),
         ("servers: [{}]", ["servers[0].hosts", "servers[0].port"]),
@@ -148,16 +209,36 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
                 "servers[0].hosts[2]",
                 "servers[0].bind",
                 "servers[0].port.number",
-                "servers[0].port.targetPort",
+                "~servers[0].port.targetPort",
                 "servers[0].port.name",
                 "servers[0].port.protocol",
-                "servers[1].name",
+                "?servers[1].name",
+                "servers[1].port.number",
             ],
         ),
     ],
     "Sidecar": [
         ("egress: [{port: {number: 80}, hosts: [./*]}, {hosts: [./*, '~/*', '~other/a.b', ns/*.c]}]", []),
         ("{}", [""]),
+        (
+            "egress: [{bind: 'unix:///x', captureMode: IPTABLES, port: {number: 0}, hosts: [./*]}, "
+            "{bind: 'unix:///x', port: {number: 0}, hosts: [./*]}, {bind: 'unix://x', port: {number: 0}, hosts: [./*]}, "
+            "{bind: 'unix:///x', port: {number: 1, name: 'a b', protocol: NOPE, targetPort: 2}, hosts: [./*]}]",
+            [
+                "~egress[0].captureMode",
+                "~egress[1].port.number",
+                "~egress[2].bind",
+                "~egress[3].bind",
+                "~egress[3].port.name",
+                "~egress[3].port.protocol",
+                "~egress[3].port.targetPort",
+            ],
+        ),
+        (
+            "ingress: [{port: {number: 80}, defaultEndpoint: ':80'}, {port: {number: 81}, defaultEndpoint: 'unix://x'}]",
+            ["ingress[1].defaultEndpoint"],
+        ),
+        ("workloadSelector: {labels: {a: '*'}}, egress: [{hosts: [./*]}]", ["workloadSelector.labels.a"]),
         ("workloadSelector: {}, outboundTrafficPolicy: {mode: ALLOW_ANY}", ["?workloadSelector"]),
         (
             "inboundConnectionPool: {}, outboundTrafficPolicy: {egressProxy: {host: 'a*b'}}",
@@ -174,13 +255,16 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
             ["outboundTrafficPolicy.egressProxy.port.number"],
         ),
         (
+            "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a.b, subset: 'a b', port: {number: 80}}}",
+            ["outboundTrafficPolicy.egressProxy.subset"],
+        ),
+        (
             "egress: [{hosts: [x, '~A B/*', './a*.b']}, {bind: x, port: {number: 0}}, {bind: 'unix:///x', port: {}, hosts: [./*, ./*]}]",
             [
                 "egress[0]",
                 "egress[0].hosts[0]",
                 "egress[0].hosts[1]",
                 "egress[0].hosts[2]",
-                "egress[1].bind",
                 "egress[1].port.number",
                 "egress[1].hosts",
                 "?egress[2].hosts[1]",
@@ -197,7 +281,8 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
                 "ingress[1].defaultEndpoint",
                 "ingress[2].defaultEndpoint",
                 "ingress[4].defaultEndpoint",
-                "ingress[3].port.number",
+                "~ingress[3].port.number",
+                "~ingress[4].port.number",
             ],
         ),
         (
@@ -226,14 +311,15 @@ PEERS = [
     ("mtls: {mode: STRICT}", []),
     ("portLevelMtls: {80: {mode: DISABLE}}", ["portLevelMtls"]),
     ("selector: {matchLabels: {a: b}}, portLevelMtls: {0: {}}", ['portLevelMtls["0"]']),
+    ("selector: {matchLabels: {a: b}}, portLevelMtls: {}", ["portLevelMtls"]),
     ("selector: {matchLabels: {a: '*', '': b}}", ["selector.matchLabels.a", 'selector.matchLabels[""]']),
 ]
 
 
 def _expect(parsed: Parsed, prefix: str, fields: list[str]) -> None:
-    expected = [("?" if f[:1] == "?" else "") + f"{prefix}.{f.removeprefix('?')}".rstrip(".") for f in fields]
+    expected = [(f[:1] if f[:1] in MARKS else "") + f"{prefix}.{f.lstrip('?~')}".rstrip(".") for f in fields]
     assert sorted(_found(parsed)) == sorted(expected)
-    assert (parsed.object is None) == any(not field.startswith("?") for field in fields)
+    assert (parsed.object is None) == any(field[:1] not in MARKS for field in fields)
 
 
 @pytest.mark.parametrize(("kind", "spec", "fields"), [(k, *row) for k, rows in SPECS.items() for row in rows])
@@ -250,8 +336,8 @@ def test_peer_authentication(spec: str, fields: list[str]) -> None:
     ("kind", "spec", "code"),
     [
         ("VirtualService", "{hosts: [b], http: [{route: [{destination: {host: b}, weight: -1}]}]}", Code.WEIGHT_SUM),
-        ("VirtualService", "{hosts: [b, b], http: [{redirect: {}}]}", Code.DUPLICATE_HOST),
-        ("VirtualService", "{hosts: [b], http: [{match: [{uri: {regex: '('}}], redirect: {}}]}", Code.BAD_REGEX),
+        ("VirtualService", "{hosts: [b, b], http: [{redirect: {uri: /a}}]}", Code.DUPLICATE_HOST),
+        ("VirtualService", "{hosts: [b], http: [{match: [{uri: {regex: '('}}], redirect: {uri: /a}}]}", Code.BAD_REGEX),
         ("VirtualService", "{hosts: [b], http: [{}]}", Code.MISSING_FIELD),
         ("DestinationRule", "{host: b, subsets: [{name: a}, {name: a}]}", Code.DUPLICATE_SUBSET),
     ],

@@ -1,4 +1,4 @@
-"""Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning."""
+"""Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning, "~" one for the webhook."""
 
 # Tables of YAML read better with one case to a line, however long.
 # ruff: noqa: E501, ISC004
@@ -6,8 +6,10 @@
 import pytest
 
 from crds import text
-from crds.diagnostic import Severity
+from crds.diagnostic import Code, Severity
 from crds.parse import Parsed, parse
+
+MARKS = ("?", "~")  # the object is used all the same; the webhook refuses it for the second
 
 
 def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
@@ -23,7 +25,10 @@ def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
 
 def _found(parsed: Parsed) -> list[str]:
     marks = {Severity.ERROR: "", Severity.WARNING: "?"}
-    return [marks[finding.severity] + finding.field for finding in parsed.diagnostics]
+    return [
+        ("~" if found.code is Code.NOT_ADMITTED else marks[found.severity]) + found.field
+        for found in parsed.diagnostics
+    ]
 
 
 POLICIES = [
@@ -41,12 +46,18 @@ POLICIES = [
     ("loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}", ["loadBalancer.consistentHash"]),
     ("loadBalancer: {consistentHash: {httpCookie: {attributes: [{name: a}, {}]}, minimumRingSize: 3, maglev: {tableSize: 9}}}", [
         "loadBalancer.consistentHash.httpCookie.name", "loadBalancer.consistentHash.httpCookie.attributes[1].name",
-        "?loadBalancer.consistentHash.minimumRingSize", "loadBalancer.consistentHash.maglev.tableSize"]),
+        "?loadBalancer.consistentHash.minimumRingSize", "loadBalancer.consistentHash.minimumRingSize",
+        "loadBalancer.consistentHash.maglev.tableSize"]),
+    ("loadBalancer: {consistentHash: {useSourceIp: true, httpHeaderName: a, ringHash: {}, maglev: {tableSize: 1}}}", [
+        "loadBalancer.consistentHash", "loadBalancer.consistentHash.maglev"]),
+    ("loadBalancer: {warmup: {duration: 1s, aggression: -1}}", ["loadBalancer.warmup.aggression"]),
     ("loadBalancer: {consistentHash: {httpCookie: {name: a}, maglev: {tableSize: 65537}}}", []),
     ("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: 0s}}}", []),
     ("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: -1s}}}", ["loadBalancer.consistentHash.httpCookie.ttl"]),
     ("loadBalancer: {simple: RANDOM, warmupDurationSecs: -1s}", ["loadBalancer.warmupDurationSecs"]),
-    ("loadBalancer: {consistentHash: {maglev: {}}, warmup: {duration: 1s}}", []),
+    ("loadBalancer: {consistentHash: {maglev: {}}, warmup: {duration: 1s}}", ["loadBalancer.consistentHash.maglev.tableSize"]),
+    ("connectionPool: {tcp: {tcpKeepalive: {time: 0s, interval: 1us}}}", [
+        "~connectionPool.tcp.tcpKeepalive.time", "connectionPool.tcp.tcpKeepalive.interval"]),
     ("loadBalancer: {consistentHash: {maglev: {tableSize: 5000081}}}", ["loadBalancer.consistentHash.maglev.tableSize"]),
     ("loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}, warmup: {}}", [
         "loadBalancer.zoneAwareLbSetting", "loadBalancer.warmup.duration"]),
@@ -54,6 +65,22 @@ POLICIES = [
         "loadBalancer.localityLbSetting", "loadBalancer.localityLbSetting.distribute[0].to"]),
     ("loadBalancer: {zoneAwareLbSetting: {failoverPriority: [tier, topology.kubernetes.io/zone=a]}}", [
         "loadBalancer.zoneAwareLbSetting.failoverPriority[1]"]),
+    *(
+        ("loadBalancer: {localityLbSetting: {" + said + "}}", [f"loadBalancer.localityLbSetting.{field}" for field in fields])
+        for said, fields in (
+            ("distribute: [{from: a/*, to: {a/b/*: 70, a/c/*: 30}}, {from: b, to: {'*': 100}}]", []),
+            ("distribute: [{from: a, to: {b: 0, c: 100}}]", ["distribute[0].to"]),
+            ("distribute: [{from: a, to: {b: 50, b/c: 50}}]", ["distribute[0].to"]),
+            ("distribute: [{from: a, to: {b/*: 50, b/c: 50}}]", ["distribute[0].to"]),
+            ("distribute: [{from: a, to: {b/c/d: 50, b/c: 50}}]", ["distribute[0].to"]),
+            ("distribute: [{from: a, to: {'*': 50, c: 50}}]", ["distribute[0].to"]),
+            ("distribute: [{from: a, to: {'*/b': 100}}, {from: a, to: {b: 100}}]", ["distribute[0].to", "distribute"]),
+            ("distribute: [{to: {b//c: 100}}]", ["distribute[0].to", "distribute"]),
+            ("failover: [{from: a, to: b}], failoverPriority: [x=y]", []),
+            ("failover: [{from: a, to: a}, {from: a/b, to: c}, {from: a, to: '*'}]", [f"failover[{n}]" for n in range(3)]),
+            ("failover: [{from: a, to: b}], failoverPriority: [topology.kubernetes.io/zone]", ["failoverPriority"]),
+        )
+    ),
     ("connectionPool: {}", ["connectionPool"]),
     ("connectionPool: {tcp: {maxConnections: -1, connectTimeout: 0s, maxConnectionDuration: 1us, idleTimeout: 0s}}", [
         "connectionPool.tcp.maxConnections", "connectionPool.tcp.connectTimeout", "connectionPool.tcp.maxConnectionDuration"]),
@@ -74,6 +101,7 @@ POLICIES = [
     ("tls: {mode: MUTUAL, insecureSkipVerify: true, credentialName: b}", []),
     ("tls: {mode: MUTUAL, credentialName: b, clientCertificate: a, privateKey: c}", ["tls.clientCertificate", "tls.privateKey"]),
     ("tls: {mode: MUTUAL, privateKey: c}", ["tls.clientCertificate"]),
+    ("tls: {mode: SIMPLE, credentialName: b, caCertificates: a, caCrl: c}", ["tls.caCertificates", "tls.caCrl"]),
 ]  # fmt: skip
 SERVER_TLS = [
     (
@@ -99,14 +127,17 @@ SERVER_TLS = [
         "tls.tlsCertificates[2].privateKey"]),
     ("TLS", "minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2, cipherSuites: [a, a]", [
         "tls.minProtocolVersion", "?tls.cipherSuites[1]"]),
-    ("TCP", "minProtocolVersion: TLSV1_2, maxProtocolVersion: TLSV1_3", []),
+    ("TLS", "minProtocolVersion: TLSV1_2, maxProtocolVersion: TLSV1_3", []),
+    ("TCP", "minProtocolVersion: TLSV1_2", ["~tls"]),
+    ("HTTP", "mode: AUTO_PASSTHROUGH", []),
+    ("HTTP", "httpsRedirect: true, privateKey: a", ["?tls", "tls"]),
 ]  # fmt: skip
 
 
 def _expect(parsed: Parsed, prefix: str, fields: list[str]) -> None:
-    expected = [("?" if f[:1] == "?" else "") + f"{prefix}.{f.removeprefix('?')}".rstrip(".") for f in fields]
+    expected = [(f[:1] if f[:1] in MARKS else "") + f"{prefix}.{f.lstrip('?~')}".rstrip(".") for f in fields]
     assert sorted(_found(parsed)) == sorted(expected)
-    assert (parsed.object is None) == any(not field.startswith("?") for field in fields)
+    assert (parsed.object is None) == any(field[:1] not in MARKS for field in fields)
 
 
 @pytest.mark.parametrize(("policy", "fields"), POLICIES)

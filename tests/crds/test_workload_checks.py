@@ -47,6 +47,11 @@ IDLE = ("warning", "")
         ({"template": {}, "metadata": {"labels": {"a": "!"}}}, [("error", "spec.metadata.labels.a"), IDLE]),
         ({"template": {}, "probe": {}}, [("error", "spec.probe"), IDLE]),
         ({"template": {}, "probe": {"grpc": {}}}, [IDLE]),
+        (
+            {"template": {}, "probe": {"grpc": {}, "tcpSocket": {"port": 1}, "periodSeconds": -1}},
+            [("error", "spec.probe.periodSeconds"), ("error", "spec.probe"), IDLE],
+        ),
+        ({"template": {}, "probe": {"exec": {"command": [""]}}}, [("error", "spec.probe.exec.command"), IDLE]),
         ({"template": {}, "probe": {"httpGet": {"port": 80}}}, [IDLE]),
         ({"template": {}, "probe": {"httpGet": {"port": "web"}}}, [("error", "spec.probe.httpGet.port"), IDLE]),
         (

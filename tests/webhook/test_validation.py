@@ -58,6 +58,17 @@ def test_deletions_foreign_groups_and_objects_that_leave_pass() -> None:
     assert not answer(BAD, operation="UPDATE", oldObject={**BAD, "spec": {}})["allowed"]
 
 
+def test_what_only_admission_refuses_is_used_where_it_is() -> None:
+    odd = {**BAD, "spec": {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "b"}}], "timeout": "0s"}]}}
+    assert validation.named(odd).object is not None
+    found = answer(odd)
+    assert not found["allowed"]
+    assert found["status"]["message"].endswith("spec.http[0].timeout: must be at least 0.001s [M0134]")
+    found = answer(odd, operation="UPDATE", oldObject=odd)
+    assert found["allowed"]
+    assert found["warnings"][0].startswith("the object is in effect, and would be refused if it were new: spec.http[0]")
+
+
 def test_a_kind_without_effect_is_let_through_with_a_warning() -> None:
     plugin = {"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"generateName": "w-"}}
     found = answer({**plugin, "spec": {}})
