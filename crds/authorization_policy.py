@@ -13,6 +13,7 @@ from pydantic import Field
 
 from crds.key import ConfigKey
 from crds.meta import Ignored, Model, Object, ObjectMeta, WorkloadSelector
+from crds.target_reference import PolicyTargetReference
 
 Values = tuple[str, ...]
 
@@ -84,15 +85,6 @@ class ExtensionProvider(Model):
     """Whom CUSTOM asks (N8)."""
 
     name: str = ""
-
-
-class PolicyTargetReference(Model):
-    """A resource of the Gateway API, or a Service behind a waypoint."""
-
-    group: str = ""
-    kind: str = ""
-    name: str = ""
-    namespace: str = ""
 
 
 class AuthorizationPolicySpec(Model):

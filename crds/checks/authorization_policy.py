@@ -17,12 +17,11 @@ from crds.authorization_policy import (
     Condition,
     From,
     Operation,
-    PolicyTargetReference,
     Rule,
     Source,
     To,
 )
-from crds.checks import resolved_paths, values
+from crds.checks import resolved_paths, target_reference, values
 from crds.checks.findings import Findings
 from crds.meta import Model
 from wire import decimal
@@ -58,36 +57,15 @@ _TCP: Final = "on ports that are not HTTP it refuses every connection: what it l
 def check(item: AuthorizationPolicy, found: Findings) -> None:
     """Everything that one AuthorizationPolicy can be wrong about."""
     spec = item.spec
-    _targets(spec, found)
+    if spec.selector is not None and not spec.selector.match_labels:
+        found.warning("spec.selector", "has no labels, so that it selects the whole namespace")
+    target_reference.check(found, spec.selector, spec.target_ref, spec.target_refs)
     _action(spec, found)
     _dry_run(item, found)
     for index, rule in enumerate(spec.rules):
         _rule(rule, spec.action, f"spec.rules[{index}]", found)
     if spec.action == "DENY" and any(_is_http_only(rule) for rule in spec.rules):
         found.warning("spec.rules", _TCP)
-
-
-def _targets(spec: AuthorizationPolicySpec, found: Findings) -> None:
-    selector = spec.selector
-    if selector is not None and not selector.match_labels:
-        found.warning("spec.selector", "has no labels, so that it selects the whole namespace")
-    for name, value in (selector.match_labels if selector is not None else {}).items():
-        if not name or "*" in name + value:
-            found.error(path.child("spec.selector.matchLabels", name), "a selector has no wildcards and no empty names")
-    if len([part for part in (selector, spec.target_ref, spec.target_refs) if part]) > 1:
-        found.error("spec", "only one of selector, targetRef and targetRefs can be set")
-    for index, ref in enumerate(spec.target_refs):
-        _reference(ref, f"spec.targetRefs[{index}]", found)
-    if spec.target_ref is not None:
-        _reference(spec.target_ref, "spec.targetRef", found)
-
-
-def _reference(ref: PolicyTargetReference, field: str, found: Findings) -> None:
-    for name, value in (("name", ref.name), ("kind", ref.kind)):
-        if not value:
-            found.missing(f"{field}.{name}")
-    if ref.namespace:
-        found.error(f"{field}.namespace", "a reference to another namespace is not possible")
 
 
 def _action(spec: AuthorizationPolicySpec, found: Findings) -> None:
@@ -223,7 +201,7 @@ def _account(text: str) -> str | None:
 
 
 def _path(text: str) -> str | None:
-    if attributes.is_template(text) and attributes.template(text) is None:
+    if ("{" in text or "}" in text) and attributes.template(text) is None:
         return f"{text!r} is no template: {{*}} and {{**}} are whole segments, and nothing variable follows {{**}}"
     return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from crds.checks import values
+from crds.checks import labels, values
 from crds.checks.findings import Findings
 from crds.envoy_filter import ConfigPatch, EnvoyFilter, FilterMatch, ObjectMatch
 
@@ -23,6 +23,8 @@ def check(item: EnvoyFilter, found: Findings) -> None:
     spec = item.spec
     if spec.workload_selector is not None and spec.target_refs:
         found.error("spec.targetRefs", "only one of workloadSelector and targetRefs can be set")
+    if spec.workload_selector is not None:
+        labels.selector(found, "spec.workloadSelector.labels", spec.workload_selector.labels)
     for index, patch in enumerate(spec.config_patches):
         _patch(found, f"spec.configPatches[{index}]", patch)
 

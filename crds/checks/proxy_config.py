@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crds import path
+from crds.checks import labels
 from crds.checks.findings import Findings
 from crds.diagnostic import Code
 from crds.proxy_config_object import ProxyConfig
@@ -14,9 +15,8 @@ def check(item: ProxyConfig, found: Findings) -> None:
     spec = item.spec
     if spec.concurrency is not None and spec.concurrency < 0:
         found.error("spec.concurrency", "must not be negative; 0 is one thread for each CPU")
-    for name, value in (spec.selector.match_labels if spec.selector is not None else {}).items():
-        if not name or "*" in name + value:
-            found.error(path.child("spec.selector.matchLabels", name), "a selector has no wildcards and no empty names")
+    if spec.selector is not None:
+        labels.selector(found, "spec.selector.matchLabels", spec.selector.match_labels)
     for name in spec.environment_variables:
         if not variables.is_name(name):
             message = f"{name!r} is no name of a variable: it is left out"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from crds import path
+from crds.checks import labels
 from crds.checks.findings import Findings
 from crds.meta import WorkloadSelector
 from crds.target_reference import PolicyTargetReference
@@ -20,7 +20,6 @@ _KINDS: Final = frozenset(
     }
 )
 _MOST: Final = 16
-_LONGEST_VALUE: Final = 63
 
 
 def check(
@@ -38,10 +37,8 @@ def check(
     for field, one in named:
         if one is not None:
             _target(found, field, one)
-    for name, value in (selector.match_labels if selector is not None else {}).items():
-        if not name or "*" in name + value or len(value) > _LONGEST_VALUE:
-            message = f"a selector has no wildcards, no empty names and values of at most {_LONGEST_VALUE} characters"
-            found.error(path.child("spec.selector.matchLabels", name), message)
+    if selector is not None:
+        labels.selector(found, "spec.selector.matchLabels", selector.match_labels)
 
 
 def _target(found: Findings, field: str, one: PolicyTargetReference) -> None:

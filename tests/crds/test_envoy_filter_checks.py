@@ -30,6 +30,11 @@ def filters(name: str, inside: str | None = None) -> dict[str, Any]:
     return {"listener": {"filterChain": {"filter": said}}}
 
 
+def test_a_selector_has_no_wildcards() -> None:
+    said = {"workloadSelector": {"labels": {"app": "a*"}}}
+    assert findings(**said) == [(Severity.ERROR, "spec.workloadSelector.labels.app")]
+
+
 @pytest.mark.parametrize(
     ("patch", "field"),
     [

@@ -40,7 +40,16 @@ WRONG: list[tuple[str, list[str]]] = [
     (FULL, []),
     ("{}", []),
     ("{selector: {matchLabels: {app: 'w*'}}, targetRefs: [{kind: Pod, name: a}]}", ["spec", "targetRefs[0]"]),
-    ("tracing: [{randomSamplingPercentage: 101, providers: [{name: a}, {name: b}]}]", ["Percentage", "providers"]),
+    ("tracing: [{randomSamplingPercentage: 101}]", ["Percentage"]),
+    ("tracing: [{providers: [{name: a}, {name: b}]}]", []),  # which of them is asked is told where providers are known
+    (
+        "tracing: [{customTags: {'': {literal: {value: a}}, a: {literal: {}}, b: {header: {}}, c: {environment: {}}}}]",
+        ["customTags", "customTags.a.literal.value", "customTags.b.header.name", "customTags.c.environment.name"],
+    ),
+    (
+        "tracing: [{customTags: {a: {formatter: {}}, b: {literal: {value: a}, header: {name: b}}, c: {}}}]",
+        ["customTags.a.formatter.value", "customTags.b"],
+    ),
     ("tracing: [{randomSamplingPercentage: -0.1}, {providers: [{}]}]", ["Percentage", "providers[0].name"]),
     ("accessLogging: [{providers: [{name: ''}]}]", ["accessLogging[0].providers[0].name"]),
     ("metrics: [{reportingInterval: 0s}]", ["reportingInterval"]),
