@@ -122,9 +122,9 @@ async def _with_a_new_endpoint(rig: Rig, count: int = 40) -> list[str]:
     return await rig.names(count)
 
 
-@CASES(policy("loadBalancer: {warmup: {duration: 60s, minimumPercent: 0}}"), HOST)
+@CASES(policy("loadBalancer: {warmup: {duration: 60s, minimumPercent: 0, aggression: 0.2}}"), HOST, r".*aggression")
 async def a_new_endpoint_warms_up(rig: Rig) -> None:
-    """Its share grows with its age: in its first moment it has next to none, without a minimum."""
+    """Its share grows with its age, here by the fifth power: in its first moments it has none, without a minimum."""
     assert "shop-1" not in await _with_a_new_endpoint(rig)
 
 

@@ -319,6 +319,12 @@ def test_fields_without_effect_are_told_with_their_path() -> None:
         ),
         ({"loadBalancer": {"simple": "ROUND_ROBIN", "warmup": {"duration": "1s"}}}, []),
         ({"loadBalancer": {"warmupDurationSecs": "1s"}}, []),
+        ({"loadBalancer": {"simple": "RANDOM", "zoneAwareLbSetting": {"enabled": True}}}, []),
+        (
+            {"loadBalancer": {"consistentHash": {"useSourceIp": True}, "zoneAwareLbSetting": {}}},
+            ["loadBalancer.zoneAwareLbSetting"],
+        ),
+        ({"loadBalancer": {"simple": "PASSTHROUGH", "zoneAwareLbSetting": {}}}, ["loadBalancer.zoneAwareLbSetting"]),
         ({"loadBalancer": {"simple": "RANDOM", "warmup": {"duration": "1s"}}}, ["loadBalancer.warmup"]),
         (
             {"loadBalancer": {"consistentHash": {"useSourceIp": True}, "warmupDurationSecs": "1s"}},
