@@ -124,8 +124,11 @@ async def _with_a_new_endpoint(rig: Rig, count: int = 40) -> list[str]:
 
 @CASES(policy("loadBalancer: {warmup: {duration: 60s, minimumPercent: 0, aggression: 0.2}}"), HOST, r".*aggression")
 async def a_new_endpoint_warms_up(rig: Rig) -> None:
-    """Its share grows with its age, here by the fifth power: in its first moments it has none, without a minimum."""
-    assert "shop-1" not in await _with_a_new_endpoint(rig)
+    """Its share grows with its age, here by the fifth power, without a minimum: in its first moments it has none.
+
+    It is asked once where a worker of Envoy hears of it before it has an age.
+    """
+    assert (await _with_a_new_endpoint(rig)).count("shop-1") <= 1
 
 
 @CASES(
