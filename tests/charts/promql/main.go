@@ -1,8 +1,12 @@
-// Reads PromQL, an expression a line, and ends with 1 and Prometheus' own words at the first that it cannot parse.
+// Reads PromQL as Prometheus does.
+//
+//	promql           takes an expression a line, and ends with 1 and Prometheus' own words at the first that it cannot parse
+//	promql evaluate  takes an object of JSON: scrapes, and queries that are evaluated at the time of the last of them
 package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"os"
 
@@ -10,6 +14,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "evaluate" {
+		if err := evaluate(json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		if _, err := parser.ParseExpr(lines.Text()); err != nil {
