@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tools import traffic_dashboards as traffic
 from tools.control_plane_dashboard import CONTROL_PLANE
-from tools.panels import Dashboard, Panel
+from tools.panels import Dashboard, Panel, Variable
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "charts/istiod/files/dashboards"
@@ -45,13 +45,13 @@ def _source() -> dict[str, Any]:
     return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
 
 
-def _variable(said: tuple[str, str, str]) -> dict[str, Any]:
-    name, metric, label = said
+def _variable(said: Variable) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": said.name,
         "type": "query",
         "datasource": _SOURCE,
-        "query": {"query": f"label_values({metric}, {label})", "refId": name},
+        "query": {"query": said.query, "refId": said.name},
+        "regex": said.pattern,
         "refresh": 2,
         "includeAll": True,
         "multi": True,

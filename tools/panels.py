@@ -23,18 +23,45 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """What a user chooses: ``query`` is Grafana's, and what ``pattern`` finds first in each of its lines is a value."""
+
+    name: str
+    query: str
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
-    """A page. ``variables`` are (name, metric with matchers, label); ``rows`` are (title, panels)."""
+    """A page; ``rows`` are (title, panels)."""
 
     name: str
     title: str
-    variables: tuple[tuple[str, str, str], ...]
+    variables: tuple[Variable, ...]
     rows: tuple[tuple[str, tuple[Panel, ...]], ...]
 
 
 def panel(title: str, *queries: Query, unit: str = "short", kind: str = "timeseries", width: int = 8) -> Panel:
     """A panel; its fields are those of Panel."""
     return Panel(title=title, queries=queries, unit=unit, kind=kind, width=width)
+
+
+def values(name: str, metric: str, label: str) -> Variable:
+    """The values of a label."""
+    return Variable(name=name, query=f"label_values({metric}, {label})")
+
+
+def either_side(name: str, part: str, matcher: str = "") -> Variable:
+    """What the sources and destinations of all calls are: ``part`` and ``matcher`` are labels without the side.
+
+    Who only calls, or is only called, is among them, whether by HTTP or by TCP.
+    """
+    found = (
+        f"sum({metric}{{{matcher and f'{side}_{matcher}'}}}) by ({side}_{part})"
+        for metric in ("istio_requests_total", "istio_tcp_connections_opened_total")
+        for side in ("source", "destination")
+    )
+    return Variable(name=name, query=f"query_result({' or '.join(found)})", pattern=f'/_{part}="([^"]+)"/')
 
 
 def rate(metric: str, matchers: str = "", by: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tools.panels import Dashboard, Panel, panel, quantile, quantiles, rate, success
+from tools.panels import Dashboard, Panel, either_side, panel, quantile, quantiles, rate, success, values
 
 _RATE: Final = "[$__rate_interval]"
 _DURATION: Final = "istio_request_duration_milliseconds"
@@ -132,8 +132,8 @@ SERVICE = Dashboard(
     name="service",
     title="Service",
     variables=(
-        ("service", "istio_requests_total", "destination_service"),
-        ("reporter", "istio_requests_total", "reporter"),
+        values("service", "istio_requests_total", "destination_service"),
+        values("reporter", "istio_requests_total", "reporter"),
     ),
     rows=(
         ("$service", _golden(_SERVICE, "source_workload")),
@@ -190,8 +190,8 @@ WORKLOAD = Dashboard(
     name="workload",
     title="Workload",
     variables=(
-        ("namespace", "istio_requests_total", "destination_workload_namespace"),
-        ("workload", 'istio_requests_total{destination_workload_namespace=~"$namespace"}', "destination_workload"),
+        either_side("namespace", "workload_namespace"),
+        either_side("workload", "workload", 'workload_namespace=~"$namespace"'),
     ),
     rows=(
         ("What $workload serves", _golden(_INBOUND, "source_workload")),
@@ -203,7 +203,7 @@ WORKLOAD = Dashboard(
 PERFORMANCE = Dashboard(
     name="performance",
     title="Performance",
-    variables=(("namespace", "istio_agent_scrapes_total", "namespace"),),
+    variables=(values("namespace", "istio_agent_scrapes_total", "namespace"),),
     rows=(
         (
             "Proxies",

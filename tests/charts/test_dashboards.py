@@ -20,13 +20,25 @@ from tests.charts import helm
 from tests.debug.plane import series, serving
 from tests.waiting import until
 from tools import dashboards
-from tools.panels import rate
+from tools.panels import either_side, rate
 from wire import names
 from wire.labels import Reporter
 
 FILES = helm.CHARTS / "istiod/files"
 # Words of PromQL that are no metrics.
-_WORDS = {"sum", "max", "min", "rate", "increase", "histogram_quantile", "topk", "by", "or", "label_values"}
+_WORDS = {
+    "sum",
+    "max",
+    "min",
+    "rate",
+    "increase",
+    "histogram_quantile",
+    "topk",
+    "by",
+    "or",
+    "label_values",
+    "query_result",
+}
 _NOISE = re.compile(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)|label_values\((?=\w)|, \w+\)$')
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
@@ -113,6 +125,10 @@ def test_a_query_is_taken_apart() -> None:
     }
     assert asked('label_values(a_total{x=~"$x"}, y)') == {"a_total"}
     assert asked(rate("a", "", "b")) == {"a"}
+    chosen = either_side("workload", "workload", 'workload_namespace=~"$namespace"')
+    assert asked(chosen.query) == {"istio_requests_total", "istio_tcp_connections_opened_total"}
+    line = '{source_workload="web-v1"} 1 1700000000000'
+    assert [found[1] for found in re.finditer(chosen.pattern.strip("/"), line)] == ["web-v1"]
 
 
 def test_dashboards_are_what_the_tool_writes_and_panels_do_not_overlap() -> None:
