@@ -48,6 +48,11 @@ class BookInfo:
             found: list[dict[str, Any]] = await response.json()
             return found
 
+    async def metrics(self) -> str:
+        """What istiod says to Prometheus."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.debug}/metrics") as response:
+            return await response.text()
+
     async def told(self) -> None:
         """Wait until every proxy knows which pods are ready: a pod is ready a moment before the others hear of it.
 

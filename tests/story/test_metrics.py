@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pytest
 import pytest_asyncio
 
 from examples.demo.mesh import BookInfo
-from tests.story import worlds
+from tests.charts import prometheus
+from tests.story import panels, worlds
 
 pytestmark = [
     pytest.mark.root,
@@ -94,8 +98,18 @@ spec:
     - match: [{{headers: {{fail: {{exact: "yes"}}}}}}]
       fault: {{abort: {{percentage: {{value: 100}}, httpStatus: 418}}}}
       route: [{{destination: {{host: echo}}}}]
+    - match: [{{headers: {{fail: {{exact: "badly"}}}}}}]
+      fault: {{abort: {{percentage: {{value: 100}}, httpStatus: 503}}}}
+      route: [{{destination: {{host: echo}}}}]
     - route: [{{destination: {{host: echo}}}}]
 """
+SAY: Final = (
+    "import grpc; c = grpc.insecure_channel('echo:7003'); call = c.stream_stream('/echo.Echo/Say');"
+    "print(list(call(iter([b'one', b'two', b'three']))))"
+)
+HELLO: Final = (
+    "import socket; s = socket.create_connection(('echo', 7004)); s.sendall(b'hello\\n'); print(s.recv(100)); s.close()"
+)
 UNKNOWN: Final = "unknown"
 _SAMPLE: Final = re.compile(r"(?P<name>istio_(?!agent|build)\w+)\{(?P<labels>.*)\} (?P<value>\S+)")
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
@@ -188,12 +202,17 @@ class World:
     async def curl(self, pod: str, *arguments: str) -> str:
         return await self.run(pod, "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", *arguments)
 
-    async def scraped(self, pod: str, url: str = "http://127.0.0.1:15090/stats/prometheus") -> dict[Series, float]:
-        """Series of Istio's metrics but for buckets and sums -> value."""
-        code, out, err = await self.book.mesh.exec(self.pod(pod), ("curl", "-s", "-m", "5", url), "istio-proxy")
+    async def said(self, pod: str, port: int = 15090) -> str:
+        """What a pod's proxy says to Prometheus."""
+        command = ("curl", "-s", "-m", "5", f"http://127.0.0.1:{port}/stats/prometheus")
+        code, out, err = await self.book.mesh.exec(self.pod(pod), command, "istio-proxy")
         assert code == 0, err
+        return out
+
+    async def scraped(self, pod: str, port: int = 15090) -> dict[Series, float]:
+        """Series of Istio's metrics but for buckets and sums -> value."""
         found = {}
-        for sample in _SAMPLE.finditer(out):
+        for sample in _SAMPLE.finditer(await self.said(pod, port)):
             if not sample["name"].endswith(("_bucket", "_sum")):
                 labels = frozenset(_LABEL.findall(sample["labels"]))
                 assert (sample["name"], labels) not in found
@@ -263,10 +282,6 @@ def messages(labels: Mapping[str, str], asked: int, answered: int) -> dict[Serie
 
 
 async def test_grpc_has_its_status_and_its_messages(world: World) -> None:
-    code = (
-        "import grpc; c = grpc.insecure_channel('echo:7003'); call = c.stream_stream('/echo.Echo/Say');"
-        "print(list(call(iter([b'one', b'two', b'three']))))"
-    )
     labels = request("grpc", status="0")
     client = http(at_client(TO_ECHO, **labels), 1)
     nobody = {"reporter": "source", **side("source", **CLIENT), **side("destination"), **ECHO_SERVICE}
@@ -275,19 +290,15 @@ async def test_grpc_has_its_status_and_its_messages(world: World) -> None:
     anybody = {"reporter": "destination", **side("source"), **side("destination", **AS_ECHO), **service()}
     server |= messages(anybody, 3, 3)
     async with counting(world, client=client, echo=server):
-        assert "three" in await world.run("client", sys.executable, "-c", code)
+        assert "three" in await world.run("client", sys.executable, "-c", SAY)
 
 
 async def test_tcp_counts_bytes_when_a_connection_ends(world: World) -> None:
-    code = (
-        "import socket; s = socket.create_connection(('echo', 7004)); s.sendall(b'hello\\n');"
-        "print(s.recv(100)); s.close()"
-    )
     client = tcp(at_client(TO_ECHO, **TCP), 6, 6)
     proven = side("source", namespace="default", principal=CALLER)
     server = tcp(at_server(proven | ECHO_SERVICE, "mutual_tls", **TCP), 6, 6)
     async with counting(world, client=client, echo=server):
-        assert "hello" in await world.run("client", sys.executable, "-c", code)
+        assert "hello" in await world.run("client", sys.executable, "-c", HELLO)
 
 
 async def test_a_stranger_in_plaintext_is_unknown_whatever_it_says(world: World) -> None:
@@ -334,5 +345,40 @@ async def test_a_gateway_is_a_source(world: World) -> None:
 
 
 async def test_both_ports_give_the_same_names(world: World) -> None:
-    merged = await world.scraped("client", "http://127.0.0.1:15020/stats/prometheus")
+    merged = await world.scraped("client", 15020)
     assert merged.keys() == (await world.scraped("client")).keys()
+
+
+async def traffic(world: World) -> None:
+    """A call of each kind that something counts."""
+    for headers in ((), ("-H", "fail: yes"), ("-H", "fail: badly")):
+        await world.curl("client", *headers, "http://echo:7001/")
+    await world.run("client", sys.executable, "-c", SAY)
+    await world.run("client", sys.executable, "-c", HELLO)
+    address = world.book.mesh.pod(world.pod("echo")).state.address
+    for port in (7001, 7010):  # where nobody listens the server's proxy says so
+        await world.curl("stranger", f"http://{address}:{port}/")
+    await world.book.client.get("/")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@prometheus.NEEDS_GO
+async def test_every_query_of_a_dashboard_finds_a_number(world: World, tmp_path: Path) -> None:
+    asker = panels.Asker(program=await asyncio.to_thread(prometheus.built, tmp_path))
+    ports, silent = itertools.count(8000), list[str]()
+
+    async def found() -> bool:
+        await traffic(world)
+        await world.book.converge(panels.CHANGE.format(port=next(ports)))
+        for pod in ("client", "echo", "istio-ingressgateway"):
+            space = "istio-system" if pod.startswith("istio") else "default"
+            asker.add(time.time(), await world.said(pod, 15020), pod=world.pod(pod), namespace=space)
+        asker.add(time.time(), await world.book.metrics(), pod="istiod", namespace="istio-system", app="istiod")
+        silent[:] = await asyncio.to_thread(asker.silent)
+        return not panels.unexpected(silent)
+
+    with contextlib.suppress(AssertionError):  # it says what was waited for, and not what is missing
+        await worlds.until("numbers", found, deadline=90)
+    assert panels.unexpected(silent) == []
+    assert [part for part in panels.SILENT if not any(part in each for each in silent)] == []
