@@ -141,6 +141,7 @@ class Pages:
             verifier=self.verifier,
             root_namespace=self.root_namespace,
             extend=self._mesh_page().extend,
+            for_people=("page/",),
         )
 
     def _distribution(self, said: str) -> Json | None:

@@ -70,6 +70,8 @@ class Sources:
     """Tokens of this namespace show everything."""
     extend: Callable[[web.Application], None] = lambda _: None
     """Adds pages of others, behind the same guard."""
+    for_people: Sequence[str] = ()
+    """Those of them that the index leads to."""
 
 
 def rendered(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def application(sources: Sources) -> web.Application:
     app.router.add_get("/metrics", _text(sources.metrics, exposition.CONTENT_TYPE))
     listed = sorted(path.removeprefix(_UNDER) for path in pages)
     app.router.add_get("/debug/list", _json(lambda _: listed))
-    app.router.add_get("/debug", _text(lambda: _index(listed), "text/html; charset=utf-8"))
+    app.router.add_get("/debug", _text(lambda: _index([*sources.for_people, *listed]), "text/html; charset=utf-8"))
     known = {**_PARAMETERS, **{f"{_UNDER}{name}": _PROXY for name in sources.of_proxy}}
     for path, page in pages.items():
         app.router.add_get(path, _json(page, known.get(path, frozenset())))

@@ -54,6 +54,7 @@ async def test_every_page_that_is_listed_answers_with_json(world: tuple[Plane, C
         assert isinstance(found, dict | list)
         await plane.text(f"/debug/{name}?surprise=1", status=400)
         assert f'href="/debug/{name}"' in index
+    assert index.index('href="/debug/page/"') < index.index(f'href="/debug/{listed[0]}"'), "the one for people is first"
     assert client
 
 
