@@ -32,6 +32,7 @@ def test_a_name_that_is_subscribed_again_is_answered_again() -> None:
 
 
 def test_who_asks_again_and_again_and_acknowledges_nothing_is_answered_a_bounded_number_of_times() -> None:
+    """Row SEC23: what is under way would pile up."""
     client = Client(*basic())
     client.start()
     sends = [send for _ in range(200) for send in client.ask(E, "c0")]
