@@ -7,6 +7,7 @@ get the last good version that anybody who refused the same resource had.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,6 +16,10 @@ from istiod.config.origin import Origin
 from istiod.config.resource import Resource
 
 LIMIT: Final = 1_000
+MOST_VERSIONS: Final = 4
+"""Versions of one resource that one identity refused: each change of anything in it makes another."""
+ROOM: Final = 64 * 1024 * 1024
+"""Bytes of all that is kept: a route table of a large mesh has a megabyte."""
 MOST_PROXIES: Final = 10
 """How many of the proxies that refused a resource are remembered by name."""
 
@@ -77,19 +82,27 @@ def _any(*_: Resource) -> bool:
     return True
 
 
+def _size(refused: Refused) -> int:
+    """Bytes of what is kept."""
+    kept = (refused.rejection.resource, refused.instead)
+    return sum(len(each.any_frame) + len(each.delta_frame) for each in kept if each is not None)
+
+
 def _nobody() -> None:
     """Who is told where nobody listens."""
 
 
 class Quarantine:
-    """Refused resources by identity; who refuses most loses its own oldest ones first.
+    """Refused resources by identity; who refuses most, or most bytes, loses its own oldest ones first.
 
     ``safe`` says whether an earlier version may serve in place of a refused one: it must not let in whom that keeps
     out.
     """
 
-    def __init__(self, limit: int = LIMIT, safe: Callable[[Resource, Resource], bool] = _any) -> None:
+    def __init__(self, limit: int = LIMIT, safe: Callable[[Resource, Resource], bool] = _any, room: int = ROOM) -> None:
         self._refused: dict[str, dict[_Key, Refused]] = {}
+        self._sizes: Counter[str] = Counter()
+        self._room = room
         self._holders: dict[_Key, set[str]] = {}
         self._limit = limit
         self._safe = safe
@@ -110,38 +123,27 @@ class Quarantine:
 
     def remember(self, resource: Resource, instead: Resource | None, error: str, client: Client = ANYBODY) -> None:
         """Note what serves instead, for those who refuse the resource, and keep it from nobody else."""
-        key, own = key_of(resource), self._refused.setdefault(client.identity, {})
-        before = own.get(key)
+        before = self._refused.get(client.identity, {}).get(key_of(resource))
         proxies = before.rejection.proxies if before is not None else ()
         if client.name and client.name not in proxies:
             proxies = (*proxies, client.name)[:MOST_PROXIES]
         good = before.instead if before is not None else None
         unsafe = good is None and instead is not None and not self._safe(instead, resource)
         withheld = unsafe or (before is not None and before.rejection.withheld)
-        own[key] = Refused(
-            identity=client.identity,
-            rejection=Rejection(resource=resource, error=error, proxies=proxies, withheld=withheld),
-            instead=good or (None if unsafe else instead),
-        )
-        self._bound()
+        rejection = Rejection(resource=resource, error=error, proxies=proxies, withheld=withheld)
+        instead = good or (None if unsafe else instead)
+        self._put(Refused(identity=client.identity, rejection=rejection, instead=instead))
 
     def restore(self, refused: Refused) -> None:
         """Take what was refused elsewhere, or before a restart; whoever knows it already knows better."""
         key = key_of(refused.rejection.resource)
-        own = self._refused.setdefault(refused.identity, {})
-        before = own.setdefault(key, refused)
-        if before.instead is None and refused.instead is not None:
-            own[key] = replace(before, instead=refused.instead)
+        known = self._refused.get(refused.identity, {}).get(key, refused)
+        self._put(replace(known, instead=known.instead or refused.instead))
         self._holders.setdefault(key, set()).add(refused.identity)
-        self._bound()
 
     def release(self, resource: Resource, identity: str) -> None:
         """Keep a resource from this identity no more, and forget what serves instead."""
-        key = key_of(resource)
-        self._refused.get(identity, {}).pop(key, None)
-        if not self._refused.get(identity, {}):
-            self._refused.pop(identity, None)
-        self._let_go(key, identity)
+        self._drop(identity, key_of(resource))
 
     def good(self, type_url: str, name: str, version: str) -> Resource | None:
         """The bytes of a version that proxies had, by its hash; None where nobody knows them."""
@@ -175,17 +177,41 @@ class Quarantine:
         found = (refused[key].instead for refused in (own, *self._refused.values()) if key in refused)
         return next((good for good in found if good is not None), None)
 
-    def _bound(self) -> None:
-        if sum(map(len, self._refused.values())) <= self._limit:
-            return
-        identity, most = max(self._refused.items(), key=lambda item: len(item[1]))
-        oldest = next(iter(most))
-        del most[oldest]
-        if not most:
-            del self._refused[identity]
-        self._let_go(oldest, identity)
+    def _put(self, refused: Refused) -> None:
+        """Keep this one, and make room for it."""
+        identity, key = refused.identity, key_of(refused.rejection.resource)
+        own = self._refused.setdefault(identity, {})
+        self._sizes[identity] += _size(refused) - (_size(own[key]) if key in own else 0)
+        own[key] = refused
+        alike = [each for each in own if each[:2] == key[:2] and each != key]
+        for oldest in alike[: max(0, len(alike) - MOST_VERSIONS + 1)]:
+            self._drop(identity, oldest)
+        while (weight := self._crowded()) is not None:
+            if (found := self._oldest(weight, but=(identity, key))) is None:
+                return
+            self._drop(*found)
 
-    def _let_go(self, key: _Key, identity: str) -> None:
+    def _crowded(self) -> Callable[[str], int] | None:
+        """What somebody has too much of, by identity; None while there is room."""
+        if sum(map(len, self._refused.values())) > self._limit:
+            return lambda identity: len(self._refused[identity])
+        return self._sizes.__getitem__ if self._sizes.total() > self._room else None
+
+    def _oldest(self, weight: Callable[[str], int], but: tuple[str, _Key]) -> tuple[str, _Key] | None:
+        """The oldest one of who has most."""
+        for identity in sorted(self._refused, key=weight, reverse=True):
+            for key in self._refused[identity]:
+                if (identity, key) != but:
+                    return identity, key
+        return None
+
+    def _drop(self, identity: str, key: _Key) -> None:
+        own = self._refused.get(identity, {})
+        if (refused := own.pop(key, None)) is not None:
+            self._sizes[identity] -= _size(refused)
+        if not own:
+            self._refused.pop(identity, None)
+            self._sizes.pop(identity, None)
         holders = self._holders.get(key, set())
         kept = identity in holders
         holders.discard(identity)

@@ -27,6 +27,43 @@ def test_the_oldest_entries_make_room() -> None:
     assert [kept.holds(each) for each in refused] == [False, True, True]
 
 
+def test_of_what_changes_while_it_is_refused_the_newest_versions_are_kept() -> None:
+    """A route table of a large mesh has a megabyte, and changes with each rule."""
+    kept = Quarantine()
+    other = model.make(names.LISTENER, "other", "1")
+    kept.refuse(other, None, "no", SHOP)
+    refused = [model.make(names.ROUTE, "80", str(turn)) for turn in range(100)]
+    for each in refused:
+        kept.refuse(each, None, "no", SHOP)
+        kept.refuse(each, None, "no", BANK)
+    assert len(kept) == quarantine.MOST_VERSIONS + 1
+    assert [kept.holds(each, "shop") for each in refused[-5:]] == [False, True, True, True, True]
+    assert kept.holds(other, "shop")
+    kept.refuse(refused[-4], None, "no", SHOP)
+    assert kept.holds(refused[-4], "shop"), "what is refused again is no other"
+
+
+def test_who_refuses_most_bytes_makes_room() -> None:
+    small, large = model.make(names.LISTENER, "small", "1"), "x" * 1_000
+    kept = Quarantine(room=10_000)
+    kept.refuse(small, None, "no", SHOP)
+    refused = [model.make(names.LISTENER, f"{turn}{large}", "1") for turn in range(20)]
+    for each in refused:
+        kept.refuse(each, None, "no", BANK)
+    assert kept.holds(small, "shop")
+    found = [kept.holds(each, "bank") for each in refused]
+    assert found == sorted(found), "the newest ones are left"
+    assert 0 < sum(found) < 10
+    huge = model.make(names.LISTENER, "h" * 20_000, "1")
+    kept.refuse(huge, None, "no", BANK)
+    assert [each.rejection.resource for each in kept.held()] == [huge], (
+        "what was refused last is kept from somebody in any case"
+    )
+    kept.release(huge, "bank")
+    kept.refuse(small, None, "no", SHOP)
+    assert kept.holds(small, "shop")
+
+
 def test_a_word_counts_for_its_own_identity_only() -> None:
     kept = Quarantine()
     refused, good = model.make(names.LISTENER, "l", "2"), model.make(names.LISTENER, "l", "1")
