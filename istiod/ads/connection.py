@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from wire import names
 
 Decode = Callable[[bytes], Decoded]
 _LOGGER = logging.getLogger(__name__)
+_SERIALS: Final = itertools.count()
 
 BURST: Final = 2_000
 """Messages that a client may send at once: a returning one asks for thousands of names, but in few messages."""
@@ -86,11 +88,13 @@ class Connection:
 
     Responses are encoded one by one, when the one before has left: a client that is slow holds no queue, and a target
     that is replaced in the meantime is never encoded. ``holds`` is what has to be given back when the stream is over.
-    ``targets`` counts them; ``reached`` is the newest of them known to be ACKed whole, looked for while ``counted``.
+    No other has its ``serial``. ``targets`` counts them; ``reached`` is the newest of them known to be ACKed whole,
+    looked for while ``counted``.
     """
 
     def __init__(self, stream: Stream, proxy: Proxy, wiring: Wiring, decode: Decode, *, delta: bool) -> None:
         self.proxy = proxy
+        self.serial = next(_SERIALS)
         self.targets = self.reached = 0
         self.counted = True
         self.began = wiring.clock()
