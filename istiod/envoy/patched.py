@@ -15,8 +15,9 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from google.protobuf.message import Message
 
-from istiod.envoy import merging, patch_values
+from istiod.envoy import packed, patch_values
 from istiod.mesh.envoy_filters import Patch, PatchSet, TablePlace
+from wire import merging
 
 OUTBOUND: Final = "SIDECAR_OUTBOUND"
 INBOUND: Final = "SIDECAR_INBOUND"
@@ -54,7 +55,7 @@ class Ready:
 
     def merge_packed_into(self, message: Any, said: Any) -> None:
         """Merge what an Any of its value holds into an Any."""
-        merging.merge_packed(message, said, replaces_lists=self.patch.operation != "MERGE")
+        packed.merge_packed(message, said, replaces_lists=self.patch.operation != "MERGE")
 
 
 class Patches:
@@ -82,8 +83,8 @@ class Patches:
 
 
 def _is_for(patch: Patch, context: str) -> bool:
-    """Whether a patch is for a context. A sidecar asks for extension configurations once, for both of its sides."""
-    whole = patch.apply_to == "EXTENSION_CONFIG" and context == OUTBOUND
+    """Whether a patch is for a context. What a sidecar asks for as a whole it asks for once, for both of its sides."""
+    whole = patch.apply_to in ("BOOTSTRAP", "EXTENSION_CONFIG") and context == OUTBOUND
     return patch.context in (context, "ANY") or (whole and patch.context == INBOUND)
 
 

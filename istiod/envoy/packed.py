@@ -1,44 +1,19 @@
-"""How a patch's value is merged into a message (features row K4; as Istio's EnvoyFilters merge).
+"""How what is packed as Any is merged where a filter's configuration is meant (features row K4; as on Istio).
 
-Protobuf's own merge, with two differences: a duration replaces a duration whole (else 1.5s merged with 2s would stay
-1.5s in its fractions), and what is packed as Any is merged field by field where a filter's configuration is meant.
+Field by field, as the type of the first; all other messages are wire.merging's.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf import any_pb2, descriptor_pool, json_format, message_factory
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from istiod.envoy import wellknown
+from wire import merging
 
-_DURATION: Final = "google.protobuf.Duration"
 _TYPED_STRUCT: Final = ("udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct")
-
-
-def merge(into: Message, said: Message, *, replaces_lists: bool = False) -> None:
-    """Merge ``said`` into a message of the same type: lists grow (or are replaced), map entries are replaced."""
-    for field, value in said.ListFields():
-        if field.is_repeated:
-            _merge_many(into, field, value, replaces_lists=replaces_lists)
-        elif field.message_type is None:
-            setattr(into, field.name, value)
-        else:
-            mine = getattr(into, field.name)
-            mine.SetInParent()
-            if field.message_type.full_name == _DURATION:
-                mine.CopyFrom(value)
-            else:
-                merge(mine, value, replaces_lists=replaces_lists)
-
-
-def _merge_many(into: Message, field: FieldDescriptor, value: Any, *, replaces_lists: bool) -> None:
-    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-    if replaces_lists and not is_map:
-        into.ClearField(field.name)
-    getattr(into, field.name).MergeFrom(value)
 
 
 def merge_packed(into: any_pb2.Any, said: any_pb2.Any, *, replaces_lists: bool = False) -> None:
@@ -49,7 +24,7 @@ def merge_packed(into: any_pb2.Any, said: any_pb2.Any, *, replaces_lists: bool =
         other = _as_type_of(mine, said)
     except (DecodeError, json_format.ParseError):
         return
-    merge(mine, other, replaces_lists=replaces_lists)
+    merging.merge(mine, other, replaces_lists=replaces_lists)
     into.CopyFrom(wellknown.packed(mine))
 
 
