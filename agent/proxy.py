@@ -34,7 +34,8 @@ class Proxy:
     ) -> None:
         """Run this command, with more ``variables``; ``on_start`` is told each start."""
         self._variables = dict(variables or {})
-        self._command = tuple(command)
+        self.command = tuple(command)
+        """What is run: it may be replaced before ``run``."""
         self._on_start = on_start
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -86,13 +87,13 @@ class Proxy:
         piped = not _reopenable(pathlib.Path("/dev/stdout"))
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command,
+                *self.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if piped else None,
                 env=os.environ | self._variables,
             )
         except OSError as error:
-            raise ProxyError(f"cannot run {self._command[0]}: {error}") from error
+            raise ProxyError(f"cannot run {self.command[0]}: {error}") from error
         self._process = process
         self._on_start()
         if self._stopping.is_set():

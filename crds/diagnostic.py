@@ -67,6 +67,7 @@ class Code(Enum):
     UNTRACED = "M0138"  # where spans should go is not there, or cannot be sent to
     ASKED_WITHOUT = "M0139"  # Envoy was asked about an object under admission as if a stored one were not there
     EXTENSION_CONFIG = "M0144"  # a filter and the configuration that it asks for by name do not find each other
+    UNASKED_BOOTSTRAP = "M0145"  # no connected proxy asks for the patches of its bootstrap
     REJECTED_BY_ENVOY = "M0201"
 
 

@@ -36,13 +36,13 @@ DestinationRule | spec..tls.insecureSkipVerify | modes DISABLE and ISTIO_MUTUAL 
 DestinationRule | spec..tls.privateKey | modes but MUTUAL; beside credentialName | is not used
 DestinationRule | spec..tls.sni | mode DISABLE | is not used
 DestinationRule | spec..tls.subjectAltNames | mode DISABLE | is not used
-EnvoyFilter | spec.configPatches[].applyTo | BOOTSTRAP | nothing is patched
 EnvoyFilter | spec.configPatches[].match.context | WAYPOINT | there are no waypoints here
 EnvoyFilter | spec.configPatches[].match.listener.filterChain.transportSocket | | has no effect, as on Istio
 EnvoyFilter | spec.configPatches[].match.listener.portName | | has no effect, as on Istio
 EnvoyFilter | spec.configPatches[].match.waypoint | | there are no waypoints here
 EnvoyFilter | spec.configPatches[].patch.filterClass | | has no effect, as on Istio
-EnvoyFilter | spec.configPatches[].patch.operation | others than ADD with EXTENSION_CONFIG | has no effect, as on Istio
+EnvoyFilter | spec.configPatches[].patch.operation | BOOTSTRAP, other than MERGE | bootstraps are merged with
+EnvoyFilter | spec.configPatches[].patch.operation | EXTENSION_CONFIG, other than ADD | has no effect, as on Istio
 EnvoyFilter | spec.targetRefs | | resources of the Gateway API have no proxies here: no proxy is patched
 Gateway | spec..tls.caCertCredentialName | without clients' certificates | is not used
 Gateway | spec.servers[].defaultEndpoint | | has no effect, as on Istio

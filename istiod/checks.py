@@ -9,14 +9,14 @@ from typing import Final
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from istiod.envoy import lacking
-from istiod.mesh import mesh_config, unserved
+from istiod.mesh import mesh_config, unasked_bootstraps, unserved
 from istiod.mesh.context import MeshContext
 from istiod.pipeline import Pipeline
 from istiod.settings import Settings
 from istiod.source import Report
 
-SOCKETS_PERIOD: Final = 2.0
-"""Seconds between two looks at the metadata of connected gateways."""
+METADATA_PERIOD: Final = 2.0
+"""Seconds between two looks at the metadata of connected proxies."""
 OLDER_PERIOD: Final = 5.0
 """Seconds between two looks at which Envoy connected proxies are; of new ones that is all that is looked at."""
 
@@ -38,9 +38,10 @@ async def older_envoys(pipeline: Pipeline, report: Report) -> None:
         await asyncio.sleep(OLDER_PERIOD)
 
 
-async def sockets(pipeline: Pipeline, report: Report) -> None:
-    """Keep the findings about gateways without a socket: proxies come without a change of the mesh."""
+async def metadata(pipeline: Pipeline, report: Report) -> None:
+    """Keep the findings about what proxies say of themselves: they come without a change of the mesh."""
     while True:
         if (context := pipeline.context) is not None:
-            report(tuple(unserved.findings(context, pipeline.proxies)))
-        await asyncio.sleep(SOCKETS_PERIOD)
+            several = (unserved.findings, unasked_bootstraps.findings)
+            report(tuple(each for find in several for each in find(context, pipeline.proxies)))
+        await asyncio.sleep(METADATA_PERIOD)

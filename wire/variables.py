@@ -15,7 +15,6 @@ _OFF: Final = frozenset({"false", "0", "f"})
 _ON: Final = frozenset({"true", "1", "t"})
 _NOTHING: Final = frozenset[str]()
 _WITHOUT_EFFECT: Final[Mapping[str, frozenset[str]]] = {
-    "BOOTSTRAP_XDS_AGENT": _OFF,
     "CA_PROVIDER": frozenset({"citadel"}),
     "CREDENTIAL_FETCHER_TYPE": frozenset({"jwt"}),
     "CREDENTIAL_IDENTITY_PROVIDER": frozenset({"googlecomputeengine"}),

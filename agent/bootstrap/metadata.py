@@ -16,6 +16,7 @@ from wire import names
 _META: Final = "ISTIO_META_"
 _META_JSON: Final = "ISTIO_METAJSON_"
 _LOCALITY_LABEL: Final = "istio-locality"
+_ON: Final = frozenset(("1", "t", "true"))
 _NAMES: Final = {"POD_NAME": "NAME", "POD_NAMESPACE": "NAMESPACE", "SERVICE_ACCOUNT": "SERVICE_ACCOUNT"}
 
 
@@ -56,8 +57,14 @@ def metadata(inputs: Inputs) -> dict[str, Any]:
         "ANNOTATIONS": {**objects.get("ANNOTATIONS", {}), **inputs.annotations},
     }
     facts |= {key: inputs.environment.get(variable, "") for variable, key in _NAMES.items()}
+    facts[names.BOOTSTRAP_XDS_AGENT] = "true" if asks_for_patches(inputs) else ""
     facts[names.METADATA_CREDENTIAL] = "true" if inputs.credential_socket else ""
     return {key: facts[key] for key in sorted(facts) if facts[key] not in ("", {}, None)}
+
+
+def asks_for_patches(inputs: Inputs) -> bool:
+    """Whether istiod is asked for patches of the bootstrap before Envoy starts."""
+    return inputs.environment.get(names.BOOTSTRAP_XDS_AGENT, "").lower() in _ON
 
 
 def annotation(facts: Mapping[str, Any], name: str) -> str:

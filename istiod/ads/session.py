@@ -17,7 +17,7 @@ from istiod.ads.quarantine import ANYBODY, Client, Quarantine, Rejection
 from istiod.ads.request import OversizedRequestError, Request
 from istiod.ads.send import Send
 from istiod.ads.stream import Stream, Timing, warming
-from istiod.ads.subscription import NAMED, WILDCARD, Flight, NamePool, Subscription
+from istiod.ads.subscription import BY_NAME, WILDCARD, Flight, NamePool, Subscription
 from istiod.config.resource import Resource, ResourceSet
 from wire import names
 
@@ -235,7 +235,7 @@ class AdsSession:
         asked = request.subscribe
         if WILDCARD in asked:
             asked = tuple(name for name in asked if name != WILDCARD)
-        if WILDCARD in request.subscribe or (first and not asked and sub.type_url not in NAMED):
+        if WILDCARD in request.subscribe or (first and not asked and sub.type_url not in BY_NAME):
             sub.ask_all(target, request.initial)
         if WILDCARD in request.unsubscribe:
             sub.narrow()
@@ -250,7 +250,7 @@ class AdsSession:
     def _names(self, sub: Subscription, listed: tuple[str, ...], *, first: bool) -> bool:
         """Follow a state-of-the-world client's list of names. False: nothing new in it."""
         asked = frozenset(listed) - {WILDCARD}
-        if WILDCARD in listed or (not asked and (first or sub.wildcard) and sub.type_url not in NAMED):
+        if WILDCARD in listed or (not asked and (first or sub.wildcard) and sub.type_url not in BY_NAME):
             sub.ask_all(self._stream.target, {})
         elif asked:
             sub.narrow()

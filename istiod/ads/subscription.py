@@ -19,7 +19,9 @@ from istiod.config.resource import Resource, ResourceSet
 from wire import names as wire_names
 
 NAMED: Final = frozenset((wire_names.ENDPOINT, wire_names.EXTENSION, wire_names.ROUTE, wire_names.SECRET))
-"""Types that are always asked for by name; for all others a first request without names means everything."""
+"""Types that are always asked for by name, and answered when there is such a resource."""
+BY_NAME: Final = NAMED | {wire_names.BOOTSTRAP}
+"""Types of which a first request without names means nothing."""
 WHOLE: Final = frozenset((wire_names.CLUSTER, wire_names.LISTENER))
 """Types of which a state-of-the-world response says all there is: what is missing in it is removed."""
 MAX_SUBSCRIBED: Final = 100_000

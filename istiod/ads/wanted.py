@@ -121,6 +121,8 @@ def denied(stream: Stream, sub: Subscription) -> tuple[str, ...]:
     if not stream.delta or sub.type_url in subscription.NAMED or not sub.names:
         return ()
     unknown = (name for name, held in sub.overlay.items() if held is None and name in sub.names - sub.denied)
+    if sub.type_url == names.BOOTSTRAP:  # Envoy does not start before its agent has an answer, be it a refused one
+        return tuple(name for name in unknown if wanted(stream, sub, name) is None)
     return tuple(name for name in unknown if stream.target.get(sub.type_url, name) is None)
 
 

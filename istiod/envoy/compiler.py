@@ -155,8 +155,7 @@ class Compiler:
         if fixed is None or fixed.scope is not scope:
             fixed = self._scopes[id(scope)] = self._fix(scope)
         assigned = self._assigned(fixed.cells, endpoints, view)
-        hosts = scope.outbound.names
-        named = None if hosts is None else self._tables.of(hosts, endpoints)
+        named = None if (hosts := scope.outbound.names) is None else self._tables.of(hosts, endpoints)
         key = (id(fixed), id(assigned), id(named))
         found = self._sets.get(key)
         if found is None:
@@ -178,8 +177,9 @@ class Compiler:
         made.cells = clusters.cells
         made[names.CLUSTER], made[names.LISTENER] = (clusters,), (listeners,)
         made[names.ROUTE] = (self._layer((key, names.ROUTE), out.routes, settings, self._table, side),)
-        if side is not None and side.touches(names.EXTENSION):
-            made[names.EXTENSION] = (self._patched(NO_LEAVES, settings, side, names.EXTENSION),)
+        for type_url in (names.BOOTSTRAP, names.EXTENSION):
+            if side is not None and side.touches(type_url):
+                made[type_url] = (self._patched(NO_LEAVES[type_url], settings, side, type_url),)
         if out.secrets:
             made[names.SECRET] = (self._layer((key, names.SECRET), out.secrets, settings, self._secret),)
         if (own := scope.inbound) is not None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -30,6 +31,7 @@ from istiod.mesh.envoy_filters import EnvoyFilterIndex, Patch
 from wire import names
 
 _TYPES: Final[dict[str, type[Message]]] = {
+    "BOOTSTRAP": bootstrap_pb2.Bootstrap,
     "CLUSTER": cluster_pb2.Cluster,
     "EXTENSION_CONFIG": extension_pb2.TypedExtensionConfig,
     "FILTER_CHAIN": listener_components_pb2.FilterChain,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -23,8 +24,8 @@ from istiod.mesh.scope import Cluster, Listener
 from istiod.mesh.settings import MeshSettings
 from wire import names
 
-NO_LEAVES: Final[Mapping[str, Any]] = {}
-"""What is there before patches, of a type that only they bring."""
+NO_LEAVES: Final[Mapping[str, Mapping[str, Any]]] = {names.BOOTSTRAP: {}, names.EXTENSION: {}}
+"""What is there before patches, of types that only they bring."""
 _LISTENERS: Final = ("LISTENER", "LISTENER_FILTER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")
 _ROUTES: Final = ("ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE")
 _ADDED: Final[Mapping[str, tuple[str, Any]]] = {
@@ -33,6 +34,7 @@ _ADDED: Final[Mapping[str, tuple[str, Any]]] = {
     names.LISTENER: ("LISTENER", listener_pb2.Listener),
 }
 _KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    names.BOOTSTRAP: ("BOOTSTRAP",),
     names.CLUSTER: ("CLUSTER",),
     names.EXTENSION: (extensions.KIND,),
     names.LISTENER: _LISTENERS,
@@ -88,7 +90,10 @@ class Side:
         return self._framed(leaf.name, names.ROUTE, {names.CLUSTER: leads}, wellknown.encode(message))
 
     def added(self, type_url: str) -> Iterator[Resource]:
-        """Clusters, listeners and extension configurations that patches add; of one name the first."""
+        """What patches add: clusters, listeners, extension configurations (of one name the first), bootstrap."""
+        if type_url == names.BOOTSTRAP:
+            yield from self._bootstrap()
+            return
         kind, message = _ADDED.get(type_url, ("", None))
         seen = {""}
         for one in self._patches.added(kind):
@@ -98,6 +103,16 @@ class Side:
                 origin = Origin(key=one.patch.key, field=one.patch.field)
                 body = wellknown.encode(said)
                 yield resource.make(said.name, type_url, body, refs=self._added_refs(said, body), origin=origin)
+
+    def _bootstrap(self) -> Iterator[Resource]:
+        """All patches of the bootstrap as one message, which agents merge into theirs."""
+        several = [one for one in self._patches.of("BOOTSTRAP") if one.operation == "MERGE"]
+        if several:
+            found, last = bootstrap_pb2.Bootstrap(), several[-1].patch
+            for one in several:
+                one.merge_into(found)
+            origin = Origin(key=last.key, field=last.field if len(several) == 1 else "spec.configPatches")
+            yield resource.make(names.BOOTSTRAP_PATCHES, names.BOOTSTRAP, wellknown.encode(found), origin=origin)
 
     def _added_refs(self, said: Any, body: bytes) -> Mapping[str, frozenset[str]]:
         if isinstance(said, listener_pb2.Listener):

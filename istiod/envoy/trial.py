@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
@@ -31,7 +31,7 @@ from istiod.envoy import extensions, patched, wellknown
 from istiod.envoy.patched_resources import NO_LEAVES, Side
 from istiod.mesh.envoy_filters import Patch, PatchSet
 from istiod.mesh.scope import Scope
-from wire import names
+from wire import merging, names
 
 _ROUTER: Final = router_pb2.Router.DESCRIPTOR.full_name
 _LAST: Final = frozenset(
@@ -116,7 +116,7 @@ def _differing(leaves: Mapping[str, Any], scope: Scope, old: Side, new: Side) ->
 def _sides(scope: Scope) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
     out, own = scope.outbound, scope.inbound
     outbound = {names.CLUSTER: out.clusters, names.LISTENER: out.listeners, names.ROUTE: out.routes}
-    outbound = {**outbound, names.EXTENSION: NO_LEAVES}
+    outbound = {**outbound, **NO_LEAVES}
     yield patched.OUTBOUND if own is not None else patched.GATEWAY, outbound
     if own is not None:
         yield patched.INBOUND, {names.CLUSTER: own.clusters, names.LISTENER: own.listeners}
@@ -144,7 +144,9 @@ def bootstrap(resources: Iterable[tuple[Resource, bytes]], stubs: Iterable[str])
     ads.api_type, ads.transport_api_version = config_source_pb2.ApiConfigSource.GRPC, config_source_pb2.V3
     ads.grpc_services.add().envoy_grpc.cluster_name = names.CLUSTER_XDS
     static, used = found.static_resources, set[str]()
-    for number, (one, body) in enumerate(resources):
+    own, several = _apart(resources)
+    used |= {cluster.name for cluster in own.static_resources.clusters}
+    for number, (one, body) in enumerate(several):
         if one.type_url == names.CLUSTER:
             cluster = static.clusters.add()
             cluster.ParseFromString(body)
@@ -158,7 +160,18 @@ def bootstrap(resources: Iterable[tuple[Resource, bytes]], stubs: Iterable[str])
             _fill(listener, one, body)
             _placed(listener, number, used)
     static.clusters.extend(_stub(name) for name in sorted({*_OF_PROXIES, *stubs} - used))
+    merging.merge(found, own)
     return wellknown.encode(found)
+
+
+_Bodies: TypeAlias = list[tuple[Resource, bytes]]
+
+
+def _apart(resources: Iterable[tuple[Resource, bytes]]) -> tuple[bootstrap_pb2.Bootstrap, _Bodies]:
+    """What is merged into a bootstrap, of one class of proxies, and what stands in it."""
+    several = list(resources)
+    own = next((body for one, body in several if one.type_url == names.BOOTSTRAP), b"")
+    return bootstrap_pb2.Bootstrap.FromString(own), [each for each in several if each[0].type_url != names.BOOTSTRAP]
 
 
 def _as_proxies_have(found: bootstrap_pb2.Bootstrap) -> None:

@@ -24,9 +24,11 @@ from wire.node import Node
 
 _ADDITIONS = ("INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST")
 _ORDERED = ("HTTP_FILTER", "NETWORK_FILTER", "LISTENER_FILTER", "HTTP_ROUTE")
-_UNSUPPORTED = {
-    "BOOTSTRAP": "the bootstrap of a proxy is not patched",
+_ONLY = {
+    "BOOTSTRAP": (("MERGE",), "bootstraps can only be merged with"),
+    "EXTENSION_CONFIG": (("ADD", *_ADDITIONS), "extension configurations can only be added, as on Istio"),
 }
+"""What takes some operations only, and what is said of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,21 +211,18 @@ def _read(item: api.EnvoyFilter) -> EnvoyFilter:
 def _works(said: api.ConfigPatch) -> bool:
     """Whether it can change something here: waypoints belong to ambient mode."""
     waypoint = said.match is not None and said.match.context == "WAYPOINT"
-    return said.apply_to not in _UNSUPPORTED and not waypoint
+    return not waypoint
 
 
 def _unsupported(item: api.EnvoyFilter) -> Iterator[Diagnostic]:
     yield from unhonoured.findings(item)
     for i, said in enumerate(item.spec.config_patches):
-        if said.apply_to in _UNSUPPORTED:
-            path = f"spec.configPatches[{i}].applyTo"
-            yield warning(Code.NOT_SUPPORTED, item.key, path, f"{_UNSUPPORTED[said.apply_to]} here")
-        elif not _works(said):
+        if not _works(said):
             path = f"spec.configPatches[{i}].match.context"
             yield warning(Code.NOT_SUPPORTED, item.key, path, "there are no waypoints here")
-        elif said.apply_to == "EXTENSION_CONFIG" and said.patch and said.patch.operation not in ("ADD", *_ADDITIONS):
+        elif said.apply_to in _ONLY and said.patch and said.patch.operation not in _ONLY[said.apply_to][0]:
             path = f"spec.configPatches[{i}].patch.operation"
-            yield warning(Code.NOT_SUPPORTED, item.key, path, "extension configurations can only be added, as on Istio")
+            yield warning(Code.NOT_SUPPORTED, item.key, path, _ONLY[said.apply_to][1])
 
 
 def _patch(key: ConfigKey, path: str, said: api.ConfigPatch) -> Patch:

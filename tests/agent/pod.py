@@ -25,6 +25,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
 from agent import httpwire
+from istiod.ads.server import AdsService
 from istiod.ca import authority, server, serving, tokens
 from istiod.grpcserver.server import Server
 from wire import names
@@ -63,6 +64,7 @@ class Istiod:
     """Seconds that the listener takes for each answer."""
     peers: list[str] = field(default_factory=list)
     nodes: list[Any] = field(default_factory=list)
+    ads: AdsService | None = None
     tokens: list[str] = field(default_factory=list)
     """What was shown to the CA."""
 
@@ -147,13 +149,18 @@ def certified(ca: authority.Authority) -> serving.ServingCertificate:
 
 
 @contextlib.asynccontextmanager
-async def istiod(ca: Certified = certified, xds: Certified = certified) -> AsyncIterator[Istiod]:
-    """Both servers; ``ca`` and ``xds`` make what they show of themselves."""
+async def istiod(
+    ca: Certified = certified, xds: Certified = certified, ads: AdsService | None = None
+) -> AsyncIterator[Istiod]:
+    """Both servers; ``ca`` and ``xds`` make what they show of themselves. ``ads`` is served beside the CA."""
     found = Istiod(
-        authority.Authority(authority.self_signed("cluster.local", now())), ec.generate_private_key(ec.SECP256R1())
+        authority.Authority(authority.self_signed("cluster.local", now())),
+        ec.generate_private_key(ec.SECP256R1()),
+        ads=ads,
     )
     service = server.CertificateService(found.ca, found, now)
-    certificates = Server(service.methods())
+    streams_by_token = found.ads.methods(found) if found.ads is not None else {}
+    certificates = Server({**service.methods(), **streams_by_token})
     found.ca_port = certificates.listen("127.0.0.1:0", ca(found.ca).context)
     streams = grpc.aio.server()
     method = grpc.stream_stream_rpc_method_handler(

@@ -112,6 +112,7 @@ REASONS: Mapping[str, str] = {
     "agent/dns/tables.py:_stream": "a stream of istiod's; the target name-table reads what it gives",
     "agent/iptables/probe.py": _SOCKET,
     "agent/iptables/tools.py": _MACHINE,
+    "agent/patches.py:_request": "what the agent says of itself",
     "agent/sds/rotation.py": "a chain that obtain has read, as in the target ca-answer",
     "agent/sds/addresses.py": _TRUSTED,
     "agent/status.py": _SOCKET,

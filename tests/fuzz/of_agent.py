@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from agent import bootstrap, departure, httpwire, metrics, notices, probes, scrape, settings
-from agent.bootstrap import inputs, proxyconfig
+from agent.bootstrap import inputs, patched, proxyconfig
 from agent.iptables import flags, rules, state
 from agent.iptables.capture import ipv4, ipv6
 from agent.sds import files, identity, secrets
@@ -25,6 +26,7 @@ from tests.fuzz.target import Target, joined, parts, run, text
 from wire.spiffe import Identity
 
 MACHINE = flags.Machine(addresses=("10.0.0.1", "fd00::1"), name_servers=("10.0.0.2",), users={"istio-proxy": "1337"})
+BOOTSTRAP = bootstrap.build(inputs.Inputs(kind="sidecar", config=proxyconfig.merge("{}")))
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 
 
@@ -216,6 +218,14 @@ def saved(raw: bytes) -> None:
     state.replacement(found, (), ())
 
 
+def _patches() -> bytes:
+    found = bootstrap_pb2.Bootstrap()
+    found.stats_flush_interval.seconds = 5
+    found.static_resources.clusters.add(name="added").connect_timeout.seconds = 1
+    found.stats_config.use_all_default_tags.value = False
+    return bytes(found.SerializeToString())
+
+
 def _targets() -> tuple[Target, ...]:
     root = of_wire.ca().roots
     key = of_wire.key().private_bytes(
@@ -226,6 +236,12 @@ def _targets() -> tuple[Target, ...]:
     of_world = discovery_pb2.DiscoveryRequest(resource_names=["default"], response_nonce="1", version_info="x")
     refused = (inputs.InputError,)
     return (
+        Target(
+            name="bootstrap-patches",
+            call=lambda raw: patched.merged(BOOTSTRAP, raw),
+            refusals=(patched.PatchError,),
+            seeds=(b"", _patches()),
+        ),
         Target(
             name="http-answer",
             call=answers,

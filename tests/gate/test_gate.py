@@ -284,3 +284,17 @@ async def test_configurations_by_discovery_are_asked_about_as_the_filters_they_a
         nothing = {**DISCOVERED, "type_urls": [EXTENSIONS + "no.such.Filter"]}
         asking["patch"]["value"] = {"name": "own", "config_discovery": nothing}
         assert "[M0201]" in (await answer(document(asking)))["status"]["message"]
+
+
+@pytest.mark.envoy
+async def test_patches_of_a_bootstrap_are_asked_about_in_one() -> None:
+    async with gated() as (gate, answer):
+        good = {"stats_config": {"stats_tags": [{"tag_name": "mine", "regex": "^(mine)"}]}}
+        assert (await answer(document(patch("BOOTSTRAP", good))))["allowed"]
+        assert gate.counts.outcomes == {Outcome.TAKEN: 1}
+        bad = {"stats_config": {"stats_tags": [{"tag_name": "mine", "regex": "("}]}}
+        found = await answer(document(patch("BOOTSTRAP", bad)))
+        assert found["status"]["message"].startswith("EnvoyFilter demo/own: spec.configPatches[0]: Envoy refuses it: ")
+        wasm = {"bootstrap_extensions": [{"name": "a", "typed_config": {"@type": EXTENSIONS + "wasm.v3.WasmService"}}]}
+        (warning,) = (await answer(document(patch("BOOTSTRAP", wasm))))["warnings"]
+        assert "runs code of a sort that is not loaded here" in warning

@@ -178,3 +178,17 @@ def test_a_configuration_that_stays_the_same_is_not_asked_about() -> None:
     (change,) = trial.changes(one, two.whole, one.whole)
     assert change.before is not None
     assert change.before.version != change.after.version
+
+
+def test_a_bootstrap_is_shown_with_its_patches() -> None:
+    theirs = {"clusters": [{"name": "theirs", "type": "STATIC"}, {"name": "zipkin", "type": "STATIC"}]}
+    given = patch("BOOTSTRAP", {"stats_flush_interval": "7s", "static_resources": theirs})
+    found = staged(given)
+    resources = [each for one in found for each in after(one)]
+    assert {one.type_url for one in resources} == {names.BOOTSTRAP}
+    made = shown(resources)
+    assert made.stats_flush_interval.seconds == 7
+    several = [each.name for each in made.static_resources.clusters]
+    assert sorted({"theirs", "zipkin", names.CLUSTER_XDS}) == sorted(
+        {each for each in several if several.count(each) == 1} & {"theirs", "zipkin", names.CLUSTER_XDS}
+    )

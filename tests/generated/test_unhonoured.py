@@ -106,7 +106,7 @@ spec:
 kind: EnvoyFilter
 spec:
   configPatches:
-  - {applyTo: BOOTSTRAP, patch: {operation: MERGE, value: {}}}
+  - {applyTo: BOOTSTRAP, patch: {operation: ADD, value: {}}}
   - {applyTo: EXTENSION_CONFIG, patch: {operation: MERGE, value: {}}}
   - {applyTo: CLUSTER, match: {context: WAYPOINT, waypoint: {a: b}}, patch: {operation: REMOVE, filterClass: AUTHN}}
   - {applyTo: LISTENER, match: {listener: {portName: a, filterChain: {transportSocket: a}}}, patch: {operation: REMOVE}}

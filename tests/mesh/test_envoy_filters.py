@@ -111,15 +111,15 @@ def test_what_has_no_order_is_added(apply_to: str, said: str, meant: str) -> Non
 def test_what_has_no_effect_is_said() -> None:
     waypoint = {"context": "WAYPOINT", "waypoint": {}}
     mesh = fleet.Mesh(
-        envoy_filter("boot", "default", {"applyTo": "BOOTSTRAP", "patch": {"operation": "MERGE", "value": {}}}),
+        envoy_filter("boot", "default", {"applyTo": "BOOTSTRAP", "patch": {"operation": "REMOVE"}}),
         envoy_filter("ext", "default", {"applyTo": "EXTENSION_CONFIG", "patch": {"operation": "MERGE", "value": {}}}),
         envoy_filter("way", "default", {"applyTo": "HTTP_FILTER", "match": waypoint, "patch": {"operation": "REMOVE"}}),
         envoy_filter("refs", targetRefs=[{"kind": "Gateway", "name": "g"}]),
         envoy_filter("works"),
     )
-    assert names(mesh) == ["ext", "works"]
+    assert names(mesh) == ["boot", "ext", "works"]
     assert mesh.told() == [
-        ("NOT_SUPPORTED", "boot", "spec.configPatches[0].applyTo"),
+        ("NOT_SUPPORTED", "boot", "spec.configPatches[0].patch.operation"),
         ("NOT_SUPPORTED", "ext", "spec.configPatches[0].patch.operation"),
         ("NOT_SUPPORTED", "refs", "spec.targetRefs"),
         ("NOT_SUPPORTED", "way", "spec.configPatches[0].match.context"),
