@@ -1,4 +1,4 @@
-"""Keeps the workload's certificate and the roots published: renewed at half life, early when roots come (row C6).
+"""Keeps the workload's certificate and the roots published: renewed before half life, early when roots come (row C6).
 
 Times are taken from the certificate's own life and waited for by the monotonic clock: a pod whose clock is wrong
 renews in time all the same (fault FT33).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+import math
 import random
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from wire import names
 from wire.spiffe import Identity
 
 BACK_OFF: Final = (0.5, 10.0)
+PAUSE: Final = 0.01
+"""Part of a certificate's life that the CA is not asked in at the most: it may be back with a fiftieth of it left."""
 ROOTS_POLL_SECONDS: Final = 15.0
 EARLY_SECONDS: Final = 15.0
 """Within how many seconds a certificate is renewed after the mounted roots changed, spread by chance."""
@@ -43,14 +46,15 @@ class Options:
 
     Attributes:
         kind: The kind of key.
-        ratio: Part of the life that is left when the next one is asked for (SECRET_GRACE_PERIOD_RATIO).
+        ratio: Part of the life that is left when the next one is asked for (SECRET_GRACE_PERIOD_RATIO). More than half
+            of it whatever the chance: the CA may go in that moment, for half of the life (fault FT37).
         jitter: By how much that part may differ, by chance (SECRET_GRACE_PERIOD_RATIO_JITTER).
         output: Where key, chain and roots are written, too (OUTPUT_CERTS); None: nowhere.
     """
 
     kind: keys.KeyKind = keys.DEFAULT
-    ratio: float = 0.5
-    jitter: float = 0.05
+    ratio: float = 0.56
+    jitter: float = 0.04
     output: files.Output | None = None
 
 
@@ -77,9 +81,9 @@ def skew(certificate: Certificate, now: dt.datetime) -> float:
     return (certificate.begins - now).total_seconds() + names.BACKDATING_SECONDS
 
 
-def back_off(failures: int, chance: float) -> float:
-    """Seconds to wait after this many failures in a row (1 or more)."""
-    return min(BACK_OFF[0] * 2.0 ** min(failures - 1, 30), BACK_OFF[1]) * (0.75 + chance / 2)
+def back_off(failures: int, chance: float, life: float = math.inf) -> float:
+    """Seconds to wait after this many failures in a row (1 or more), with a certificate of a ``life`` in seconds."""
+    return min(BACK_OFF[0] * 2.0 ** min(failures - 1, 30), BACK_OFF[1], life * PAUSE) * (0.75 + chance / 2)
 
 
 class Rotation:
@@ -100,7 +104,7 @@ class Rotation:
         self._published = published
         self._options = options or Options()
         self._held: Certificate | None = None
-        self._alarm_at = float("inf")
+        self._life = self._alarm_at = math.inf
         self._mounted: frozenset[bytes] = frozenset()
 
     async def run(self) -> None:
@@ -114,7 +118,7 @@ class Rotation:
             except IdentityError as error:
                 failures += 1
                 self._counted.refused += 1
-                delay = back_off(failures, _CHANCE.random())
+                delay = back_off(failures, _CHANCE.random(), self._life)
                 _LOG.warning("no certificate yet (attempt %d, next in %.1f s): %s", failures, delay, error)
             else:
                 failures = 0
@@ -132,7 +136,7 @@ class Rotation:
         self._client.roots.named = certificate.roots
         self._counted.expires = certificate.expires.timestamp()
         self._publish(roots, certificate)
-        life = life_left(certificate, self._client.ttl, now)
+        self._life = life = life_left(certificate, self._client.ttl, now)
         self._alarm_at = asyncio.get_running_loop().time() + life * (1 - ALARM)
         self._counted.alarm = False
         self._counted.ahead = skew(certificate, now)
@@ -167,7 +171,7 @@ class Rotation:
     def _alarm(self, now: float) -> None:
         held = self._held
         if held is not None and now >= self._alarm_at:
-            self._alarm_at = float("inf")
+            self._alarm_at = math.inf
             self._counted.alarm = True
             _LOG.error("ALARM: less than a quarter of the certificate's life is left; it ends at %s", held.expires)
 

@@ -232,7 +232,7 @@ async def test_an_absent_ca_is_asked_again_and_again_and_a_quarter_of_life_is_an
 ) -> None:
     """Fault FT37, scaled down to a life of 6 s, for a crowd of agents by seeded chance.
 
-    The CA goes just before the first of them renews, and comes back half a life later, with a tenth of it left.
+    The CA goes just before the first of them renews, and comes back half a life later, with an eighth of it left.
     """
     monkeypatch.setattr(rotation, "BACK_OFF", (0.05, 0.2))
     monkeypatch.setattr(rotation, "ROOTS_POLL_SECONDS", 0.05)
@@ -263,8 +263,8 @@ async def test_an_absent_ca_is_asked_again_and_again_and_a_quarter_of_life_is_an
             await stack.enter_async_context(rotating(rotation.Rotation(ca, SLEEP, secrets.Secrets(), counted)))
         await until(lambda: len(issued) == CROWD, "a first certificate each")
         first = loop.time() - (pod.now() - min(each[0] for each in issued.values())).total_seconds()
-        loop.call_at(first + 0.4 * 6, down.set)
-        loop.call_at(first + 0.9 * 6, down.clear)
+        loop.call_at(first + 0.38 * 6, down.set)
+        loop.call_at(first + 0.88 * 6, down.clear)
         await until(lambda: all(counted.alarm for counted in counts), "the alarms", 10)
         assert down.is_set()
         assert all("istio_agent_cert_expiry_alarm 1" in counted.text() for counted in counts)
@@ -276,6 +276,18 @@ async def test_an_absent_ca_is_asked_again_and_again_and_a_quarter_of_life_is_an
     pauses = {round(after - before, 3) for each in tried.values() for before, after in itertools.pairwise(each)}
     assert len(pauses) > CROWD, "they come at times of their own"
     figures.fault("FT37", f"0 of {CROWD} certificates ended, with a life of 6 s; {sum(map(len, tried.values()))} tries")
+
+
+@pytest.mark.parametrize("life", [20.0, 180.0, 1200.0, 3600.0, 86400.0])
+def test_no_certificate_ends_whenever_the_ca_goes_for_half_of_its_life(life: float) -> None:
+    """Fault FT37: in the worst case it goes when the last one renews, who asks again just before it is back."""
+    latest = rotation.rotation_delay(life, rotation.Options(), 0.0)
+    asked = latest + life / 2 + max(rotation.back_off(count, 1.0, life) for count in range(1, 40))
+    assert 0.399 * life <= rotation.rotation_delay(life, rotation.Options(), 1.0) < latest
+    assert asked < 0.995 * life
+    if life >= 1200:
+        assert asked + identity.CALL_SECONDS < life, "it may even leave the last call without an answer"
+    assert rotation.back_off(9, 1.0) == 1.25 * rotation.BACK_OFF[1], "without a certificate there is no hurry"
 
 
 async def test_a_token_that_the_kubelet_rotates_is_read_for_each_request(tmp_path: Path) -> None:

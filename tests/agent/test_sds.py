@@ -201,8 +201,9 @@ def test_whatever_a_client_does_it_ends_up_with_what_it_wants(steps: list[tuple[
 
 
 @given(st.floats(0, 1), st.integers(3, 90 * 86_400))
-def test_rotation_comes_at_half_life_give_or_take_a_little(chance: float, life: int) -> None:
-    assert 0.44 * life <= rotation.rotation_delay(life, rotation.Options(), chance) <= 0.56 * life
+def test_rotation_comes_a_little_before_half_life(chance: float, life: int) -> None:
+    delay = rotation.rotation_delay(life, rotation.Options(), chance)
+    assert 0.399 * life <= delay <= max(0.481 * life, rotation.LEAST)
 
 
 @given(st.floats(0, 1), st.floats(0, 90 * 86_400), st.floats(0, 1))
