@@ -60,7 +60,7 @@ class Code(Enum):
     UNTRIED_ENVOY = "M0127"  # connected proxies are an Envoy older than all that are tested
     UNSERVED_CREDENTIAL = "M0128"  # a gateway's pod has no socket that serves the credential
     UNREACHED_PATH = "M0129"  # a rule is for a path that no request has any more when proxies look
-    NO_NETWORK_GATEWAY = "M0133"  # a network has a gateway without an IP address
+    NO_NETWORK_GATEWAY = "M0133"  # a network has a gateway without an address
     NOT_ADMITTED = "M0134"  # an API server refuses the object by its webhook; one that is there all the same serves
     UNKNOWN_LOG_PROVIDER = "M0135"  # where access logs should go is not there, or takes none
     UNKNOWN_ATTRIBUTE = "M0136"  # an expression looks at what Envoy does not know, and fails there
@@ -68,6 +68,7 @@ class Code(Enum):
     ASKED_WITHOUT = "M0139"  # Envoy was asked about an object under admission as if a stored one were not there
     EXTENSION_CONFIG = "M0144"  # a filter and the configuration that it asks for by name do not find each other
     UNASKED_BOOTSTRAP = "M0145"  # no connected proxy asks for the patches of its bootstrap
+    UNRESOLVED_GATEWAY = "M0146"  # the DNS name of a network's gateway cannot be looked up
     REJECTED_BY_ENVOY = "M0201"
 
 

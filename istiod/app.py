@@ -17,7 +17,7 @@ from typing import Final
 
 from crds.diagnostic import Diagnostic
 from crds.service_entry import WorkloadEntry
-from istiod import addresses, admission, apart, checks, expiry, instruments, pressure, unblocked
+from istiod import addresses, admission, apart, checks, expiry, gateway_names, instruments, pressure, unblocked
 from istiod.ads import auth
 from istiod.ads.auth import Authenticator
 from istiod.ads.quota import StreamLimits
@@ -43,7 +43,7 @@ from istiod.jwks.fetch import Fetcher
 from istiod.jwks.guard import Guard
 from istiod.jwks.refresh import Refresher
 from istiod.jwks.services import addresses as service_addresses
-from istiod.mesh import claims, request_authentication, secret_users
+from istiod.mesh import claims, networks, request_authentication, secret_users
 from istiod.pages import Pages
 from istiod.pipeline import Pipeline
 from istiod.refusals import Refusals
@@ -57,10 +57,8 @@ from webhook.values import Surroundings, injector_name
 from wire.exposition import Family
 from wire.spiffe import Identity
 
-KEYS_PATIENCE: Final = 6.0
-"""Seconds for which the start waits for the keys of token issuers: a little more than one fetch may take by default."""
-RIGHTS_PATIENCE: Final = 6.0
-"""The same for what the API server says of the gateways' rights: a little more than one review may take."""
+PATIENCE: Final = 6.0
+"""Seconds for which the start waits for keys, rights and addresses of gateways: a little more than one may take."""
 GENERATIONS: Final = (50_000, 20, 20)
 """When the garbage collector looks: Python's 700, 10, 10 are for programs that make garbage with cycles. Ours makes
 hardly any, and spent about a tenth of the CPU of a first configuration on looking for it."""
@@ -125,6 +123,7 @@ class ControlPlane:
         self._gate = gate.opened(settings.features.envoy_admission, self._pipeline.look)
         self._listed = asyncio.Event()
         self._keys = self._refresher()
+        self._names = gateway_names.following(self._store, self._findings)
         self._rights = self._source.secret_rights(self._store, partial(self._findings.replace, "rights to Secrets"))
         self._store.listen(self._counts.observing(self._pipeline.change, self._store.has))
 
@@ -154,6 +153,7 @@ class ControlPlane:
             await self._open_pages(stack)
             running.supervise("watch", self._watch)
             running.supervise("key sets", self._keys.run)
+            running.supervise("names of gateways", self._names.run)
             if self._rights is not None:
                 running.supervise("rights to Secrets", self._rights.run)
             running.start(self._begin_pipeline(), "begin")
@@ -174,6 +174,7 @@ class ControlPlane:
         self._findings.replace("mesh", found)
         if (context := self._pipeline.context) is not None:
             self._keys.want(context.model.tokens.wishes)
+            self._names.want(gateway_names.wanted(context))
             if self._rights is not None:
                 self._rights.want(context.secret_users.accounts)
         of_trust = checks.trust_domain(self._settings, self._source.trust_domain, self._pipeline.context)
@@ -200,17 +201,19 @@ class ControlPlane:
         await self._source.follow(self._store, report, self._listed.set)
 
     async def _begin_pipeline(self) -> None:
-        """Build once all has been read, and keys of token issuers and rights of gateways have been asked for.
+        """Build once all has been read, and keys of token issuers, rights and names of gateways have been asked for.
 
-        Else a restart of istiod would have good tokens refused, and gateways without their certificates, until then.
+        Else good tokens would be refused, and gateways without certificates or addresses, until then.
         """
         await self._listed.wait()
         snapshot = self._store.snapshot()
         self._keys.want(request_authentication.first_wishes(snapshot))
+        self._names.want(networks.first_wishes(snapshot))
         if self._rights is not None:
             self._rights.want(secret_users.build(snapshot).accounts)
-            await self._rights.settled(RIGHTS_PATIENCE)
-        await self._keys.settled(KEYS_PATIENCE)
+            await self._rights.settled(PATIENCE)
+        await self._names.settled(PATIENCE)
+        await self._keys.settled(PATIENCE)
         self._pipeline.open()
 
     def _refresher(self) -> Refresher:

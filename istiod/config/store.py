@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 from crds.key import ConfigKey
 from crds.meta import Object
-from istiod.config import key_sets, secret_rights
+from istiod.config import gateway_names, key_sets, secret_rights
+from istiod.config.gateway_names import Addresses
 from istiod.config.key_sets import KeySets, KeySource
 from istiod.config.secret_rights import Readers
 from istiod.features import DEFAULTS, Features
@@ -43,6 +44,8 @@ class ConfigSnapshot:
     """Service accounts that may have Secrets of their namespace; None: all."""
     taken: dt.datetime | None = None
     """When; None where nobody asks which certificates are over."""
+    gateway_addresses: Addresses = field(default_factory=dict)
+    """What the DNS names of gateways of networks stood for when they were last looked up."""
 
     def of(self, group: str, kind: str) -> Mapping[ConfigKey, Object]:
         """All objects of a kind, in no promised order."""
@@ -83,6 +86,7 @@ class ConfigStore:
         self._key_sets: KeySets = MappingProxyType({})
         self._shared = shared_mesh_config
         self._readers = secret_readers
+        self._gateway_addresses: Addresses = MappingProxyType({})
 
     def listen(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on (one listener: the pipeline)."""
@@ -146,6 +150,7 @@ class ConfigStore:
             self._shared,
             self._readers,
             self._now(),
+            self._gateway_addresses,
         )
 
     def put_key_set(self, source: KeySource, keys: str | None) -> bool:
@@ -165,6 +170,16 @@ class ConfigStore:
         self._readers = readers
         if self._listener is not None:
             self._listener(secret_rights.CHANGED)
+        return True
+
+    def put_gateway_addresses(self, name: str, addresses: tuple[str, ...] | None) -> bool:
+        """Take what a gateway's name stands for, None where nobody asks any more; False when it is the same."""
+        if self._gateway_addresses.get(name) == addresses:
+            return False
+        others = {known: found for known, found in self._gateway_addresses.items() if known != name}
+        self._gateway_addresses = MappingProxyType(others if addresses is None else {**others, name: addresses})
+        if self._listener is not None:
+            self._listener(gateway_names.CHANGED)
         return True
 
     def _changed(self, key: ConfigKey) -> None:

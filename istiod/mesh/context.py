@@ -12,6 +12,7 @@ from functools import partial
 
 from crds.diagnostic import Diagnostic
 from crds.key import NETWORKING, SECURITY, ConfigKey
+from istiod.config.gateway_names import Addresses
 from istiod.config.proxy import Proxy
 from istiod.config.store import ConfigSnapshot, Kind
 from istiod.mesh import (
@@ -101,6 +102,7 @@ class MeshContext:
     node_local: bool = False
     failover_labels: frozenset[str] = frozenset()
     secret_users: SecretUsers = secret_users.NOBODY
+    gateway_addresses: Addresses = field(default_factory=dict)
     memo: Memo = field(default_factory=Memo)
 
 
@@ -187,6 +189,7 @@ def build(
         node_local=failover.by_node(names, found.registry.services),
         failover_labels=names,
         secret_users=step.secret_users(),
+        gateway_addresses=snapshot.gateway_addresses,
         memo=before.memo.without(touched_pods) if same else before.memo.next(),
     )
 
@@ -266,17 +269,13 @@ class _Step:
 
     def sidecars(self) -> SidecarIndex:
         """Sidecars."""
-        before = self.before.model.sidecars
-        return (
-            sidecars.build(self.snapshot, self.settings.root_namespace, before) if self.touches(_SIDECARS) else before
-        )
+        before, root = self.before.model.sidecars, self.settings.root_namespace
+        return sidecars.build(self.snapshot, root, before) if self.touches(_SIDECARS) else before
 
     def patches(self) -> EnvoyFilterIndex:
         """EnvoyFilters."""
-        before = self.before.envoy_filters
-        if not self.touches(_PATCHES):
-            return before
-        return envoy_filters.build(self.snapshot, self.settings.root_namespace, before)
+        before, root = self.before.envoy_filters, self.settings.root_namespace
+        return envoy_filters.build(self.snapshot, root, before) if self.touches(_PATCHES) else before
 
     def credentials(self, servers: GatewayIndex, policies: PolicyIndex) -> CredentialIndex:
         """Secrets that Gateways and DestinationRules name."""
@@ -395,6 +394,6 @@ def _scope(context: MeshContext, proxy: Proxy) -> Scope:
 def view(context: MeshContext, proxy: Proxy) -> View:
     """Where a proxy looks from, for its endpoints."""
     pod, model = context.backends.pods.get((proxy.node.namespace, proxy.node.name)), context.model
-    doors = networks.known(model.settings.networks, model.registry, context.memo.recall)
+    doors = networks.known(model.settings.networks, model.registry, context.gateway_addresses, context.memo.recall)
     seen = places.view(proxy.node, pod, context.failover_labels, doors, node_local=context.node_local)
     return zones.seen(seen, model, context.endpoints, lambda: _keyed(context, proxy)[:2], context.memo.recall)

@@ -1,7 +1,7 @@
 """Networks: which one an address is in, and by which gateways one gets into it (features rows R10, T3).
 
 A cluster may have workloads that its pods do not reach by address: virtual machines, or pods of another network. What a
-proxy is sent instead of them is istiod.envoy.crossings'. Gateways count by IP address: names are not looked up.
+proxy is sent instead of them is istiod.envoy.crossings'. Who looks up the names of gateways is istiod.gateway_names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from crds import core, mesh_networks, parse
 from crds.checks import values
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import ConfigKey
+from istiod.config.gateway_names import Addresses, Wishes
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh.recall import Recall
 from istiod.mesh.registry import Registry
@@ -23,6 +24,7 @@ from istiod.mesh.service import Service
 from wire import names
 
 FIELD: Final = "data.meshNetworks"
+_STATUS: Final = "status.loadBalancer.ingress"
 NAMESPACE: Final = ("", "Namespace")
 _PORT: Final = 15443
 _PORT_NUMBER: Final = re.compile(r"[1-9][0-9]{0,4}")
@@ -37,14 +39,15 @@ class Networks:
     """What is said of networks beside the labels of workloads and Services.
 
     ``default`` is the network of all workloads that name none; ``ranges`` are networks by CIDR, where there is no such
-    default. ``gateways`` are said by address, ``services`` by the host of the Service in front of them; each with its
-    network and port.
+    default. ``gateways`` are said by address or DNS name, ``services`` by the host of the Service in front of them;
+    each with its network and port. ``named`` is where DNS names are said.
     """
 
     default: str = ""
     ranges: tuple[tuple[str, str], ...] = ()
     gateways: tuple[tuple[str, str, int], ...] = ()
     services: tuple[tuple[str, str, int], ...] = ()
+    named: tuple[tuple[str, ConfigKey, str], ...] = ()
 
     def of(self, address: str) -> str:
         """The network of a workload that does not say it (Istio: label of the root namespace, then MeshNetworks)."""
@@ -71,37 +74,68 @@ def read(snapshot: ConfigSnapshot, root_namespace: str, previous: Networks) -> t
         return previous, found
     home = snapshot.get(ConfigKey(*NAMESPACE, "", root_namespace))
     labelled = home.metadata.labels.get(names.LABEL_NETWORK, "") if home is not None else ""
-    return _networks(config, labelled), (*found, *_findings(config, key))
+    return _networks(config, labelled, key), (*found, *_findings(config, key))
 
 
 def addresses(item: core.Service) -> tuple[str, ...]:
-    """The IP addresses that a Service has for clients outside of the cluster."""
-    said = (*(one.ip for one in item.status.load_balancer.ingress), *item.spec.external_ips)
-    return tuple(dict.fromkeys(one for one in said if values.is_address(one)))
+    """The IP addresses that a Service has for clients outside of the cluster, and DNS names of its load balancer."""
+    balanced = (one.ip or one.hostname.lower() for one in item.status.load_balancer.ingress)
+    return tuple(dict.fromkeys(one for one in (*balanced, *item.spec.external_ips) if _is_place(one)))
 
 
-def gateways(networks: Networks, services: Iterable[Service]) -> Gateways:
-    """All gateways: those that MeshNetworks name, and those behind labelled Services."""
+def gateways(networks: Networks, services: Iterable[Service], known: Addresses) -> Gateways:
+    """All gateways: those that MeshNetworks name, and those behind labelled Services. ``known`` is what names are."""
     found: dict[str, set[tuple[str, int]]] = {}
-    for network, address, port in networks.gateways:
-        found.setdefault(network, set()).add((address, port))
-    for service in services:
-        for network, port in _in_front_of(service, networks) if service.outside else ():
-            found.setdefault(network, set()).update((address, port) for address in service.outside)
+    for network, place, port in _places(networks, services):
+        if at := (place,) if values.is_address(place) else known.get(place, ()):
+            found.setdefault(network, set()).update((address, port) for address in at)
     return tuple((network, tuple(sorted(places))) for network, places in sorted(found.items()))
 
 
-def known(networks: Networks, registry: Registry, recall: Recall) -> Gateways:
+def known(networks: Networks, registry: Registry, addresses: Addresses, recall: Recall) -> Gateways:
     """As ``gateways``, remembered."""
-    return recall.of_many("gateways", (networks, registry), lambda: gateways(networks, registry.services))
+    inputs = (networks, registry, addresses)
+    return recall.of_many("gateways", inputs, lambda: gateways(networks, registry.services, addresses))
+
+
+def wishes(networks: Networks, services: Iterable[tuple[ConfigKey, tuple[str, ...]]]) -> Wishes:
+    """The DNS names of gateways; ``services`` are those in front of some, with what they are called outside."""
+    said = [*networks.named, *((place, key, _STATUS) for key, places in services for place in places)]
+    found: dict[str, list[tuple[ConfigKey, str]]] = {}
+    for place, key, field in said:
+        if not values.is_address(place):
+            found.setdefault(place, []).append((key, field))
+    return {name: tuple(sorted(places)) for name, places in sorted(found.items())}
+
+
+def first_wishes(snapshot: ConfigSnapshot) -> Wishes:
+    """The same before there is a mesh, for a start that waits for the answers."""
+    networks, _ = read(snapshot, snapshot.mesh_config.namespace, NOTHING)
+    end = f"svc.{snapshot.features.dns_domain}"
+    items = {key: item for key, item in snapshot.of("", "Service").items() if isinstance(item, core.Service)}
+    doors = {key: item for key, item in items.items() if networks.names(item, f"{key.name}.{key.namespace}.{end}")}
+    return wishes(networks, ((key, addresses(item)) for key, item in doors.items()))
 
 
 def findings(item: core.Service) -> Iterator[Diagnostic]:
-    """That a Service is in front of gateways, and nobody outside knows an IP address of it."""
+    """That a Service is in front of gateways, and nobody outside knows where it is."""
     network = item.metadata.labels.get(names.LABEL_NETWORK)
     if network and not addresses(item):
-        message = f"no IP address from outside: workloads of network {network!r} are not reached through it"
+        message = f"no address from outside: workloads of network {network!r} are not reached through it"
         yield warning(Code.NO_NETWORK_GATEWAY, item.key, f"metadata.labels[{names.LABEL_NETWORK}]", message)
+
+
+def _is_place(text: str) -> bool:
+    """Whether it is an IP address or a DNS name."""
+    return values.is_address(text) or (bool(text) and values.domain(text) is None)
+
+
+def _places(networks: Networks, services: Iterable[Service]) -> Iterator[tuple[str, str, int]]:
+    """Network, address or name, and port of each gateway."""
+    yield from networks.gateways
+    for service in services:
+        for network, port in _in_front_of(service, networks) if service.outside else ():
+            yield from ((network, place, port) for place in service.outside)
 
 
 def _in_front_of(service: Service, networks: Networks) -> Iterator[tuple[str, int]]:
@@ -114,7 +148,7 @@ def _in_front_of(service: Service, networks: Networks) -> Iterator[tuple[str, in
     yield from ((network, port) for network, host, port in networks.services if host == service.host)
 
 
-def _networks(config: mesh_networks.MeshNetworks, labelled: str) -> Networks:
+def _networks(config: mesh_networks.MeshNetworks, labelled: str, key: ConfigKey) -> Networks:
     own, ranges = "", []
     doors: list[tuple[str, str, int]] = []
     behind: list[tuple[str, str, int]] = []
@@ -126,11 +160,24 @@ def _networks(config: mesh_networks.MeshNetworks, labelled: str) -> Networks:
                 ranges.append((part.from_cidr, name))
         for gateway in network.gateways:
             port = gateway.port if 0 < gateway.port <= _LAST_PORT else _PORT
-            if values.is_address(gateway.address):
-                doors.append((name, gateway.address, port))
+            if _is_place(gateway.address):
+                doors.append((name, gateway.address.lower(), port))
             elif gateway.registry_service_name and _here(network):
                 behind.append((name, gateway.registry_service_name.lower(), port))
-    return Networks(default=labelled or own, ranges=tuple(ranges), gateways=tuple(doors), services=tuple(behind))
+    return Networks(
+        default=labelled or own,
+        ranges=tuple(ranges),
+        gateways=tuple(doors),
+        services=tuple(behind),
+        named=tuple(_named(config, key)),
+    )
+
+
+def _named(config: mesh_networks.MeshNetworks, key: ConfigKey) -> Iterator[tuple[str, ConfigKey, str]]:
+    for name, network in sorted(config.networks.items()):
+        for i, gateway in enumerate(network.gateways):
+            if _is_place(gateway.address) and not values.is_address(gateway.address):
+                yield gateway.address.lower(), key, f"{FIELD}.networks[{name}].gateways[{i}].address"
 
 
 def _here(network: mesh_networks.Network) -> bool:
@@ -156,8 +203,8 @@ def _of_gateway(
 ) -> Iterator[Diagnostic]:
     if not 0 <= gateway.port <= _LAST_PORT:
         yield warning(Code.BAD_VALUE, key, f"{place}.port", f"is no port: {_PORT} is taken")
-    if gateway.address and not values.is_address(gateway.address):
-        message = "is no IP address: names of gateways are not looked up"
+    if gateway.address and not _is_place(gateway.address):
+        message = "is neither an IP address nor a DNS name"
         yield warning(Code.NO_NETWORK_GATEWAY, key, f"{place}.address", message)
     if gateway.registry_service_name and not here:
         message = f"counts only in a network with endpoints fromRegistry: {names.CLUSTER_ID}, as on Istio"

@@ -121,7 +121,7 @@ class Service:
     node_local: bool = False
     traffic_distribution: str = ""
     outside: tuple[str, ...] = ()
-    """Its addresses for clients outside of the cluster; known of gateways of networks only."""
+    """Its addresses and DNS names for clients outside of the cluster; known of gateways of networks only."""
     allocated: tuple[str, ...] = ()
     """Addresses that the mesh gave to a host without any; only proxies that capture DNS know them (row H7)."""
 

@@ -20,6 +20,14 @@ data:
       n2: {endpoints: [], gateways: [{address: $ip11, port: $gwtls}]}
 ---
 """
+BY_NAME = NAMED.replace("$ip11", "gw.far.example")
+BALANCED = """
+kind: Service
+metadata: {name: east-west, labels: {topology.istio.io/network: n2, networking.istio.io/gatewayPort: '$gwtls'}}
+spec: {type: LoadBalancer, clusterIP: 10.0.0.40, ports: [{name: tls, port: $gwtls}]}
+status: {loadBalancer: {ingress: [{hostname: gw.far.example}]}}
+---
+"""
 LABELLED = """
 kind: Service
 metadata: {name: east-west, labels: {topology.istio.io/network: n2, networking.istio.io/gatewayPort: '$gwtls'}}
@@ -76,6 +84,23 @@ async def another_network_by_the_gateway_that_mesh_networks_name(rig: Rig) -> No
 @CASES(OWN + LABELLED + BESIDE + REMOTE % ("labelled", "istio"), OTHERS)
 async def another_network_by_a_labelled_service(rig: Rig) -> None:
     await _crossed(rig, "labelled")
+
+
+async def _looked_up(rig: Rig) -> tuple[str, ...]:
+    """The name server knows the gateway's name."""
+    return await rig.names_of_gateways({"gw.far.example": (rig.filled("$ip11"),)})
+
+
+@CASES(OWN + BY_NAME + BESIDE + REMOTE % ("resolved", "istio"), OTHERS, r".*network")
+async def another_network_by_the_name_of_a_gateway(rig: Rig) -> None:
+    assert await _looked_up(rig) == ("gw.far.example",)
+    await _crossed(rig, "resolved")
+
+
+@CASES(OWN + BALANCED + BESIDE + REMOTE % ("balanced", "istio"), OTHERS, r".*network")
+async def another_network_by_the_name_of_a_load_balancer(rig: Rig) -> None:
+    assert await _looked_up(rig) == ("gw.far.example",)
+    await _crossed(rig, "balanced")
 
 
 @CASES(OWN + NAMED + BESIDE + REMOTE % ("plain", "disabled"), OTHERS, r".*network")

@@ -28,9 +28,11 @@ from agent.sds.server import SdsServer
 from crds import parse
 from crds.key import ConfigKey
 from crds.meta import Object
+from istiod import gateway_names
 from istiod.ads.server import AdsService, ProxyStatus
 from istiod.config.resource import Resource
 from istiod.config.store import ConfigStore
+from istiod.gateway_names import GatewayNames
 from istiod.grpcserver import tls
 from istiod.pipeline import Pipeline
 from tests.ads import real_envoy, serving
@@ -138,6 +140,23 @@ class Rig:
             assert parsed.object is not None, parsed.diagnostics
             self._base[parsed.object.key] = self._there[parsed.object.key] = parsed.object
             self._store.apply(parsed.object)
+
+    async def names_of_gateways(self, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        """Have gateways' names looked up, of which these are known, and the answers at work; which names there were."""
+        assert self.pipeline.context is not None
+
+        async def look(name: str) -> tuple[str, ...]:
+            return known[name]
+
+        names = GatewayNames(self._store.put_gateway_addresses, lambda _: None, time.monotonic, look)
+        task = asyncio.create_task(names.run())
+        wanted = gateway_names.wanted(self.pipeline.context)
+        names.want(wanted)
+        await names.settled(20)
+        task.cancel()
+        self.pipeline.push()
+        await until(self.at_work, "the gateways' addresses are at work", 20)
+        return tuple(wanted)
 
     def findings(self) -> list[str]:
         """What the mesh has to say about the objects, by code and field."""

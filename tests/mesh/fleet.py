@@ -136,6 +136,11 @@ class Mesh:
         """As put_keys, and the context does not follow yet."""
         self._store.put_key_set(KeySource(uri=uri, issuer=issuer), keys)
 
+    def put_gateway(self, name: str, *addresses: str) -> MeshContext:
+        """A gateway's name was looked up; gives the new context."""
+        self._store.put_gateway_addresses(name, addresses)
+        return self.follow()
+
     def store_only(self, text: str, *, there: bool) -> None:
         """An object comes or goes, and the context does not follow yet."""
         item = parsed(text)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from crds.diagnostic import Diagnostic
+from crds.key import ConfigKey
+from istiod import gateway_names
+from istiod.mesh import networks
 from istiod.mesh.context import view
 from istiod.mesh.endpoint import Crossing
 from istiod.mesh.networks import Networks
@@ -63,14 +66,14 @@ def test_pods_and_plain_addresses_are_in_the_clusters_network() -> None:
         fleet.slice_of("web", fleet.backend("10.1.0.1", "web-1"), fleet.backend("10.1.0.2")),
     )
 
-    def networks() -> list[str]:
+    def found() -> list[str]:
         return [e.network for e in mesh.context.endpoints.of("web.default.svc.cluster.local", "default", 80)]
 
-    assert networks() == ["", ""]
+    assert found() == ["", ""]
     mesh.apply(HERE)
-    assert networks() == ["n1", "n1"]
+    assert found() == ["n1", "n1"]
     mesh.remove(HERE)
-    assert networks() == ["", ""]
+    assert found() == ["", ""]
 
 
 def test_gateways_are_those_with_addresses() -> None:
@@ -114,11 +117,38 @@ def test_a_label_says_the_port(port: str, expected: int) -> None:
     assert view(mesh.context, CLIENT).gateways == (("n2", (("192.0.2.9", expected),)),)
 
 
-def test_gateways_that_nobody_reaches_are_told() -> None:
+def test_names_of_gateways_count_once_they_were_looked_up() -> None:
+    named = "networks: {n2: {gateways: [{address: GW.example, port: 7}, {address: 192.0.2.9}]}, n3: {gateways: [%s]}}"
     mesh = fleet.Mesh(
-        gateway([{"hostname": "lb.example"}]), said("networks: {n2: {gateways: [{address: gw.example}]}}")
+        gateway([{"hostname": "LB.example"}, {"ip": "192.0.2.8", "hostname": "no.example"}]),
+        said(named % "{address: gw.example}"),
     )
+    place = "data.meshNetworks.networks[%s].gateways[0].address"
+    config, service = (
+        ConfigKey("", *rest) for rest in (("ConfigMap", "istio-system", "istio"), ("Service", "default", "east"))
+    )
+    assert gateway_names.wanted(mesh.context) == networks.first_wishes(mesh._store.snapshot())
+    assert gateway_names.wanted(mesh.context) == {
+        "gw.example": ((config, place % "n2"), (config, place % "n3")),
+        "lb.example": ((service, "status.loadBalancer.ingress"),),
+    }
+    known = (("192.0.2.8", 15443), ("192.0.2.9", 15443))
+    assert view(mesh.context, CLIENT).gateways == (("n2", known),)
+    before = mesh.context
+    mesh.put_gateway("lb.example", "192.0.2.2", "2001:db8::1")
+    mesh.put_gateway("gw.example", "192.0.2.1")
+    found = (("192.0.2.1", 7), ("192.0.2.2", 15443), *known, ("2001:db8::1", 15443))
+    assert view(mesh.context, CLIENT).gateways == (("n2", found), ("n3", (("192.0.2.1", 15443),)))
+    assert (mesh.context.model, mesh.context.endpoints) == (before.model, before.endpoints), "nothing else is made anew"
+    assert mesh.told() == []
+    mesh.apply(said(""))
+    assert list(gateway_names.wanted(mesh.context)) == ["lb.example"]
+
+
+def test_gateways_that_nobody_reaches_are_told() -> None:
+    mesh = fleet.Mesh(gateway(), said("networks: {n2: {gateways: [{address: 'gw example'}]}}"))
     assert view(mesh.context, CLIENT).gateways == ()
+    assert gateway_names.wanted(mesh.context) == {}
     assert sorted(mesh.told()) == [
         ("NO_NETWORK_GATEWAY", "east", "metadata.labels[topology.istio.io/network]"),
         ("NO_NETWORK_GATEWAY", "istio", "data.meshNetworks.networks[n2].gateways[0].address"),
@@ -126,7 +156,7 @@ def test_gateways_that_nobody_reaches_are_told() -> None:
 
 
 def test_what_is_told_of_a_service_is_found_when_it_changes_and_kept_for_as_long_as_it_does_not() -> None:
-    mesh = fleet.Mesh(gateway([{"hostname": "lb.example"}], sessionAffinity="ClientIP"))
+    mesh = fleet.Mesh(gateway([{"hostname": "lb example"}], sessionAffinity="ClientIP"))
 
     def told() -> list[Diagnostic]:
         return list(mesh.context.sources.diagnostics)
