@@ -23,6 +23,8 @@ CODES: Final[Mapping[type[Exception], Code]] = REFUSALS | {
     RefusedError: Code.PERMISSION_DENIED,
     TooManyStreamsError: Code.RESOURCE_EXHAUSTED,
 }
+NOT_THAT_POD: Final = "this identity may not be the pod that the node claims to be"
+"""What such a client is told, whatever the reason: it must not learn which pods there are (SEC80)."""
 LINES: Final = 50
 """Lines of the log at once."""
 RATE: Final = 1
@@ -44,6 +46,7 @@ class Refusals:
             code, reason = refusal.code, refusal.details
         else:
             code, reason = CODES[type(refusal)], str(refusal)[:500]
+        said = NOT_THAT_POD if isinstance(refusal, RefusedError) else reason
         if self._lines.spend(self._clock()):
             more, self._unsaid = self._unsaid, 0
             since = f" ({more} more were refused since the last line)" if more else ""
@@ -51,4 +54,4 @@ class Refusals:
         else:
             self._lines.earn(1)  # one that is not said costs nothing
             self._unsaid += 1
-        return RpcError(code, reason)
+        return RpcError(code, said)

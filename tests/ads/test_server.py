@@ -18,6 +18,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from istiod.ads import auth, server
 from istiod.ads.connection import BURST, Settings
+from istiod.ads.refusals import NOT_THAT_POD
 from istiod.ads.server import AdsService
 from istiod.config.resource import Resource, ResourceSet
 from istiod.grpcserver.deadlines import Limits
@@ -97,11 +98,11 @@ async def test_a_response_on_the_wire_is_what_envoys_api_says(served: Served) ->
         assert not served.server.converged()
 
 
-async def test_whom_the_configuration_refuses_is_told_why(served: Served) -> None:
+async def test_whom_the_configuration_refuses_is_told_so(served: Served) -> None:
     served.configuration.refuses = "the pod is another's"
     async with served.stream() as call:
         await call.write(request())
-        assert await refusal(call) == (grpc.StatusCode.PERMISSION_DENIED, "the pod is another's")
+        assert await refusal(call) == (grpc.StatusCode.PERMISSION_DENIED, NOT_THAT_POD)
     assert served.server.status() == ()
 
 
@@ -157,14 +158,14 @@ async def test_what_is_said_while_a_mesh_is_built_is_bounded(
     assert served.configuration.proxies == []
 
 
-async def test_who_is_refused_after_a_mesh_was_built_is_told_why(served: Served) -> None:
+async def test_who_is_refused_after_a_mesh_was_built_is_told_so(served: Served) -> None:
     served.configuration.making = asyncio.Event()
     served.configuration.refuses = "the pod is another's"
     async with served.stream() as call:
         await call.write(request())
         await until(lambda: bool(served.configuration.early), "it is there")
         served.configuration.making.set()
-        assert await refusal(call) == (grpc.StatusCode.PERMISSION_DENIED, "the pod is another's")
+        assert await refusal(call) == (grpc.StatusCode.PERMISSION_DENIED, NOT_THAT_POD)
 
 
 async def test_what_was_kept_back_is_sent_when_it_is_no_more_although_nothing_else_happens(served: Served) -> None:

@@ -193,4 +193,5 @@ def test_refusals_in_a_flood_are_a_few_lines_of_the_log(caplog: pytest.LogCaptur
         now += 1 / refusals.RATE
         told.told(stream, RefusedError("no such pod"))
     assert codes == {Code.PERMISSION_DENIED}
+    assert told.told(stream, RefusedError("no such pod")).details == refusals.NOT_THAT_POD
     assert caplog.messages[-1].endswith("no such pod (950 more were refused since the last line)")
