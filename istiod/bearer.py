@@ -10,7 +10,7 @@ from cryptography import x509
 from istiod.config.protocols import TokenVerifier, UnavailableError
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
-from wire import spiffe
+from wire import names, spiffe
 from wire.spiffe import Identity
 
 REMEMBERED: Final = 1_024
@@ -21,7 +21,8 @@ async def proven(request: Request, verifier: TokenVerifier) -> Identity:
     """The identity that the call's bearer token proves.
 
     Raises:
-        RpcError: UNAUTHENTICATED where there is no token, or it proves nothing; UNAVAILABLE where nobody can say.
+        RpcError: UNAUTHENTICATED where there is no token, or it proves nothing; UNAVAILABLE where nobody can say;
+            PERMISSION_DENIED where the call says that it is of another cluster, whose tokens are not for us to judge.
     """
     token = request.bearer()
     if not token:
@@ -32,6 +33,8 @@ async def proven(request: Request, verifier: TokenVerifier) -> Identity:
         raise RpcError(Code.UNAVAILABLE, str(error)) from error
     if identity is None:
         raise RpcError(Code.UNAUTHENTICATED, "the token proves no identity for this mesh")
+    if any(said not in ("", names.CLUSTER_ID) for said in request.values(b"clusterid")):
+        raise RpcError(Code.PERMISSION_DENIED, f"the metadata 'clusterid' is not {names.CLUSTER_ID}, which this is")
     return identity
 
 

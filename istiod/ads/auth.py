@@ -15,7 +15,7 @@ from istiod.config.protocols import TokenVerifier
 from istiod.config.proxy import Peer, Proxy
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.stream import Client
-from wire import spiffe
+from wire import names, spiffe
 from wire.node import Node
 
 
@@ -73,7 +73,7 @@ def admit(peer: Peer, node: Node) -> Proxy:
     """The proxy, if its claims agree with the proof; what it does not claim is filled from the proof.
 
     Raises:
-        ClaimError: namespace or service account differ.
+        ClaimError: namespace or service account differ, or it is of another cluster.
     """
     identity = peer.identity
     if identity is None:
@@ -81,6 +81,8 @@ def admit(peer: Peer, node: Node) -> Proxy:
     claimed = (node.namespace or identity.namespace, node.service_account or identity.service_account)
     if claimed != (identity.namespace, identity.service_account):
         raise ClaimError(f"the certificate is of {identity}, the node claims ns/{claimed[0]}/sa/{claimed[1]}")
+    if node.cluster_id != names.CLUSTER_ID:
+        raise ClaimError(f"the node claims to be of cluster {node.cluster_id[:100]!r}, this is {names.CLUSTER_ID!r}")
     return Proxy(peer=peer, node=replace(node, namespace=claimed[0], service_account=claimed[1]))
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from istiod.ads import request as requests
 from istiod.ads.auth import Authenticator
+from istiod.ads.refusals import NOT_THAT_POD
 from istiod.ads.server import AdsService
 from istiod.grpcserver import tls
 from tests.ads import made
@@ -103,6 +104,12 @@ def named(count: int, name: str = "n") -> bytes:
     return asked_for.SerializeToString()
 
 
+def repeated(count: int) -> bytes:
+    asked_for = request(names.ENDPOINT)
+    asked_for.resource_names_subscribe.extend(["n"] * count)
+    return asked_for.SerializeToString()
+
+
 BROKEN_TEXT = _field(1, _field(1, NODE.encode()) + _field(3, _field(1, _field(1, b"\xff\xfe") + _field(2, b""))))
 
 
@@ -120,10 +127,12 @@ BROKEN_TEXT = _field(1, _field(1, NODE.encode()) + _field(3, _field(1, _field(1,
         (labelled(100_000), grpc.StatusCode.INVALID_ARGUMENT),
         (request(X="y" * 4_000_000).SerializeToString(), grpc.StatusCode.INVALID_ARGUMENT),
         (named(20_001), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (repeated(20_001), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (_field(2, names.CLUSTER.encode()), grpc.StatusCode.INVALID_ARGUMENT),
     ],
     ids=[
         *("nothing", "empty id", "three parts", "1 MB id", "NUL", "two lines", "no UTF-8", "deep", "100,000 labels"),
-        *("4 MB", "20,001 names"),
+        *("4 MB", "20,001 names", "one name 20,001 times", "no node"),
     ],
 )
 async def test_a_first_message_that_was_made_to_do_harm_gets_a_code_and_one_short_line(
@@ -176,11 +185,11 @@ def test_no_metadata_of_a_node_raises_anything_but_a_refusal(node_id: str, metad
 
 
 async def test_headers_that_name_somebody_else_are_not_believed(secure: Served, authority: Authority) -> None:
-    """SEC7, SEC17: neither a forwarded certificate nor the name of another cluster says who calls."""
+    """SEC17: no forwarded certificate or address says who calls."""
     forged = (
         ("x-forwarded-client-cert", "By=x;URI=spiffe://cluster.local/ns/istio-system/sa/istiod"),
         ("x-forwarded-for", "127.0.0.1"),
-        ("clusterid", "another"),
+        ("clusterid", names.CLUSTER_ID),
     )
     async with secure.channel(grpc.ssl_channel_credentials(authority.roots)) as channel:
         stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
@@ -190,6 +199,32 @@ async def test_headers_that_name_somebody_else_are_not_believed(secure: Served, 
         await call.write(request())
         await call.read()
         assert str(secure.configuration.proxies[-1].peer.identity) == "spiffe://cluster.local/ns/demo/sa/app"
+
+
+async def test_who_says_to_be_of_another_cluster_is_refused(secure: Served, authority: Authority) -> None:
+    """SEC7: in the call's metadata or in the node's; tokens are reviewed by the own cluster only."""
+    async with secure.channel(grpc.ssl_channel_credentials(authority.roots)) as channel:
+        metadata = (("authorization", "Bearer good"), ("clusterid", "another"))
+        call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources(metadata=metadata)
+        assert (await refusal(call))[0] is grpc.StatusCode.PERMISSION_DENIED
+    code, _ = await asked(secure, authority, request(CLUSTER_ID="another").SerializeToString())
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    async with secure.stream(authority.client("spiffe://cluster.local/ns/demo/sa/app")) as call:
+        await call.write(request(CLUSTER_ID="another"))
+        assert (await refusal(call))[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert not secure.configuration.proxies
+
+
+async def test_a_pod_that_is_there_and_one_that_is_not_are_refused_alike(
+    secure: Served, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SEC80: who claims a pod learns neither whether there is one nor whose it is; the log of istiod has both."""
+    reasons, answers = ("there is no pod demo/app", "pod demo/app runs as service account other"), []
+    for secure.configuration.refuses in reasons:
+        answers.append(await asked(secure, authority, request().SerializeToString()))
+    assert set(answers) == {(grpc.StatusCode.PERMISSION_DENIED, NOT_THAT_POD)}
+    said = [each.getMessage() for each in caplog.records if each.name.startswith("istiod")]
+    assert [any(reason in line for line in said) for reason in reasons] == [True, True]
 
 
 async def test_who_has_no_right_learns_not_what_there_is(secure: Served, authority: Authority) -> None:
