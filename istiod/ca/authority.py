@@ -76,7 +76,7 @@ class UnreadableCsrError(CsrRefusedError):
 
 
 class TtlRefusedError(CsrRefusedError):
-    """The life asked for is too long."""
+    """The life asked for is none."""
 
     kind = "TTL_ERROR"
 
@@ -95,14 +95,8 @@ class Lives:
     longest: dt.timedelta = MAX_TTL
 
     def of(self, ttl: dt.timedelta) -> dt.timedelta:
-        """The life for one that is asked; zero or less means the usual one.
-
-        Raises:
-            TtlRefusedError: it is too long.
-        """
-        if ttl > self.longest:
-            raise TtlRefusedError(f"requested life of {ttl} is longer than the longest allowed, {self.longest}")
-        return ttl if ttl > dt.timedelta() else self.usual
+        """The life for one that is asked; zero or less means the usual one, more than the longest the longest."""
+        return min(ttl, self.longest) if ttl > dt.timedelta() else self.usual
 
 
 USUAL: Final = Lives()
@@ -225,8 +219,8 @@ class Authority:
             lives: What may be asked for.
 
         Raises:
-            CsrRefusedError: the request cannot be parsed, its key is unfit, its signature is wrong, the life asked
-                for is too long, or the CA itself has expired.
+            CsrRefusedError: the request cannot be parsed, its key is unfit, its signature is wrong, or the CA itself
+                has expired.
         """
         public = _proven_key(csr_pem)
         san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])

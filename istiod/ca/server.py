@@ -8,6 +8,7 @@ istiod.ca.renewal lets it: a certificate that could renew itself anywhere would 
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -20,6 +21,7 @@ from istiod.ca.queue import Queue
 from istiod.ca.renewal import Renewals
 from istiod.ca.signer import Signs
 from istiod.config import protocols
+from istiod.grpcserver.budget import Budget
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.server import Method
 from istiod.grpcserver.status import Code, RpcError
@@ -30,6 +32,13 @@ from wire.spiffe import Identity
 
 SERVICE: Final = "istio.v1.auth.IstioCertificateService"
 METHOD: Final = "CreateCertificate"
+_OTHER: Final = "ImpersonatedIdentity"
+"""Name in a request's metadata: whose certificate is asked for, where that is not the caller's."""
+_LINES: Final = (50, 1.0)
+"""Lines of the log about that: at once, and per second in the long run."""
+_MOST_SECONDS: Final = 10**10
+"""Beyond what timedelta can be asked to hold without care, and any life."""
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 class CertificateService:
@@ -53,6 +62,7 @@ class CertificateService:
         self._ca = ca
         self._verifier = verifier
         self._now = now
+        self._lines = Budget(*_LINES, now().timestamp())
 
     def methods(self) -> Mapping[str, Method]:
         """For a grpcserver.Server."""
@@ -62,7 +72,8 @@ class CertificateService:
         """The chain for the caller's own identity.
 
         Raises:
-            RpcError: UNAUTHENTICATED, UNAVAILABLE or INVALID_ARGUMENT with the reason, or see Renewals.allow.
+            RpcError: UNAUTHENTICATED, UNAVAILABLE or INVALID_ARGUMENT with the reason, or see bearer.proven and
+                Renewals.allow.
         """
         counts = self._counts
         counts.requests += 1
@@ -73,6 +84,7 @@ class CertificateService:
             raise
         try:
             asked = ca_pb2.IstioCertificateRequest.FromString(raw)
+            self._for_itself(asked, identity)
             ttl = _ttl(asked.validity_duration, self._ca.lives.longest)
             async with self._queue.turn():
                 life = ttl if longest is None else min(ttl if ttl > dt.timedelta() else self._ca.lives.usual, longest)
@@ -87,6 +99,19 @@ class CertificateService:
         counts.issued += 1
         return ca_pb2.IstioCertificateResponse(cert_chain=chain).SerializeToString()
 
+    def _for_itself(self, asked: ca_pb2.IstioCertificateRequest, identity: Identity) -> None:
+        """Nobody is trusted to ask for others, as Istio's node agents are: who tries is written down.
+
+        Raises:
+            RpcError: UNAUTHENTICATED.
+        """
+        if _OTHER not in asked.metadata.fields:
+            return
+        self._counts.unauthenticated += 1
+        if self._lines.spend(self._now().timestamp()):
+            _LOGGER.warning("AUDIT: %s asked for the certificate of %.200r", identity, asked.metadata[_OTHER])
+        raise RpcError(Code.UNAUTHENTICATED, "a certificate is for its caller only: nobody may ask for another's")
+
     async def _caller(self, request: Request, client: Client) -> tuple[Identity, dt.timedelta | None]:
         """Who asks, and for how long the certificate may be at most; None: as long as any."""
         if self._renewals is not None and client.certificate is not None and not request.values(b"authorization"):
@@ -95,11 +120,11 @@ class CertificateService:
 
 
 def _ttl(seconds: int, longest: dt.timedelta) -> dt.timedelta:
-    """Asked life in seconds, 0 for the default; anything beyond what timedelta holds is simply too long.
+    """Asked life in seconds, 0 for the default; anything beyond the longest is the longest.
 
     Raises:
         authority.TtlRefusedError: it is negative.
     """
     if seconds < 0:
         raise authority.TtlRefusedError(f"a validity_duration of {seconds} s is negative")
-    return dt.timedelta(seconds=min(seconds, int(longest.total_seconds()) + 1))
+    return min(dt.timedelta(seconds=min(seconds, _MOST_SECONDS)), longest)

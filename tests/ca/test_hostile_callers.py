@@ -63,11 +63,37 @@ def uris(chain: str) -> list[str]:
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
-async def test_names_of_a_request_and_whom_it_claims_to_speak_for_count_for_nothing(ca: authority.Authority) -> None:
-    """SEC11, SEC16: whatever is asked for, the certificate is the caller's own."""
+async def test_who_asks_for_anothers_certificate_gets_none_and_is_written_down(
+    ca: authority.Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SEC16."""
+    claimed = ca_pb2.IstioCertificateRequest(csr=named(1))
+    claimed.metadata.update({"ImpersonatedIdentity": f"{OTHERS}\n{'x' * 2_000}"})
+    async with stub(ca, serving.ServingCertificate(ca, now)) as create:
+        for _ in range(60):
+            with pytest.raises(grpc.aio.AioRpcError, match="for its caller only") as caught:
+                await create(claimed, metadata=bearer(tokens.mint(KEY, SLEEP, now())))  # type: ignore[operator]
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    lines = [each.getMessage() for each in caplog.records if "AUDIT" in each.getMessage()]
+    assert 50 <= len(lines) < 60, "a flood is a few lines"
+    assert all(MINE in line and OTHERS in line and line.isprintable() and len(line) < 400 for line in lines)
+
+
+async def test_a_caller_of_another_cluster_gets_nothing(ca: authority.Authority) -> None:
+    """SEC7: tokens of other clusters are not judged here."""
+    async with stub(ca, serving.ServingCertificate(ca, now)) as create:
+        token = bearer(tokens.mint(KEY, SLEEP, now()))
+        with pytest.raises(grpc.aio.AioRpcError, match="'clusterid' is not Kubernetes") as caught:
+            await create(request(), metadata=(*token, ("clusterid", "another")))  # type: ignore[operator]
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert await create(request(), metadata=(*token, ("clusterid", "")))  # type: ignore[operator]
+
+
+async def test_names_of_a_request_count_for_nothing(ca: authority.Authority) -> None:
+    """SEC11: whatever is asked for, the certificate is the caller's own."""
     claimed = ca_pb2.IstioCertificateRequest(csr=named(900))
-    claimed.metadata.update({"ImpersonatedIdentity": OTHERS, "CertSigner": "x"})
-    headers = (("x-forwarded-client-cert", f"URI={OTHERS}"), ("clusterid", "another"))
+    claimed.metadata.update({"CertSigner": "x"})
+    headers = (("x-forwarded-client-cert", f"URI={OTHERS}"), ("clusterid", "Kubernetes"))
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         token = bearer(tokens.mint(KEY, SLEEP, now()))
         answer = await create(claimed, metadata=token + headers)  # type: ignore[operator]  # a stub is not typed
@@ -87,7 +113,7 @@ def test_a_key_that_costs_much_is_refused_before_it_costs_anything(ca: authority
 
 @pytest.mark.parametrize("seconds", [-1, -(2**62)])
 async def test_a_certificate_cannot_end_before_it_begins(ca: authority.Authority, seconds: int) -> None:
-    """SEC13; one that would last too long is refused too (test_server)."""
+    """SEC13; one that would last too long lasts as long as any may (test_server)."""
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         with pytest.raises(grpc.aio.AioRpcError, match="negative") as caught:
             await create(request(seconds), metadata=bearer(tokens.mint(KEY, SLEEP, now())))  # type: ignore[operator]

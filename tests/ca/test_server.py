@@ -81,13 +81,22 @@ async def test_refusals_have_a_code_and_a_reason(ca: authority.Authority) -> Non
         (request(), bearer(token) + bearer(token), grpc.StatusCode.UNAUTHENTICATED, "no bearer token"),
         (request(), bearer("forged"), grpc.StatusCode.UNAUTHENTICATED, "proves no identity"),
         (ca_pb2.IstioCertificateRequest(csr="x"), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "cannot be read"),
-        (request(2**62), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "longest allowed"),
+        (request(-1), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "negative"),
     ]
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         for message, metadata, code, reason in cases:
             with pytest.raises(grpc.aio.AioRpcError, match=reason) as caught:
                 await create(message, metadata=metadata)
             assert caught.value.code() == code
+
+
+@pytest.mark.parametrize("asked", [10 * 365 * 86_400, 2**62, 2**63 - 1])
+async def test_no_certificate_lasts_longer_than_any_may(ca: authority.Authority, asked: int) -> None:
+    """Row SEC13 of the hostile inputs."""
+    async with stub(ca, serving.ServingCertificate(ca, now)) as create:
+        answer = await create(request(asked), metadata=bearer(tokens.mint(KEY, SLEEP, now())))
+    ends = x509.load_pem_x509_certificate(answer.cert_chain[0].encode()).not_valid_after_utc
+    assert abs(ends - now() - authority.MAX_TTL) < dt.timedelta(minutes=1)
 
 
 async def test_the_serving_certificate_renews_while_serving(ca: authority.Authority) -> None:
@@ -112,7 +121,7 @@ async def test_what_becomes_of_requests_is_counted_under_istios_names(ca: author
         (request(), bearer("forged")),
         (ca_pb2.IstioCertificateRequest(csr="x"), token),
         (unfit, token),
-        (request(2**62), token),
+        (request(-1), token),
     ]
     counts = Counts()
     async with stub(ca, serving.ServingCertificate(ca, now), counts) as create:
