@@ -65,6 +65,21 @@ class Source:
             return False
         if self.gateways:
             return not client.gateways.isdisjoint(self.gateways)
+        return self._meets(client)
+
+    def holds_connection(self, client: Client, port: int) -> bool:
+        """Whether a TLS or TCP rule is for this client and port.
+
+        Unlike with HTTP, sidecars have to meet all of it. At a gateway labels and namespace are moot (Istio: matchTCP,
+        l4SingleMatch).
+        """
+        if self.port and self.port != port:
+            return False
+        if self.gateways and client.gateways.isdisjoint(self.gateways):
+            return False
+        return MESH not in client.gateways or self._meets(client)
+
+    def _meets(self, client: Client) -> bool:
         return (not self.selector or self.selector in client.selectors) and self.namespace in ("", client.namespace)
 
 

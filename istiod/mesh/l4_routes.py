@@ -39,7 +39,7 @@ def tls(candidates: Iterable[VirtualService], client: Client, resolver: Resolver
         for one in candidates
         for rule in one.tls
         for match in rule.matches
-        if match.source.holds(client, resolver.port)
+        if match.source.holds_connection(client, resolver.port)
     )
 
 
@@ -48,7 +48,7 @@ def tcp(candidates: Iterable[VirtualService], client: Client, resolver: Resolver
     found: list[L4Route] = []
     for one in candidates:
         for rule in one.tcp:
-            matches = [match for match in rule.matches if match.source.holds(client, resolver.port)]
+            matches = [match for match in rule.matches if match.source.holds_connection(client, resolver.port)]
             route = L4Route(tcp=_tcp(one, rule, resolver), origin=rule.origin)
             if any(not match.subnets for match in matches):
                 return (*found, route)

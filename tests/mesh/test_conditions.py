@@ -104,6 +104,22 @@ def test_a_source_holds_for_a_client(source: Source, client: Client, *, holds: b
     assert source.holds(client, 80) is holds
 
 
+@pytest.mark.parametrize(
+    ("source", "client", "holds"),
+    [
+        (Source(port=81), SIDECAR, False),
+        (Source(gateways=("shop/gw",)), SIDECAR, False),
+        (Source(gateways=("mesh",), selector="app=db"), SIDECAR, False),
+        (Source(gateways=("mesh",), selector="app=web", namespace="shop"), SIDECAR, True),
+        (Source(namespace="other"), SIDECAR, False),
+        (Source(gateways=("shop/gw",), selector="app=db", namespace="other"), ROUTER, True),
+        (Source(selector="app=db"), ROUTER, True),
+    ],
+)
+def test_connections_of_sidecars_have_to_meet_all_of_a_source(source: Source, client: Client, *, holds: bool) -> None:
+    assert source.holds_connection(client, 80) is holds
+
+
 def test_the_source_of_a_match_is_read() -> None:
     found = said(gateways=["gw", "mesh"], sourceLabels={"b": "2", "a": "1"}, sourceNamespace="x", port=8080, name="n")
     assert found.source == Source(gateways=("shop/gw", "mesh"), selector="a=1,b=2", namespace="x", port=8080)
