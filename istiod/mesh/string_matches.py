@@ -28,9 +28,11 @@ def convert(said: virtual_service.StringMatch, *, ignore_case: bool = False) -> 
 def convert_value(said: virtual_service.StringMatch) -> StringMatch:
     """The comparison of a header or query parameter: one that says nothing asks for presence only.
 
-    Empty texts and the regex ``*`` count as nothing (Istio: canBeConvertedToPresentMatch).
+    The regex ``*`` counts as nothing (Istio: canBeConvertedToPresentMatch), as do an empty prefix and an empty regex,
+    which every value has. An empty exact text is a value.
     """
     found = convert(said)
-    if found is None or not found.value or (found.kind is MatchKind.REGEX and found.value == _ANYTHING):
+    nothing = {MatchKind.PREFIX: ("",), MatchKind.REGEX: ("", _ANYTHING)}
+    if found is None or found.value in nothing.get(found.kind, ()):
         return StringMatch(kind=MatchKind.PRESENT)
     return found
