@@ -123,7 +123,7 @@ class PolicyIndex:
         if namespace == self.root_namespace:
             own = self._in(namespace, service.host, lambda rule: rule.export_to == frozenset({namespace}))
         else:
-            own = self._in(namespace, service.host, lambda _: True)
+            own = self._exported(namespace, service, namespace)
         return (
             own
             or self._exported(service.namespace, service, namespace)

@@ -95,7 +95,7 @@ def test_a_rule_is_seen_only_where_it_is_exported() -> None:
     index, _ = build(rule("own", {"host": "web", "exportTo": ["."]}), rule("all", {"host": "web"}))
     assert algorithm(index, "other") == "all"
     index, _ = build(rule("own", {"host": "web", "exportTo": ["shop"]}))
-    assert [algorithm(index, c) for c in ("default", "shop", "other")] == ["own", "own", None]
+    assert [algorithm(index, c) for c in ("default", "shop", "other")] == [None, "own", None]
 
 
 def test_rules_of_one_host_are_merged() -> None:
