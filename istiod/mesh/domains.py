@@ -28,12 +28,15 @@ def of_host(host: str, namespace: str, dns_domain: str) -> Names:
 
 
 def short(host: str, dns_domain: str) -> tuple[str, str]:
-    """A host's shortest name and the namespace whose clients may use it; ("", "") where there is none."""
+    """A host's shortest name and the namespace whose clients may use it; ("", "") where there is none.
+
+    Only two labels before ``svc`` are a name and a namespace.
+    """
     suffix = f".svc.{dns_domain}"
     if host.startswith("*") or not host.endswith(suffix):
         return "", ""
     name, _, home = host.removesuffix(suffix).rpartition(".")
-    return (name, home) if name else ("", "")
+    return (name, home) if name and "." not in name else ("", "")
 
 
 def of_service(service: Service, namespace: str, dns_domain: str) -> Names:

@@ -127,7 +127,7 @@ class Builder:
         lends = any(domains.short(alias.host, dns_domain)[1] == self.namespace for alias in self.aliases)
         names = [name.lower() for name in own.values()]  # Envoy takes no notice of case
         alone = base.short.isdisjoint(names) and len(frozenset(names)) == len(names)
-        if lends or not alone or any("." in name for name in names):
+        if lends or not alone:
             return self._table(base.table.name, self._of_port(self._finder(resolver), self.namespace))
         if not own:
             return base.table
