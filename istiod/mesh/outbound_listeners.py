@@ -232,7 +232,7 @@ class Builder:
     def _rules(self, piece: Piece) -> Rules:
         if piece.port.protocol.is_http:
             return ()
-        return self.index.for_sidecar(piece.service.host, self.client.namespace)
+        return self.index.for_connections(piece.service.host, self.client.namespace)
 
     def _listener(self, bind: str, group: list[tuple[Piece, Rules]], resolver: Resolver) -> Listener:
         settings = resolver.settings

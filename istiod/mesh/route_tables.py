@@ -16,9 +16,9 @@ from istiod.mesh.outbound_listeners import Piece
 from istiod.mesh.recall import Recall
 from istiod.mesh.route import ANY, Destination, DirectResponse, Route, RouteTable, VirtualHost, WeightedDestination
 from istiod.mesh.scope import Cluster
-from istiod.mesh.service import Protocol, Resolution, Service
+from istiod.mesh.service import Resolution, Service
 from istiod.mesh.settings import MeshSettings, OutboundMode
-from istiod.mesh.virtual_hosts import HTTP_PORT, Candidate, Finder
+from istiod.mesh.virtual_hosts import HTTP_PORT, Candidate, Finder, speaks_http
 from istiod.mesh.virtual_services import VirtualServiceIndex
 
 EVERY_DOMAIN = "*"
@@ -168,7 +168,7 @@ class Builder:
 
     def _of_port(self, finder: Finder, namespace: str) -> list[VirtualHost]:
         """All HTTP and undeclared services of a port, hosts of rules, and what happens to all others."""
-        candidates = [*finder.of_hosts(frozenset(finder.resolver.services)), *self._candidates(finder)]
+        candidates = [*finder.of_hosts(), *self._candidates(finder)]
         hosts = list(self._hosts(finder, candidates, _plain, namespace))
         return [*hosts, *_rest(hosts, self.settings)]
 
@@ -177,7 +177,7 @@ class Builder:
         resolver = finder.resolver
         here = resolver.services.values()
         return [
-            *(finder.of_service(one) for one in here if not is_alias(one) and _speaks_http(one, resolver.port)),
+            *(finder.of_service(one) for one in here if not is_alias(one) and speaks_http(one, resolver.port)),
             *finder.of_aliases(filter(is_alias, here)),
         ]
 
@@ -193,8 +193,8 @@ class Builder:
         lent: dict[str, tuple[Service, ...]] = {}
         for alias in (one for one in self.aliases if one.host not in ruled):
             lent[alias.external_name] = (*lent.get(alias.external_name, ()), alias)
-        ledger = domains.Ledger(frozenset(one.host.lower() for one in candidates))
-        for candidate in sorted(candidates, key=lambda one: not one.ruled):
+        ledger = domains.Ledger(frozenset(one.host.lower() for one in candidates if one.service is not None))
+        for candidate in sorted(candidates, key=lambda one: one.place(self.client.namespace)):
             names = self._names(candidate, lent.get(candidate.host, ()), namespace)
             if given := ledger.give(names, candidate.host.lower()):
                 yield self._host(candidate, resolver.port, spell(given, resolver.port))
@@ -269,11 +269,6 @@ def _qualified(given: domains.Names, port: int) -> domains.Names:
     """The names with the port, and without it where it is HTTP's own."""
     own = given if port == HTTP_PORT else ()
     return (*own, *(f"{name}:{port}" for name in given))
-
-
-def _speaks_http(service: Service, number: int) -> bool:
-    port = service.port(number)
-    return port is not None and (port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED)
 
 
 def is_alias(service: Service) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from istiod.mesh import clusters, hosts, http_routes
+from istiod.mesh import clusters, creation, hosts, http_routes
 from istiod.mesh.conditions import Client
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.recall import Recall
@@ -26,8 +26,15 @@ class Candidate:
     host: str
     routes: tuple[Route, ...]
     service: Service | None = None
-    ruled: bool = False
-    """A VirtualService names it: it comes before the others when domains are given out (as in Istio)."""
+    by: VirtualService | None = None
+    """The VirtualService that its routes are from; None: they are the service's own."""
+
+    def place(self, namespace: str) -> tuple[bool, tuple[int, creation.Age] | tuple[()], bool]:
+        """Sort key: who has the choice when domains are given out to clients of ``namespace``.
+
+        VirtualServices come first, in the order in which they count; of one its hosts without a service (as in Istio).
+        """
+        return self.by is None, self.by.place(namespace) if self.by else (), self.service is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,43 +48,59 @@ class Finder:
 
     def of_service(self, service: Service) -> Candidate:
         """The routes of the VirtualService that speaks for a service, else its default one."""
-        rules = self.index.for_sidecar(service.host, self.client.namespace)
+        rules = self.index.for_requests(service.host, self.client.namespace)
         own = clusters.cluster_name(clusters.OUTBOUND, "", service.host, self.resolver.port)
         inputs = (service, self.resolver.clusters.get(own), *self.resolver.inputs(rules))
         name = self._name("service") if rules else ("service", self.resolver.port)
         return self.recall.of(name, inputs, lambda: self._of_service(service, rules))
 
     def _of_service(self, service: Service, rules: tuple[VirtualService, ...]) -> Candidate:
-        ruled = self._first(rules)
+        by, routes = self._first(rules)
         return Candidate(
-            host=service.host,
-            routes=ruled or (http_routes.default(self.resolver, service),),
-            service=service,
-            ruled=bool(ruled),
+            host=service.host, routes=routes or (http_routes.default(self.resolver, service),), service=service, by=by
         )
 
     def of_aliases(self, aliases: Iterable[Service]) -> Iterator[Candidate]:
         """A candidate for each second name that a VirtualService speaks for; the others are names of their service."""
         for alias in aliases:
-            if routes := self._first(self.index.for_sidecar(alias.host, self.client.namespace)):
-                yield Candidate(host=alias.host, routes=routes, service=alias, ruled=True)
+            by, routes = self._first(self.index.for_requests(alias.host, self.client.namespace))
+            if by is not None:
+                yield Candidate(host=alias.host, routes=routes, service=alias, by=by)
 
-    def of_hosts(self, taken: frozenset[str]) -> Iterator[Candidate]:
-        """On port 80 also hosts that VirtualServices name and no service of the port has.
+    def of_hosts(self) -> Iterator[Candidate]:
+        """Hosts that VirtualServices name and no service of the port has.
 
-        So a rule gives a name to a destination without a ServiceEntry (Istio does it on port 80 only). Patterns that
-        hold a service speak for it, and are no hosts of their own.
+        On port 80 all of them: so a rule gives a name to a destination without a ServiceEntry. On other ports those of
+        a VirtualService that speaks for a service there as well (as in Istio). Patterns that hold a service speak for
+        it, and are no hosts of their own.
         """
-        if self.resolver.port != HTTP_PORT:
-            return
-        for rules in self.index.in_mesh(self.client.namespace):
-            left = [host for host in rules.hosts if not _speaks_for_one(host, taken)]
-            routes = self._routes(rules) if left else ()
-            yield from (Candidate(host=host, routes=routes, ruled=True) for host in left if routes)
+        by_default, namespace = self.resolver.port == HTTP_PORT, self.client.namespace
+        several = self.index.in_mesh(namespace) if by_default else self.index.naming_several(namespace)
+        for rules in several:
+            left = [host for host in rules.hosts if not self._taken(host)]
+            if left and (by_default or self._serves(rules)) and (routes := self._routes(rules)):
+                yield from (Candidate(host=host, routes=routes, by=rules) for host in left)
 
-    def _first(self, several: Iterable[VirtualService]) -> tuple[Route, ...]:
-        """The routes of the first VirtualService that has any for this client and port; () when none has."""
-        return next((found for one in several if (found := self._routes(one))), ())
+    def _taken(self, host: str) -> bool:
+        """Whether a host or pattern speaks for services of the port."""
+        here = self.resolver.services
+        return host in here or (hosts.is_wildcard(host) and any(hosts.matches(host, name) for name in here))
+
+    def _serves(self, rules: VirtualService) -> bool:
+        """Whether a VirtualService speaks for a service that takes HTTP at the port."""
+        here = self.resolver.services
+        exact = [name for name in rules.hosts if name in here]
+        patterns = [name for name in rules.hosts if hosts.is_wildcard(name)]
+        held = (name for name in here if any(hosts.matches(pattern, name) for pattern in patterns))
+        return any(
+            any(one is rules for one in self.index.for_requests(name, self.client.namespace))
+            for name in (*exact, *held)
+            if speaks_http(here[name], self.resolver.port)
+        )
+
+    def _first(self, several: Iterable[VirtualService]) -> tuple[VirtualService | None, tuple[Route, ...]]:
+        """The first VirtualService with routes for this client and port, and these; (None, ()) when none has."""
+        return next(((one, found) for one in several if (found := self._routes(one))), (None, ()))
 
     def _routes(self, rules: VirtualService) -> tuple[Route, ...]:
         inputs = self.resolver.inputs((rules,))
@@ -89,5 +112,7 @@ class Finder:
         return (kind, self.client, self.resolver.port)
 
 
-def _speaks_for_one(host: str, taken: frozenset[str]) -> bool:
-    return host in taken or (hosts.is_wildcard(host) and any(hosts.matches(host, name) for name in taken))
+def speaks_http(service: Service, number: int) -> bool:
+    """Whether a service has a port of that number that takes HTTP, or may: it is not declared."""
+    port = service.port(number)
+    return port is not None and port.protocol.may_be_http

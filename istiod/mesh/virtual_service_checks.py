@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
-from istiod.mesh import conditions, delegation, gateway_routes, gateways, hosts, outbound_listeners
+from istiod.mesh import conditions, delegation, gateway_routes, gateways, hosts, outbound_listeners, registry
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.http_rules import Copy, Share, Target
 from istiod.mesh.model import Model
@@ -95,7 +95,7 @@ def _duplicates(index: VirtualServiceIndex) -> Iterator[Diagnostic]:
     """Mesh hosts that an older VirtualService of the same audience speaks for already."""
     for host, several in index.by_host.items():
         for place, other in enumerate(several[1:], start=1):
-            owner = next((one for one in several[:place] if _meet(one, other)), None)
+            owner = next((one for one in several[:place] if _meet(one, other) and not _precedes(other, one)), None)
             if owner is not None:
                 yield error(
                     Code.DUPLICATE_HOST,
@@ -105,17 +105,23 @@ def _duplicates(index: VirtualServiceIndex) -> Iterator[Diagnostic]:
                 )
 
 
+def _precedes(one: VirtualService, other: VirtualService) -> bool:
+    """Whether one that is not for everybody counts before one that is, wherever it is seen."""
+    return registry.EVERYWHERE in other.export_to and registry.EVERYWHERE not in one.export_to
+
+
 def _meet(one: VirtualService, other: VirtualService) -> bool:
     """Whether some proxy sees both, and both route the same protocol."""
-    everywhere = "*" in one.export_to | other.export_to
+    everywhere = registry.EVERYWHERE in one.export_to | other.export_to
     seen = bool(one.export_to and other.export_to) and (everywhere or bool(one.export_to & other.export_to))
     return seen and any(a and b for a, b in ((one.http, other.http), (one.tls, other.tls), (one.tcp, other.tcp)))
 
 
 def _unserved(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
-    """Hosts for sidecars that no service has: such a rule works on port 80 only."""
+    """Hosts for sidecars that no service has: such a rule works on port 80, and where its other hosts have services."""
+    where = "port 80" if len(rules.hosts) == 1 else "port 80 and to ports of services of its other hosts"
     for host in rules.hosts if conditions.MESH in rules.gateways else ():
         known = model.registry.by_host
         if host not in known and not (hosts.is_wildcard(host) and any(hosts.matches(host, name) for name in known)):
-            message = f"no service has the host {host}: its rules serve requests to port 80 only"
+            message = f"no service has the host {host}: its rules serve requests to {where} only"
             yield warning(Code.UNKNOWN_HOST, rules.key, "spec.hosts", message)

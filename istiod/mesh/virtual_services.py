@@ -1,13 +1,14 @@
 """VirtualServices, indexed: which one serves a host, for whom (features rows F1, F19).
 
-Objects are read once (http_rules, l4_rules) and kept as long as they do not change. Of several for one mesh host the
-oldest serves; hosts of gateways are merged by gateway_routes.
+Objects are read once (http_rules, l4_rules) and kept as long as they do not change. Of several for one mesh host those
+come first that are not for everybody: the client's own namespace's, then what others export to it; of equals the oldest
+(Istio: initVirtualServices). Hosts of gateways are merged by gateway_routes.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -23,6 +24,7 @@ from istiod.mesh.l4_rules import L4Rule
 from istiod.mesh.settings import MeshSettings
 
 _Sources = tuple[virtual_service.VirtualService | None, ...]
+_OWN, _FROM_OTHERS, _FOR_EVERYBODY = range(3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,12 @@ class VirtualService:
     def age(self) -> creation.Age:
         """Sort key: the oldest first, then by name and namespace."""
         return creation.age(self.created, self.key.name, self.key.namespace)
+
+    def place(self, namespace: str) -> tuple[int, creation.Age]:
+        """Sort key among those that clients of ``namespace`` see: who comes first."""
+        if registry.EVERYWHERE in self.export_to:
+            return _FOR_EVERYBODY, self.age
+        return (_OWN if self.key.namespace == namespace else _FROM_OTHERS), self.age
 
     def selectors(self) -> Iterator[str]:
         """Ids of the source label selectors that its rules look at."""
@@ -83,6 +91,8 @@ class VirtualServiceIndex:
     read: Mapping[ConfigKey, _Sources] = field(default_factory=dict)
     settings: MeshSettings = field(default_factory=MeshSettings)
     imports: Callable[[VirtualService], bool] | None = None
+    broad: tuple[VirtualService, ...] = ()
+    """Those for sidecars that name several hosts."""
 
     def importing(self, imports: Callable[[VirtualService], bool]) -> VirtualServiceIndex:
         """The index as sidecars see it that know only those objects for which ``imports`` holds."""
@@ -91,31 +101,45 @@ class VirtualServiceIndex:
     def _visible(self, one: VirtualService, namespace: str) -> bool:
         return registry.exported(one.export_to, namespace) and (self.imports is None or self.imports(one))
 
-    def for_sidecar(self, host: str, namespace: str) -> tuple[VirtualService, ...]:
-        """Those that speak for a mesh host as proxies of ``namespace`` see it, the one to ask first.
+    def for_requests(self, host: str, namespace: str) -> tuple[VirtualService, ...]:
+        """Those that speak for HTTP requests to a service as proxies of ``namespace`` see it, the one to ask first.
 
-        The most specific host wins, then the oldest object. Later ones matter only where the first has no rule for a
-        protocol or a client (Istio: one without routes for the listener is passed over).
+        Those that name the host; else the first of those with the most specific pattern that holds it, and no other
+        (Istio: computeWildcardHostVirtualServiceIndex). Later ones matter only where the first has no rule for a
+        client (Istio: one without routes for the listener is passed over).
         """
-        patterns = [p for p in self.wildcards if p != host and hosts.matches(p, host)] if self.wildcards else ()
-        if not patterns and host not in self.by_host:
-            return ()
-        found: dict[ConfigKey, VirtualService] = {}
-        for pattern in (host, *patterns):
-            for one in self.by_host.get(pattern, ()):
-                if self._visible(one, namespace):
-                    found.setdefault(one.key, one)
-        return tuple(found.values())
+        if exact := self._seen(self.by_host.get(host, ()), namespace):
+            return exact
+        patterns = (p for p in self.wildcards if hosts.matches(p, host))
+        found = (self._seen(self.by_host[pattern], namespace) for pattern in patterns)
+        return next((several[:1] for several in found if several), ())
 
-    def in_mesh(self, namespace: str) -> Iterator[VirtualService]:
-        """Those for sidecars that proxies of ``namespace`` see, oldest first."""
-        for one in self.by_key.values():
-            if conditions.MESH in one.gateways and self._visible(one, namespace):
-                yield one
+    def for_connections(self, host: str, namespace: str) -> tuple[VirtualService, ...]:
+        """All that speak for TLS and TCP connections to a service: those with a host in common (getConfigsForHost)."""
+        names = [host, *(pattern for pattern in self.wildcards if hosts.matches(pattern, host))]
+        if hosts.is_wildcard(host):
+            names += (name for name in self.by_host if hosts.matches(host, name))
+        found = {one.key: one for name in names for one in self.by_host.get(name, ())}
+        return self._seen(found.values(), namespace)
 
-    def for_gateway(self, gateway: str, namespace: str) -> Iterator[VirtualService]:
-        """Those bound to a gateway (``namespace/name``) that routers of ``namespace`` see, oldest first."""
-        return (one for one in self.by_gateway.get(gateway, ()) if registry.exported(one.export_to, namespace))
+    def _seen(self, several: Iterable[VirtualService], namespace: str) -> tuple[VirtualService, ...]:
+        """Those that proxies of ``namespace`` see, in the order in which they count there."""
+        seen = [one for one in several if self._visible(one, namespace)]
+        return tuple(sorted(seen, key=lambda one: one.place(namespace)))
+
+    def in_mesh(self, namespace: str) -> tuple[VirtualService, ...]:
+        """Those for sidecars that proxies of ``namespace`` see, the one to ask first."""
+        return self._seen((one for one in self.by_key.values() if conditions.MESH in one.gateways), namespace)
+
+    def naming_several(self, namespace: str) -> tuple[VirtualService, ...]:
+        """Those of ``in_mesh`` that name several hosts."""
+        return self._seen(self.broad, namespace)
+
+    def for_gateway(self, gateway: str, namespace: str) -> tuple[VirtualService, ...]:
+        """Those bound to a gateway (``namespace/name``) that routers of ``namespace`` see, the one to ask first."""
+        several = self.by_gateway.get(gateway, ())
+        seen = [one for one in several if registry.exported(one.export_to, namespace)]
+        return tuple(sorted(seen, key=lambda one: one.place(namespace)))
 
     def matched(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         """What a sidecar's labels mean to rules: the ids for ScopeKey.matched, sorted.
@@ -157,6 +181,7 @@ def build(
         objects=objects,
         read=sources,
         settings=settings,
+        broad=tuple(one for one in found if len(one.hosts) > 1 and conditions.MESH in one.gateways),
     )
 
 

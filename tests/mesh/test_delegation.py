@@ -94,7 +94,7 @@ def test_a_delegate_may_answer_itself() -> None:
 
 def names_of_matches(outer: str, inner: str) -> list[str]:
     found = made(root(f"{{match: {outer}, {PART}}}"), delegate(f"{{match: {inner}, {TO_APP}}}"))
-    (rules,) = found.index.for_sidecar(HOST, "default")
+    (rules,) = found.index.for_requests(HOST, "default")
     return [condition.name for rule in rules.http for condition in rule.conditions]
 
 

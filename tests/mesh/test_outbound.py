@@ -128,9 +128,12 @@ def test_a_service_for_every_host_leaves_nothing_to_the_rest() -> None:
 
 
 def test_on_port_80_a_rule_may_name_a_host_that_no_service_has() -> None:
-    spec = "{hosts: [shop.example, a, '*.svc.cluster.local', '*.none'], http: [{route: [{destination: {host: a}}]}]}"
-    scope = world.build(world.service("a", "http:80", "http-x:81"), world.rules("r", spec)).sidecar()
+    spec = "{hosts: [%s], http: [{route: [{destination: {host: a}}]}]}"
+    service = world.service("a", "http:80", "http-x:81")
+    every = "shop.example, a, '*.svc.cluster.local', '*.none'"
+    scope = world.build(service, world.rules("r", spec % every)).sidecar()
     assert domains(scope, "80")[:2] == [("shop.example",), ("*.none",)]
+    scope = world.build(service, world.rules("r", spec % "shop.example, '*.none'")).sidecar()
     assert [one.name for one in scope.routes["81"].virtual_hosts] == ["a.default.svc.cluster.local:81", "allow_any"]
 
 

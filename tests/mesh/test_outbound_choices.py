@@ -5,6 +5,33 @@ from __future__ import annotations
 from tests.mesh import world
 
 
+def test_on_other_ports_a_rule_may_name_a_host_beside_one_of_a_service_there() -> None:
+    spec = "{hosts: %s, http: [{name: r, route: [{destination: {host: a}}]}]}"
+    services = (world.service("a", "http:8080", "tcp:9000", "http:81"), world.service("b", "http:82"))
+    exact, pattern = world.rules("e", spec % "[a, x.example]"), world.rules("p", spec % "['*.local', y.example]")
+    routes = world.build(*services, exact, pattern, world.rules("n", spec % "[z.example]")).sidecar().routes
+
+    def named(port: str) -> set[str]:
+        return {one.name for one in routes[port].virtual_hosts if ".example" in one.name}
+
+    assert named("8080") == {"x.example:8080"}
+    assert named("81") == {"x.example:81"}
+    assert named("82") == {"y.example:82"}
+    assert world.clusters(world.host(routes["8080"], "x.example").routes[0])[0].startswith("outbound|8080||a.")
+
+
+def test_who_comes_first_among_rules_has_the_choice_of_names() -> None:
+    def given(first: str, then: str) -> tuple[str, ...]:
+        spec = "{hosts: [%s], http: [{route: [{destination: {host: a}}]}]}"
+        old = world.rules("z", spec % first, created="2024-01-01T00:00:00Z")
+        young = world.rules("a", spec % then, created="2024-01-02T00:00:00Z")
+        table = world.build(world.service("a"), old, young).sidecar().routes["80"]
+        return world.host(table, "a.default.svc.cluster.local").domains
+
+    assert "a.default" in given("a", "a.default")
+    assert "a.default" not in given("a.default", "a")
+
+
 def test_only_two_labels_are_a_name_and_a_namespace() -> None:
     entry = "{hosts: [a.b.default.svc.cluster.local], ports: [{number: 80, name: h, protocol: HTTP}], resolution: DNS}"
     (host, _) = world.build(world.entry("a", entry)).sidecar().routes["80"].virtual_hosts

@@ -194,6 +194,11 @@ def test_rules_for_one_host_that_do_not_meet_are_fine(other: str) -> None:
     assert world.build(*BASE, first, other).told() == []
 
 
+def test_a_younger_one_that_is_not_for_everybody_serves_its_own() -> None:
+    first, other = rules("a", "hosts: [reviews]"), rules("b", "hosts: [reviews], exportTo: ['.']")
+    assert world.build(*BASE, first, other).told() == []
+
+
 def test_unknown_gateways_and_hosts_that_no_server_has_are_reported() -> None:
     gateway = world.gateway("gw", "{servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: [a.example]}]}")
     mesh = world.build(

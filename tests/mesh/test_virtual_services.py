@@ -10,7 +10,7 @@ ROUTE = "http: [{route: [{destination: {host: reviews}}]}]"
 
 
 def names(found: world.World, host: str, namespace: str = "default") -> list[str]:
-    return [one.key.name for one in found.index.for_sidecar(host, namespace)]
+    return [one.key.name for one in found.index.for_requests(host, namespace)]
 
 
 def rule(name: str, hosts: str, more: str = "", **at: str) -> str:
@@ -35,10 +35,47 @@ def test_the_oldest_of_several_comes_first_then_the_name_decides() -> None:
     assert names(found, REVIEWS) == ["z", "a", "b"]
 
 
-def test_the_most_specific_host_comes_first() -> None:
-    found = world.build(rule("all", "['*']"), rule("some", "['*.default.svc.cluster.local']"), rule("one", "[reviews]"))
-    assert names(found, REVIEWS) == ["one", "some", "all"]
-    assert names(found, "*.default.svc.cluster.local") == ["some", "all"]
+def test_the_most_specific_host_is_the_only_one() -> None:
+    texts = [rule("all", "['*']"), rule("some", "['*.default.svc.cluster.local']"), rule("one", "[reviews]")]
+    assert names(world.build(*texts), REVIEWS) == ["one"]
+    assert names(world.build(*texts), "*.default.svc.cluster.local") == ["some"]
+    assert names(world.build(*texts[:2], rule("young", "['*.default.svc.cluster.local']")), REVIEWS) == ["some"]
+    hidden = rule("some", "['*.default.svc.cluster.local']", "exportTo: [other]")
+    assert names(world.build(texts[0], hidden), REVIEWS) == ["all"]
+
+
+def test_for_connections_all_with_a_host_in_common_count_in_their_order() -> None:
+    found = world.build(
+        rule("wide", "['*.com']", created="2024-01-01T00:00:00Z"),
+        rule("one", "[a.x.com]", created="2024-01-02T00:00:00Z"),
+        rule("other", "[a.com]", created="2024-01-03T00:00:00Z"),
+    )
+
+    def several(host: str) -> list[str]:
+        return [one.key.name for one in found.index.for_connections(host, "default")]
+
+    assert several("a.x.com") == ["wide", "one"]
+    assert several("*.x.com") == ["wide", "one"]
+    assert several("*.org") == []
+
+
+@pytest.mark.parametrize(
+    ("namespace", "first"), [("default", ["own", "shared", "old"]), ("other", ["shared", "old"]), ("third", ["old"])]
+)
+def test_those_that_are_not_for_everybody_come_first(namespace: str, first: list[str]) -> None:
+    old = rule("old", "[a.com]", "gateways: [mesh, edge/gw]", created="2024-01-01T00:00:00Z")
+    own = rule("own", "[a.com]", "gateways: [mesh, edge/gw], exportTo: ['.']", created="2024-01-02T00:00:00Z")
+    shared = rule(
+        "shared",
+        "[a.com]",
+        "gateways: [mesh, edge/gw], exportTo: [other, default]",
+        namespace="else",
+        created="2024-01-03T00:00:00Z",
+    )
+    index = world.build(shared, old, own).index
+    assert [one.key.name for one in index.for_requests("a.com", namespace)] == first
+    assert [one.key.name for one in index.in_mesh(namespace)] == first
+    assert [one.key.name for one in index.for_gateway("edge/gw", namespace)] == first
 
 
 @pytest.mark.parametrize(
