@@ -65,8 +65,8 @@ def test_hosts_are_those_that_server_and_rules_share() -> None:
         rules("a", "a.example, '*.own', x.other, z.any, none"),
         rules("b", "'*'"),
     )
-    names = [one.name for one in mesh.router().routes["http.8080"].virtual_hosts]
-    assert names == ["*.example:80", "a.example:80", "y.own:80", "z.any:80"]
+    domains = [one.domains for one in mesh.router().routes["http.8080"].virtual_hosts]
+    assert sorted(domains) == [("*.example",), ("a.example",), ("y.own", "z.any")]
 
 
 def test_rules_for_one_host_are_merged_oldest_first_and_catch_all_routes_go_last() -> None:
@@ -85,6 +85,17 @@ def test_rules_for_one_host_are_merged_oldest_first_and_catch_all_routes_go_last
     for texts in ((old, later), (later, old)):
         table = world.build(WEB, gateway("x.example"), *texts).router().routes["http.8080"]
         assert [one.name for one in world.host(table, "x.example").routes] == ["old", "young", "rest"]
+
+
+def test_hosts_with_the_same_routes_are_one_virtual_host() -> None:
+    both = rules("a", "'*.example', a.example, long.example, b.example")
+    one = rules("b", "b.example", "{match: [{uri: {prefix: /b}}], route: [{destination: {host: web}}]}")
+    mesh = world.build(WEB, gateway("a.example, long.example, b.example, '*.example'"), both, one)
+    hosts = mesh.router().routes["http.8080"].virtual_hosts
+    assert [(host.name, host.domains) for host in hosts] == [
+        ("b.example:80", ("b.example",)),
+        ("long.example:80", ("long.example", "a.example", "*.example")),
+    ]
 
 
 def test_rules_see_the_gateway_as_their_client() -> None:
