@@ -110,7 +110,7 @@ def _access(model: Model, key: ScopeKey, recall: Recall) -> Authorization | None
 
 
 def keeps_ports(service: Service) -> bool:
-    """Whether servers stand on the ports of this Service of a router as they are, not on its target ports."""
+    """Whether this Service of a router has no say in where its servers stand: they keep their ports."""
     return (names.LABEL_KEEP_PORTS, "true") in service.labels
 
 
@@ -122,16 +122,15 @@ def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Plac
     found: dict[Place, list[Server]] = {}
     for one in gateways.selected(key.matched):
         for server in (s for s in one.servers if s.context is None or vault.open(s.context) is not None):
-            for port in _targets(server.port, key.ports):
-                sharing = found.setdefault((server.bind, port), [])
-                if _obstacle(sharing, server) is None:
-                    sharing.append(server)
+            sharing = found.setdefault((server.bind, _port(server.port, key)), [])
+            if _obstacle(sharing, server) is None:
+                sharing.append(server)
     return found
 
 
-def _targets(port: int, ports: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    """Where the router's Services send a port; the port itself where none speaks of it."""
-    return tuple(dict.fromkeys(target for number, target in ports if number == port)) or (port,)
+def _port(number: int, key: ScopeKey) -> int:
+    """Where servers with a port stand: where the router's Services send it, at the port itself where none has it."""
+    return dict(key.ports).get(number, number)
 
 
 def _obstacle(sharing: Iterable[Server], server: Server) -> Server | None:

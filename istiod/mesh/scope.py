@@ -36,7 +36,7 @@ class ScopeKey:
 
     ``labels`` are the proxy's labels only where a selector-bound object (Sidecar, DestinationRule workloadSelector,
     sourceLabels, Gateway) may look at them; ids of the matching objects stand for them, so that equal answers share.
-    ``ports`` matter for routers only: (port, target port) of the Services that send to them. ``sidecar`` is the Sidecar
+    ``ports`` matter for routers only: where their Services send a port, each once. ``sidecar`` is the Sidecar
     that speaks for the workload; scopes of several share their equal leaves. ``families``: what the workload speaks.
     ``captured``: iptables bring its traffic (interception mode NONE does not).
     """

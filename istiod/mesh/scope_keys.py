@@ -73,12 +73,15 @@ def of(
         )
     found = inbound.targets(model, place)
     home = node.namespace if model.settings.features.scope_gateways else ""
-    ports = {(port.number, port.number if gateways.keeps_ports(one) else target) for one, port, target in found}
+    ports: dict[int, int] = {}
+    for one, port, target in found:
+        if not gateways.keeps_ports(one):
+            ports.setdefault(port.number, target)  # of several Services the oldest counts
     return ScopeKey(
         type=node.type,
         namespace=node.namespace,
         matched=(*matched, *servers.matched(labels, home)),
-        ports=tuple(sorted(ports)),
+        ports=tuple(sorted(ports.items())),
         families=place.families,
         own=place.own,
         credentials=_trusted(model, proxy, pod),

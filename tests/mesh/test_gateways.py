@@ -38,11 +38,6 @@ def test_a_port_that_no_service_speaks_of_is_listened_on_as_it_is() -> None:
     assert sorted(scope.routes) == ["http.80"]
 
 
-def test_a_port_with_two_targets_has_two_listeners() -> None:
-    scope = world.build(gateway("'*'")).router(ports=((80, 8080), (80, 8081), (81, 9)))
-    assert sorted(scope.routes) == ["http.8080", "http.8081"]
-
-
 def test_where_nothing_is_bound_every_request_gets_404() -> None:
     (host,) = world.build(gateway("'*'")).router().routes["http.8080"].virtual_hosts
     assert (host.name, host.domains, host.routes) == ("blackhole:80", ("*",), ())
