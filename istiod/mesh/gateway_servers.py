@@ -16,7 +16,11 @@ from istiod.config.store import ConfigSnapshot
 from istiod.mesh import creation, gateway_tls, protocol
 from istiod.mesh.gateway_tls import Handling, ServerTls
 from istiod.mesh.scope import DownstreamTls
-from istiod.mesh.service import Protocol
+from istiod.mesh.service import Port, Protocol, Service
+from wire import names
+
+Sent = tuple[str, int, int]
+"""A Service's host, a port of it, and where it sends that."""
 
 _PREFIX = "gateway:"
 
@@ -63,12 +67,17 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """One object, read: the servers that we support, and what is wrong with the others."""
+    """One object, read: the servers that we support, and what is wrong with the others.
+
+    ``services`` are the hosts of the Services that it stands behind, instead of a selector: so it is written by
+    controllers of other APIs.
+    """
 
     key: ConfigKey
     created: datetime | None
     selector: frozenset[tuple[str, str]]
     servers: tuple[Server, ...]
+    services: frozenset[str] = frozenset()
     diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
@@ -90,7 +99,19 @@ class GatewayIndex:
         An empty selector is every router (features row E1). ``home`` is the namespace that they have to be of; "": any.
         """
         own = frozenset(labels.items())
-        return tuple(sorted(one.id for one in self.gateways if one.selector <= own and home in ("", one.key.namespace)))
+        selecting = (one for one in self.gateways if not one.services and one.selector <= own)
+        return tuple(sorted(one.id for one in selecting if home in ("", one.key.namespace)))
+
+    def behind(self, targets: Iterable[tuple[Service, Port, int]]) -> tuple[tuple[str, ...], tuple[Sent, ...]]:
+        """The ids of the Gateways behind the Services that send to a router, and where these send their ports."""
+        naming = [one for one in self.gateways if one.services]
+        ids, sent = set(), set()
+        for service, port, target in targets if naming else ():
+            for one in naming:
+                if service.host in one.services and service.namespace == one.key.namespace:
+                    ids.add(one.id)
+                    sent.add((service.host, port.number, target))
+        return tuple(sorted(ids)), tuple(sorted(sent))
 
     def selected(self, matched: Iterable[str]) -> Iterator[Gateway]:
         """The Gateways of a key's ids, oldest first; other ids in the key are passed over."""
@@ -128,8 +149,13 @@ def _read(item: gateway.Gateway) -> Gateway:
         created=item.metadata.creation_timestamp,
         selector=frozenset(item.spec.selector.items()),
         servers=tuple(servers),
+        services=_services(item.metadata.annotations.get(names.ANNOTATION_GATEWAY_SERVICE, "")),
         diagnostics=(*findings, *unhonoured.findings(item)),
     )
+
+
+def _services(said: str) -> frozenset[str]:
+    return frozenset(filter(None, (part.strip().lower() for part in said.split(","))))
 
 
 def _server(key: ConfigKey, said: gateway.Server) -> Server:

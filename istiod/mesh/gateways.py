@@ -23,7 +23,7 @@ from istiod.mesh.authorization import Authorization
 from istiod.mesh.conditions import Client
 from istiod.mesh.credentials import CredentialIndex, Vault
 from istiod.mesh.gateway_chains import Builder, Place
-from istiod.mesh.gateway_servers import GatewayIndex, Server
+from istiod.mesh.gateway_servers import Gateway, GatewayIndex, Server
 from istiod.mesh.gateway_tls import Handling
 from istiod.mesh.http_routes import Resolver
 from istiod.mesh.model import Model
@@ -122,15 +122,22 @@ def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Plac
     found: dict[Place, list[Server]] = {}
     for one in gateways.selected(key.matched):
         for server in (s for s in one.servers if s.context is None or vault.open(s.context) is not None):
-            sharing = found.setdefault((server.bind, _port(server.port, key)), [])
-            if _obstacle(sharing, server) is None:
-                sharing.append(server)
+            for port in _ports(one, server.port, key):
+                sharing = found.setdefault((server.bind, port), [])
+                if _obstacle(sharing, server) is None:
+                    sharing.append(server)
     return found
 
 
-def _port(number: int, key: ScopeKey) -> int:
-    """Where servers with a port stand: where the router's Services send it, at the port itself where none has it."""
-    return dict(key.ports).get(number, number)
+def _ports(one: Gateway, number: int, key: ScopeKey) -> tuple[int, ...]:
+    """Where servers of a Gateway stand that have a port: where the router's Services send it.
+
+    Where these have no such port it is the port itself; with a Gateway that names its Services, nowhere (Istio:
+    resolvePorts).
+    """
+    if one.services:
+        return tuple(target for host, port, target in key.served if port == number and host in one.services)
+    return (dict(key.ports).get(number, number),)
 
 
 def _obstacle(sharing: Iterable[Server], server: Server) -> Server | None:

@@ -45,6 +45,8 @@ class ScopeKey:
     namespace: str
     matched: tuple[str, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
+    served: tuple[tuple[str, int, int], ...] = ()
+    """For routers: hosts of Services that Gateways name, with their ports and where they send these."""
     sidecar: ConfigKey | None = None
     families: Families = Families.IPV4
     captured: bool = True

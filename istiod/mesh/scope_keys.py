@@ -71,7 +71,8 @@ def of(
             external_credentials=bool(selecting) and external,
             envoy=envoy_release.of(node),
         )
-    found = inbound.targets(model, place)
+    found = tuple(inbound.targets(model, place))
+    behind, served = servers.behind(found)
     home = node.namespace if model.settings.features.scope_gateways else ""
     ports: dict[int, int] = {}
     for one, port, target in found:
@@ -80,7 +81,8 @@ def of(
     return ScopeKey(
         type=node.type,
         namespace=node.namespace,
-        matched=(*matched, *servers.matched(labels, home)),
+        matched=(*matched, *servers.matched(labels, home), *behind),
+        served=served,
         ports=tuple(sorted(ports.items())),
         families=place.families,
         own=place.own,

@@ -15,3 +15,24 @@ def test_of_several_services_the_oldest_says_where_a_gateway_listens() -> None:
     texts = (sends("a", 8080, "2024-01-02T00:00:00Z"), sends("b", 8081, "2024-01-01T00:00:00Z"))
     mesh = fleet.Mesh(*texts, fleet.istio("Gateway", "gw", {"servers": [server]}))
     assert list(mesh.scope(fleet.proxy(kind="router", LABELS={"app": "gw"})).outbound.listeners) == ["0.0.0.0_8081"]
+
+
+def test_a_gateway_that_names_its_services_stands_where_these_send_its_ports() -> None:
+    def sends(name: str, port: int, target: int) -> str:
+        ports = [{"name": "http", "port": port, "targetPort": target}]
+        return fleet.kube_service(name, ports=ports, spec={"selector": {"app": "gw"}})
+
+    def gateway(services: str, namespace: str = "default") -> str:
+        servers = [{"port": {"number": n, "name": f"h{n}", "protocol": "HTTP"}, "hosts": ["*"]} for n in (80, 81)]
+        named = {"internal.istio.io/gateway-service": services}
+        return fleet.istio("Gateway", "gw", {"servers": servers}, namespace, annotations=named)
+
+    def listeners(*texts: str) -> list[str]:
+        proxy = fleet.proxy(kind="router", LABELS={"app": "gw"})
+        return sorted(fleet.Mesh(sends("a", 80, 8080), sends("b", 80, 9080), *texts).scope(proxy).outbound.listeners)
+
+    a, b = "a.default.svc.cluster.local", "b.default.svc.cluster.local"
+    assert listeners(gateway(a)) == ["0.0.0.0_8080"]
+    assert listeners(gateway(f"{a},{b}")) == ["0.0.0.0_8080", "0.0.0.0_9080"]
+    assert listeners(gateway(a, "other")) == listeners(gateway("c.default.svc.cluster.local")) == []
+    assert listeners(gateway(a), sends("c", 81, 9080)) == ["0.0.0.0_8080"]
