@@ -126,7 +126,7 @@ def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Plac
                 sharing = found.setdefault((server.bind, port), [])
                 if _obstacle(sharing, server) is None:
                     sharing.append(server)
-    return found
+    return {place: servers for place, servers in found.items() if key.own.listens(place[1])}
 
 
 def _ports(one: Gateway, number: int, key: ScopeKey) -> tuple[int, ...]:

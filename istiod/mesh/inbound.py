@@ -234,7 +234,7 @@ def scope(found: Shape, settings: MeshSettings) -> InboundScope:
     rest = clusters.passthrough(INBOUND_PASSTHROUGH, settings, Direction.INBOUND, found.families.inbound_sources)
     listeners = [
         *((_listener(found, settings),) if found.captured else ()),
-        *(_own_listener(found, port, settings) for port in found.ports if port.bind),
+        *(_own_listener(found, one, settings) for one in found.ports if one.bind and found.own.listens(one.target)),
     ]
     return InboundScope(
         clusters={cluster.name: cluster for cluster in (*upstreams, rest)},

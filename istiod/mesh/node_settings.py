@@ -17,26 +17,34 @@ from istiod.mesh.tracing import ProxyTracing, Tracing
 from wire.node import Node
 
 _HTTP10 = "HTTP10"
+_UNPRIVILEGED = "UNPRIVILEGED_POD"
 _IDLE_TIMEOUT = "IDLE_TIMEOUT"
 _CONFIG = "PROXY_CONFIG"
 _ON = ("1", "true")
+_FIRST_OPEN = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
     """``http10``: HTTP/1.0 is taken. ``idle_timeout``: idle connections from clients end then, unless a rule says when.
 
-    None is Envoy's default: an hour. ``headers`` and ``tracing`` are its own word on them; ``traced``, ``logs`` and
-    ``metrics`` are what Telemetry says of it, None where nobody says anything.
+    None is Envoy's default: an hour. ``unprivileged``: it may not listen on ports below 1024. ``headers`` and
+    ``tracing`` are its own word on them; ``traced``, ``logs`` and ``metrics`` are what Telemetry says of it, None where
+    nobody says anything.
     """
 
     http10: bool = False
+    unprivileged: bool = False
     idle_timeout: timedelta | None = None
     headers: ProxyHeaders = proxy_headers.NOTHING
     tracing: ProxyTracing = tracing.NOTHING
     traced: Tracing | None = None
     logs: AccessLogs | None = None
     metrics: Metrics = metrics.NOTHING
+
+    def listens(self, port: int) -> bool:
+        """Whether the proxy may listen on a port; 0 is that of a Unix domain socket."""
+        return not (self.unprivileged and 0 < port < _FIRST_OPEN)
 
 
 NOTHING = NodeSettings()
@@ -46,6 +54,7 @@ def read(node: Node) -> NodeSettings:
     """The settings of a proxy. What is no duration is as good as nothing (as on Istio)."""
     return NodeSettings(
         http10=str(node.metadata.get(_HTTP10)) in _ON,
+        unprivileged=str(node.metadata.get(_UNPRIVILEGED)).lower() in _ON,
         idle_timeout=_duration(node.metadata.get(_IDLE_TIMEOUT)),
         headers=proxy_headers.of_metadata(node.metadata.get(_CONFIG)),
         tracing=tracing.of_metadata(node.metadata.get(_CONFIG)),

@@ -194,7 +194,8 @@ class Builder:
         for piece in self._placed(tuple(parts), held):
             groups.setdefault(piece.key, []).append(piece)
         for (bind, port), group in groups.items():
-            yield self._recalled(bind, port, group)
+            if not group[0].binds or self.own.listens(port):
+                yield self._recalled(bind, port, group)
 
     def _placed(self, parts: tuple[Piece, ...], held: Container[Place]) -> Iterator[Piece]:
         """The parts, so that no two listeners have an address in common: Envoy refuses the second.

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 
+from istiod.mesh.scope import InboundScope, Scope
 from tests.mesh import fleet
+
+
+def inbound_of(scope: Scope) -> InboundScope:
+    assert scope.inbound is not None
+    return scope.inbound
 
 
 def test_of_several_services_the_oldest_says_where_a_gateway_listens() -> None:
@@ -36,3 +42,23 @@ def test_a_gateway_that_names_its_services_stands_where_these_send_its_ports() -
     assert listeners(gateway(f"{a},{b}")) == ["0.0.0.0_8080", "0.0.0.0_9080"]
     assert listeners(gateway(a, "other")) == listeners(gateway("c.default.svc.cluster.local")) == []
     assert listeners(gateway(a), sends("c", 81, 9080)) == ["0.0.0.0_8080"]
+
+
+def test_a_proxy_without_privileges_listens_on_no_port_below_1024() -> None:
+    servers = [{"port": {"number": n, "name": f"h{n}", "protocol": "HTTP"}, "hosts": ["*"]} for n in (80, 1024)]
+    mesh = fleet.Mesh(fleet.istio("Gateway", "gw", {"servers": servers}))
+    for said, listeners in (("true", ["0.0.0.0_1024"]), ("false", ["0.0.0.0_80", "0.0.0.0_1024"])):
+        proxy = fleet.proxy(kind="router", LABELS={"app": "gw"}, UNPRIVILEGED_POD=said)
+        assert list(mesh.scope(proxy).outbound.listeners) == listeners
+    ports = [{"port": {"number": n, "name": f"h{n}", "protocol": "HTTP"}} for n in (81, 1025)]
+    spec = {
+        "ingress": [{**port, "defaultEndpoint": "127.0.0.1:9000"} for port in ports],
+        "egress": [{**port, "hosts": ["*/*"]} for port in ports],
+    }
+    service = fleet.kube_service("far", ports=[{"name": f"http-{n}", "port": n} for n in (81, 1025)])
+    mesh = fleet.Mesh(service, fleet.istio("Sidecar", "all", spec))
+    scope = mesh.scope(fleet.proxy(UNPRIVILEGED_POD="true", INTERCEPTION_MODE="NONE"))
+    assert [one for one in scope.outbound.listeners if one.startswith("127")] == ["127.0.0.1_1025"]
+    assert [one.rpartition("_")[2] for one in inbound_of(scope).listeners] == ["1025"]
+    captured = mesh.scope(fleet.proxy(UNPRIVILEGED_POD="true"))
+    assert {"0.0.0.0_81", "0.0.0.0_1025"} <= set(captured.outbound.listeners)
