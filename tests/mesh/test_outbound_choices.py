@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mesh import world
+from tests.mesh.test_outbound import to
 
 
 def test_on_other_ports_a_rule_may_name_a_host_beside_one_of_a_service_there() -> None:
@@ -37,3 +38,12 @@ def test_only_two_labels_are_a_name_and_a_namespace() -> None:
     (host, _) = world.build(world.entry("a", entry)).sidecar().routes["80"].virtual_hosts
     full = "a.b.default.svc.cluster.local"
     assert host.domains == (full, f"{full}.", "a.b.default", "a.b.default.svc")
+
+
+def test_bytes_go_to_an_undeclared_service_only_where_it_is_the_first_at_its_address() -> None:
+    spec = "{hosts: [x.example], ports: [{number: 80, name: x}], resolution: DNS}"
+    for created, bytes_to in (("2024-01-01", "outbound|80||x.example"), ("2024-01-03", "PassthroughCluster")):
+        entry = world.entry("x", spec, created=f"{created}T00:00:00Z")
+        scope = world.build(world.service("web", created="2024-01-02T00:00:00Z"), entry).sidecar()
+        assert to(scope.listeners["0.0.0.0_80"].default_chain) == [bytes_to]
+        assert world.clusters(world.route(scope, "80", "x.example")) == ["outbound|80||x.example"]
