@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from istiod.mesh import (
     allocation,
+    domains,
     dynamic_dns,
     egress,
     http_proxy,
@@ -157,10 +158,27 @@ class _Maker:
             (view.services, self.model.summaries),
             lambda: self._parts(view),
         )
-        known = self.resolver
+        known, lent = self.resolver, self._lent(view)
         inputs = (parts, view.index, known.services, known.clusters, known.settings)
-        name = ("front", self.client, held, self.key.own)
-        return self.recall.of_many(name, inputs, lambda: self._made(view, parts, held))
+        name = ("front", self.client, held, self.key.own, lent)
+        return self.recall.of_many(name, inputs, lambda: self._made(view, parts, held, dict(lent)))
+
+    def _lent(self, view: View) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Hosts that speak TLS, with what clients call them by ExternalName Services."""
+        namespace, dns_domain, found = self.key.namespace, self.resolver.settings.dns_domain, self.resolver.services
+        lent: dict[str, tuple[str, ...]] = {}
+        for alias in self._aliases(view):
+            service = found.get(alias.external_name)
+            if service is not None and any(port.protocol.is_tls for port in service.ports):
+                names = domains.of_host(alias.host, namespace, dns_domain)
+                lent[service.host] = (
+                    *lent.get(service.host, ()),
+                    *(name for name in names if not name.endswith(".")),
+                )
+        return tuple(lent.items())
+
+    def _aliases(self, view: View) -> tuple[Service, ...]:
+        return self.recall.of_many("aliases", (view.services,), lambda: _aliases(view.services))
 
     def _parts(self, view: View) -> tuple[Piece, ...]:
         return tuple(
@@ -169,13 +187,16 @@ class _Maker:
             for part in outbound_listeners.pieces(self.model, one, self.recall, view.listener, self.key.families)
         )
 
-    def _made(self, view: View, parts: tuple[Piece, ...], held: frozenset[Place]) -> _Front:
+    def _made(
+        self, view: View, parts: tuple[Piece, ...], held: frozenset[Place], lent: Mapping[str, tuple[str, ...]]
+    ) -> _Front:
         builder = outbound_listeners.Builder(
             index=view.index,
             client=self.client,
             resolver=self.resolver,
             recall=self.recall,
             own=self.key.own,
+            more_names=lent,
         )
         listeners = tuple(builder.listeners(parts, held))
         wanted = {chain.http.rds for one in listeners for chain in one.chains if chain.http}
@@ -205,7 +226,7 @@ class _Maker:
             namespace=self.key.namespace,
             recall=self.recall,
             settings=self.resolver.settings,
-            aliases=self.recall.of_many("aliases", (view.services,), lambda: _aliases(view.services)),
+            aliases=self._aliases(view),
         )
 
     def _sharing(self, view: View) -> Mapping[int, Resolver]:

@@ -7,7 +7,7 @@ objects came (Istio: buildSidecarOutboundListeners; there the order of arrival d
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from crds.diagnostic import Code, Diagnostic, warning
@@ -187,6 +187,8 @@ class Builder:
     resolver: Resolver
     recall: Recall
     own: NodeSettings = node_settings.NOTHING
+    more_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Second names of hosts, by which TLS may ask for them as well."""
 
     def listeners(self, parts: Iterable[Piece], held: Container[Place]) -> Iterator[Listener]:
         """One listener for each address and port that has parts, and is not held; parts come oldest first."""
@@ -227,8 +229,12 @@ class Builder:
         )
         client = self.client if any(rules for _, rules in ruled) else None
         keep = self.recall.of if len(group) == 1 else self.recall.of_many
-        name = ("listener", client, bind, port, self.own)
+        more = tuple(self._more_names(piece) for piece in group)
+        name = ("listener", client, bind, port, self.own, more if any(more) else ())
         return keep(name, inputs, lambda: self._listener(bind, ruled, resolver))
+
+    def _more_names(self, piece: Piece) -> tuple[str, ...]:
+        return self.more_names.get(piece.service.host, ()) if piece.port.protocol.is_tls else ()
 
     def _rules(self, piece: Piece) -> Rules:
         if piece.port.protocol.is_http:
@@ -265,11 +271,12 @@ class Builder:
     def _opaque(self, piece: Piece, rules: Rules, resolver: Resolver) -> Iterator[Chain]:
         """The chains of a port that is not HTTP: TLS and TCP rules, then the service itself."""
         if piece.port.protocol.is_tls:
-            found = l4_routes.tls(rules, self.client, resolver) or (_whole(piece, resolver, by_name=_by_name(piece)),)
+            names = (piece.service.host, *self._more_names(piece)) if _by_name(piece) else ()
+            found = l4_routes.tls(rules, self.client, resolver) or (_whole(piece, resolver, names),)
         else:
             ruled = l4_routes.tcp(rules, self.client, resolver)
             ended = bool(ruled) and not ruled[-1].subnets
-            found = ruled if ended else (*ruled, _whole(piece, resolver, by_name=False))
+            found = ruled if ended else (*ruled, _whole(piece, resolver, ()))
         for route in found:
             match = ChainMatch(prefixes=route.subnets or piece.prefixes, server_names=route.server_names)
             mongo = piece.port.protocol is Protocol.MONGO
@@ -295,17 +302,18 @@ def _by_name(piece: Piece) -> bool:
     Where that name is looked up, there has to be one.
     """
     headless = piece.service.kubernetes and piece.service.resolution is Resolution.PASSTHROUGH
-    return (piece.everywhere and not headless) or dynamic_dns.applies(piece.service)
+    anywhere = piece.everywhere and bool(piece.prefixes or not piece.service.addresses)
+    return (anywhere and not headless) or dynamic_dns.applies(piece.service)
 
 
 def _cluster(piece: Piece) -> str:
     return clusters.cluster_name(clusters.OUTBOUND, "", piece.service.host, piece.leads_to or piece.port.number)
 
 
-def _whole(piece: Piece, resolver: Resolver, *, by_name: bool) -> L4Route:
+def _whole(piece: Piece, resolver: Resolver, server_names: tuple[str, ...]) -> L4Route:
     name = _cluster(piece)
     tcp = l4_routes.leading_to((WeightedCluster(cluster=name),), resolver.stat_name(name), resolver)
-    return L4Route(tcp=tcp, server_names=(piece.service.host,) if by_name else ())
+    return L4Route(tcp=tcp, server_names=server_names)
 
 
 def _http_chains(group: list[Piece], resolver: Resolver) -> list[Chain]:

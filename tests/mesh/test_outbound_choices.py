@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.mesh import world
-from tests.mesh.test_outbound import to
+from tests.mesh.test_outbound import ALIAS, EXTERNAL, to
 
 
 def test_on_other_ports_a_rule_may_name_a_host_beside_one_of_a_service_there() -> None:
@@ -31,6 +31,22 @@ def test_who_comes_first_among_rules_has_the_choice_of_names() -> None:
 
     assert "a.default" in given("a", "a.default")
     assert "a.default" not in given("a.default", "a")
+
+
+def test_tls_may_be_asked_for_by_second_names() -> None:
+    alias = ALIAS.replace("web.default.svc.cluster.local", "a.example")
+    mesh = world.build(
+        world.entry("a", EXTERNAL % ("a.example", 443, "TLS", "")),
+        world.entry("b", EXTERNAL % ("a.example", 444, "TCP", "")),
+        alias,
+    )
+
+    def asked(namespace: str) -> tuple[str, ...]:
+        return mesh.sidecar(namespace).listeners["0.0.0.0_443"].chains[0].match.server_names
+
+    names = ("alias.default", "alias.default.svc")
+    assert asked("other") == ("a.example", "alias.default.svc.cluster.local", *names)
+    assert asked("default") == ("a.example", "alias.default.svc.cluster.local", "alias", *names)
 
 
 def test_only_two_labels_are_a_name_and_a_namespace() -> None:
