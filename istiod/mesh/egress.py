@@ -156,9 +156,15 @@ def _meet(host: str, pattern: str) -> bool:
 
 def _with_port(service: Service, listener: Egress, recall: Recall) -> Service | None:
     """The service with the listener's port only; None without it. HTTP proxies and listeners without port have all."""
-    if listener.port is None or not listener.port.number or listener.port.protocol is Protocol.HTTP_PROXY:
+    if listener.port is None or not _has_one_port(listener):
         return service
     return _trimmed(service, frozenset({listener.port.number}), recall)
+
+
+def _has_one_port(listener: Egress) -> bool:
+    """Whether it is for one port of the services (Istio: needsPortMatch)."""
+    port = listener.port
+    return port is not None and port.number != 0 and port.protocol is not Protocol.HTTP_PROXY
 
 
 def _trimmed(service: Service, numbers: frozenset[int], recall: Recall) -> Service | None:
@@ -169,7 +175,10 @@ def _trimmed(service: Service, numbers: frozenset[int], recall: Recall) -> Servi
 
 
 def _led_to(known: Registry, view: View, namespace: str, recall: Recall) -> Iterator[Service]:
-    """Services that the view's rules lead to: they need clusters, and no listener (Istio: collectImportedServices)."""
+    """Services that the view's rules lead to: they need clusters, and no listener (Istio: collectImportedServices).
+
+    Behind a listener with a port it is that port that counts, whatever port the rules name.
+    """
     if view.index.imports is None:
         return
     wanted: dict[str, set[int]] = {}
@@ -180,8 +189,11 @@ def _led_to(known: Registry, view: View, namespace: str, recall: Recall) -> Iter
         service = known.find(host, namespace)
         if service is None:
             continue
-        found = service if 0 in numbers else _trimmed(service, frozenset(numbers), recall)
-        if found is not None and (found := _with_port(found, view.listener, recall)) is not None:
+        if 0 in numbers or _has_one_port(view.listener):
+            found = _with_port(service, view.listener, recall)
+        else:
+            found = _trimmed(service, frozenset(numbers), recall)
+        if found is not None:
             yield found
 
 

@@ -91,6 +91,15 @@ def test_a_rules_ports_are_enough(port: int) -> None:
     assert sorted(int(name.split("|")[1]) for name in names) == {0: [80, 8080], 80: [80], 81: []}[port]
 
 
+def test_behind_a_listener_with_a_port_a_rules_ports_do_not_count() -> None:
+    rules = world.rules(
+        "far", "{hosts: [far.com], http: [{route: [{destination: {host: web, port: {number: 8080}}}]}]}"
+    )
+    listener = world.sidecar("{egress: [{port: {number: 80, protocol: HTTP, name: h}, hosts: [./far.com]}]}")
+    names = {name for name in world.build(*SHOP, rules, listener).sidecar().clusters if "web" in name}
+    assert names == {"outbound|80||web.default.svc.cluster.local"}
+
+
 def test_a_rule_that_leads_nowhere_adds_nothing() -> None:
     rules = world.rules("far", "{hosts: [far.com], http: [{route: [{destination: {host: nobody.com}}]}]}")
     assert hosts(world.build(rules, egress("./far.com")).sidecar()) == set()
