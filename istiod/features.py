@@ -57,6 +57,8 @@ class Features:
     """ENABLE_LEADER_ELECTION: only one of several replicas writes to the cluster; false where there is one for sure."""
     scope_gateways: bool = False
     """PILOT_SCOPE_GATEWAY_TO_NAMESPACE: a Gateway selects pods of its own namespace only."""
+    merge_ingress: bool = False
+    """PILOT_ALLOW_SIDECAR_SERVICE_INBOUND_LISTENER_MERGE: a Sidecar's ports come on top of those of Services."""
     gateway_handshake: timedelta = timedelta(seconds=15)
     """PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT: how long a TLS handshake may take; 0: for ever."""
     streams_per_identity: int = 16
@@ -223,6 +225,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES": ("select_entries", _switch),
     "PILOT_ENABLE_IP_AUTOALLOCATE": ("allocate_addresses", _switch),
     "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": ("scope_gateways", _switch),
+    "PILOT_ALLOW_SIDECAR_SERVICE_INBOUND_LISTENER_MERGE": ("merge_ingress", _switch),
     "PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT": ("gateway_handshake", _time),
 }
 NAMES: Final = frozenset(_VARIABLES)

@@ -121,7 +121,7 @@ def shape(model: Model, place: Place, recall: Recall | None = None) -> Shape:
     served = _served(model, place)
     ports = served if place.captured else {}  # else proxy and app would listen on the same ports
     if said and said.ingress:
-        ports = _ingress(said, served, place)
+        ports = {**(ports if model.settings.features.merge_ingress else {}), **_ingress(said, served, place)}
     if said:
         ports = {target: replace(port, pool=said.pool_of(target) or port.pool) for target, port in ports.items()}
     verdict = model.peers.of_workload(place.namespace, place.labels)

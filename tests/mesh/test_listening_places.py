@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 
+from istiod.features import Features
 from istiod.mesh.scope import InboundScope, Scope
+from istiod.mesh.service import Protocol
 from tests.mesh import fleet
 
 
@@ -42,6 +45,18 @@ def test_a_gateway_that_names_its_services_stands_where_these_send_its_ports() -
     assert listeners(gateway(f"{a},{b}")) == ["0.0.0.0_8080", "0.0.0.0_9080"]
     assert listeners(gateway(a, "other")) == listeners(gateway("c.default.svc.cluster.local")) == []
     assert listeners(gateway(a), sends("c", 81, 9080)) == ["0.0.0.0_8080"]
+
+
+@pytest.mark.parametrize(("merged", "ports"), [(False, {"8080", "9080"}), (True, {"8080", "8081", "9080"})])
+def test_ports_of_a_sidecar_may_come_on_top_of_those_of_services(merged: bool, ports: set[str]) -> None:  # noqa: FBT001 (a row)
+    numbers = [{"name": f"http-{n}", "port": n} for n in (8080, 8081)]
+    ingress = [{"port": {"number": n, "name": "x", "protocol": "TCP"}} for n in (8080, 9080)]
+    features = Features(merge_ingress=merged)
+    sidecar = fleet.istio("Sidecar", "own", {"ingress": ingress})
+    mesh = fleet.Mesh(fleet.kube_service("web", ports=numbers), sidecar, features=features)
+    found = inbound_of(mesh.scope(fleet.proxy("web-1", LABELS={"app": "web"}))).clusters
+    assert {name.split("|")[1] for name in found if "|" in name} == ports
+    assert found["inbound|8080||"].protocol is Protocol.TCP
 
 
 def test_a_proxy_without_privileges_listens_on_no_port_below_1024() -> None:
