@@ -93,6 +93,7 @@ _NUMBERS: Mapping[str, tuple[int, ...]] = {
     "weight": (0, 1, 50, 99, 100),
     "status": (200, 204, 302, 404, 503, 599),
     "http_status": (400, 503, 200),
+    "http_error_codes": (404, 429, 500, 503),
     "redirect_code": (301, 302, 303, 307, 308),
     "table_size": (101, 65537),
     "mirror_percent": (0, 50, 100),
