@@ -5,6 +5,7 @@ The mesh itself resolves hosts in istiod.mesh; these rules judge documents that 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -41,13 +42,14 @@ def full(host: str, namespace: str, domain: str) -> str:
     return hosts.resolve(host, namespace, domain)
 
 
-def _endpoints(entry: Resource, selector: Mapping[str, str], known: Collection) -> Iterator[Mapping[str, str]]:
+def _endpoints(
+    entry: Resource, selector: Mapping[str, str], workloads: Iterable[Mapping[str, str]]
+) -> Iterator[Mapping[str, str]]:
+    """Labels of what the entry names, and of those that it selects of the workloads of its namespace."""
     for each in fields.records(entry.spec, "endpoints"):
         yield fields.labels(each, "labels")
-    for workload in known.of(kinds.WORKLOAD_ENTRY) if selector else ():
-        labels = fields.labels(workload.spec, "labels")
-        if workload.namespace == entry.namespace and selector.items() <= labels.items():
-            yield labels
+    if selector:
+        yield from (labels for labels in workloads if selector.items() <= labels.items())
 
 
 class Services:
@@ -56,11 +58,17 @@ class Services:
     def __init__(self, known: Collection) -> None:
         self._domain = known.domain
         self._by_host: dict[tuple[str, str], Service] = {}
-        self._patterns: list[tuple[str, str, Service]] = []
+        self._patterns: dict[tuple[str, str], tuple[int, Service]] = {}
+        """By scope and suffix: which came first, and the service."""
+        workloads = {
+            namespace: [fields.labels(each.spec, "labels") for each in some]
+            for namespace, some in known.by_namespace(kinds.WORKLOAD_ENTRY).items()
+        }
         for entry in known.of(kinds.SERVICE_ENTRY):
             ports = tuple(fields.number(each, "number") for each in fields.records(entry.spec, "ports"))
             selector = fields.labels(entry.spec, "workloadSelector", "labels")
-            service = Service(ports=ports, selector=selector, endpoints=tuple(_endpoints(entry, selector, known)))
+            endpoints = tuple(_endpoints(entry, selector, workloads.get(entry.namespace, ())))
+            service = Service(ports=ports, selector=selector, endpoints=endpoints)
             for host in fields.texts(entry.spec, "hosts"):
                 self._add(scopes(fields.texts(entry.spec, "exportTo"), entry.namespace), entry.namespace, host, service)
         for one in known.of(kinds.SERVICE):
@@ -75,7 +83,7 @@ class Services:
         for scope in where:
             self._by_host[scope, whole] = service
             if hosts.is_wildcard(whole):
-                self._patterns.append((scope, whole, service))
+                self._patterns.setdefault((scope, whole[1:]), (len(self._patterns), service))
 
     def find(self, host: str, namespace: str, export_to: Iterable[str] = ()) -> Service | None:
         """The service that a host means to an object of a namespace, which is itself seen by ``export_to``."""
@@ -84,10 +92,14 @@ class Services:
         for scope in (EVERYWHERE, *own):
             if (found := self._by_host.get((scope, whole))) is not None:
                 return found
-        for scope, pattern, service in self._patterns:
-            if scope in (EVERYWHERE, namespace) and host.removeprefix("*").endswith(pattern[1:]):
-                return service
-        return None
+        return self._held(host.removeprefix("*"), namespace) if self._patterns else None
+
+    def _held(self, host: str, namespace: str) -> Service | None:
+        """The first of the patterns that hold a host: each of its ends may be one's."""
+        ends = (host[start:] for start in range(len(host) + 1))
+        found = (self._patterns.get((scope, end)) for end in ends for scope in (EVERYWHERE, namespace))
+        first = min((each for each in found if each is not None), key=operator.itemgetter(0), default=None)
+        return None if first is None else first[1]
 
     def any_of(self, pattern: str, namespace: str) -> bool:
         """Whether a wildcard holds a host that a namespace sees."""

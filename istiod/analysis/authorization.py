@@ -12,7 +12,7 @@ from istiod.analysis.resources import Collection, Resource, Steps
 
 
 def _run(known: Collection) -> Iterator[Message]:
-    namespaces = [each.name for each in known.of(kinds.NAMESPACE)]
+    namespaces = {each.name for each in known.of(kinds.NAMESPACE)}
     for policy in known.of(kinds.AUTHORIZATION_POLICY):
         yield from _workloads(policy, known)
         yield from _namespaces(policy, namespaces)
@@ -37,12 +37,12 @@ def _workloads(policy: Resource, known: Collection) -> Iterator[Message]:
         yield message.make(catalogue.NO_WORKLOADS, policy, selectors.written(selector))
 
 
-def _namespaces(policy: Resource, known: list[str]) -> Iterator[Message]:
+def _namespaces(policy: Resource, known: set[str]) -> Iterator[Message]:
     for i, rule in enumerate(fields.records(policy.spec, "rules")):
         for j, source in enumerate(fields.records(rule, "from")):
             for field in ("namespaces", "notNamespaces"):
                 for k, pattern in enumerate(fields.texts(source, "source", field)):
-                    if not any(_matches(pattern, name) for name in known):
+                    if pattern not in known and not any(_matches(pattern, name) for name in known):
                         at: Steps = ("spec", "rules", i, "from", j, "source", "namespaces", k)
                         yield message.make(catalogue.NOT_FOUND, policy, "namespace", pattern, at=at)
 

@@ -35,10 +35,28 @@ _IDENTITY: Final[Mapping[Attribute, Callable[[_Caller], str]]] = {
 }
 
 
+class _Callers:
+    """All of them, by each part of their identity, so that a rule that names one need not look at all."""
+
+    def __init__(self, every: Iterable[_Caller]) -> None:
+        self.every = frozenset(every)
+        self._known: dict[tuple[Attribute, str], list[_Caller]] = {}
+        for caller in self.every:
+            for attribute, said in _IDENTITY.items():
+                self._known.setdefault((attribute, said(caller)), []).append(caller)
+
+    def near(self, conditions: Iterable[Condition]) -> Iterable[_Caller]:
+        """Those that might fulfil all conditions; none else does."""
+        for one in conditions:
+            if one.values and not any("*" in value for value in one.values):
+                return [caller for value in one.values for caller in self._known.get((one.attribute, value), ())]
+        return self.every
+
+
 def _run(known: Collection) -> Iterator[Message]:
     model = compiled.mesh(known).model
     callers = _callers(known, model.settings.trust_domain)
-    if not callers:
+    if not callers.every:
         return
     for policy in model.authorizations.all():
         resource = compiled.resource_of(known, policy.key)
@@ -46,16 +64,16 @@ def _run(known: Collection) -> Iterator[Message]:
             continue
         written = [rule for rule in policy.rules if rule.callers]
         if policy.action is Action.ALLOW and written and not any(_admits(rule, callers) for rule in written):
-            yield message.of_field(catalogue.ALLOWS_NOBODY, resource, len(callers), field="spec.rules")
+            yield message.of_field(catalogue.ALLOWS_NOBODY, resource, len(callers.every), field="spec.rules")
         for number, rule in enumerate(policy.rules):
-            if policy.action is Action.DENY and _refuses(rule, callers):
+            if policy.action is Action.DENY and _refuses(rule, callers.every):
                 field = f"spec.rules[{number}]"
-                yield message.of_field(catalogue.DENIES_EVERYBODY, resource, field, len(callers), field=field)
+                yield message.of_field(catalogue.DENIES_EVERYBODY, resource, field, len(callers.every), field=field)
 
 
-def _callers(known: Collection, domain: str) -> frozenset[_Caller]:
+def _callers(known: Collection, domain: str) -> _Callers:
     pods = [*known.pods({})]
-    return frozenset(
+    return _Callers(
         _Caller(
             domain=domain,
             namespace=pod.namespace,
@@ -72,13 +90,13 @@ def _selects(known: Collection, policy: Policy) -> bool:
     return bool(known.pods(dict(policy.selector or ()), None if everywhere else policy.key.namespace))
 
 
-def _admits(rule: Rule, callers: Iterable[_Caller]) -> bool:
+def _admits(rule: Rule, callers: _Callers) -> bool:
     """Whether a rule might hold for a known caller, or for one without an identity."""
     for conditions in rule.callers:
         own = [one for one in conditions if one.attribute in _IDENTITY]
         if not any(one.values for one in own):
             return True
-        if any(all(_holds(one, caller) for one in own) for caller in callers):
+        if any(all(_holds(one, caller) for one in own) for caller in callers.near(own)):
             return True
     return False
 

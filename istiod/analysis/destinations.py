@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,11 +130,14 @@ def _conflicts(known: Collection) -> Iterator[Message]:
             for host in fields.texts(rules.spec, "hosts"):
                 full = audience.full(host, rules.namespace, known.domain)
                 speaking.setdefault((scope, full), []).append(rules)
-    patterns = [(host, some) for (scope, host), some in speaking.items() if scope == audience.EVERYWHERE]
+    common = {host: some for (scope, host), some in speaking.items() if scope == audience.EVERYWHERE}
+    patterns = [host for host in common if hosts.is_wildcard(host)]
     for (scope, host), some in speaking.items():
         several = dict.fromkeys(some)
         if scope != audience.EVERYWHERE:
-            several |= dict.fromkeys(each for pattern, seen in patterns if _overlap(pattern, host) for each in seen)
+            near: Iterable[str] = common if hosts.is_wildcard(host) else (host, *patterns)
+            seen = (common[each] for each in near if each in common and _overlap(each, host))
+            several |= dict.fromkeys(each for one in seen for each in one)
         rivals = sorted(several, key=lambda each: each.full_name)
         names = ",".join(each.full_name for each in rivals)
         for each in rivals if len(rivals) > 1 else ():

@@ -32,16 +32,18 @@ def _unselected(gateway: Resource) -> Message:
 
 
 def _ports(known: Collection) -> Iterator[Message]:
-    services: dict[str, list[Resource]] = {}
-    for one in known.of(kinds.SERVICE):
-        services.setdefault(one.namespace, []).append(one)
+    services = known.by_namespace(kinds.SERVICE)
+    by_selector: dict[frozenset[tuple[str, str]], set[int]] = {}  # of many Gateways most name the same pods
     for gateway in known.of(kinds.GATEWAY):
         selector = _selector(gateway)
         pods = known.pods(selector)
         if not pods:
             yield _unselected(gateway)
             continue
-        offered = _offered(pods, services)
+        labels = frozenset(selector.items())
+        if labels not in by_selector:
+            by_selector[labels] = _offered(pods, services)
+        offered = by_selector[labels]
         for server in fields.records(gateway.spec, "servers"):
             number = fields.number(server, "port", "number")
             if "port" in server and number not in offered:
@@ -68,18 +70,15 @@ def _offered(pods: list[Resource], services: Mapping[str, list[Resource]]) -> se
 
 
 def _certificates(known: Collection) -> Iterator[Message]:
-    by_label: dict[tuple[str, str], list[Resource]] = {}
-    gateways = known.of(kinds.GATEWAY)
-    for gateway in gateways:
-        for label in _selector(gateway).items():
-            by_label.setdefault(label, []).append(gateway)
-    for gateway in gateways:
-        selector = _selector(gateway).items()
-        candidates = min((by_label[label] for label in selector), key=len) if selector else gateways
-        own = _credentials(gateway)
-        for other in candidates if own else ():
-            if other is not gateway and selector <= _selector(other).items():
-                for _ in range(sum(one == another for one in own for another in _credentials(other))):
+    showing: dict[tuple[str, str, str], list[Resource]] = {}
+    for gateway in known.of(kinds.GATEWAY):
+        for credential in _credentials(gateway):
+            showing.setdefault(credential, []).append(gateway)
+    for several in showing.values():
+        for gateway in several:
+            selector = _selector(gateway).items()
+            for other in several:
+                if other is not gateway and selector <= _selector(other).items():
                     names = [gateway.full_name, other.full_name]
                     yield message.make(catalogue.DUPLICATE_CERTIFICATE, gateway, names, at=("metadata", "name"))
 

@@ -83,16 +83,19 @@ def _repeated(rules: Resource, number: int, matches: list[fields.Record], seen: 
 
 
 def _covered(rules: Resource, prefixes: list[_Prefix]) -> Iterator[Message]:
-    for number, one in enumerate(prefixes):
-        for other in prefixes[number + 1 :]:
-            if one.path != other.path and _covers(one, other):
+    before: dict[str, list[_Prefix]] = {}
+    for other in prefixes:
+        for one in (each for end in range(len(other.path)) for each in before.get(other.path[:end], ())):
+            if _covers(one, other):
                 mine = f"{one.match} of prefix {one.path} on {one.rule}"
                 theirs = f"{other.match} of prefix {other.path}"
                 yield message.make(catalogue.INEFFECTIVE_MATCH, rules, other.rule, theirs, mine)
+        before.setdefault(other.path, []).append(other)
 
 
 def _covers(one: _Prefix, other: _Prefix) -> bool:
-    if not other.path.startswith(one.path) or one.port != other.port:
+    """Whether a match on the beginning of a path holds for all that the other one, on a longer beginning, holds for."""
+    if one.port != other.port:
         return False
     if not (one.method.startswith(other.method) and one.authority.startswith(other.authority)):
         return False

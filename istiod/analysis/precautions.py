@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from istiod.analysis import audience, catalogue, fields, kinds, message
@@ -18,17 +18,22 @@ def _run(known: Collection) -> Iterator[Message]:
 
 def _ports(known: Collection) -> Iterator[Message]:
     """Policies for a port of a gateway's service: the gateway listens on another one, and sees that."""
-    selectors = [fields.labels(each.spec, "selector") for each in known.of(kinds.GATEWAY)]
+    labels = (fields.labels(each.spec, "selector").items() for each in known.of(kinds.GATEWAY))
+    selectors = {frozenset(each) for each in labels if each}
+    services = known.by_namespace(kinds.SERVICE)
+    found: dict[tuple[frozenset[tuple[str, str]], str | None], dict[int, tuple[str, int]]] = {}
     for policy in known.of(kinds.AUTHORIZATION_POLICY):
         said = list(_said(policy))
         if not said:
             continue
-        everywhere = policy.namespace == known.root_namespace
-        chosen = known.pods(
-            fields.labels(policy.spec, "selector", "matchLabels"), None if everywhere else policy.namespace
-        )
-        gateways = [pod for pod in chosen if any(own and own.items() <= pod.labels.items() for own in selectors)]
-        translated = _translated(known, gateways)
+        selector = fields.labels(policy.spec, "selector", "matchLabels")
+        namespace = None if policy.namespace == known.root_namespace else policy.namespace
+        key = (frozenset(selector.items()), namespace)
+        if key not in found:  # of many policies most are for the same pods
+            chosen = known.pods(selector, namespace)
+            gateways = [pod for pod in chosen if any(own <= pod.labels.items() for own in selectors)]
+            found[key] = _translated(gateways, services)
+        translated = found[key]
         for at, port in said:
             if port in translated:
                 service, target = translated[port]
@@ -43,15 +48,15 @@ def _said(policy: Resource) -> Iterator[tuple[Steps, int]]:
                     yield ("spec", "rules", i, "to", j, "operation", field, k), fields.number(port)
 
 
-def _translated(known: Collection, pods: list[Resource]) -> dict[int, tuple[str, int]]:
+def _translated(pods: list[Resource], services: Mapping[str, list[Resource]]) -> dict[int, tuple[str, int]]:
     """Ports of the services before these pods that are no ports of the pods: the service, and the pods' port."""
     found: dict[int, tuple[str, int]] = {}
     own: set[int] = set()
-    for service in known.of(kinds.SERVICE) if pods else ():
+    homes = sorted({pod.namespace for pod in pods})
+    for service in (each for home in homes for each in services.get(home, ())):
         selector = fields.labels(service.spec, "selector")
-        if not any(
-            selector and service.namespace == pod.namespace and selector.items() <= pod.labels.items() for pod in pods
-        ):
+        own_pods = (pod for pod in pods if pod.namespace == service.namespace)
+        if not selector or not any(selector.items() <= pod.labels.items() for pod in own_pods):
             continue
         for port in fields.records(service.spec, "ports"):
             number, target = fields.number(port, "port"), fields.number(port, "targetPort")

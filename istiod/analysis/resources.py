@@ -164,12 +164,26 @@ class Collection:
         self._templates = tuple(templates)
         self._parsed: dict[Resource, Parsed] = {}
         self._by_kind: dict[Kind, dict[tuple[str, str], Resource]] = {}
+        self._ordered: dict[Kind, list[Resource]] = {}
+        self._spaces: dict[Kind, Mapping[str, list[Resource]]] = {}
         for each in found:
             self._by_kind.setdefault(each.kind, {}).setdefault((each.namespace, each.name), each)
 
     def of(self, kind: Kind) -> list[Resource]:
         """All of a kind, in an order that no order of files changes."""
-        return sorted(self._by_kind.get(kind, {}).values(), key=lambda each: (each.namespace, each.name))
+        if kind not in self._ordered:
+            found = self._by_kind.get(kind, {})
+            self._ordered[kind] = [found[name] for name in sorted(found)]
+        return self._ordered[kind]
+
+    def by_namespace(self, kind: Kind) -> Mapping[str, list[Resource]]:
+        """All of a kind by namespace, each in the same order."""
+        if kind not in self._spaces:
+            found: dict[str, list[Resource]] = {}
+            for each in self.of(kind):
+                found.setdefault(each.namespace, []).append(each)
+            self._spaces[kind] = found
+        return self._spaces[kind]
 
     def find(self, kind: Kind, namespace: str, name: str) -> Resource | None:
         """The object of that name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from istiod.analysis import catalogue, compiled, message
@@ -19,21 +20,57 @@ from istiod.mesh.route import MatchKind, RouteMatch, StringMatch
 def _shadowed(known: Collection) -> Iterator[Message]:
     for rules in compiled.mesh(known).virtual_services.by_key.values():
         resource = compiled.resource_of(known, rules.key)
+        earlier = _Earlier()
         for number, rule in enumerate(rules.http):
-            before = _hiding(rules.http[:number], rule)
+            before = _hiding(earlier, rule)
+            earlier.add(rule)
             if before is not None and resource is not None and rule.origin.key == rules.key:
                 values = (rule.origin.field or f"rule {number}", before.origin.field)
                 yield message.of_field(catalogue.SHADOWED, resource, *values, field=rule.origin.field)
 
 
-def _hiding(before: tuple[HttpRule, ...], rule: HttpRule) -> HttpRule | None:
+@dataclass(slots=True)
+class _Earlier:
+    """Rules by the paths of their conditions, so that of many only those are looked at that might cover another."""
+
+    rules: list[HttpRule] = field(default_factory=list)
+    _any: list[int] = field(default_factory=list)
+    _by_path: dict[str, list[int]] = field(default_factory=dict)
+    """By what stands in the comparison, without regard to case."""
+
+    def add(self, rule: HttpRule) -> None:
+        """One more."""
+        number = len(self.rules)
+        self.rules.append(rule)
+        for path in {one.match.path for one in rule.conditions}:
+            if path is None:
+                self._any.append(number)
+            else:
+                self._by_path.setdefault(path.value.casefold(), []).append(number)
+
+    def first(self, wanted: Condition) -> HttpRule | None:
+        """The first that takes all requests of a condition."""
+        for rule in (self.rules[number] for number in sorted(set(self._near(wanted.match.path)))):
+            if any(_covers(one, wanted) for one in rule.conditions):
+                return rule
+        return None
+
+    def _near(self, path: StringMatch | None) -> Iterator[int]:
+        yield from self._any
+        if path is not None:
+            value = path.value.casefold()
+            for end in range(len(value) + 1):
+                yield from self._by_path.get(value[:end], ())
+
+
+def _hiding(earlier: _Earlier, rule: HttpRule) -> HttpRule | None:
     """The rule that takes the last of the requests; what is equal or catches all is told by other codes."""
     wanted = rule.conditions
     if not wanted:
         return None
     hiding = None
     for one in wanted:
-        found = next((e for e in before if any(_covers(c, one) for c in e.conditions)), None)
+        found = earlier.first(one)
         if found is None or any(c == one or c.catches_all for c in found.conditions):
             return None
         hiding = found

@@ -30,20 +30,19 @@ def _runs_as_sidecar(spec: Any) -> bool:
 
 
 def _services(known: Collection) -> Iterator[Message]:
-    by_namespace: dict[str, list[Resource]] = {}
+    by_label: dict[tuple[str, str, str], list[Resource]] = {}
     for each in known.of(kinds.SERVICE):
-        by_namespace.setdefault(each.namespace, []).append(each)
+        for label, value in sorted(fields.labels(each.spec, "selector").items())[:1]:
+            by_label.setdefault((each.namespace, label, value), []).append(each)
     for deployment in known.of(kinds.DEPLOYMENT):
         if deployment.labels.get(_WAYPOINT[0]) == _WAYPOINT[1]:
             continue
         if not membership.deployment_in_mesh(deployment, known):
             continue
         labels = fields.labels(deployment.spec, "template", "metadata", "labels").items()
-        chosen = [
-            each
-            for each in by_namespace.get(deployment.namespace, ())
-            if (selector := fields.labels(each.spec, "selector")) and selector.items() <= labels
-        ]
+        near = (by_label.get((deployment.namespace, *label), ()) for label in labels)
+        chosen = [one for some in near for one in some if fields.labels(one.spec, "selector").items() <= labels]
+        chosen.sort(key=lambda one: one.name)
         yield from _protocols(deployment, chosen)
         yield from _targets(deployment, chosen)
 
