@@ -8,7 +8,7 @@ get the last good version that anybody who refused the same resource had.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -145,11 +145,10 @@ class Quarantine:
         """Keep a resource from this identity no more, and forget what serves instead."""
         self._drop(identity, key_of(resource))
 
-    def good(self, type_url: str, name: str, version: str) -> Resource | None:
-        """The bytes of a version that proxies had, by its hash; None where nobody knows them."""
-        wanted = (type_url, name, version)
+    def goods(self) -> Mapping[_Key, Resource]:
+        """What proxies had before what they refused, by type, name and version, which is the content's hash."""
         goods = (refused.instead for own in self._refused.values() for refused in own.values())
-        return next((good for good in goods if good is not None and key_of(good) == wanted), None)
+        return {key_of(good): good for good in goods if good is not None}
 
     def rejections(self) -> Iterator[Rejection]:
         """Those that are kept from somebody, also where they are no longer in anybody's target."""

@@ -225,7 +225,9 @@ class AdsSession:
         held = sub.held(blamed.name, self._stream.target)
         last = subscription.last_good(held)
         if last is None and (version := subscription.brought(held)):
-            last = quarantine.good(blamed.type_url, blamed.name, version)
+            goods = quarantine.goods()
+            last = goods.get((blamed.type_url, blamed.name, version))
+            sub.recognise(goods)
         served = any(other.accepted(blamed) for other in self._shared.sessions)
         (quarantine.remember if served else quarantine.refuse)(blamed, last, error, self._stream.client)
 
@@ -246,6 +248,8 @@ class AdsSession:
                 sub.owed |= (waiting & sub.names) - before
         if request.unsubscribe:
             sub.forget(request.unsubscribe)
+        if request.initial and len(self._shared.quarantine):
+            sub.recognise(self._shared.quarantine.goods())
 
     def _names(self, sub: Subscription, listed: tuple[str, ...], *, first: bool) -> bool:
         """Follow a state-of-the-world client's list of names. False: nothing new in it."""

@@ -230,6 +230,15 @@ class Subscription:
         if not self._settled(name, has, wanted):
             self.overlay[name] = has
 
+    def recognise(self, goods: Mapping[tuple[str, str, str], Resource]) -> None:
+        """Know the content of versions that the client brought, by type, name and version.
+
+        Of all others nobody knows which clusters they lead to, so that none may leave while they serve.
+        """
+        for name, held in self.overlay.items():
+            if isinstance(held, str) and (found := goods.get((self.type_url, name, held))) is not None:
+                self.overlay[name] = found
+
     def forget(self, dropped: Iterable[str]) -> None:
         """Take names back; the client no longer has what it had under them."""
         dropped = frozenset(dropped) & self.names

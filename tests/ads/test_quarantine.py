@@ -149,8 +149,7 @@ def test_what_is_restored_is_kept_from_its_identity_and_adds_what_serves_instead
     for _ in range(2):
         after.restore(stored)
     assert after.instead(refused, "shop") is good
-    assert after.good(names.LISTENER, "l", good.version) is good
-    assert after.good(names.LISTENER, "l", refused.version) is None
+    assert after.goods() == {(names.LISTENER, "l", good.version): good}
     assert [each.error for each in after.rejections()] == ["not at all"]
     after.release(refused, "bank")
     assert after.holds(refused, "shop")

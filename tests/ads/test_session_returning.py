@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from istiod.ads.request import Request
+from istiod.ads.session import Shared
+from istiod.config.resource import Resource
 from tests.ads import made, model
 from tests.ads.client import C, Client, E, L, R, basic, brief, without
 
@@ -56,6 +58,50 @@ def test_a_returning_client_keeps_its_clusters_until_its_listeners_are_known() -
     client = Client(*without("c1"))
     client.ask(C, initial={"c0": model.make(C, "c0", "0").version, "c1": "x"})
     assert client.plan(1000.0) == []
+
+
+def returned(client: Client, held: list[Resource]) -> None:
+    """Come back with these, ask again for all, and refuse what is bad."""
+
+    def brought(type_url: str) -> dict[str, str]:
+        return {one.name: one.version for one in held if one.type_url == type_url}
+
+    sends = [*client.ask(C, initial=brought(C)), *client.ask(E, *brought(E), initial=brought(E))]
+    sends += [*client.ask(L, initial=brought(L)), *client.ask(R, *brought(R), initial=brought(R))]
+    while sends:
+        send = sends.pop(0)
+        sends += client.ack(send, error="no" if any(map(model.bad, send.resources)) else None)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_clusters_leave_a_client_that_came_back_though_it_keeps_an_older_listener(*, known: bool) -> None:
+    """Proxies come back every half hour, and a refused listener may stay so for days.
+
+    The client refused the new version before it went, or refuses it now, which another did that had the same before.
+    """
+    old, bad = model.make(L, "l1", "0", ("c0",)), model.make(L, "l1", model.BAD)
+    shared = Shared()
+    other = Client(*basic(), old, shared=shared)
+    other.start()
+    for send in other.set(*basic(), bad):
+        other.ack(send, error="no")
+    if not known:
+        shared.quarantine.accept(bad)
+    client = Client(*without("c1"), bad, shared=shared)
+    returned(client, [*basic(), old])
+    assert brief(client.plan(60.0)) == [("Cluster", [], ["c1"])]
+
+
+def test_clusters_stay_that_the_older_listener_of_a_client_that_came_back_leads_to() -> None:
+    old, bad = model.make(L, "l1", "0", ("c1",)), model.make(L, "l1", model.BAD)
+    shared = Shared()
+    other = Client(*basic(), old, shared=shared)
+    other.start()
+    for send in other.set(*basic(), bad):
+        other.ack(send, error="no")
+    client = Client(*without("c1"), bad, shared=shared)
+    returned(client, [*basic(), old])
+    assert client.plan(300.0) == []
 
 
 def test_a_returning_client_that_withholds_cds_is_not_settled() -> None:

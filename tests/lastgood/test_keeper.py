@@ -127,7 +127,7 @@ def test_what_was_refused_before_a_restart_is_refused_after_it_and_the_last_good
     found = again.quarantine.instead(refused, "bank")
     assert found is not None
     assert found.any_frame == GOOD.any_frame
-    assert again.quarantine.good(names.LISTENER, "l1", GOOD.version) is found
+    assert again.quarantine.goods()[names.LISTENER, "l1", GOOD.version] is found
     (rejection,) = again.quarantine.rejections()
     assert (rejection.error, rejection.proxies, rejection.origins) == ("no such filter", ("web-1.shop",), (ORIGIN,))
 
