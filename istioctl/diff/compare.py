@@ -19,7 +19,9 @@ from istiod.explain import held
 from istiod.explain.held import Held
 from wire import names
 
-_TYPES: Final = (names.LISTENER, names.ROUTE, names.CLUSTER, names.ENDPOINT, names.SECRET)
+_TYPES: Final = (
+    *(names.LISTENER, names.ROUTE, names.CLUSTER, names.ENDPOINT, names.SECRET, names.EXTENSION, names.BOOTSTRAP),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

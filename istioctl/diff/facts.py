@@ -71,6 +71,10 @@ def of(found: Held) -> Facts:
         facts |= _security(listener)
     for cluster in found.clusters.values():
         facts |= _cluster(found, cluster)
+    for config in found.extensions.values():
+        facts[Title(rank=7, text=f"configuration of filter {config.name}")] = tuple(leaves.lines(config, "name"))
+    if found.bootstrap is not None:
+        facts[Title(rank=7, text="patches of the bootstrap, for pods that ask")] = tuple(leaves.lines(found.bootstrap))
     return facts
 
 

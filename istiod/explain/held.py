@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
@@ -38,6 +40,10 @@ class Held:
     routes: Mapping[str, route_pb2.RouteConfiguration] = field(default_factory=dict)
     clusters: Mapping[str, cluster_pb2.Cluster] = field(default_factory=dict)
     endpoints: Mapping[str, endpoint_pb2.ClusterLoadAssignment] = field(default_factory=dict)
+    extensions: Mapping[str, extension_pb2.TypedExtensionConfig] = field(default_factory=dict)
+    """What filters of its listeners ask for by name; nothing of a dump."""
+    bootstrap: bootstrap_pb2.Bootstrap | None = None
+    """What is merged into its own bootstrap before it starts, if it asks; nothing of a dump."""
 
 
 def of_resources(found: ResourceSet) -> Held:
@@ -47,7 +53,15 @@ def of_resources(found: ResourceSet) -> Held:
         routes={each.name: each for each in _all(found, names.ROUTE, route_pb2.RouteConfiguration)},
         clusters={each.name: each for each in _all(found, names.CLUSTER, cluster_pb2.Cluster)},
         endpoints={each.cluster_name: each for each in _all(found, names.ENDPOINT, endpoint_pb2.ClusterLoadAssignment)},
+        extensions=_asked(found),
+        bootstrap=next(_all(found, names.BOOTSTRAP, bootstrap_pb2.Bootstrap), None),
     )
+
+
+def _asked(found: ResourceSet) -> Mapping[str, extension_pb2.TypedExtensionConfig]:
+    asked = {name for each in found.of(names.LISTENER) for name in each.refs.get(names.EXTENSION, ())}
+    several = _all(found, names.EXTENSION, extension_pb2.TypedExtensionConfig)
+    return {each.name: each for each in several if each.name in asked}
 
 
 class Reader:

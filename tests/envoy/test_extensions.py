@@ -10,8 +10,9 @@ from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from crds.diagnostic import Code
 from istiod.config.resource import ResourceSet
-from istiod.envoy import extensions, trial
+from istiod.envoy import blame, extensions, trial
 from istiod.envoy.compiler import Compiler
 from istiod.mesh.envoy_filters import PatchSet
 from tests.envoy import made, oracle, rich
@@ -59,7 +60,8 @@ def test_of_one_name_the_first_serves_and_nameless_ones_do_not() -> None:
     message = extension_pb2.TypedExtensionConfig.FromString(trial.body(found))
     assert (found.name, message.name, b"first" in message.typed_config.value) == ("own", "own", True)
     assert found.origin is not None
-    assert found.origin.field == "spec.configPatches[0]"
+    (told,) = blame.findings(found, "no", ["web-1.default"])
+    assert (told.code, told.field, told.key) == (Code.REJECTED_BY_ENVOY, "spec.configPatches[0]", found.origin.key)
 
 
 def test_a_change_of_a_configuration_changes_nothing_else() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import pathlib
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from crds.diagnostic import Code
 from istioctl import __main__ as istioctl
@@ -298,3 +301,15 @@ async def test_patches_of_a_bootstrap_are_asked_about_in_one() -> None:
         wasm = {"bootstrap_extensions": [{"name": "a", "typed_config": {"@type": EXTENSIONS + "wasm.v3.WasmService"}}]}
         (warning,) = (await answer(document(patch("BOOTSTRAP", wasm))))["warnings"]
         assert "runs code of a sort that is not loaded here" in warning
+
+
+@pytest.mark.envoy
+async def test_what_the_page_shows_is_taken() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs/envoyfilter.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    documents = [each for block in blocks for each in yaml.safe_load_all(block) if each["kind"] == "EnvoyFilter"]
+    assert len(documents) == 2
+    async with gated() as (gate, answer):
+        found = [await answer(each) for each in documents]
+        assert [each.get("warnings", each["allowed"]) for each in found] == [True, True]
+        assert gate.counts.outcomes == {Outcome.TAKEN: 2}

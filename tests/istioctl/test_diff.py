@@ -185,3 +185,42 @@ def test_a_change_is_laid_over_the_objects_of_a_running_istiod(capsys: pytest.Ca
     assert code == 1
     assert "+ /* -> 80% to reviews.default:9080 subset v1, 20% to reviews.default:9080 subset v2" in text
     assert "6 of 6 proxies" in text
+
+
+PATCHES = """
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: patches, namespace: default}
+spec:
+  configPatches:
+  - applyTo: BOOTSTRAP
+    patch: {operation: MERGE, value: {stats_flush_interval: 7s}}
+  - applyTo: HTTP_FILTER
+    match: {listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: found
+        config_discovery:
+          config_source: {ads: {}}
+          type_urls: [&type type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation]
+  - applyTo: EXTENSION_CONFIG
+    patch:
+      operation: ADD
+      value: {name: found, typed_config: {"@type": *type, mutations: {response_mutations: [{remove: x-a}]}}}
+"""
+
+
+def test_what_no_listener_holds_is_told_and_ends_no_connection(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before, after = tmp_path / "before.yaml", tmp_path / "after.yaml"
+    before.write_text(PATCHES)
+    after.write_text(PATCHES.replace("x-a", "x-b").replace("7s", "8s"))
+    code, text = run(capsys, *FLAGS, "-f", str(before), "--new", str(after))
+    assert code == 1
+    assert "configuration of filter found\n" in text
+    assert "+ typed_config.mutations.response_mutations[0].remove: x-b\n" in text
+    assert "patches of the bootstrap, for pods that ask\n    - stats_flush_interval: 7s\n" in text
+    assert "drain" not in text
+    assert "made anew" not in text
