@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
@@ -40,6 +42,8 @@ _MESSAGES: Final[Mapping[str, Any]] = {
     names.CLUSTER: cluster_pb2.Cluster,
     names.ROUTE: route_pb2.RouteConfiguration,
     names.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
+    names.EXTENSION: extension_pb2.TypedExtensionConfig,
+    names.BOOTSTRAP: bootstrap_pb2.Bootstrap,
 }
 """What is kept: no Secret ever is."""
 
@@ -154,11 +158,17 @@ def _record(said: Mapping[str, Any]) -> Record:
 def _restored(said: Mapping[str, Any], type_url: str, name: str) -> Resource:
     body = base64.b64decode(said["body"], validate=True)
     message = _MESSAGES[type_url].FromString(body)
-    if (message.cluster_name if type_url == names.ENDPOINT else message.name) != name:
+    if _name(type_url, message) != name:
         raise ValueError(f"a last good version that is not called {name}")
     refs = {_text(kind): frozenset(_texts(named)) for kind, named in said["refs"].items()}
     origin = None if said["origin"] is None else _origin(said["origin"])
     return resource.make(name, type_url, body, refs=refs, origin=origin, version=_text(said["version"]))
+
+
+def _name(type_url: str, message: Any) -> str:
+    if type_url == names.BOOTSTRAP:  # which has none, and there is but one
+        return names.BOOTSTRAP_PATCHES
+    return str(message.cluster_name if type_url == names.ENDPOINT else message.name)
 
 
 def _text(given: object) -> str:

@@ -22,8 +22,9 @@ from wire import names
 FILTER = Origin(key=ConfigKey(NETWORKING, "EnvoyFilter", "shop", "odd"), field="spec.configPatches")
 
 
-def sample(good: Resource | None = None, *, identity: str = "shop", name: str = "l1", version: str = "2") -> Record:
-    stub = resource.make(name, names.LISTENER, b"", origin=FILTER, version=version)
+def sample(good: Resource | None = None, *, identity: str = "shop", version: str = "2") -> Record:
+    name, kind = ("l1", names.LISTENER) if good is None else (good.name, good.type_url)
+    stub = resource.make(name, kind, b"", origin=FILTER, version=version)
     rejection = Rejection(resource=stub, error="no such filter", proxies=("web-1.shop",), origins=(FILTER,))
     refused = Refused(identity=identity, rejection=rejection, instead=good)
     return Record(refused=refused, origins=(FILTER,), marks=("abc",), at=17.0)
@@ -40,8 +41,10 @@ def said(raw: bytes) -> dict[str, Any]:
         None,
         made.listener("l1", 80, "r1"),
         resource.make("l1", names.LISTENER, b"\x0a\x02l1", origin=FILTER, version="of parts"),
+        resource.make("own", names.EXTENSION, b"\x0a\x03own", origin=FILTER),
+        resource.make(names.BOOTSTRAP_PATCHES, names.BOOTSTRAP, b"", origin=FILTER),
     ],
-    ids=["nothing instead", "a listener", "a composite"],
+    ids=["nothing instead", "a listener", "a composite", "an extension configuration", "patches of the bootstrap"],
 )
 def test_a_record_comes_back_as_it_was(good: Resource | None) -> None:
     wrote = sample(good)
