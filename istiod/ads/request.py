@@ -6,7 +6,7 @@ istiod.ads.auth, what follows from a request with istiod.ads.session.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,6 +19,10 @@ from istiod.config.resource import delimited
 from wire import names, node
 
 MAX_NAMES: Final = 20_000
+MAX_NAME_CHARS: Final = 4_096
+"""Far beyond any name of ours: a host has 253 characters."""
+_SMALL: Final = 65_536
+"""Bytes of a message whose names need no look: so much of them does no harm, and most messages are smaller."""
 MAX_METADATA_BYTES: Final = 65_536
 MAX_ID_BYTES: Final = 1_024
 MAX_ERROR_CHARS: Final = 4_096
@@ -42,7 +46,7 @@ class MalformedRequestError(ValueError):
 
 
 class OversizedRequestError(ValueError):
-    """The request names more resources than any mesh has: RESOURCE_EXHAUSTED."""
+    """The request names more resources than any mesh has, or longer ones: RESOURCE_EXHAUSTED."""
 
 
 class ForeignTypeError(ValueError):
@@ -90,7 +94,7 @@ def decode_sotw(raw: bytes) -> Decoded:
     """
     message = discovery_pb2.DiscoveryRequest()
     _parse(message, raw)
-    _limit(len(message.resource_names))
+    _limit(raw, message.resource_names)
     request = Request(
         type_url=_type(message.type_url),
         names=tuple(message.resource_names),
@@ -113,9 +117,9 @@ def decode_delta(raw: bytes) -> Decoded:
         return plain
     message = discovery_pb2.DeltaDiscoveryRequest()
     _parse(message, raw)
-    for count in map(len, (message.resource_names_subscribe, message.resource_names_unsubscribe)):
-        _limit(count)
-    _limit(len(message.initial_resource_versions))
+    for each in (message.resource_names_subscribe, message.resource_names_unsubscribe):
+        _limit(raw, each)
+    _limit(raw, message.initial_resource_versions)
     request = Request(
         type_url=_type(message.type_url),
         subscribe=tuple(message.resource_names_subscribe),
@@ -187,9 +191,11 @@ def _type(type_url: str) -> str:
     return type_url
 
 
-def _limit(count: int) -> None:
-    if count > MAX_NAMES:
-        raise OversizedRequestError(f"{count} names in one request; the limit is {MAX_NAMES}")
+def _limit(raw: bytes, asked: Collection[str]) -> None:
+    if len(asked) > MAX_NAMES:
+        raise OversizedRequestError(f"{len(asked)} names in one request; the limit is {MAX_NAMES}")
+    if len(raw) > _SMALL and max(map(len, asked), default=0) > MAX_NAME_CHARS:
+        raise OversizedRequestError(f"a name of more than {MAX_NAME_CHARS} characters")
 
 
 def _error(message: Message) -> str | None:

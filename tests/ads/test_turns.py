@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable
 
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from istiod.ads import refusals
+from istiod.ads import connection, refusals
 from istiod.ads.refusals import Refusals
 from istiod.ads.server import SERVICE, AdsService
 from istiod.ads.session import AdsSession
@@ -18,7 +19,7 @@ from istiod.config import resource
 from istiod.config.protocols import RefusedError
 from istiod.config.resource import Resource
 from istiod.grpcserver.request import Request
-from istiod.grpcserver.status import Code
+from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.stream import Client, Stream
 from istiod.grpcserver.turns import SLICE
 from tests.ads import made
@@ -181,6 +182,17 @@ async def test_answers_to_nothing_cost_no_plan(monkeypatch: pytest.MonkeyPatch) 
     configuration.set(made.cluster("c", timeout=3.0))
     await line.rounds(3)
     assert planned
+
+
+async def test_a_flood_of_requests_is_more_than_a_stream_has() -> None:
+    """Row SEC23: the first some thousand of a second are taken, then none."""
+    line = Line(AdsService(made.Fixed(made.targets(made.cluster("c"))), lambda: 100.0))
+    stream = line.begin(1)
+    for _ in range(connection.BURST - 10):
+        line.hear(stream, names.CLUSTER, "old")
+    with pytest.raises(RpcError) as refusal:
+        deque((line.hear(stream, names.CLUSTER, "old") for _ in range(20)), maxlen=0)
+    assert refusal.value.code is Code.RESOURCE_EXHAUSTED
 
 
 def test_refusals_in_a_flood_are_a_few_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

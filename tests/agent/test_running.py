@@ -43,6 +43,14 @@ async def test_envoy_gets_its_identity_then_configuration_then_counts_as_ready(t
         merged = (await pod.get(pod.status, "/stats/prometheus")).body
         assert b"envoy_server_live" in merged
         assert (tmp_path / "var/run/secrets/workload-spiffe-uds/socket").stat().st_mode & 0o777 == 0o660
+        assert await asyncio.to_thread(with_keys, tmp_path) == [], "keys stay in memory"
+
+
+def with_keys(folder: Path) -> list[Path]:
+    """Files with a private key in them (SEC29)."""
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert written
+    return [path for path in written if b"PRIVATE KEY" in path.read_bytes()]
 
 
 async def test_a_crashed_envoy_comes_back_and_is_unready_meanwhile(tmp_path: Path) -> None:

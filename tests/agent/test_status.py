@@ -174,7 +174,8 @@ async def test_commands_are_posts_from_within_the_pod() -> None:
     """Row SEC31 of the hostile inputs."""
     async with serving({}) as envoy, running(envoy) as (agent, deeds):
         target = httpwire.Target("127.0.0.1", agent.port)
-        assert (await fetch(agent, "/quitquitquit")).status == 405
+        assert {(await fetch(agent, path)).status for path in ("/quitquitquit", "/drain")} == {405}
+        assert (deeds.drained, deeds.ended) == (0, 0)
         assert (await httpwire.request(target, "POST", "/drain")).status == 200
         assert (await httpwire.request(target, "POST", "/quitquitquit")).status == 200
         assert (deeds.drained, deeds.ended) == (1, 1)
@@ -190,9 +191,10 @@ async def test_commands_from_elsewhere_are_refused() -> None:
     """Row SEC31 of the hostile inputs."""
     async with serving({}) as envoy, running(envoy) as (agent, deeds):
         for address in (own_address(), "::1"):
-            answer = await httpwire.request(httpwire.Target(address, agent.port), "POST", "/quitquitquit")
-            assert answer.status == (200 if address == "::1" else 403)
-        assert deeds.ended == 1
+            for path in ("/quitquitquit", "/drain"):
+                answer = await httpwire.request(httpwire.Target(address, agent.port), "POST", path)
+                assert answer.status == (200 if address == "::1" else 403)
+        assert (deeds.drained, deeds.ended) == (1, 1)
 
 
 def own_address() -> str:

@@ -59,6 +59,13 @@ def request(seconds: int = 0) -> ca_pb2.IstioCertificateRequest:
     return ca_pb2.IstioCertificateRequest(csr=pem, validity_duration=seconds)
 
 
+def weak() -> ca_pb2.IstioCertificateRequest:
+    """One with a key on a curve that is too small."""
+    small = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    signed = small.sign(ec.generate_private_key(ec.SECP224R1()), hashes.SHA256())
+    return ca_pb2.IstioCertificateRequest(csr=signed.public_bytes(serialization.Encoding.PEM).decode())
+
+
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
@@ -73,7 +80,7 @@ async def test_a_token_buys_a_certificate_for_its_own_identity(ca: authority.Aut
 
 
 async def test_refusals_have_a_code_and_a_reason(ca: authority.Authority) -> None:
-    """Row SEC13 of the hostile inputs."""
+    """Rows SEC12, SEC13 of the hostile inputs."""
     token = tokens.mint(KEY, SLEEP, now())
     cases = [
         (request(), (), grpc.StatusCode.UNAUTHENTICATED, "no bearer token"),
@@ -82,6 +89,7 @@ async def test_refusals_have_a_code_and_a_reason(ca: authority.Authority) -> Non
         (request(), bearer("forged"), grpc.StatusCode.UNAUTHENTICATED, "proves no identity"),
         (ca_pb2.IstioCertificateRequest(csr="x"), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "cannot be read"),
         (request(-1), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "negative"),
+        (weak(), bearer(token), grpc.StatusCode.INVALID_ARGUMENT, "P-256 or P-384, not secp224r1"),
     ]
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         for message, metadata, code, reason in cases:
@@ -113,14 +121,11 @@ async def test_the_serving_certificate_renews_while_serving(ca: authority.Author
 
 async def test_what_becomes_of_requests_is_counted_under_istios_names(ca: authority.Authority) -> None:
     token = bearer(tokens.mint(KEY, SLEEP, now()))
-    small = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    weak = small.sign(ec.generate_private_key(ec.SECP224R1()), hashes.SHA256())
-    unfit = ca_pb2.IstioCertificateRequest(csr=weak.public_bytes(serialization.Encoding.PEM).decode())
     refused = [
         (request(), ()),
         (request(), bearer("forged")),
         (ca_pb2.IstioCertificateRequest(csr="x"), token),
-        (unfit, token),
+        (weak(), token),
         (request(-1), token),
     ]
     counts = Counts()

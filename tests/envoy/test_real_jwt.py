@@ -6,6 +6,8 @@ import asyncio
 import base64
 import contextlib
 import json
+import select
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -125,10 +127,10 @@ def confused() -> str:
     return (body + b"." + base64.urlsafe_b64encode(signed).rstrip(b"=")).decode()
 
 
-def lured() -> str:
+def lured(port: int = 9) -> str:
     """A token that says itself where its keys are."""
     claims = {"iss": ISSUER, "exp": later(3600)}
-    more = {"kid": "x", "jku": "http://127.0.0.1:9/keys", "x5u": "http://127.0.0.1:9/keys"}
+    more = {"kid": "x", "jku": f"http://127.0.0.1:{port}/keys", "x5u": f"http://127.0.0.1:{port}/keys"}
     return tokens.encode(claims, STRANGER.key, algorithm="RS256", headers=more)
 
 
@@ -181,6 +183,9 @@ async def test_good_tokens_pass_and_all_others_are_refused(tmp_path: Path) -> No
         for _ in range(200):
             nested = [nested]
         assert await envoy.status(RSA.token(deep=nested)) in (200, 401)
+        with socket.create_server(("127.0.0.1", 0)) as keys:
+            assert await envoy.status(lured(keys.getsockname()[1])) == 401
+            assert select.select([keys], [], [], 0)[0] == [], "nobody comes for them"
         assert await envoy.status(good) == 200
 
 

@@ -192,6 +192,7 @@ def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1(flags: tuple[str, ..
 
 
 def test_in_a_cluster_servers_listen_where_istios_do() -> None:
+    """And in plaintext not at all, without being asked to (SEC10)."""
     settings = program.settings_of(program.parser().parse_args(["discovery"]), environment={"REVISION": "canary"})
     assert settings.kubernetes
     assert (settings.http_address, settings.monitoring_address, settings.https_address) == (":8080", ":15014", ":15017")
