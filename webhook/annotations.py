@@ -15,13 +15,14 @@ from typing import Final
 from crds import proxy_annotation, text
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
+from wire import names
 
 SIDECAR: Final = "sidecar.istio.io/"
 TRAFFIC: Final = "traffic.sidecar.istio.io/"
 READINESS: Final = "readiness.status.sidecar.istio.io/"
 STATUS_PORT: Final = "status.sidecar.istio.io/port"
 OVERRIDES: Final = "proxy.istio.io/overrides"
-TEMPLATES: Final = "inject.istio.io/templates"
+TEMPLATES: Final = names.ANNOTATION_TEMPLATES
 REROUTE: Final = "istio.io/reroute-virtual-interfaces"
 USER_VOLUME: Final = f"{SIDECAR}userVolume"
 USER_MOUNT: Final = f"{SIDECAR}userVolumeMount"

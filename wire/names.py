@@ -79,6 +79,7 @@ LABEL_SLICE_MANAGER: Final = "endpointslice.kubernetes.io/managed-by"
 SLICE_CONTROLLER: Final = "endpointslice-controller.k8s.io"
 """Who keeps the EndpointSlices of Services with a selector."""
 LABEL_REVISION: Final = "istio.io/rev"
+ANNOTATION_TEMPLATES: Final = "inject.istio.io/templates"
 ANNOTATION_EXPORT_TO: Final = "networking.istio.io/exportTo"
 ANNOTATION_TRAFFIC_DISTRIBUTION: Final = "networking.istio.io/traffic-distribution"
 

@@ -36,12 +36,13 @@ def run(given: argparse.Namespace) -> int:
 def _meshes(given: argparse.Namespace) -> tuple[World, World]:
     compiler = Compiler()
     if len(given.folders) == 2 and not (given.filename or given.new or given.delete):  # noqa: PLR2004 (old and new)
-        return world.read(given.folders[:1], compiler), world.read(given.folders[1:], compiler)
+        one, other = (dict(world.contents([each])) for each in given.folders)
+        return world.pair(one, other, compiler)
     if given.folders or not (given.new or given.delete):
         raise CommandError("name two meshes, or what changes with --new and --delete, and the mesh with -f")
     before = dict(world.contents(given.filename)) if given.filename else _live(given)
     added, removed = dict(world.contents(given.new)), dict(world.contents(given.delete))
-    return world.of_contents(before, compiler), world.changed(before, added, removed, compiler)
+    return world.changed(before, added, removed, compiler)
 
 
 def _live(given: argparse.Namespace) -> dict[str, bytes]:

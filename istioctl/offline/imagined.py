@@ -19,6 +19,7 @@ from istiod.config.store import ConfigSnapshot
 from wire import names
 
 Document: TypeAlias = dict[str, Any]
+_Selectors: TypeAlias = dict[frozenset[tuple[str, str]], list[gateway.Gateway]]
 PODS: Final = ipaddress.ip_network("10.244.0.0/16")
 SERVICES: Final = ipaddress.ip_network("10.96.0.0/16")
 _INJECT: Final = "sidecar.istio.io/inject"
@@ -47,11 +48,14 @@ class Addresses:
         raise ValueError(f"no address is left in {self._network}")
 
 
-def complete(snapshot: ConfigSnapshot) -> list[Object]:
-    """The objects that a cluster would add to, or put in place of, those of a snapshot."""
+def complete(snapshot: ConfigSnapshot, beside: ConfigSnapshot | None = None) -> list[Object]:
+    """The objects that a cluster would add to, or put in place of, those of a snapshot.
+
+    ``beside`` is one that it is compared with: the gateways that are imagined for that are there in both.
+    """
     namespaces = {key.name: dict(item.metadata.labels) for key, item in snapshot.of("", "Namespace").items()}
     pods = list(_pods(snapshot, namespaces))
-    routers = list(_routers(snapshot, [*_all_pods(snapshot, pods)]))
+    routers = list(_routers(_selectors(snapshot, beside), [*_all_pods(snapshot, pods)]))
     pods += [pod for pod, _ in routers]
     services = [*_services(snapshot), *(service for _, service in routers)]
     every = {item.key: item for item in (*snapshot.of("", "Service").values(), *services)}
@@ -164,12 +168,27 @@ def _owned(pod: core.Pod, kind: str, name: str) -> core.Pod:
     return pod.model_copy(update={"metadata": meta})
 
 
-def _routers(snapshot: ConfigSnapshot, pods: list[core.Pod]) -> Iterator[tuple[core.Pod, core.Service]]:
-    """A pod and a Service for each selector of Gateways that no pod has the labels of."""
-    wanted: dict[frozenset[tuple[str, str]], list[gateway.Gateway]] = {}
+def _selectors(snapshot: ConfigSnapshot, beside: ConfigSnapshot | None) -> _Selectors:
+    """The Gateways by their selectors; also those of the other snapshot, but for selectors that pods of it have."""
+    found = _by_selector(snapshot)
+    if beside is not None:
+        theirs = list(_all_pods(beside, list(_pods(beside, {}))))
+        for selector, several in _by_selector(beside).items():
+            if selector in found or not any(selector <= frozenset(pod.metadata.labels.items()) for pod in theirs):
+                found[selector] = [*found.get(selector, ()), *several]
+    return found
+
+
+def _by_selector(snapshot: ConfigSnapshot) -> _Selectors:
+    wanted: _Selectors = {}
     for _, item in sorted(snapshot.of(NETWORKING, "Gateway").items()):
         if isinstance(item, gateway.Gateway) and item.spec.selector:
             wanted.setdefault(frozenset(item.spec.selector.items()), []).append(item)
+    return wanted
+
+
+def _routers(wanted: _Selectors, pods: list[core.Pod]) -> Iterator[tuple[core.Pod, core.Service]]:
+    """A pod and a Service for each selector of Gateways that no pod has the labels of."""
     addresses = Addresses(PODS, (pod.status.pod_ip for pod in pods if pod.status.pod_ip))
     services = Addresses(SERVICES, ())
     for selector, several in wanted.items():
@@ -178,9 +197,9 @@ def _routers(snapshot: ConfigSnapshot, pods: list[core.Pod]) -> Iterator[tuple[c
         labels = dict(selector)
         name = f"istio-{labels['istio']}" if "istio" in labels else "-".join(labels[key] for key in sorted(labels))
         namespace = names.ROOT_NAMESPACE if "istio" in labels else several[0].metadata.namespace
-        pod = _pod(
-            f"{name}-0", namespace, made(_described("Pod", name, namespace, labels)).metadata, PodSpec(), {}, addresses
-        )
+        described = _described("Pod", name, namespace, labels)
+        described["metadata"]["annotations"] = {names.ANNOTATION_TEMPLATES: "gateway"}
+        pod = _pod(f"{name}-0", namespace, made(described).metadata, PodSpec(), {}, addresses)
         ports = sorted({server.port.number for one in several for server in one.spec.servers if server.port})
         service = _described("Service", name, namespace, labels)
         service["spec"] = {

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from crds.diagnostic import Diagnostic, Position, Severity
 from crds.key import ConfigKey
@@ -102,10 +102,20 @@ def read(paths: Sequence[str], compiler: Compiler | None = None) -> World:
     return of_contents(dict(contents(paths)), compiler)
 
 
+def pair(one: Mapping[str, bytes], other: Mapping[str, bytes], compiler: Compiler) -> tuple[World, World]:
+    """The meshes of two sets of files. What is imagined for one is there in both.
+
+    Raises:
+        CommandError: one holds no object.
+    """
+    (old, before), (new, after) = _read(one), _read(other)
+    return _compared(_Part(before, old, one), _Part(after, new, other), compiler)
+
+
 def changed(
-    before: Mapping[str, bytes], new: Mapping[str, bytes], gone: Mapping[str, bytes], compiler: Compiler | None = None
-) -> World:
-    """The mesh of some files after ``kubectl apply`` of others, and ``kubectl delete`` of others again.
+    before: Mapping[str, bytes], new: Mapping[str, bytes], gone: Mapping[str, bytes], compiler: Compiler
+) -> tuple[World, World]:
+    """The mesh of some files, and that after ``kubectl apply`` of others, and ``kubectl delete`` of others again.
 
     Raises:
         CommandError: no file holds an object.
@@ -115,7 +125,21 @@ def changed(
     for item in old.snapshot():
         if item.key not in replaced:
             store.apply(item)
-    return _world(store, _Both(above, below, replaced), {**before, **new}, compiler)
+    after = _Part(store, _Both(above, below, replaced), {**before, **new})
+    return _compared(_Part(old, below, before), after, compiler)
+
+
+class _Part(NamedTuple):
+    """What a mesh is made of."""
+
+    store: ConfigStore
+    found: Sources
+    texts: Mapping[str, bytes]
+
+
+def _compared(one: _Part, other: _Part, compiler: Compiler) -> tuple[World, World]:
+    old, new = one.store.snapshot(), other.store.snapshot()  # before anything is imagined in them
+    return _world(*one, compiler, new), _world(*other, compiler, old)
 
 
 def of_contents(texts: Mapping[str, bytes], compiler: Compiler | None = None, *, empty: bool = False) -> World:
@@ -171,6 +195,7 @@ def _world(
     found: Sources,
     texts: Mapping[str, bytes],
     compiler: Compiler | None,
+    beside: ConfigSnapshot | None = None,
     *,
     empty: bool = False,
 ) -> World:
@@ -180,7 +205,7 @@ def _world(
         wrong = [str(each) for each in found.diagnostics]
         said = f"no Kubernetes object that can be used in {named}" if wrong else f"no Kubernetes object in {named}"
         raise CommandError("\n".join([said, *wrong]))
-    for item in imagined.complete(snapshot):
+    for item in imagined.complete(snapshot, beside):
         store.apply(item)
     snapshot = store.snapshot()
     return World(snapshot, found, mesh.build(snapshot), compiler or Compiler())

@@ -14,9 +14,9 @@ from wire import node as nodes
 
 
 def is_router(context: MeshContext, pod: PodWorkload) -> bool:
-    """Whether a Gateway selects the pod."""
+    """Whether a Gateway selects the pod, or it asks for a gateway's proxy, which no Gateway may select yet."""
     selectors = (one.selector for one in context.gateways.gateways)
-    return any(selector and selector <= pod.labels for selector in selectors)
+    return pod.gateway or any(selector and selector <= pod.labels for selector in selectors)
 
 
 def party(context: MeshContext, pod: PodWorkload) -> Party:

@@ -20,6 +20,8 @@ from wire.spiffe import Identity
 NOWHERE = Locality()
 _NO_REVISION = "latest"
 _LOCALITY_LABEL = "istio-locality"
+_GATEWAY = "gateway"
+"""Istio's template of proxies that stand alone."""
 _FINISHED = frozenset({"Succeeded", "Failed"})
 
 
@@ -53,6 +55,8 @@ class PodWorkload:
     network: str
     node: str
     workload: Workload
+    gateway: bool = False
+    """Whether it asks for a proxy that is a gateway's."""
     diagnostics: tuple[Diagnostic, ...] = ()
     """What its annotations say in vain."""
 
@@ -82,6 +86,7 @@ def pod(item: core.Pod, settings: MeshSettings, localities: Mapping[str, Localit
         network=network,
         node=spec.node_name,
         workload=workload(workload_name(meta.labels, item), meta.namespace, meta.labels),
+        gateway=_GATEWAY in map(str.strip, meta.annotations.get(names.ANNOTATION_TEMPLATES, "").split(",")),
         diagnostics=tuple(proxy_annotation.check(meta.annotations.get(proxy_annotation.NAME, ""), item.key)),
     )
 

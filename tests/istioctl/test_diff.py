@@ -111,6 +111,55 @@ def test_two_folders_and_what_is_taken_away(capsys: pytest.CaptureFixture[str], 
     assert "gone: VirtualService/default/reviews" in text
 
 
+GATEWAY = """\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: first}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: first}
+spec: {hosts: ["*"], gateways: [first], http: [{route: [{destination: {host: productpage}}]}]}
+"""
+POD = """\
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: own
+  namespace: istio-system
+  labels: {istio: ingressgateway}
+  annotations: {inject.istio.io/templates: gateway}
+spec: {containers: [{name: istio-proxy, image: auto}]}
+"""
+
+
+@pytest.mark.parametrize("name", ["istio-ingressgateway-0", "own"])
+def test_the_first_gateway_changes_the_pod_that_it_selects_and_no_other(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(POD if name == "own" else "")
+    new = tmp_path / "new.yaml"
+    new.write_text(GATEWAY)
+    code, said = run(capsys, *FLAGS, "-f", str(own), "--new", str(new))
+    assert code == 1
+    groups = [line for line in said.splitlines() if line[:1].isdigit()]
+    assert groups == [f"1 proxy: {name}.istio-system", "1 of 7 proxies would do something else"]
+    assert "+ /* -> to productpage.default:9080" in said
+    assert "    - " not in said
+
+
+def test_a_gateway_that_comes_with_its_pod_is_a_new_proxy(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "new.yaml").write_text(GATEWAY + POD)
+    _, said = run(capsys, *FLAGS, "--new", str(tmp_path / "new.yaml"))
+    assert "1 proxy: own.istio-system\n  proxy\n    + is new\n" in said
+    assert "istio-ingressgateway-0" not in said
+
+
 def test_what_is_wrong_with_the_new_yaml_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     new = tmp_path / "new.yaml"
     lost = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "ghost"}}]}]}
