@@ -180,7 +180,9 @@ def _without_model(key: ConfigKey) -> Parsed:
     if effect is registry.Effect.NOT_YET:
         message = f"{key.kind} of {key.group} has no effect yet"
         return Parsed(diagnostics=(diagnostic.warning(Code.NOT_SUPPORTED, key, "", message),))
-    message = f"{key.kind} of group {key.group} is not known here"
+    meant = registry.near(key.group, key.kind)
+    more = f"; did you mean {meant}?" if meant else ""
+    message = f"{key.kind} of group {key.group} is not known here{more}"
     return Parsed(diagnostics=(diagnostic.warning(Code.UNKNOWN_KIND, key, "kind", message),))
 
 

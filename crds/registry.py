@@ -6,6 +6,7 @@ told); and ordinary Kubernetes kinds that the mesh does not look at (``SILENT``)
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -31,6 +32,11 @@ from crds import (
 from crds.key import NETWORKING, SECURITY, TELEMETRY
 from crds.meta import Object
 from crds.virtual_service import VirtualService
+
+ISTIO: Final = "istio.io"
+"""How the names of Istio's groups end."""
+_ALIKE: Final = 0.8
+"""How alike two names are that one writes for the other (difflib's ratio)."""
 
 
 class Effect(Enum):
@@ -125,6 +131,17 @@ def _kinds() -> dict[tuple[str, str], KindInfo]:
 
 KINDS: Final[Mapping[tuple[str, str], KindInfo]] = MappingProxyType(_kinds())
 """(group, kind) -> how it is served, for the kinds that we read or that users expect us to read."""
+
+
+def near(group: str, kind: str) -> str:
+    """The kind of Istio's, or its apiVersion, that a user may have meant by a kind that nobody knows; "" for none."""
+    ours = {name: (its, info) for (its, name), info in KINDS.items() if its.endswith(ISTIO)}
+    if kind in ours:
+        its, info = ours[kind]
+        return f"apiVersion {its}/{info.versions[0]}"
+    known = {name.lower(): name for name in ours} | {info.plural: name for name, (_, info) in ours.items()}
+    found = difflib.get_close_matches(kind.lower(), known, 1, _ALIKE) if group.endswith(ISTIO) else ()
+    return known[found[0]] if found else ""
 
 
 def effect(group: str, kind: str) -> Effect | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from crds import lines
+from crds import lines, registry
 from crds.text import UnreadableError
 from istiod.analysis.resources import Place, Resource, resource
 
@@ -41,8 +41,20 @@ def _of_file(name: str, content: str, default_namespace: str) -> Iterator[Resour
         for prefix, item in lines.unroll(document) if document is not None else ():
             place = Place(chunk=chunk, prefix=prefix)
             found = resource(item, default_namespace=default_namespace, file=name, place=place)
-            if found is None:
-                line = lines.find(chunk).get(prefix, chunk.line + 1)
-                yield f"{name}:{line}: no Kubernetes object: it has no apiVersion, kind or metadata.name"
-            else:
+            if reason := _problem(found):
+                yield f"{name}:{lines.find(chunk).get(prefix, chunk.line + 1)}: {reason}"
+            elif found is not None:
                 yield found
+
+
+def _problem(found: Resource | None) -> str:
+    """Why a document is no object that anybody would look at: a kind of Istio's that there is not is nobody's."""
+    if found is None:
+        return "no Kubernetes object: it has no apiVersion, kind or metadata.name"
+    group, kind = found.kind.group, found.kind.name
+    if registry.effect(group, kind) is not None:
+        return ""
+    meant = registry.near(group, kind)
+    if not (meant or group.endswith(registry.ISTIO)):
+        return ""
+    return f"{kind} of group {group} is not known here" + (f"; did you mean {meant}?" if meant else "")

@@ -15,6 +15,25 @@ TO = "route: [{destination: {host: b}}]"
 
 
 @pytest.mark.parametrize(
+    ("group", "kind", "end"),
+    [
+        ("networking.istio.io", "VirtualServices", "VirtualService"),
+        ("networking.istio.io", "virtualservice", "VirtualService"),
+        ("security.istio.io", "VirtualService", "apiVersion networking.istio.io/v1"),
+        ("networking.isto.io", "DestinationRule", "apiVersion networking.istio.io/v1"),
+        ("networking.istio.io", "Envoyfilters", "EnvoyFilter"),
+        ("authentication.istio.io", "Policy", ""),
+        ("serving.knative.dev", "Service", ""),
+        ("example.com", "VirtualServices", ""),
+    ],
+)
+def test_a_kind_is_told_with_the_name_or_version_that_was_meant(group: str, kind: str, end: str) -> None:
+    [finding] = parse({"apiVersion": f"{group}/v1", "kind": kind, "metadata": {"name": "a"}}).diagnostics
+    more = f"; did you mean {end}?" if end else ""
+    assert finding.message == f"{kind} of group {group} is not known here{more}"
+
+
+@pytest.mark.parametrize(
     ("kind", "spec", "end"),
     [
         ("VirtualService", f"{{hosts: [a], http: [{{{TO}, retries: {{attempts: 1, per_try_timeout: 1s}}}}]}}", "perTryTimeout"),

@@ -163,6 +163,12 @@ def test_what_is_no_kubernetes_object_fails_unless_it_may(tmp_path: Path, capsys
     said = capsys.readouterr().err
     assert "chart.yaml:7: no Kubernetes object" in said
     assert "chart.yaml:10: no YAML" in said
+    (tmp_path / "chart.yaml").write_text(BROKEN.replace("kind: VirtualService", "kind: virtualservice"))
+    assert analyze("-k=false", tmp_path) == 65
+    assert "virtualservice of group networking.istio.io is not known here; did you mean VirtualService?" in (
+        capsys.readouterr().err
+    )
+    assert analyze("-k=false", "--ignore-unknown", tmp_path) == 0
     assert analyze("-k=false", "--ignore-unknown", tmp_path) == 0
 
 
