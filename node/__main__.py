@@ -203,6 +203,9 @@ async def _apply(given: argparse.Namespace) -> int:
         wrong = [each for document in documents for each in acceptance.findings(document)]
         errors = [each for each in wrong if each.severity is Severity.ERROR or each.code is Code.UNKNOWN_KIND]
         idle = {(each.key.kind, each.key.name) for each in wrong if each.key and _takes_effect_away(each)}
+        if not (found or documents):
+            _say(f"{file}: holds no object")
+            bad += 1
         for line in dict.fromkeys([line for line, _ in found] + [str(each) for each in wrong]):
             _say(line)
         for key in (objects.key_of(document.raw) for document in documents):

@@ -317,7 +317,7 @@ class Mesh:
         found = self.pod(pod)
         name = container or found.state.containers[0].name
         if name not in found.containers:
-            raise MeshError(f"pod {pod} runs no container {name}")
+            raise MeshError(f"pod {pod} runs no container {name}; it runs {', '.join(found.containers) or 'none'}")
         code, out, err = await found.containers[name].execute(tuple(argv))
         return code, out.decode(errors="replace"), err.decode(errors="replace")
 

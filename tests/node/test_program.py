@@ -102,6 +102,8 @@ def test_apply_says_what_it_took_and_what_is_wrong_where(meshnode: Run, tmp_path
         rule.write_text(RULE.replace("hosts: a", "hosts: [a]\n  hots: []"))
         code, out = meshnode("apply", "-f", str(rule))
         assert (code, f"{rule}:7 M0004" in out, "VirtualService r applied" in out) == (0, True, True)
+        rule.write_text("# nothing\n---\n")
+        assert meshnode("apply", "-f", str(rule)) == (1, f"{rule}: holds no object\n")
         assert meshnode("delete", "virtualservice", "r") == (0, "virtualservice r deleted\n")
         rule.write_text(RULE.replace("VirtualService", "VirtualServic"))
         code, out = meshnode("apply", "-f", str(rule))
