@@ -247,7 +247,8 @@ class Builder:
         matched = _Matched()
         opaque = [
             chain
-            for piece, rules in _taking_bytes(group)
+            for piece, rules in group
+            if not piece.port.protocol.is_http
             for chain in matched.add(self._opaque(piece, rules, resolver))
         ]
         plain = [chain for chain in (*http, *opaque) if chain.match == _ANYTHING]
@@ -281,19 +282,6 @@ class Builder:
             match = ChainMatch(prefixes=route.subnets or piece.prefixes, server_names=route.server_names)
             mongo = piece.port.protocol is Protocol.MONGO
             yield Chain(name="", match=match, tcp=replace(route.tcp, mongo=mongo), origin=route.origin)
-
-
-def _taking_bytes(group: Iterable[tuple[Piece, Rules]]) -> Iterator[tuple[Piece, Rules]]:
-    """The parts that have chains for what is not HTTP.
-
-    One whose protocol is not declared has none behind others that take HTTP at the same address: it is in their route
-    table (as in Istio).
-    """
-    spoken = False
-    for piece, rules in group:
-        if not piece.port.protocol.is_http and not (piece.sniffed and spoken and not piece.prefixes):
-            yield piece, rules
-        spoken = spoken or piece.port.protocol.may_be_http
 
 
 def _by_name(piece: Piece) -> bool:

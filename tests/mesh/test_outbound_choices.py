@@ -56,10 +56,10 @@ def test_only_two_labels_are_a_name_and_a_namespace() -> None:
     assert host.domains == (full, f"{full}.", "a.b.default", "a.b.default.svc")
 
 
-def test_bytes_go_to_an_undeclared_service_only_where_it_is_the_first_at_its_address() -> None:
+def test_bytes_go_to_the_first_undeclared_service_at_an_address_also_behind_http() -> None:
     spec = "{hosts: [x.example], ports: [{number: 80, name: x}], resolution: DNS}"
-    for created, bytes_to in (("2024-01-01", "outbound|80||x.example"), ("2024-01-03", "PassthroughCluster")):
+    for created in ("2024-01-01", "2024-01-03"):
         entry = world.entry("x", spec, created=f"{created}T00:00:00Z")
         scope = world.build(world.service("web", created="2024-01-02T00:00:00Z"), entry).sidecar()
-        assert to(scope.listeners["0.0.0.0_80"].default_chain) == [bytes_to]
+        assert to(scope.listeners["0.0.0.0_80"].default_chain) == ["outbound|80||x.example"]
         assert world.clusters(world.route(scope, "80", "x.example")) == ["outbound|80||x.example"]
