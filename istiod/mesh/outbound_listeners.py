@@ -38,6 +38,7 @@ VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 _RAW = "raw_buffer"
 _ANYTHING = ChainMatch()
+_SERVER_FIRST = frozenset({Protocol.MONGO, Protocol.MYSQL})
 
 Rules = tuple[VirtualService, ...]
 Place = tuple[str, int]
@@ -194,7 +195,9 @@ class Builder:
         """One listener for each address and port that has parts, and is not held; parts come oldest first."""
         groups: dict[Place, list[Piece]] = {}
         for piece in self._placed(tuple(parts), held):
-            groups.setdefault(piece.key, []).append(piece)
+            group = groups.setdefault(piece.key, [])
+            if not group or _share(group[0], piece):
+                group.append(piece)
         for (bind, port), group in groups.items():
             if not group[0].binds or self.own.listens(port):
                 yield self._recalled(bind, port, group)
@@ -284,6 +287,12 @@ class Builder:
             yield Chain(name="", match=match, tcp=replace(route.tcp, mongo=mongo), origin=route.origin)
 
 
+def _share(first: Piece, other: Piece) -> bool:
+    """Whether two parts can have one listener: a client that waits cannot be told (isConflictWithWellKnownPort)."""
+    protocols = {first.port.protocol, other.port.protocol}
+    return len(protocols) == 1 or protocols.isdisjoint(_SERVER_FIRST)
+
+
 def _by_name(piece: Piece) -> bool:
     """Only the server name tells a TLS service from others: it has no address, or a subnet, and no pods of its own.
 
@@ -360,7 +369,19 @@ class _Matched:
 def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
     """Opaque ports that an older service has already at the same address; services come oldest first."""
     owners: dict[tuple[str, int, str], Service] = {}
+    firsts: dict[Place, Piece] = {}
     for piece in (piece for service in services for piece in _pieces(model, service, Egress(), Families.DUAL)):
+        first = firsts.setdefault(piece.key, piece)
+        if not _share(first, piece):
+            yield warning(
+                Code.PORT_CONFLICT,
+                piece.service.origin.key,
+                "spec.ports",
+                f"port {piece.port.number} of {piece.service.host} is left out: {piece.port.protocol.value} and "
+                f"{first.port.protocol.value}, which {first.service.host} ({first.service.origin}) has there and is "
+                "older, share no address: give it one of its own",
+            )
+            continue
         if piece.port.protocol.is_http or piece.prefixes:
             continue
         name = piece.service.host.lower() if piece.port.protocol.is_tls and _by_name(piece) else ""

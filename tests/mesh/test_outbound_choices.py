@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.mesh import world
 from tests.mesh.test_outbound import ALIAS, EXTERNAL, to
 
@@ -63,3 +65,21 @@ def test_bytes_go_to_the_first_undeclared_service_at_an_address_also_behind_http
         scope = world.build(world.service("web", created="2024-01-02T00:00:00Z"), entry).sidecar()
         assert to(scope.listeners["0.0.0.0_80"].default_chain) == ["outbound|80||x.example"]
         assert world.clusters(world.route(scope, "80", "x.example")) == ["outbound|80||x.example"]
+
+
+@pytest.mark.parametrize(
+    ("old", "young", "shared"), [("HTTP", "MySQL", False), ("Mongo", "TLS", False), ("MySQL", "MySQL", True)]
+)
+def test_protocols_whose_servers_speak_first_share_an_address_with_no_other(
+    old: str, young: str, *, shared: bool
+) -> None:
+    mesh = world.build(
+        world.entry("a", EXTERNAL % ("a.example", 3306, old, ""), created="2024-01-01T00:00:00Z"),
+        world.entry("b", EXTERNAL % ("b.example", 3306, young, ""), created="2024-01-02T00:00:00Z"),
+    )
+    listener = mesh.sidecar().listeners["0.0.0.0_3306"]
+    assert [to(chain) for chain in listener.chains] == [["rds:3306"] if old == "HTTP" else ["outbound|3306||a.example"]]
+    rest = ["PassthroughCluster"] if old == "HTTP" else None
+    assert (to(listener.default_chain) if listener.default_chain else None) == rest
+    assert mesh.told() == [("PORT_CONFLICT", "b", "spec.ports")]
+    assert ("is left out" in mesh.findings()[0].message) is not shared
