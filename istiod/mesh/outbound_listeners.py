@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
-from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh import clusters, dynamic_dns, families, l4_routes, node_settings
 from istiod.mesh.conditions import Client
 from istiod.mesh.families import Families
@@ -38,6 +38,7 @@ VIRTUAL_OUTBOUND = "virtualOutbound"
 PASSTHROUGH_CHAIN = "PassthroughFilterChain"
 _RAW = "raw_buffer"
 _ANYTHING = ChainMatch()
+_FOR_EVER = timedelta(0)
 _SERVER_FIRST = frozenset({Protocol.MONGO, Protocol.MYSQL})
 
 Rules = tuple[VirtualService, ...]
@@ -196,7 +197,7 @@ class Builder:
         groups: dict[Place, list[Piece]] = {}
         for piece in self._placed(tuple(parts), held):
             group = groups.setdefault(piece.key, [])
-            if not group or _share(group[0], piece):
+            if not group or share(group[0], piece):
                 group.append(piece)
         for (bind, port), group in groups.items():
             if not group[0].binds or self.own.listens(port):
@@ -257,6 +258,7 @@ class Builder:
         plain = [chain for chain in (*http, *opaque) if chain.match == _ANYTHING]
         matching = [chain for chain in (*http, *opaque) if chain.match != _ANYTHING]
         default = plain[0] if plain else Chain(name=PASSTHROUGH_CHAIN, tcp=_rest(settings))
+        guesses = any(chain.match.application_protocols for chain in matching)
         return Listener(
             name=group[0][0].name,
             address=bind,
@@ -267,15 +269,15 @@ class Builder:
             own=self.own,
             chains=tuple(matching or plain[:1]),
             default_chain=default if matching else None,
-            inspect_http=any(chain.match.application_protocols for chain in matching),
+            inspect_http=guesses,
             inspect_tls=any(chain.match.server_names for chain in matching),
-            detection_timeout=settings.protocol_detection_timeout,
+            detection_timeout=settings.protocol_detection_timeout if guesses else _FOR_EVER,
         )
 
     def _opaque(self, piece: Piece, rules: Rules, resolver: Resolver) -> Iterator[Chain]:
         """The chains of a port that is not HTTP: TLS and TCP rules, then the service itself."""
         if piece.port.protocol.is_tls:
-            names = (piece.service.host, *self._more_names(piece)) if _by_name(piece) else ()
+            names = (piece.service.host, *self._more_names(piece)) if by_name(piece) else ()
             found = l4_routes.tls(rules, self.client, resolver) or (_whole(piece, resolver, names),)
         else:
             ruled = l4_routes.tcp(rules, self.client, resolver)
@@ -287,13 +289,13 @@ class Builder:
             yield Chain(name="", match=match, tcp=replace(route.tcp, mongo=mongo), origin=route.origin)
 
 
-def _share(first: Piece, other: Piece) -> bool:
+def share(first: Piece, other: Piece) -> bool:
     """Whether two parts can have one listener: a client that waits cannot be told (isConflictWithWellKnownPort)."""
     protocols = {first.port.protocol, other.port.protocol}
     return len(protocols) == 1 or protocols.isdisjoint(_SERVER_FIRST)
 
 
-def _by_name(piece: Piece) -> bool:
+def by_name(piece: Piece) -> bool:
     """Only the server name tells a TLS service from others: it has no address, or a subnet, and no pods of its own.
 
     Where that name is looked up, there has to be one.
@@ -364,35 +366,3 @@ class _Matched:
                 server_names=names if chain.match.server_names else (),
             )
             yield replace(chain, match=match)
-
-
-def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
-    """Opaque ports that an older service has already at the same address; services come oldest first."""
-    owners: dict[tuple[str, int, str], Service] = {}
-    firsts: dict[Place, Piece] = {}
-    for piece in (piece for service in services for piece in _pieces(model, service, Egress(), Families.DUAL)):
-        first = firsts.setdefault(piece.key, piece)
-        if not _share(first, piece):
-            yield warning(
-                Code.PORT_CONFLICT,
-                piece.service.origin.key,
-                "spec.ports",
-                f"port {piece.port.number} of {piece.service.host} is left out: {piece.port.protocol.value} and "
-                f"{first.port.protocol.value}, which {first.service.host} ({first.service.origin}) has there and is "
-                "older, share no address: give it one of its own",
-            )
-            continue
-        if piece.port.protocol.is_http or piece.prefixes:
-            continue
-        name = piece.service.host.lower() if piece.port.protocol.is_tls and _by_name(piece) else ""
-        keys = [(bind, piece.port.number, name) for bind in (piece.bind, *piece.more)]
-        owner = next((owners[key] for key in keys if key in owners), piece.service)
-        owners.update((key, piece.service) for key in keys if key not in owners)
-        if owner is not piece.service:
-            yield warning(
-                Code.PORT_CONFLICT,
-                piece.service.origin.key,
-                "spec.ports",
-                f"port {piece.port.number} of {piece.service.host} cannot be told from the one of {owner.host} "
-                f"({owner.origin}), which is older: give it an address of its own, or protocol TLS or HTTP",
-            )

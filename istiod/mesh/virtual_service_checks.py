@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
-from istiod.mesh import conditions, delegation, gateway_routes, gateways, hosts, outbound_listeners, registry
+from istiod.mesh import conditions, delegation, gateway_routes, gateways, hosts, port_conflicts, registry
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.http_rules import Copy, Share, Target
 from istiod.mesh.model import Model
@@ -24,7 +24,7 @@ def findings(model: Model, index: VirtualServiceIndex, known: GatewayIndex) -> I
         yield from gateway.diagnostics
         servers[f"{gateway.key.namespace}/{gateway.key.name}"] = list(gateway.servers)
     yield from gateways.conflicts(known)
-    yield from outbound_listeners.conflicts(model, model.registry.services)
+    yield from port_conflicts.conflicts(model, model.registry.services)
     for one in index.by_key.values():
         yield from one.diagnostics
         yield from _destinations(model, one)

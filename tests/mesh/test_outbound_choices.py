@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from istiod.mesh.settings import MeshSettings
 from tests.mesh import world
 from tests.mesh.test_outbound import ALIAS, EXTERNAL, to
 
@@ -83,3 +86,10 @@ def test_protocols_whose_servers_speak_first_share_an_address_with_no_other(
     assert (to(listener.default_chain) if listener.default_chain else None) == rest
     assert mesh.told() == [("PORT_CONFLICT", "b", "spec.ports")]
     assert ("is left out" in mesh.findings()[0].message) is not shared
+
+
+def test_only_who_guesses_at_http_waits_no_longer_than_the_mesh_says() -> None:
+    texts = (world.service("web"), world.entry("a", EXTERNAL % ("a.example", 443, "TLS", "")))
+    found = world.build(*texts, settings=MeshSettings(protocol_detection_timeout=timedelta(seconds=5))).sidecar()
+    waits = {name: one.detection_timeout for name, one in found.listeners.items() if name.startswith("0")}
+    assert waits == {"0.0.0.0_80": timedelta(seconds=5), "0.0.0.0_443": timedelta(0)}
