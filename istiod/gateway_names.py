@@ -104,9 +104,8 @@ class GatewayNames:
             async with self._slots:
                 addresses = await self._look(name)
         except (OSError, UnicodeError) as problem:
-            question.failures += 1
-            question.problem = str(problem)
-            pause = AGAIN if question.known else min(FIRST_PAUSE * 2.0 ** min(question.failures - 1, 10), AGAIN)
+            question.failed(str(problem))
+            pause = AGAIN if question.known else question.pause(FIRST_PAUSE, AGAIN)
         else:
             question.failures, question.problem, question.known = 0, "", True
             pause = AGAIN

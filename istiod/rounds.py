@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+_DOUBLINGS: Final = 10
 _BREATH: Final = 0.05
 """Seconds between two looks: what many answers come to is told together."""
 
@@ -24,6 +25,15 @@ class Question:
     problem: str = ""
     tried: bool = False
     task: asyncio.Task[None] | None = None
+
+    def failed(self, problem: str) -> None:
+        """Nobody answered."""
+        self.failures += 1
+        self.problem = problem
+
+    def pause(self, first: float, longest: float) -> float:
+        """Seconds to wait after a failure: ``first``, doubled with each further one, up to ``longest``."""
+        return min(first * 2.0 ** min(self.failures - 1, _DOUBLINGS), longest)
 
 
 K = TypeVar("K")

@@ -105,9 +105,8 @@ class Refresher:
 
     def _failed(self, source: KeySource, state: _State, problem: str) -> None:
         now = self._clock()
-        state.failures += 1
-        state.problem = problem
-        pause = min(_FIRST_PAUSE * 2.0 ** min(state.failures - 1, 10), _LONGEST_PAUSE, self._interval)
+        state.failed(problem)
+        pause = min(state.pause(_FIRST_PAUSE, _LONGEST_PAUSE), self._interval)
         state.due = now + pause * (0.5 + random.random() / 2)  # noqa: S311 (many istiods must not ask together)
         if state.good is not None and now - state.good > KEPT:
             state.good = None

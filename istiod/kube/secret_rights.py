@@ -91,10 +91,9 @@ class SecretRights:
             async with self._slots:
                 allowed = await self._ask(account)
         except ApiError as problem:
-            state.failures += 1
-            state.problem = str(problem)
+            state.failed(str(problem))
             self._counts["failed"] += 1
-            pause = min(_FIRST_PAUSE * 2.0 ** min(state.failures - 1, 10), _LONGEST_PAUSE)
+            pause = state.pause(_FIRST_PAUSE, _LONGEST_PAUSE)
             state.due = self._clock() + pause * (0.5 + _CHANCE.random() / 2)
         else:
             now = self._clock()
