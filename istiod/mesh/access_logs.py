@@ -14,9 +14,6 @@ from crds.checks import cel
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import ConfigKey
 from istiod.mesh.loggers import Kind, Logger, Loggers
-from istiod.mesh.recall import Recall
-from istiod.mesh.registry import Registry
-from istiod.mesh.service import Service
 from istiod.mesh.telemetry import Rules, TelemetryIndex
 
 _BOTH = "CLIENT_AND_SERVER"
@@ -86,22 +83,6 @@ def _apply(logs: dict[str, str], said: api.AccessLogging, providers: Iterable[st
 
 def _mode(said: api.AccessLogging) -> str:
     return said.match.mode if said.match else _BOTH
-
-
-def reaching(
-    visible: tuple[Service, ...], logs: AccessLogs | None, registry: Registry, recall: Recall
-) -> tuple[Service, ...]:
-    """The services that a workload needs clusters of: those that it sees, and those where its logs go."""
-    if logs is None or not logs.services:
-        return visible
-    wanted = logs.services
-    return recall.of_many(("logging", wanted), (visible, registry.by_host), lambda: _with(visible, wanted, registry))
-
-
-def _with(visible: tuple[Service, ...], wanted: Iterable[tuple[str, str]], registry: Registry) -> tuple[Service, ...]:
-    seen = {one.host for one in visible}
-    hidden = tuple(one for host, home in wanted if host not in seen and (one := registry.get(host, home)) is not None)
-    return (*visible, *hidden) if hidden else visible
 
 
 def findings(index: TelemetryIndex, loggers: Loggers, mesh: ConfigKey) -> Iterator[Diagnostic]:

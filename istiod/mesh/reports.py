@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from istiod.mesh import access_logs, metrics, node_settings, places, tracing
@@ -42,9 +43,25 @@ def _own(model: Model, rules: Rules, said: NodeSettings) -> NodeSettings:
 def reaching(
     visible: tuple[Service, ...], said: NodeSettings, registry: Registry, recall: Recall
 ) -> tuple[Service, ...]:
-    """The services that a workload needs clusters of: those that it sees, and those that are told of calls."""
-    known = tracing.reaching(visible, said.traced, registry, recall)
-    return access_logs.reaching(known, said.logs, registry, recall)
+    """The services that a workload needs clusters of: those that it sees, and those that are told of calls.
+
+    The same object where it sees all of them. Without its cluster Envoy refuses a listener that names it.
+    """
+    homes: dict[str, str] = {}
+    for told in (said.traced, said.logs):
+        for host, home in told.services if told is not None else ():
+            homes.setdefault(host, home)
+    if not homes:
+        return visible
+    name = ("told of calls", tuple(homes.items()))
+    return recall.of_many(name, (visible, registry.by_host), lambda: _with(visible, homes, registry))
+
+
+def _with(visible: tuple[Service, ...], homes: Mapping[str, str], registry: Registry) -> tuple[Service, ...]:
+    seen = {one.host for one in visible}
+    wanted = (registry.get(host, home) for host, home in homes.items() if host not in seen)
+    hidden = tuple(one for one in wanted if one is not None)
+    return (*visible, *hidden) if hidden else visible
 
 
 def clusters(said: NodeSettings) -> frozenset[str]:

@@ -19,9 +19,6 @@ from crds import span_tags, telemetry
 from crds.diagnostic import Code, Diagnostic, error, warning
 from crds.key import ConfigKey
 from crds.span_tags import Tag
-from istiod.mesh.recall import Recall
-from istiod.mesh.registry import Registry
-from istiod.mesh.service import Service
 from istiod.mesh.tracers import Endpoint, Tracer, Tracers
 
 _T = TypeVar("_T")
@@ -74,6 +71,11 @@ class Tracing:
         used = (side.tracer for side in (self.client, self.server))
         return tuple(dict.fromkeys(at for tracer in used if tracer is not None for at in tracer.endpoints))
 
+    @property
+    def services(self) -> tuple[tuple[str, str], ...]:
+        """Their hosts, with their namespaces."""
+        return tuple(dict.fromkeys((at.host, at.namespace) for at in self.endpoints))
+
 
 def read(said: api.Tracing | None) -> ProxyTracing:
     """What a configuration says. A sampling of nothing is as good as none said, as on Istio."""
@@ -115,26 +117,6 @@ def joined(mesh: ProxyTracing, own: ProxyTracing) -> ProxyTracing:
 def clusters(traced: Tracing | None) -> frozenset[str]:
     """The clusters that spans are sent through."""
     return frozenset(at.cluster for at in traced.endpoints) if traced else frozenset()
-
-
-def reaching(
-    visible: tuple[Service, ...], traced: Tracing | None, registry: Registry, recall: Recall
-) -> tuple[Service, ...]:
-    """The services that a workload needs clusters of: those that it sees, and those where its spans go.
-
-    The same object where it sees all of them: Envoy refuses a listener whose collector has no cluster.
-    """
-    if traced is None:
-        return visible
-    inputs = (visible, registry.by_host)
-    return recall.of_many(("reaching", traced.endpoints), inputs, lambda: _with(visible, traced, registry))
-
-
-def _with(visible: tuple[Service, ...], traced: Tracing, registry: Registry) -> tuple[Service, ...]:
-    seen = {one.host for one in visible}
-    wanted = dict.fromkeys((at.host, at.namespace) for at in traced.endpoints if at.host not in seen)
-    hidden = tuple(one for host, home in wanted if (one := registry.get(host, home)) is not None)
-    return (*visible, *hidden) if hidden else visible
 
 
 def of(tracers: Tracers, said: tuple[telemetry.Tracing, ...]) -> Tracing | None:
