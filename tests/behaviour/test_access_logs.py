@@ -1,7 +1,4 @@
-"""Access logs of real calls through real Envoys, in files and at services: who logs what, and how it reads.
-
-A call goes from an app by its sidecar, and by the other workload's sidecar, to another app.
-"""
+"""Access logs of real calls through real Envoys, in files and at services: who logs what, and how it reads."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,6 +13,7 @@ import yaml
 
 from tests.behaviour import rig as rigs
 from tests.behaviour.log_services import LogService, attributes
+from tests.behaviour.next_workload import NextWorkload
 from tests.behaviour.rig import Rig, address
 from tests.waiting import until
 
@@ -33,55 +30,31 @@ spec:
   resolution: STATIC
   endpoints: [{address: $ip16}]
   ports: [{number: 4319, name: grpc, protocol: GRPC}]
----
-kind: ServiceEntry
-metadata: {name: next}
-spec:
-  hosts: [NEXT]
-  resolution: STATIC
-  endpoints: [{address: 127.0.0.1}]
-  ports: [{number: $http, name: http, protocol: HTTP, targetPort: $in}]
----
-kind: VirtualService
-metadata: {name: next}
-spec: {hosts: [NEXT], http: [{route: [{destination: {host: NEXT}}]}]}
----
-kind: MeshConfig
-spec: MESH
 """
 
 
-class Logged:
-    """The rig with a service for logs. ``host`` is the next workload's, another one for each configuration."""
+class Logged(NextWorkload):
+    """The rig with a service for logs, and files."""
 
     def __init__(self, rig: Rig, service: LogService, folder: Path) -> None:
-        self.rig = rig
+        super().__init__(rig)
         self.service = service
         self.folder = folder
-        self._used = 0
-        self.host = ""
 
     async def use(self, mesh: str, *objects: str) -> None:
         """Work with these mesh settings and Telemetry objects (``namespace: spec``), and begin anew."""
-        self._used += 1
-        self.host = f"next-{self._used}.example"
-        said = yaml.safe_load(self._filled(mesh))
-        text = OBJECTS.replace("NEXT", self.host).replace("MESH", json.dumps(said))
+        self.used += 1
+        text = OBJECTS
         for index, one in enumerate(objects):
             (namespace, spec), *_ = yaml.safe_load(self._filled(one)).items()
             metadata = {"name": f"t{index}", "namespace": namespace}
             whole = {"apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": metadata, "spec": spec}
             text += f"---\n{json.dumps(whole)}\n"
-        await self.rig.settle(self.rig.read(text))
+        await self.settle(yaml.safe_load(self._filled(mesh)), text)
         self.service.forget()
 
     def _filled(self, text: str) -> str:
-        return text.replace("FOLDER", str(self.folder / str(self._used)))
-
-    async def call(self, path: str = "/a", status: int = 200, **said: Any) -> None:
-        """A call to the next workload."""
-        reply = await self.rig.ask(path, host=self.host, **said)
-        assert reply.status == status
+        return text.replace("FOLDER", str(self.folder / str(self.used)))
 
     async def lines(self, name: str, count: int = 1) -> list[str]:
         """The lines of a file, once there are so many."""
@@ -90,7 +63,7 @@ class Logged:
 
     def file(self, name: str) -> list[str]:
         """The lines of a file now."""
-        path = Path(f"{self.folder}/{self._used}{name}")
+        path = Path(f"{self.folder}/{self.used}{name}")
         return path.read_text().splitlines() if path.exists() else []
 
 

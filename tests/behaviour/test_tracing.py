@@ -1,15 +1,10 @@
-"""Spans of real requests through real Envoys, at real collectors: who is traced, how, and what spans say.
-
-A call goes from an app by its sidecar, and by the other workload's sidecar, to another app.
-"""
+"""Spans of real requests through real Envoys, at real collectors: who is traced, how, and what spans say."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,6 +12,7 @@ import yaml
 
 from tests.behaviour import rig as rigs
 from tests.behaviour.collectors import Collector, Span, arrived, of_otlp_http, of_zipkin
+from tests.behaviour.next_workload import NextWorkload
 from tests.behaviour.rig import Rig, address
 from tests.behaviour.servers import Seen
 
@@ -37,18 +33,6 @@ spec:
   - {number: 4318, name: http-otlp, protocol: HTTP}
   - {number: 4317, name: grpc-otlp, protocol: GRPC}
 ---
-kind: ServiceEntry
-metadata: {name: next}
-spec:
-  hosts: [NEXT]
-  resolution: STATIC
-  endpoints: [{address: 127.0.0.1}]
-  ports: [{number: $http, name: http, protocol: HTTP, targetPort: $in}]
----
-kind: VirtualService
-metadata: {name: next}
-spec: {hosts: [NEXT], http: [{route: [{destination: {host: NEXT}}]}]}
----
 kind: Gateway
 metadata: {name: front}
 spec: {selector: {app: gw}, servers: [{port: {number: $gw, name: http, protocol: HTTP}, hosts: ["*"]}]}
@@ -56,9 +40,6 @@ spec: {selector: {app: gw}, servers: [{port: {number: $gw, name: http, protocol:
 kind: VirtualService
 metadata: {name: front}
 spec: {hosts: ["*"], gateways: [front], http: [{route: [{destination: {host: NEXT}}]}]}
----
-kind: MeshConfig
-spec: MESH
 """
 PROVIDERS = """
 - name: zipkin
@@ -75,17 +56,12 @@ PROVIDERS = """
 """
 
 
-class Traced:
-    """The rig with collectors. ``host`` is the next workload's, another one for each configuration.
-
-    So no connection to a listener of an earlier one is used again.
-    """
+class Traced(NextWorkload):
+    """The rig with collectors."""
 
     def __init__(self, rig: Rig, collector: Collector) -> None:
-        self.rig = rig
+        super().__init__(rig)
         self.collector = collector
-        self._used = 0
-        self.host = ""
 
     def spans(self) -> list[Span]:
         """All that came to any of them."""
@@ -106,22 +82,15 @@ class Traced:
 
     async def use(self, tracing: object, *, provider: str = "", more: str = "") -> None:
         """Work with ``tracing`` for all proxies and with a provider of the mesh, and begin anew."""
-        self._used += 1
-        self.host = f"next-{self._used}.example"
+        self.used += 1
         said = {
             "extensionProviders": yaml.safe_load(PROVIDERS),
             "defaultProviders": {"tracing": [provider] if provider else []},
             "defaultConfig": {"tracing": tracing},
         }
-        text = OBJECTS.replace("NEXT", self.host).replace("MESH", json.dumps(said))
-        await self.rig.settle(self.rig.read(text + more))
+        await self.settle(said, OBJECTS + more)
         self.rig.servers.forget()
         self.collector.exports.clear()
-
-    async def call(self, path: str = "/a", **said: Any) -> None:
-        """A call to the next workload."""
-        reply = await self.rig.ask(path, host=self.host, **said)
-        assert reply.status == 200
 
     async def sides(self) -> tuple[Span, Span]:
         """The spans of one call: the client's and the server's."""
