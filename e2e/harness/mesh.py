@@ -97,9 +97,21 @@ class Mesh:
 
     def istioctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run this checkout's istioctl against the cluster (in its network, where the caller is)."""
-        environment = {**os.environ, **self.cluster.environment(), "PYTHONPATH": str(REPOSITORY)}
+        environment = {**os.environ, **self._environment()}
         command = [sys.executable, "-m", "istioctl", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    @contextmanager
+    def dashboard(self, *page: str) -> Iterator[str]:
+        """The address that ``istioctl dashboard`` prints, for as long as it runs."""
+        log = self.cluster.home / "dashboard.log"
+        command = [sys.executable, "-m", "istioctl", "dashboard", *page, "--browser=false"]
+        with running("istioctl dashboard", command, log, self._environment()) as program:
+            wait("an address", lambda: log.read_text().endswith("\n"), [program])
+            yield log.read_text().splitlines()[0]
+
+    def _environment(self) -> dict[str, str]:
+        return {**self.cluster.environment(), "PYTHONPATH": str(REPOSITORY)}
 
     def pods(self, namespace: str, selector: str = "") -> list[str]:
         """Names of pods that are not on their way out."""

@@ -6,6 +6,7 @@ The tests are the steps of one story and run in this order.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from functools import partial
 
@@ -149,6 +150,26 @@ def test_istioctl_says_that_proxies_are_synced(mesh: Mesh) -> None:
     for name in [*mesh.pods(DEMO), *mesh.pods(INGRESS)]:
         line = next((line for line in told.stdout.splitlines() if line.startswith(name)), "")
         assert "SYNCED" in line, told.stdout
+
+
+async def test_dashboards_are_shown_through_a_port_forward(mesh: Mesh) -> None:
+    """The mesh page of the istiod that the tunnel leads to, and the admin page of a pod's Envoy."""
+    with mesh.dashboard("istiod-debug") as address:
+        async with traffic.Client(address.removesuffix("/debug")) as client:
+            assert address.endswith("/debug")
+            assert 'href="/debug/page/"' in (await client.get("/debug")).text
+            connected = {each["proxy"] for each in json.loads((await client.get("/debug/syncz")).text)}
+            shown = (await client.get("/debug/page/proxies")).text
+            every = {f"{pod}.{space}" for space in (DEMO, INGRESS) for pod in mesh.pods(space)}
+            assert {name for name in every if name in shown} == connected
+            asked = f"from=productpage-v1.{DEMO}&scheme=http&host=reviews&port=9080&path=/"
+            pages = ("traffic", "findings", "static/page.css", f"explain?{asked}")
+            replies = await asyncio.gather(*(client.get(f"/debug/page/{each}") for each in pages))
+            assert [each.status for each in replies] == [200] * len(pages)
+    pod, *_ = mesh.pods(DEMO, "app=productpage")
+    with mesh.dashboard("envoy", f"{pod}.{DEMO}") as address:
+        async with traffic.Client(address.rstrip("/")) as client:
+            assert pod in (await client.get("/server_info")).text
 
 
 async def test_deleting_the_rule_restores_what_was(mesh: Mesh) -> None:
