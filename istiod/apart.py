@@ -8,6 +8,7 @@ whoever needs the same holds ``lock``. What is worth a thread is left to others 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 from collections.abc import Callable, Iterable
@@ -40,13 +41,16 @@ class Apart:
     async def run(self, work: Callable[[], _T]) -> _T:
         """What ``work`` gives, out of the thread. The caller holds the lock.
 
-        Where the caller is cancelled, it hears so only when the work is over: nobody may touch what it works on before.
+        Where the caller is cancelled, once or again, it hears so only when the work is over: nobody may touch what it
+        works on before.
         """
         future = asyncio.get_running_loop().run_in_executor(self._threads, _collected, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait((future,))
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait((future,))
             raise
 
 
