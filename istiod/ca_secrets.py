@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from istiod.ca import authority, keystore, rollover
 from istiod.ca.authority import Authority, AuthorityError, Material
-from istiod.ca.following import OutdatedError
+from istiod.ca.following import OutdatedError, UngrantedError
 from istiod.ca.rollover import Seen, State
 from istiod.config.kubernetes import CONFLICT, ApiError, Raw, Resource
 from istiod.kube import fence
@@ -171,7 +171,7 @@ class SecretPlace:
         if (self._own.namespace, PLUGGED_IN) in self.collections[0].items or self._folder.load() is not None:
             if not wished:
                 return False
-            raise AuthorityError(f"{ROTATE} is for the self-signed root, and {PLUGGED_IN} is there: replace that")
+            raise UngrantedError(f"{ROTATE} is for the self-signed root, and {PLUGGED_IN} is there: replace that")
         if signer.material.certificate.strip() != found["data"].get(keystore.CERTIFICATE, b"").strip():
             return False
         await self.keep(state, "")

@@ -33,6 +33,10 @@ class OutdatedError(AuthorityError):
     """Somebody else has written where the state is kept: the next look sees it, and decides anew."""
 
 
+class UngrantedError(AuthorityError):
+    """The operator wishes for a new root where there can be none: it is said, and all else goes on."""
+
+
 class Place(Protocol):
     """Where the CA and the state of its replacement are kept."""
 
@@ -160,14 +164,19 @@ class Following:
     async def _step(self, state: State) -> None:
         leads = self._leads()
         own = self._seen(state)
-        seen = rollover.merged((own, *self._place.others(state.fingerprint)))
-        if leads and not state.waits and state.signer is None:
-            current = self._signer.current
-            aged = self._aged(current)
-            if await self._place.renew(rollover.keeping(state, current), current, aged=aged):
-                reason = "since the old one ages" if aged else "as was asked for"
-                self._say(f"istiod: the CA has a new self-signed root, {reason}")
+        ungranted = None
+        try:
+            if leads and await self._renewed(state):
                 return
+        except UngrantedError as error:
+            ungranted = error
+        await self._follow(state, own, leads=leads)
+        if ungranted is not None:
+            raise ungranted
+
+    async def _follow(self, state: State, own: Seen, *, leads: bool) -> None:
+        """Publish, sign and tell as is due, with what is wanted and what was seen."""
+        seen = rollover.merged((own, *self._place.others(state.fingerprint)))
         wanted = self._read()
         due = rollover.step(state, wanted, self._signer.current, seen if leads else Seen(), self._clock.now())
         if leads and (due.state != state or due.status != self._status):
@@ -180,6 +189,18 @@ class Following:
             self._hasten(state.fingerprint)
         if not leads:  # at last: who is not heard follows all the same
             await self._place.report(own, state.fingerprint)
+
+    async def _renewed(self, state: State) -> bool:
+        """Whether there is a new self-signed root; not while there is another one that not all proxies have yet."""
+        if state.waits or state.signer is not None:
+            return False
+        current = self._signer.current
+        aged = self._aged(current)
+        if not await self._place.renew(rollover.keeping(state, current), current, aged=aged):
+            return False
+        reason = "since the old one ages" if aged else "as was asked for"
+        self._say(f"istiod: the CA has a new self-signed root, {reason}")
+        return True
 
     def _aged(self, ca: Authority) -> bool:
         """Whether little is left of the CA's own life, if it is time to look."""

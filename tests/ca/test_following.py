@@ -305,28 +305,6 @@ async def test_a_new_leader_gives_the_old_one_time_to_tell_of_its_proxies() -> N
     assert signer.current.anchor.encode() == new.certificate
 
 
-class Unheard(Shared):
-    """One that takes no reports."""
-
-    async def report(self, seen: rollover.Seen, fingerprint: int) -> None:
-        del seen, fingerprint
-        raise authority.AuthorityError("no right to write")
-
-
-async def test_a_replica_that_is_not_heard_signs_as_the_others_do() -> None:
-    """Else it would sign on by a CA whose root is removed in the end."""
-    old, new = (authority.self_signed("cluster.local", chains.now()) for _ in range(2))
-    before, wanted = authority.Authority(old), authority.Authority(new)
-    begun = rollover.step(rollover.first(before, 0.0, 3600.0), wanted, before, rollover.Seen(), 100.0)
-    switched = rollover.step(begun.state, wanted, None, rollover.Seen(missing=0), 101.0)
-    place, signer = Unheard(new, switched.state), Signer(begun.signer)
-    proxies = following.Proxies(clients=tuple, hasten=lambda *_: None)
-    follows = following.Following(place, signer, proxies, following.Clock(now=lambda: 102.0, wait=30.0), print)
-    with pytest.raises(authority.AuthorityError, match="no right"):
-        await follows.look()
-    assert signer.current.anchor.encode() == new.certificate
-
-
 async def test_a_write_that_came_too_late_is_tried_again_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "LOOK", 0.01)
     old, new = (authority.self_signed("cluster.local", chains.now()) for _ in range(2))
