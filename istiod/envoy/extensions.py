@@ -23,6 +23,7 @@ from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
 from istiod.envoy import patch_values, patched
 from istiod.mesh.envoy_filters import EnvoyFilter, EnvoyFilterIndex, Patch, PatchSet
+from istiod.mesh.grouping import grouped
 
 KIND: Final = "EXTENSION_CONFIG"
 _MANAGER: Final[Any] = http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR
@@ -74,13 +75,12 @@ class _Part:
     falls_back: bool = False
 
     def meets(self, other: _Part, root: str) -> bool:
-        """Whether there may be a proxy that both are for."""
+        """Whether there may be a proxy that this and another one of its name are for."""
         spaces = {self.patch.key.namespace, other.patch.key.namespace} - {root}
         labels, others = dict(self.whose.selector), dict(other.whose.selector)
         contexts = {_proxies(self.patch), _proxies(other.patch)} - {""}
         return (
-            self.name == other.name
-            and len(spaces) <= 1
+            len(spaces) <= 1
             and all(others.get(label, value) == value for label, value in labels.items())
             and len(contexts) <= 1
         )
@@ -94,15 +94,19 @@ def _proxies(patch: Patch) -> str:
 
 def findings(index: EnvoyFilterIndex) -> Iterator[Diagnostic]:
     """Filters that ask for what no EnvoyFilter brings, and the other way round."""
-    given = [part for one in index.all() for patch in one.patches for part in _given(one, patch)]
-    asking = [part for one in index.all() for patch in one.patches for part in _asking(one, patch)]
-    for part in asking:
-        yield from _unanswered(part, [each for each in given if part.meets(each, index.root_namespace)])
-    for part in given:
-        if not any(part.meets(each, index.root_namespace) for each in asking):
-            text = f"no EnvoyFilter for the same proxies has a filter that asks for {part.name!r}: nobody is sent it"
-            yield diagnostic.warning(Code.EXTENSION_CONFIG, part.patch.key, part.patch.field, text)
-    yield from _repeated(given, index.root_namespace)
+    every = [(one, patch) for one in index.all() for patch in one.patches]
+    given = grouped((part.name, part) for one, patch in every for part in _given(one, patch))
+    asking = grouped((part.name, part) for one, patch in every for part in _asking(one, patch))
+    root = index.root_namespace
+    for name, several in asking.items():
+        for part in several:
+            yield from _unanswered(part, [each for each in given.get(name, ()) if part.meets(each, root)])
+    for name, several in given.items():
+        for part in several:
+            if not any(part.meets(each, root) for each in asking.get(name, ())):
+                text = f"no EnvoyFilter for the same proxies has a filter that asks for {name!r}: nobody is sent it"
+                yield diagnostic.warning(Code.EXTENSION_CONFIG, part.patch.key, part.patch.field, text)
+        yield from _repeated(several, root)
 
 
 def _unanswered(part: _Part, found: list[_Part]) -> Iterator[Diagnostic]:
@@ -117,7 +121,7 @@ def _unanswered(part: _Part, found: list[_Part]) -> Iterator[Diagnostic]:
         yield diagnostic.warning(Code.EXTENSION_CONFIG, part.patch.key, path, text)
 
 
-def _repeated(given: list[_Part], root: str) -> Iterator[Diagnostic]:
+def _repeated(given: Iterable[_Part], root: str) -> Iterator[Diagnostic]:
     """Of configurations of one name for one proxy the first serves: tell the others, in the order of patches."""
     ranked = sorted(given, key=lambda one: (one.whose.priority, one.patch.key.namespace != root, one.whose.age))
     for at, part in enumerate(ranked):
