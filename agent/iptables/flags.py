@@ -215,9 +215,10 @@ _NAMED: Mapping[str, Flag] = {f"--{flag.name}": flag for flag in FLAGS} | {f"-{f
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Checked values by flag name."""
+    """Checked values by flag name. ``given`` are the flags that somebody gave one."""
 
     by_name: Mapping[str, object]
+    given: frozenset[str] = frozenset()
 
     def text(self, name: str) -> str:
         """A single word."""
@@ -269,7 +270,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Values:
         except ValueError as error:
             raise FlagError(f"{source}: {text!r} {error}") from None
     _check_groups(Values(values))
-    return Values(values)
+    return Values(values, frozenset(name for name, (source, _) in texts.items() if source))
 
 
 def _arguments(argv: Sequence[str]) -> Mapping[str, tuple[str, str]]:
@@ -309,11 +310,12 @@ def _check_groups(values: Values) -> None:
 def capture(values: Values, machine: Machine) -> Capture:
     """The capture settings on this machine.
 
-    IPv6 rules are made where the first address is IPv6, or any with dual-stack (Istio's rule).
+    IPv6 rules are made where any address is IPv6: what came in past them would be in plaintext, whatever a policy says.
+    Only a ``--dual-stack=false`` that somebody gave has the first address decide, as its default does on Istio.
     """
     uids = values.many("proxy-uid") or (machine.users.get(values.text("envoy-user"), DEFAULT_PROXY_UID),)
     versions = [ipaddress.ip_address(address).version for address in machine.addresses]
-    considered = versions if values.on("dual-stack") else versions[:1]
+    first_only = "dual-stack" in values.given and not values.on("dual-stack")
     return Capture(
         proxy_port=values.text("envoy-port"),
         inbound_port=values.text("inbound-capture-port"),
@@ -337,7 +339,7 @@ def capture(values: Values, machine: Machine) -> Capture:
         redirect_dns=values.on("redirect-dns"),
         capture_all_dns=values.on("capture-all-dns"),
         dns_servers=() if values.on("capture-all-dns") else machine.name_servers,
-        ipv6=6 in considered,  # noqa: PLR2004 (IPv6)
+        ipv6=6 in (versions[:1] if first_only else versions),  # noqa: PLR2004 (IPv6)
         loopback_cidr=values.text("istio-outbound-ipv4-loopback-cidr"),
     )
 

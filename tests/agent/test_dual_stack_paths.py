@@ -105,7 +105,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Namespace,
         for pod in (ours, other):
             pod.run("ip", "address", "add", f"{six(pod)}/64", "dev", "eth0", "nodad")
             pod.run("ip", "-6", "route", "add", "default", "via", "fd77::fe", "dev", "eth0")
-        done = ours.istio_iptables("-i", "*", "-b", "*", ISTIO_DUAL_STACK="true")
+        done = ours.istio_iptables("-i", "*", "-b", "*")
         assert done.returncode == 0, done.stderr
         (folder / "mesh").mkdir()
         (folder / "mesh" / "all.yaml").write_text("\n---\n".join(objects(ours, other)))
@@ -146,6 +146,7 @@ def test_what_nobody_declared_passes_through_in_its_own_version(world: tuple[Nam
 
 
 def test_the_rules_of_both_versions_count(world: tuple[Namespace, Namespace]) -> None:
+    """SEC70: without being asked for."""
     ours, other = world
     for address, vip in zip((ours.address, six(ours)), VIPS["other"], strict=True):
         assert asking(other, address, 8080) == {ours.address: "127.0.0.6"}.get(address, "::6")

@@ -20,7 +20,7 @@ def settings(*argv: str, machine: Machine = V4, **env: str) -> Capture:
 
 
 def test_without_arguments_only_the_proxy_itself_is_known() -> None:
-    assert settings() == Capture(dns_servers=("10.0.0.53",))
+    assert settings() == Capture(dns_servers=("10.0.0.53",), ipv6=True)
     assert flags.options(flags.read((), {})) == Options()
 
 
@@ -50,7 +50,7 @@ def test_an_additional_variable_is_read_after_the_flags_own() -> None:
     assert settings(ISTIO_META_DNS_CAPTURE="true").redirect_dns
     assert not settings(REDIRECT_DNS="true", ISTIO_META_DNS_CAPTURE="false").redirect_dns
     assert settings(INVALID_DROP="1").drop_invalid
-    assert settings(ISTIO_DUAL_STACK="T").ipv6
+    assert not settings(ISTIO_DUAL_STACK="F").ipv6
 
 
 def test_what_is_asked_for_in_vain_is_said() -> None:
@@ -72,9 +72,11 @@ def test_groups_follow_users_and_users_follow_the_named_account() -> None:
     assert settings("-u", "3", "-g", "1,2", machine=known).proxy_gids == ("1", "2")
 
 
-def test_ipv6_rules_are_made_where_the_first_address_is_ipv6_or_any_with_dual_stack() -> None:
-    assert not settings().ipv6
+def test_ipv6_rules_are_made_where_there_is_ipv6_unless_the_first_address_is_to_decide() -> None:
+    """SEC70: by default nothing passes by."""
+    assert settings().ipv6
     assert settings("--dual-stack").ipv6
+    assert not settings("--dual-stack=false").ipv6
     assert settings(machine=Machine(addresses=("2001:db8::1",))).ipv6
     assert not settings(machine=Machine()).ipv6
 

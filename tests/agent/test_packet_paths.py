@@ -145,3 +145,57 @@ def test_an_app_that_calls_localhost_or_its_own_pod_address_meets_no_proxy(world
         answers = [asking(ours, APP, "127.0.0.1", 9000), asking(ours, APP, ours.address, 8080)]
     assert answers == ["local from 127.0.0.1", f"app from {ours.address}"]
     assert hit == {OUTPUT: 2, RULE_3: 2}
+
+
+# What capture does not stop (row SEC70 of the hostile inputs), so that the page about it is true
+
+ECHO = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+    here.bind(("", 7))
+    print("ready", flush=True)
+    while True:
+        data, peer = here.recvfrom(64)
+        here.sendto(data + peer[0].encode(), peer)
+"""
+DATAGRAM = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+    here.settimeout(10)
+    here.sendto(b"from ", (sys.argv[1], 7))
+    print(here.recv(64).decode())
+"""
+PING = """
+import socket, struct, sys
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as here:
+    here.settimeout(10)
+    body = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
+    rest = sum(struct.unpack("!4H", body))
+    here.sendto(struct.pack("!BBHHH", 8, 0, ~((rest >> 16) + rest) & 0xFFFF, 1, 1), (sys.argv[1], 0))
+    print("pong" if here.recv(1024)[20] == 0 else "?")
+"""
+
+
+def test_an_app_that_runs_as_the_proxys_user_leaves_without_the_proxy(world: tuple[Namespace, Namespace]) -> None:
+    ours, other = world
+    with path(ours) as hit:
+        answer = asking(ours, ENVOY, other.address, 8080)
+    assert answer == f"other from {ours.address}"
+    assert hit == {OUTPUT: 1, RULE_4: 1}
+
+
+def test_udp_and_icmp_leave_without_the_proxy(world: tuple[Namespace, Namespace]) -> None:
+    ours, other = world
+    with other.serving(sys.executable, "-c", ECHO), path(ours) as hit:
+        assert ours.run(sys.executable, "-c", DATAGRAM, other.address) == f"from {ours.address}\n"
+        assert ours.run(sys.executable, "-c", PING, other.address) == "pong\n"
+    assert hit.keys().isdisjoint({TO_OUTBOUND, TO_INBOUND}), "no rule leads it anywhere"
+
+
+def test_excluded_ports_leave_and_come_in_without_the_proxy() -> None:
+    with netns.pods(2) as (ours, other):
+        done = ours.istio_iptables(*TEMPLATE.split(" "), "-o", "8080", "-d", "9090,15090,15021,15020")
+        assert done.returncode == 0, done.stderr
+        with serving(other, APP, {":8080": "other"}), serving(ours, APP, {":9090": "app"}):
+            assert asking(ours, APP, other.address, 8080) == f"other from {ours.address}"
+            assert asking(other, APP, ours.address, 9090) == f"app from {other.address}"
