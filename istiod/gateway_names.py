@@ -7,7 +7,6 @@ those it had. Which names there are is istiod.mesh.networks'.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 import socket
 import time
@@ -50,14 +49,14 @@ def wanted(context: MeshContext) -> Wishes:
 
 
 async def look_up(name: str) -> tuple[str, ...]:
-    """The addresses of a name, sorted, as this machine resolves it (also by its file of hosts).
+    """The addresses of a name, sorted, as this machine resolves it (also by its file of hosts). None of one link only.
 
     Raises:
         OSError: it has none, or nobody says.
     """
     found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    addresses = {str(each[4][0]) for each in found}
-    return tuple(sorted(one for one in addresses if not getattr(ipaddress.ip_address(one), "scope_id", None)))
+    places = [place for *_, place in found]
+    return tuple(sorted({str(place[0]) for place in places if not any(place[3:])}))  # IPv6: flow, scope
 
 
 def following(store: ConfigStore, findings: Findings) -> GatewayNames:
