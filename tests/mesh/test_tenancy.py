@@ -10,6 +10,7 @@ from envoy.config.route.v3 import route_pb2
 from crds.diagnostic import Code
 from istiod.config.resource import ResourceSet
 from istiod.envoy.compiler import Compiler
+from istiod.features import Features
 from istiod.mesh import context
 from istiod.mesh.context import MeshContext
 from tests.envoy import made
@@ -189,6 +190,22 @@ def test_of_two_namespaces_that_claim_a_host_on_a_port_the_older_has_it(default:
     ]
     assert len(hosts) == 1
     assert hosts[0].routes[0].direct_response.status == wins
+
+
+@pytest.mark.parametrize("scoped", [False, True])
+def test_no_gateway_of_another_namespace_is_merged_where_that_is_asked_for(*, scoped: bool) -> None:
+    """With PILOT_SCOPE_GATEWAY_TO_NAMESPACE, which is off as on Istio, however old it is (SEC67)."""
+    texts = (
+        entrance("other", "other/web.example", created="2023-01-01T00:00:00Z"),
+        entrance("istio-system", "istio-system/web.example"),
+        rule("other", "web.example", status=420, gateways=["gw"]),
+        rule("istio-system", "web.example", status=410, gateways=["gw"]),
+    )
+    of_mesh = Features(scope_gateways=scoped)
+    mesh = fleet.Mesh(test_credentials.SERVICE, test_credentials.POD, *texts, features=of_mesh)
+    target = Compiler().compile(mesh.scope(test_credentials.ROUTER), mesh.context.endpoints, made.VIEW)
+    assert answered(target, 410)
+    assert answered(target, 420) is not scoped
 
 
 def test_a_certificate_for_a_name_is_the_older_gateways() -> None:
