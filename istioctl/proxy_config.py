@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -188,17 +188,26 @@ def _everything(held: dump.Dump, given: argparse.Namespace) -> str:
 def _compare(given: argparse.Namespace) -> int:
     where = options.cluster(given)
     pods = [where.pods(each)[0] for each in given.pods]
-    found = [secrets.roots(_dump(where.admin(each)).secrets(), "ROOTCA") for each in pods]
-    for pod, roots in zip(pods, found, strict=True):
+    output.say(compared({str(each): _dump(where.admin(each)) for each in pods}))
+    return 0
+
+
+def compared(pods: Mapping[str, dump.Dump]) -> str:
+    """What the roots of two pods, by their names, say of calls between them.
+
+    Raises:
+        CommandError: they trust none in common, or one has none.
+    """
+    found = {name: secrets.roots(held.secrets(), "ROOTCA") for name, held in pods.items()}
+    for name, roots in found.items():
         if not roots:
-            raise CommandError(f"{pod} has no ROOTCA")
-    both = f"[{pods[0]}] and [{pods[1]}]"
-    if found[0] == found[1]:
-        output.say(f"Both {both} have the identical ROOTCA, theoretically the connectivity between them is available")
-        return 0
-    if found[0] & found[1]:
-        output.say(f"Both {both} trust common roots beside others: their root certificates are being rotated")
-        return 0
+            raise CommandError(f"{name} has no ROOTCA")
+    both = " and ".join(f"[{name}]" for name in found)
+    first, *others = found.values()
+    if all(roots == first for roots in others):
+        return f"Both {both} have the identical ROOTCA, theoretically the connectivity between them is available"
+    if all(roots & first for roots in others):
+        return f"Both {both} trust common roots beside others: their root certificates are being rotated"
     raise CommandError(f"Both {both} have the non identical ROOTCA, theoretically they cannot connect to each other")
 
 

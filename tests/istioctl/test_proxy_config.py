@@ -1,5 +1,6 @@
 """``proxy-config`` on a dump of a real Envoy (shortened): tables as istioctl's users know them, filters, JSON, YAML."""
 
+import base64
 import datetime as dt
 import io
 import json
@@ -10,9 +11,10 @@ import pytest
 from cryptography import x509
 
 from istioctl import __main__ as program
-from istioctl import camel, dump, logging_levels
+from istioctl import camel, dump, logging_levels, proxy_config
 from istioctl.errors import CommandError
 from istioctl.views import endpoints, listeners, routes, secrets
+from istiod.ca import authority
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "istioctl"
 DUMP = str(GOLDEN / "config_dump.json")
@@ -131,6 +133,29 @@ def test_certificates_are_shown_with_what_makes_them_valid() -> None:
     (der,) = secrets.roots(held.secrets(), "ROOTCA")
     assert f"{x509.load_der_x509_certificate(der).serial_number:032x}" == root[4]
     assert secrets.roots(held.secrets(), "other") == frozenset()
+
+
+def trusting(*roots: str) -> dump.Dump:
+    """What an Envoy says that trusts these roots."""
+    held = base64.b64encode("".join(roots).encode()).decode()
+    secret = {"name": "ROOTCA", "secret": {"validation_context": {"trusted_ca": {"inline_bytes": held}}}}
+    section = {"@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump", "dynamic_active_secrets": [secret]}
+    return dump.parse(json.dumps({"configs": [section]}).encode(), "made")
+
+
+def test_roots_of_two_pods_are_compared() -> None:
+    """Row O10: ``rootca-compare``, also while a root is being replaced."""
+    made = [authority.self_signed("cluster.local", dt.datetime.now(dt.UTC)).certificate.decode() for _ in range(2)]
+    old, new = made
+
+    def said(*held: dump.Dump) -> str:
+        return proxy_config.compared(dict(zip(("a.default", "b.default"), held, strict=True)))
+
+    assert "[a.default] and [b.default] have the identical ROOTCA" in said(trusting(old, new), trusting(new, old))
+    assert "are being rotated" in said(trusting(old), trusting(new, old))
+    for other, reason in ((trusting(new), "non identical ROOTCA"), (trusting(), "b.default has no ROOTCA")):
+        with pytest.raises(CommandError, match=reason):
+            said(trusting(old), other)
 
 
 @pytest.mark.parametrize("secret", [{}, {"validation_context": {"trusted_ca": {"inline_bytes": "AAAA"}}}])
