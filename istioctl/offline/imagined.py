@@ -24,6 +24,7 @@ PODS: Final = ipaddress.ip_network("10.244.0.0/16")
 SERVICES: Final = ipaddress.ip_network("10.96.0.0/16")
 _INJECT: Final = "sidecar.istio.io/inject"
 _PROXY: Final = "istio-proxy"
+_GATEWAY: Final = "gateway"
 _MOVED: Final = {80: 8080, 443: 8443}
 """Ports of Istio's gateway Service whose pods listen elsewhere."""
 _TEMPLATES: Final = (apps.Deployment, apps.ReplicaSet, apps.StatefulSet, apps.DaemonSet, apps.Job)
@@ -142,7 +143,8 @@ def _pod(
     labels = dict(meta.labels)
     sidecar = any(each.name == _PROXY for each in (*spec.containers, *spec.init_containers))
     wanted = injected(labels, meta.annotations, namespaces.get(namespace)) and not spec.host_network
-    if sidecar or wanted:
+    alone = _GATEWAY in map(str.strip, meta.annotations.get(names.ANNOTATION_TEMPLATES, "").split(","))
+    if (sidecar or wanted) and not alone:  # injection gives a gateway no such label: what calls it begins in plain text
         labels.setdefault(names.LABEL_TLS_MODE, "istio")
     document = {
         "apiVersion": "v1",
@@ -198,7 +200,7 @@ def _routers(wanted: _Selectors, pods: list[core.Pod]) -> Iterator[tuple[core.Po
         name = f"istio-{labels['istio']}" if "istio" in labels else "-".join(labels[key] for key in sorted(labels))
         namespace = names.ROOT_NAMESPACE if "istio" in labels else several[0].metadata.namespace
         described = _described("Pod", name, namespace, labels)
-        described["metadata"]["annotations"] = {names.ANNOTATION_TEMPLATES: "gateway"}
+        described["metadata"]["annotations"] = {names.ANNOTATION_TEMPLATES: _GATEWAY}
         pod = _pod(f"{name}-0", namespace, made(described).metadata, PodSpec(), {}, addresses)
         ports = sorted({server.port.number for one in several for server in one.spec.servers if server.port})
         service = _described("Service", name, namespace, labels)

@@ -174,6 +174,39 @@ def test_a_gateway_is_an_entry_and_the_ports_are_those_of_its_service(ask: Askin
     assert "answered 404 by istio-ingressgateway-0.istio-system" in text
 
 
+EGRESS = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside}
+spec: {hosts: [outside.example], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: egress}
+spec:
+  selector: {istio: egressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [outside.example]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: egress}
+spec:
+  hosts: [outside.example]
+  gateways: [egress, mesh]
+  http:
+  - match: [{gateways: [mesh], port: 80}]
+    route: [{destination: {host: istio-egressgateway.istio-system.svc.cluster.local, port: {number: 80}}}]
+  - match: [{gateways: [egress], port: 80}]
+    route: [{destination: {host: outside.example, port: {number: 80}}}]
+"""
+
+
+def test_the_way_out_leads_by_a_gateway_in_plain_text_as_its_pods_have_no_mode_of_tls(ask: Asking) -> None:
+    text = ask(*FROM_PAGE, "http://outside.example/", more=(EGRESS,))
+    assert "=> 100%  leaves the mesh to outside.example:80 (plain text)" in text
+    assert "istio-egressgateway-0.istio-system, gateway" in text
+
+
 def test_what_is_not_known_is_said_and_not_guessed(ask: Asking) -> None:
     lua = {
         "workloadSelector": {"labels": {"app": "reviews"}},
