@@ -13,6 +13,8 @@ def require_port(address: str) -> None:
     Raises:
         ValueError: it does not.
     """
-    port = address.rpartition(":")[2]
+    _, colon, port = address.rpartition(":")
+    if address and not colon:
+        raise ValueError(f"{address}: no HOST:PORT; :{address} is that port of every address")
     if address and not (port.isascii() and port.isdecimal() and int(port) <= _LAST_PORT):
         raise ValueError(f"{address}: {port!r} is no port from 0 to {_LAST_PORT}")

@@ -204,5 +204,9 @@ async def serve(address: str, sources: Sources) -> web.AppRunner:
     host, _, port = address.rpartition(":")
     runner = web.AppRunner(application(sources), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    try:
+        await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise OSError(error.errno, f"{address}: {error.strerror}") from error
     return runner

@@ -106,11 +106,22 @@ async def test_all_servers_answer_until_told_to_stop(tmp_path: Path, capsys: pyt
         ({"grpc_address": "10.0.0.1:15010"}, "loopback only"),
         ({"grpc_address": "127.0.0.1:99999"}, "'99999' is no port from 0 to 65535"),
         ({"monitoring_address": "127.0.0.1:http"}, "'http' is no port"),
+        ({"monitoring_address": "15014"}, "15014: no HOST:PORT"),
+        ({"monitoring_address": "nohost.invalid:0"}, "nohost.invalid:0: "),
         ({"mtls_address": "127.0.0.1:0", "ca_dir": ""}, "need --caDir"),
         ({"mtls_address": "127.0.0.1:0", "token_key": ""}, "need --tokenKey"),
         ({"ca_address": "127.0.0.1:0", "token_key": "absent.pem"}, "--tokenKey absent.pem"),
     ],
-    ids=["plaintext for strangers", "no such port", "no number", "no keys", "no signer", "no such key"],
+    ids=[
+        "plaintext for strangers",
+        "no such port",
+        "no number",
+        "no colon",
+        "no such host",
+        "no keys",
+        "no signer",
+        "no such key",
+    ],
 )
 async def test_settings_that_cannot_work_are_one_line(tmp_path: Path, change: dict[str, str], message: str) -> None:
     made = with_keys(tmp_path)
