@@ -155,7 +155,7 @@ def _target(found: Findings, field: str, redirect: HTTPRedirect) -> None:
     """Where it leads: some part of the address is another one."""
     said = redirect.uri or redirect.prefix_rewrite or redirect.authority or redirect.scheme
     if not said and redirect.port is None and redirect.derive_port is None:
-        found.error(field, "uri, prefixRewrite, authority, port or scheme must be given", Code.MISSING_FIELD)
+        found.refuse(field, "uri, prefixRewrite, authority, port or scheme must be given")
     if redirect.scheme not in _SCHEMES:
         found.error(f"{field}.scheme", f"{redirect.scheme!r} is neither http nor https")
     if redirect.port:

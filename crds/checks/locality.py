@@ -21,17 +21,17 @@ def check(found: Findings, field: str, settings: LocalityLoadBalancerSetting) ->
         found.error(field, "distribute and failover exclude each other")
     by_topology = next((name for name in settings.failover_priority if name in _TOPOLOGY), None)
     if settings.failover and by_topology is not None:
-        found.error(f"{field}.failoverPriority", f"{by_topology} excludes failover")
+        found.refuse(f"{field}.failoverPriority", f"{by_topology} excludes failover")
     for index, share in enumerate(settings.distribute):
         place = f"{field}.distribute[{index}].to"
         if any(not 0 < weight <= values.HUNDRED for weight in share.to.values()):
             found.error(place, "each weight is from 1 to 100")
         elif sum(share.to.values()) != values.HUNDRED:
             found.error(place, "the weights do not add up to 100")
-        found.check(place, _problem(share.to))
-    found.check(f"{field}.distribute", _problem(share.from_ for share in settings.distribute))
+        found.refuse(place, _problem(share.to))
+    found.refuse(f"{field}.distribute", _problem(share.from_ for share in settings.distribute))
     for index, one in enumerate(settings.failover):
-        found.check(f"{field}.failover[{index}]", _regions(one))
+        found.refuse(f"{field}.failover[{index}]", _regions(one))
 
 
 def _regions(one: Failover) -> str | None:

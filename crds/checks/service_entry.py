@@ -84,9 +84,10 @@ def _address(spec: ServiceEntrySpec, found: Findings, field: str, endpoint: Work
         if len(spec.ports) != 1:
             found.error("spec.ports", "a unix socket serves exactly one port")
     elif spec.resolution == "STATIC" and not values.is_address(address) and (address or not endpoint.network):
-        found.error(f"{field}.address", f"{address!r} is no IP address, which resolution STATIC needs")
+        problem = f"{address!r} is no IP address, which resolution STATIC needs"
+        (found.refuse if endpoint.network else found.check)(f"{field}.address", problem)
     elif spec.resolution in _DNS and not values.is_address(address):
-        found.check(f"{field}.address", values.domain(address))
+        (found.refuse if endpoint.network else found.check)(f"{field}.address", values.domain(address))
 
 
 def _numbers(found: Findings, field: str, endpoint: WorkloadEntrySpec, known: frozenset[str]) -> None:

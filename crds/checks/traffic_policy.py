@@ -250,19 +250,20 @@ def _tls(found: Findings, field: str, settings: ClientTLSSettings) -> None:
     found.check(f"{field}.sni", values.server_name(settings.sni))
     if settings.mode not in _OWN_CERTIFICATES:
         return
-    authorities = {"caCertificates": settings.ca_certificates, "caCrl": settings.ca_crl}
     pair = {"clientCertificate": settings.client_certificate, "privateKey": settings.private_key}
     verified = {
         "caCertificates": settings.ca_certificates,
         "credentialName": settings.credential_name if settings.mode == "SIMPLE" else "",
         "subjectAltNames": settings.subject_alt_names,
     }
-    excluded = {name: "credentialName" for name, value in (pair | authorities).items() if value}
-    excluded = excluded if settings.credential_name else {}
+    files = {**pair, "caCertificates": settings.ca_certificates}
+    excluded = {name: "credentialName" for name, value in files.items() if value and settings.credential_name}
     if settings.insecure_skip_verify:
         excluded |= {name: "insecureSkipVerify" for name, value in verified.items() if value}
     for name, other in excluded.items():
         found.error(f"{field}.{name}", f"excludes {other}")
+    if settings.credential_name and settings.ca_crl:
+        found.refuse(f"{field}.caCrl", "excludes credentialName")
     for name, value in pair.items():
         if settings.mode == "MUTUAL" and not value and not settings.credential_name:
             found.missing(f"{field}.{name}")

@@ -161,9 +161,9 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         ),
         (
             "hosts: [a.b], resolution: STATIC, endpoints: [{address: x.y, network: n}, {network: n}]",
-            ["endpoints[0].address"],
+            ["~endpoints[0].address"],
         ),
-        ("hosts: [a.b], resolution: DNS, endpoints: [{network: n}]", ["endpoints[0].address"]),
+        ("hosts: [a.b], resolution: DNS, endpoints: [{network: n}]", ["~endpoints[0].address"]),
         ("hosts: [a.b], resolution: DNS, addresses: [10.0.0.1, 10.0.0.0/8]", ["~addresses[1]"]),
         ("hosts: [a.b], addresses: [10.0.0.0/255.0.0.0]", ["addresses[0]"]),
         (

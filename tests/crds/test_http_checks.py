@@ -56,7 +56,7 @@ HTTP = [
     ("redirect: {prefixRewrite: /b}, match: [{uri: {prefix: /a}}]", []),
     ("redirect: {prefixRewrite: /b}, match: [{uri: {exact: /a}}, {port: 80}]", ["redirect.prefixRewrite"]),
     ("redirect: {redirectCode: 299, scheme: ftp}", ["redirect.redirectCode", "redirect.scheme"]),
-    ("redirect: {redirectCode: 301}", ["redirect"]),
+    ("redirect: {redirectCode: 301}", ["~redirect"]),
     ("redirect: {port: 70000}", ["redirect.port"]),
     (
         f'{TO}, match: [{{withoutHeaders: {{"a\\nb": {{exact: a}}}}}}]',

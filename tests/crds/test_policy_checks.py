@@ -66,19 +66,19 @@ POLICIES = [
     ("loadBalancer: {zoneAwareLbSetting: {failoverPriority: [tier, topology.kubernetes.io/zone=a]}}", [
         "loadBalancer.zoneAwareLbSetting.failoverPriority[1]"]),
     *(
-        ("loadBalancer: {localityLbSetting: {" + said + "}}", [f"loadBalancer.localityLbSetting.{field}" for field in fields])
-        for said, fields in (
-            ("distribute: [{from: a/*, to: {a/b/*: 70, a/c/*: 30}}, {from: b, to: {'*': 100}}]", []),
-            ("distribute: [{from: a, to: {b: 0, c: 100}}]", ["distribute[0].to"]),
-            ("distribute: [{from: a, to: {b: 50, b/c: 50}}]", ["distribute[0].to"]),
-            ("distribute: [{from: a, to: {b/*: 50, b/c: 50}}]", ["distribute[0].to"]),
-            ("distribute: [{from: a, to: {b/c/d: 50, b/c: 50}}]", ["distribute[0].to"]),
-            ("distribute: [{from: a, to: {'*': 50, c: 50}}]", ["distribute[0].to"]),
-            ("distribute: [{from: a, to: {'*/b': 100}}, {from: a, to: {b: 100}}]", ["distribute[0].to", "distribute"]),
-            ("distribute: [{to: {b//c: 100}}]", ["distribute[0].to", "distribute"]),
-            ("failover: [{from: a, to: b}], failoverPriority: [x=y]", []),
-            ("failover: [{from: a, to: a}, {from: a/b, to: c}, {from: a, to: '*'}]", [f"failover[{n}]" for n in range(3)]),
-            ("failover: [{from: a, to: b}], failoverPriority: [topology.kubernetes.io/zone]", ["failoverPriority"]),
+        ("loadBalancer: {localityLbSetting: {" + said + "}}", ["~" * late + f"loadBalancer.localityLbSetting.{field}" for field in fields])
+        for late, said, fields in (
+            (True, "distribute: [{from: a/*, to: {a/b/*: 70, a/c/*: 30}}, {from: b, to: {'*': 100}}]", []),
+            (False, "distribute: [{from: a, to: {b: 0, c: 100}}]", ["distribute[0].to"]),
+            (True, "distribute: [{from: a, to: {b: 50, b/c: 50}}]", ["distribute[0].to"]),
+            (True, "distribute: [{from: a, to: {b/*: 50, b/c: 50}}]", ["distribute[0].to"]),
+            (True, "distribute: [{from: a, to: {b/c/d: 50, b/c: 50}}]", ["distribute[0].to"]),
+            (True, "distribute: [{from: a, to: {'*': 50, c: 50}}]", ["distribute[0].to"]),
+            (True, "distribute: [{from: a, to: {'*/b': 100}}, {from: a, to: {b: 100}}]", ["distribute[0].to", "distribute"]),
+            (True, "distribute: [{to: {b//c: 100}}]", ["distribute[0].to", "distribute"]),
+            (True, "failover: [{from: a, to: b}], failoverPriority: [x=y]", []),
+            (True, "failover: [{from: a, to: a}, {from: a/b, to: c}, {from: a, to: '*'}]", [f"failover[{n}]" for n in range(3)]),
+            (True, "failover: [{from: a, to: b}], failoverPriority: [topology.kubernetes.io/zone]", ["failoverPriority"]),
         )
     ),
     ("connectionPool: {}", ["connectionPool"]),
@@ -101,7 +101,7 @@ POLICIES = [
     ("tls: {mode: MUTUAL, insecureSkipVerify: true, credentialName: b}", []),
     ("tls: {mode: MUTUAL, credentialName: b, clientCertificate: a, privateKey: c}", ["tls.clientCertificate", "tls.privateKey"]),
     ("tls: {mode: MUTUAL, privateKey: c}", ["tls.clientCertificate"]),
-    ("tls: {mode: SIMPLE, credentialName: b, caCertificates: a, caCrl: c}", ["tls.caCertificates", "tls.caCrl"]),
+    ("tls: {mode: SIMPLE, credentialName: b, caCertificates: a, caCrl: c}", ["tls.caCertificates", "~tls.caCrl"]),
 ]  # fmt: skip
 SERVER_TLS = [
     (
