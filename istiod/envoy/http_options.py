@@ -96,8 +96,10 @@ def _http1(found: protocol_pb2.Http1ProtocolOptions, settings: MeshSettings) -> 
 
 
 def _common(pool: ConnectionPool) -> protocol_pb2.HttpProtocolOptions | None:
+    """What holds for every version. A time for idle TCP connections is one for those of HTTP without their own."""
+    idle = pool.tcp_idle_timeout if pool.http_idle_timeout is None else pool.http_idle_timeout
     found = protocol_pb2.HttpProtocolOptions(
-        idle_timeout=wellknown.optional_duration(pool.http_idle_timeout),
+        idle_timeout=wellknown.optional_duration(idle),
         max_connection_duration=wellknown.optional_duration(pool.max_connection_duration),
         max_requests_per_connection=wellknown.uint32(pool.max_requests_per_connection),
     )
