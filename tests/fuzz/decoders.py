@@ -120,6 +120,7 @@ REASONS: Mapping[str, str] = {
     "istioctl/cluster.py:Cluster._asked": "an API server that the user trusts; what goes wrong is caught there",
     "istioctl/describe.py": _DUMP,
     "istioctl/diff/leaves.py": _OURS,
+    "istioctl/explain/asking.py": _DUMP,
     "istioctl/explain/live.py": _DUMP,
     "istioctl/objects.py:_documents": "text.load as in the target text, with the same errors caught",
     "istioctl/proxy_status.py": _DUMP,

@@ -148,33 +148,6 @@ def test_of_a_secret_the_debug_page_shows_only_that_it_exists() -> None:
     assert "hunter2" not in str(page)
 
 
-@pytest.mark.parametrize(
-    ("error", "said"), [(ValueError("once"), "a part failed"), (asyncio.CancelledError(), "a part was cancelled")]
-)
-async def test_a_part_that_fails_starts_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: BaseException, said: str
-) -> None:
-    """Also one that waits for what is cancelled; who cancels the part itself ends it."""
-    monkeypatch.setattr(supervision, "RESTART_DELAY", 0.001)
-    runs = 0
-    again = asyncio.Event()
-
-    async def part() -> None:
-        nonlocal runs
-        runs += 1
-        if runs == 1:
-            raise error
-        again.set()
-        await asyncio.Event().wait()
-
-    task = asyncio.create_task(supervision.supervise("a part", part))
-    await asyncio.wait_for(again.wait(), 5)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert said in caplog.text
-
-
 def test_istiods_flags_become_settings() -> None:
     arguments = program.parser().parse_args(
         ["discovery", "--configDir", "a", "--configDir", "b", "--grpcAddr", "127.0.0.1:15010", "--caDir", "keys"]
