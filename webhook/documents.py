@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import yaml
 
-from crds import lines, text
+from crds import lines, parse, text
+from crds.diagnostic import Severity
 from webhook import decision, inject, mutation, workload
 from webhook.decision import part
 from webhook.settings import InjectionConfig
@@ -123,6 +124,8 @@ def _pod(pod: Mapping[str, Any], document: Mapping[str, Any], target: Target, re
     if not needed.inject:
         remarks.append(f"{named} is not injected: {needed.reason}")
         return pod
+    if wrong := _misshapen(pod):
+        raise DocumentError(f"{named} cannot be injected: {wrong}")
     given = {**pod, "metadata": pod.get("metadata") or {}}
     of_namespace = target.annotations(namespace) if target.config.openshift else {}
     made = inject.render(given, target.config, namespace, owner, needed, of_namespace)
@@ -133,6 +136,17 @@ def _pod(pod: Mapping[str, Any], document: Mapping[str, Any], target: Target, re
         return pod
     remarks.extend(f"{named}: {warning}" for warning in mutation.warnings(made.diagnostics))
     return made.pod
+
+
+def _misshapen(pod: Mapping[str, Any]) -> str:
+    """Why no API server would take a pod, which is not there to be asked; "" where it would.
+
+    What has another form than a pod's would be left out of it, containers too.
+    """
+    said = {key: value for key, value in part(pod, "metadata").items() if key in ("labels", "annotations")}
+    whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {**said, "name": "any"}, "spec": pod.get("spec")}
+    found = parse.parse(whole).diagnostics
+    return "; ".join(f"{each.field}: {each.message}" for each in found if each.severity is Severity.ERROR)
 
 
 def dump(document: Mapping[str, Any]) -> str:

@@ -105,6 +105,10 @@ def test_items_of_lists_are_injected_and_what_is_left_alone_is_said(
     [
         ("a: 1\n---\nb: [\n", "line "),
         (
+            yaml.safe_dump(workload("CronJob", {"spec": {"containers": {"name": "app"}}})),
+            "CronJob shop/web cannot be injected: spec.containers: must be a list, not an object",
+        ),
+        (
             yaml.safe_dump(workload("Job", {**POD, "metadata": MUCH})),
             "Job shop/web cannot be injected: metadata.annotations[sidecar.istio.io/proxyCPU]: 'much' is not",
         ),
