@@ -107,7 +107,7 @@ def _suite(file: Path, document: tuple[Chunk, Any]) -> Suite:
     try:
         found = TestFile.model_validate(value)
     except ValidationError as error:
-        told = [_told(one) for one in error.errors(include_url=False)]
+        told = [_told(one) for one in _themselves(error.errors(include_url=False))]
         several = dict.fromkeys(f"{file}:{lines.nearest(index, '', field)}: {field}: {text}" for field, text in told)
         raise CommandError("\n".join(several)) from error
     _once(file, index, found)
@@ -117,6 +117,15 @@ def _suite(file: Path, document: tuple[Chunk, Any]) -> Suite:
         cases=found.tests,
         lines=tuple(index[f"tests[{number}]"] for number in range(len(found.tests))),
     )
+
+
+def _themselves(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Without lists that are short only because their items are wrong."""
+    places = [one["loc"] for one in details]
+    for one in details:
+        size = len(one["loc"])
+        if one["type"] != "too_short" or not any(place[:size] == one["loc"] != place for place in places):
+            yield one
 
 
 def _once(file: Path, index: Mapping[str, int], found: TestFile) -> None:

@@ -95,6 +95,7 @@ def test_a_bad_file_is_refused_with_place_field_and_reason(tests: Running, name:
     assert "Error: " in err
     assert str(tests.folder / "tests.yaml") in err
     assert said in err
+    assert ("tests: is empty" in err) is (name == "no tests")
 
 
 def test_what_else_cannot_be_run(tests: Running) -> None:
