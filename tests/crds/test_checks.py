@@ -11,6 +11,7 @@ from crds.checks.patterns import Patterns
 from crds.diagnostic import Code, Severity
 from crds.parse import Parsed, parse
 
+INTERNAL = "internal.istio.io/gateway-semantics"
 MARKS = ("?", "~")  # the object is used all the same; the webhook refuses it for the second
 
 
@@ -383,3 +384,16 @@ def test_hosts_with_a_waypoint_are_not_resolved_on_demand(location: str, expecte
         },
     }
     assert [found.field for found in parse(document).diagnostics] == expected
+
+
+@pytest.mark.parametrize(("annotations", "expected"), [({}, ["~metadata.name"]), ({INTERNAL: "gateway"}, [])])
+def test_names_of_gateways_have_no_dots_but_in_what_is_made_of_the_gateway_api(
+    annotations: dict[str, str], expected: list[str]
+) -> None:
+    document = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "a.b", "namespace": "b", "annotations": annotations},
+        "spec": {"servers": [{"hosts": ["*"], "port": {"number": 80, "name": "http", "protocol": "HTTP"}}]},
+    }
+    assert _found(parse(document)) == expected
