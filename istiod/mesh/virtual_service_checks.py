@@ -121,7 +121,17 @@ def _unserved(model: Model, rules: VirtualService) -> Iterator[Diagnostic]:
     """Hosts for sidecars that no service has: such a rule works on port 80, and where its other hosts have services."""
     where = "port 80" if len(rules.hosts) == 1 else "port 80 and to ports of services of its other hosts"
     for host in rules.hosts if conditions.MESH in rules.gateways else ():
-        known = model.registry.by_host
-        if host not in known and not (hosts.is_wildcard(host) and any(hosts.matches(host, name) for name in known)):
+        if not _held(model, host) and not (_below(model, host) and not rules.http):
             message = f"no service has the host {host}: its rules serve requests to {where} only"
             yield warning(Code.UNKNOWN_HOST, rules.key, "spec.hosts", message)
+
+
+def _held(model: Model, host: str) -> bool:
+    """Whether a service has the host, or one of the hosts that a pattern means."""
+    known = model.registry.by_host
+    return host in known or (hosts.is_wildcard(host) and any(hosts.matches(host, name) for name in known))
+
+
+def _below(model: Model, host: str) -> bool:
+    """Whether a service's pattern means the host: TLS and TCP rules of the host serve there."""
+    return any(hosts.is_wildcard(name) and hosts.matches(name, host) for name in model.registry.by_host)

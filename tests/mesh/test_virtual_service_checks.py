@@ -216,6 +216,16 @@ def test_hosts_of_sidecars_that_no_service_has_are_reported() -> None:
     ]
 
 
+def test_tls_rules_for_a_host_below_a_services_pattern_serve() -> None:
+    """Its HTTP rules serve port 80 only, and that is said."""
+    wild = world.entry("wild", "{hosts: ['*.w.com'], ports: [{number: 443, name: tls, protocol: TLS}]}")
+    tls = "{match: [{sniHosts: [x.w.com]}], route: [{destination: {host: reviews}}]}"
+    alone = rules("a", "hosts: [x.w.com]", f"tls: [{tls}]")
+    assert world.build(*BASE, wild, alone).told() == []
+    both = rules("a", "hosts: [x.w.com]")
+    assert world.build(*BASE, wild, both).told() == [("UNKNOWN_HOST", "a", "spec.hosts")]
+
+
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 def test_destinations_of_l4_rules_are_checked(kind: str) -> None:
     match = "match: [{sniHosts: [reviews.example]}], " if kind == "tls" else ""
