@@ -76,7 +76,7 @@ class Features:
     certificate_life: timedelta = timedelta(hours=24)
     """DEFAULT_WORKLOAD_CERT_TTL: how long a certificate lives for which nothing is asked."""
     certificate_longest: timedelta = timedelta(days=90)
-    """MAX_WORKLOAD_CERT_TTL: the longest life that may be asked for."""
+    """MAX_WORKLOAD_CERT_TTL: the longest life that is given, whatever is asked for."""
     root_life: timedelta = timedelta(days=3650)
     """SELF_SIGNED_CA_CERT_TTL: how long a root of istiod's own lives."""
     root_check: timedelta = timedelta(hours=1)
