@@ -141,6 +141,8 @@ def test_names_of_gateways_count_once_they_were_looked_up() -> None:
     assert view(mesh.context, CLIENT).gateways == (("n2", found), ("n3", (("192.0.2.1", 15443),)))
     assert (mesh.context.model, mesh.context.endpoints) == (before.model, before.endpoints), "nothing else is made anew"
     assert mesh.told() == []
+    known = mesh.context.gateway_addresses
+    assert mesh.put_gateway("gw.example", "192.0.2.1").gateway_addresses is known, "the same again"
     mesh.apply(said(""))
     assert list(gateway_names.wanted(mesh.context)) == ["lb.example"]
 
