@@ -69,6 +69,7 @@ class Code(Enum):
     EXTENSION_CONFIG = "M0144"  # a filter and the configuration that it asks for by name do not find each other
     UNASKED_BOOTSTRAP = "M0145"  # no connected proxy asks for the patches of its bootstrap
     UNRESOLVED_GATEWAY = "M0146"  # the DNS name of a network's gateway cannot be looked up
+    NO_FAULT = "M0148"  # a fault says nothing that could be injected
     REJECTED_BY_ENVOY = "M0201"
 
 

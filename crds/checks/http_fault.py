@@ -7,6 +7,7 @@ from typing import Final
 
 from crds.checks import values
 from crds.checks.findings import Findings
+from crds.diagnostic import Code
 from crds.virtual_service import Abort, Delay, HTTPRetry, HTTPRoute, Percent
 from wire import decimal
 
@@ -57,6 +58,8 @@ def _abort(found: Findings, field: str, abort: Abort) -> None:
         found.error(f"{field}.httpStatus", f"{abort.http_status} is not in the range 200 to 599")
     if abort.grpc_status is not None and abort.grpc_status not in _GRPC:
         found.error(f"{field}.grpcStatus", f"{abort.grpc_status!r} is no gRPC status")
+    if abort.http_status is None and abort.grpc_status is None and abort.http2_error is None:
+        found.warning(field, "says no httpStatus: nothing is aborted", Code.NO_FAULT)
 
 
 def _percentage(found: Findings, field: str, percentage: Percent | None) -> None:

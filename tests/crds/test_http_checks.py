@@ -145,6 +145,7 @@ HTTP = [
         ["fault.delay.percentage"],
     ),
     (f"{TO}, fault: {{abort: {{httpStatus: 99, percent: -1}}}}", ["fault.abort.percent", "fault.abort.httpStatus"]),
+    (f"{TO}, fault: {{abort: {{percentage: {{value: 50}}}}}}", ["?fault.abort"]),
     (f"{TO}, fault: {{abort: {{grpcStatus: NOPE}}}}", ["fault.abort.grpcStatus"]),
     (f"{TO}, fault: {{abort: {{httpStatus: 500, grpcStatus: OK}}}}", ["fault.abort.grpcStatus"]),
     (
