@@ -301,6 +301,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(words)
     try:
         return asyncio.run(_run(given, words))
+    except BrokenPipeError:  # | head
+        sys.stderr.close()
+        return 0
     except (MeshError, AuthorityError, OSError) as error:
         sys.stderr.write(f"meshnode: {error}\n")
         return 1

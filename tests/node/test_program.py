@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import pathlib
 import signal
@@ -205,3 +206,21 @@ def test_a_file_replaces_a_link_and_its_folders_can_be_walked_by_anybody(tmp_pat
     launch._write(str(link), "text", 0o644)
     launch._reveal(str(link))
     assert (link.read_text(), link.is_symlink(), closed.stat().st_mode & 0o777) == ("text", False, 0o701)
+
+
+class Closed(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.root
+def test_who_reads_no_further_ends_the_program_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    said = Closed()
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", said)
+    assert program.main(["--root", str(tmp_path), "--name", "m", "down"]) == 0
+    assert said.closed
