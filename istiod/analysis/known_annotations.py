@@ -33,12 +33,12 @@ _ON_ANY: Final = Annotation(kinds=(ANY,))
 _WITHIN_SIDECAR: Final = (
     *("status", "rewriteAppHTTPProbers", "proxyImage", "proxyImageType", "proxyCPU", "proxyCPULimit", "proxyMemory"),
     *("proxyMemoryLimit", "interceptionMode", "bootstrapOverride", "userVolume", "userVolumeMount", "enableCoreDump"),
-    *("logLevel", "componentLogLevel", "agentLogLevel", "extraStatTags", "nativeSidecar", "statsHistogramBuckets"),
+    *("logLevel", "componentLogLevel", "agentLogLevel", "nativeSidecar", "statsHistogramBuckets"),
     *("statsHistogramBins", "statsFlushInterval", "statsEvictionInterval", "statsCompression", "capNetBindService"),
 )
 _WITHIN_TRAFFIC: Final = (
     *("includeOutboundIPRanges", "excludeOutboundIPRanges", "includeInboundPorts", "excludeInboundPorts"),
-    *("includeOutboundPorts", "excludeOutboundPorts", "excludeInterfaces", "kubevirtInterfaces"),
+    *("includeOutboundPorts", "excludeOutboundPorts", "excludeInterfaces"),
 )
 KNOWN: Final[Mapping[str, Annotation]] = {
     **{f"{_SIDECAR}{name}": _ALPHA for name in _WITHIN_SIDECAR},
@@ -48,7 +48,8 @@ KNOWN: Final[Mapping[str, Annotation]] = {
         for name in ("initialDelaySeconds", "periodSeconds", "failureThreshold", "applicationPorts")
     },
     **{f"{_SIDECAR}statsInclusion{name}": _DEPRECATED for name in ("Prefixes", "Suffixes", "Regexps")},
-    **{f"{_SIDECAR}{name}": _DEPRECATED for name in ("controlPlaneAuthPolicy", "discoveryAddress")},
+    f"{_TRAFFIC}kubevirtInterfaces": _DEPRECATED,
+    **{f"{_SIDECAR}{name}": _DEPRECATED for name in ("controlPlaneAuthPolicy", "discoveryAddress", "extraStatTags")},
     **{f"ambient.istio.io/{name}": _ALPHA for name in ("redirection", "bypass-inbound-capture", "dns-capture")},
     f"{_SIDECAR}inject": Annotation(
         deprecated=True, alpha=False, instead=' in favor of the "sidecar.istio.io/inject" label'
@@ -69,6 +70,7 @@ KNOWN: Final[Mapping[str, Annotation]] = {
     "networking.istio.io/traffic-distribution": Annotation(kinds=("Service", "ServiceEntry", "Namespace")),
     "networking.istio.io/address-type": Annotation(kinds=("Gateway",)),
     "networking.istio.io/service-type": Annotation(kinds=("Gateway",)),
+    "traffic.istio.io/nodeSelector": Annotation(kinds=("Service",), alpha=False),
     "topology.istio.io/controlPlaneClusters": Annotation(kinds=("Namespace",)),
     "kubernetes.io/ingress.class": Annotation(kinds=("Ingress",), alpha=False),
     "gateway.istio.io/controller-version": _ON_ANY,

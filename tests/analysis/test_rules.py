@@ -57,6 +57,25 @@ def test_rules_of_one_object_that_are_never_used(kind: str, rules: str, codes: l
     assert sorted(found & {"IST0130", "IST0131"}) == codes
 
 
+@pytest.mark.parametrize(
+    ("kind", "annotation", "codes"),
+    [
+        ("Service", "traffic.istio.io/nodeSelector", []),
+        ("Pod", "traffic.istio.io/nodeSelector", ["IST0107"]),
+        ("Pod", "sidecar.istio.io/extraStatTags", ["IST0135"]),
+        ("Pod", "traffic.sidecar.istio.io/kubevirtInterfaces", ["IST0135"]),
+        ("Pod", "traffic.sidecar.istio.io/excludeOutboundPorts", []),
+        ("Service", "traffic.sidecar.istio.io/excludeOutboundPorts", ["IST0107"]),
+    ],
+)
+def test_annotations_are_known_in_place_and_not_outdated(kind: str, annotation: str, codes: list[str]) -> None:
+    said = (
+        f"{{apiVersion: v1, kind: {kind}, metadata: {{name: a, namespace: shop, annotations: {{{annotation}: '1'}}}}}}"
+    )
+    found = {each.type.code for each in samples.analyse(samples.MESH, said)}
+    assert sorted(found & {"IST0107", "IST0108", "IST0135"}) == codes
+
+
 def test_an_unknown_registry_of_a_network_is_found() -> None:
     said = {"networks": {"far": {"endpoints": [{"fromRegistry": "gone"}, {"fromRegistry": "Kubernetes"}]}}}
     (one,) = analyzers.run([networks.ANALYZER], Collection([], networks=said))
