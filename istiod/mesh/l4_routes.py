@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from istiod.config.origin import Origin
 from istiod.mesh import dynamic_dns
-from istiod.mesh.conditions import Client
+from istiod.mesh.conditions import MESH, Client
 from istiod.mesh.http_routes import Resolver
-from istiod.mesh.l4_rules import L4Rule
+from istiod.mesh.l4_rules import L4Match, L4Rule
 from istiod.mesh.scope import Tcp, WeightedCluster
 from istiod.mesh.virtual_services import VirtualService
 
@@ -33,7 +33,7 @@ def tls(candidates: Iterable[VirtualService], client: Client, resolver: Resolver
         L4Route(
             tcp=_tcp(one, rule, resolver),
             server_names=match.server_names,
-            subnets=match.subnets,
+            subnets=_subnets(match, client),
             origin=rule.origin,
         )
         for one in candidates
@@ -50,11 +50,16 @@ def tcp(candidates: Iterable[VirtualService], client: Client, resolver: Resolver
         for rule in one.tcp:
             matches = [match for match in rule.matches if match.source.holds_connection(client, resolver.port)]
             route = L4Route(tcp=_tcp(one, rule, resolver), origin=rule.origin)
-            if any(not match.subnets for match in matches):
+            if any(not _subnets(match, client) for match in matches):
                 return (*found, route)
             if subnets := tuple(dict.fromkeys(subnet for match in matches for subnet in match.subnets)):
                 found.append(L4Route(tcp=route.tcp, subnets=subnets, origin=rule.origin))
     return tuple(found)
+
+
+def _subnets(match: L4Match, client: Client) -> tuple[str, ...]:
+    """The destinations that a match asks for: none at a gateway, whose connections all go to its own pod."""
+    return match.subnets if MESH in client.gateways else ()
 
 
 def _tcp(rules: VirtualService, rule: L4Rule, resolver: Resolver) -> Tcp:

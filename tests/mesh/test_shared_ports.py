@@ -38,3 +38,13 @@ def test_a_secure_server_for_all_names_leaves_a_plain_one_nothing() -> None:
     (chain,), _ = at_443(*texts)
     assert chain.tls is not None
     assert ("DUPLICATE_HOST", "gw", "spec.servers") in world.build(*texts).told()
+
+
+def test_subnets_of_destinations_mean_nothing_at_a_gateway() -> None:
+    """Connections go to its own pod: rules that ask for subnets serve them all (Istio: l4SingleMatch)."""
+    asking = TO_B.replace("tcp: [{", "tcp: [{match: [{destinationSubnets: [10.9.0.0/16]}], ")
+    spec = f"{{selector: {{istio: ingressgateway}}, servers: [{PLAIN_TCP}]}}"
+    scope = world.build(WEB, world.gateway("gw", spec), world.rules("r", asking)).router()
+    (chain,) = scope.listeners["0.0.0.0_443"].chains
+    assert chain.match.prefixes == ()
+    assert chain.tcp is not None
