@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from crds.key import ConfigKey
 from crds.meta import Object
-from istiod.config import key_sets
+from istiod.config import gateway_names, key_sets
 from istiod.config.key_sets import KeySource
 from istiod.config.store import ConfigStore
 
@@ -55,6 +55,18 @@ def test_a_key_set_that_is_the_same_says_nothing_and_later_ones_do_not_reach_a_s
     assert silent.put_key_set(one, "keys")
     assert str(one) == "https://a.example"
     assert str(other) == "https://b.example/.well-known/openid-configuration"
+
+
+def test_addresses_of_a_name_that_are_the_same_say_nothing() -> None:
+    heard: list[ConfigKey] = []
+    store = ConfigStore(heard.append)
+    assert store.put_gateway_addresses("a.example", ("192.0.2.1",))
+    assert not store.put_gateway_addresses("a.example", ("192.0.2.1",))
+    before = store.snapshot()
+    assert store.put_gateway_addresses("a.example", None)
+    assert dict(before.gateway_addresses) == {"a.example": ("192.0.2.1",)}
+    assert heard == [gateway_names.CHANGED] * 2
+    assert ConfigStore().put_gateway_addresses("a.example", ())
 
 
 def test_kinds_without_change_are_shared_between_snapshots() -> None:

@@ -201,6 +201,7 @@ SPECS: dict[str, list[tuple[str, list[str]]]] = {
         ),
         ("selector: {a: b}", ["servers"]),
         ("servers: [{}]", ["servers[0].hosts", "servers[0].port"]),
+        ("servers: [{}, {}]", [f"servers[{n}].{field}" for n in (0, 1) for field in ("hosts", "port")]),
         (
             "servers: [{name: a, bind: x, hosts: ['~/a.b', short, 'x.*.y'], port: {protocol: kafka, targetPort: 70000}}, "
             "{name: a, bind: 'unix:///a', hosts: [a.b], port: {number: 1, name: b, protocol: tcp}}]",

@@ -96,14 +96,15 @@ def test_overrides_for_other_providers_do_not_count() -> None:
 
 
 def test_what_has_no_effect_is_told() -> None:
-    overrides = (
-        "[{match: {customMetric: x}}, {match: {metric: GRPC_REQUEST_MESSAGES}}, {tagOverrides: {a: {value: y}}}]"
-    )
+    tags = "{tagOverrides: {a: {value: y}, istio-peer: {value: y}}}"
+    overrides = f"[{{match: {{customMetric: x}}}}, {{match: {{metric: GRPC_REQUEST_MESSAGES}}}}, {tags}]"
     world = mesh((ROOT, f"[{{reportingInterval: 5s, providers: [{{name: other}}], overrides: {overrides}}}]"))
     assert sorted(one for one in world.told() if one[1] == "t0") == [
         ("NOT_SUPPORTED", "t0", "spec.metrics[0].overrides[0].match.customMetric"),
         ("NOT_SUPPORTED", "t0", "spec.metrics[0].overrides[1].match.metric"),
+        ("NOT_SUPPORTED", "t0", "spec.metrics[0].overrides[2].tagOverrides.istio-peer"),
         ("NOT_SUPPORTED", "t0", "spec.metrics[0].reportingInterval"),
         ("UNKNOWN_ATTRIBUTE", "t0", "spec.metrics[0].overrides[2].tagOverrides.a"),
+        ("UNKNOWN_ATTRIBUTE", "t0", "spec.metrics[0].overrides[2].tagOverrides.istio-peer"),
         ("UNKNOWN_LOG_PROVIDER", "t0", "spec.metrics[0].providers[0].name"),
     ]
