@@ -17,6 +17,7 @@ _TOP: Final[Mapping[str, str]] = {
     "install": _HELM,
     "manifest": "'helm template charts/istiod' writes what would be installed",
     "operator": _HELM,
+    "options": "each command has --help",
     "profile": "profiles are values of the charts: --set profile=demo (docs/install.md)",
     "remote-clusters": _ONE_CLUSTER,
     "tag": "tags are the value revisionTags of the chart istiod (docs/install.md)",
@@ -29,6 +30,7 @@ _TOP: Final[Mapping[str, str]] = {
 _TRIED: Final[Mapping[str, str]] = {
     "add-to-mesh": _INJECTED,
     "check-inject": _INJECTED,
+    "config": "flags and KUBECONFIG say what it would list",
     "envoy-stats": "'pilot-agent request GET stats' in the pod has them",
     "injector": _INJECTED,
     "metrics": "metrics are in Prometheus (docs/observing.md)",

@@ -83,8 +83,12 @@ def syncz(status: ProxyStatus, moment: float, *, pending: bool, lacks: Sequence[
 
 
 def shown(item: Object) -> Json:
-    """An object as /debug/configz shows it: of a Secret only that it exists, since anybody may ask."""
-    return item.model_dump(mode="json", by_alias=True, exclude=_SECRET if isinstance(item, core.Secret) else None)
+    """An object as /debug/configz shows it: what was said, without defaults: to say one may mean another thing.
+
+    Of a Secret only that it exists, since anybody may ask.
+    """
+    exclude = _SECRET if isinstance(item, core.Secret) else None
+    return item.model_dump(mode="json", by_alias=True, exclude=exclude, exclude_unset=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

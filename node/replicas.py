@@ -76,6 +76,7 @@ def strategy_of(deployment: Mapping[str, Any]) -> Strategy:
     strategy = spec.get("strategy") or {}
     rolling = strategy.get("rollingUpdate") or {}
     replicas = replicas_of(deployment)
+    rolling = {name: value for name, value in rolling.items() if value is not None}  # as if it were not there
     surge = _share(rolling.get("maxSurge", "25%"), replicas, up=True)
     unavailable = _share(rolling.get("maxUnavailable", "25%"), replicas, up=False)
     if surge == 0 and unavailable == 0:

@@ -118,7 +118,7 @@ def env(draft: Draft) -> list[object]:
         "TRUST_DOMAIN": config.trust_domain,
     }
     values |= {**draft.proxy_metadata, **config.environment}
-    if draft.network:
+    if draft.network and "ISTIO_META_NETWORK" not in draft.proxy_metadata:
         values["ISTIO_META_NETWORK"] = draft.network
     if draft.departs:
         values |= departure.environment(part(draft.pod, "spec"))

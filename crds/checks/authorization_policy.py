@@ -52,6 +52,8 @@ _CONDITIONS_NOT_WITH_CUSTOM: Final = frozenset(
 )
 _Check = Callable[[str], str | None]
 _TCP: Final = "on ports that are not HTTP it refuses every connection: what it looks at is of HTTP only; name the ports"
+_TEMPLATE: Final = "{*"
+"""How a part of a path begins that stands for any."""
 
 
 def check(item: AuthorizationPolicy, found: Findings) -> None:
@@ -124,8 +126,8 @@ def _operation(target: To, field: str, found: Findings) -> None:
     for name in ("ports", "not_ports"):
         _each(said.get(name, ()), _alias(Operation, field, name), _port, found)
     for name in ("paths", "not_paths"):
-        _each(said.get(name, ()), _alias(Operation, field, name), _path, found)
         for index, text in enumerate(said.get(name, ())):
+            _path(found, f"{_alias(Operation, field, name)}[{index}]", text)
             place, begins, ends = f"{_alias(Operation, field, name)}[{index}]", text[:1] != "*", text[-1:] != "*"
             resolved_paths.check(found, place, text.strip("*"), begins=begins, ends=ends)
 
@@ -200,10 +202,11 @@ def _account(text: str) -> str | None:
     return None if fits else f"{text!r} is neither NAMESPACE/NAME nor NAME"
 
 
-def _path(text: str) -> str | None:
+def _path(found: Findings, field: str, text: str) -> None:
+    """Templates are whole. Other braces are none: they serve as they stand, where no webhook was asked."""
     if ("{" in text or "}" in text) and attributes.template(text) is None:
-        return f"{text!r} is no template: {{*}} and {{**}} are whole segments, and nothing variable follows {{**}}"
-    return None
+        problem = f"{text!r} is no template: {{*}} and {{**}} are whole segments, and nothing variable follows {{**}}"
+        (found.error if _TEMPLATE in text else found.refuse)(field, problem)
 
 
 def _is_http_only(rule: Rule) -> bool:

@@ -27,6 +27,8 @@ from crds.virtual_service import (
 )
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"})
+_PSEUDO: Final = frozenset({":authority", ":method", ":path", ":scheme", ":status"})
+"""Headers that are none, which conditions may name all the same, as on Istio."""
 _CLAIM: Final = re.compile(r"@request\.auth\.claims[.\[]", re.IGNORECASE)
 _COMMAND: Final = re.compile(
     r"(?:(?:UPSTREAM|DOWNSTREAM|REQUESTED|REQUEST|RESPONSE|CONNECTION|ROUTE|VIRTUAL|VIRTUAL_CLUSTER|START|EMIT|COMMON|"
@@ -119,7 +121,7 @@ def _match(found: Findings, field: str, match: HTTPMatchRequest, gateways: Seque
 def _conditions(found: Findings, field: str, conditions: Mapping[str, StringMatch]) -> None:
     for name, condition in conditions.items():
         found.check(field, _name(name))
-        if name and field.endswith("eaders") and not _CLAIM.match(name):
+        if name and field.endswith("eaders") and name not in _PSEUDO and not _CLAIM.match(name):
             found.refuse(field, values.header(name))
         if not (field.endswith("withoutHeaders") and condition.regex == string_match.ANY):
             string_match.check(found, path.child(field, name), condition)

@@ -24,7 +24,7 @@ def service(item: core.Service, found: Findings) -> None:
         found.check(f"spec.ports[{index}].port", values.port(port.port))
         if isinstance(port.target_port, int) and port.target_port:
             found.check(f"spec.ports[{index}].targetPort", values.port(port.target_port))
-        if port.protocol not in _PROTOCOLS:
+        if port.protocol and port.protocol not in _PROTOCOLS:
             message = (
                 f"{port.protocol!r} is none of {', '.join(_PROTOCOLS)}; HTTP and the like stand in name or appProtocol"
             )

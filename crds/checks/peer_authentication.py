@@ -15,7 +15,7 @@ def check(item: PeerAuthentication, found: Findings) -> None:
     if spec.port_level_mtls and not selects:
         found.error("spec.portLevelMtls", "modes of ports need a selector")
     if "port_level_mtls" in spec.model_fields_set and not spec.port_level_mtls:
-        found.error("spec.portLevelMtls", "has no ports")
+        found.refuse("spec.portLevelMtls", "has no ports")
     for port in spec.port_level_mtls:
         found.check(path.child("spec.portLevelMtls", str(port)), values.port(port))
     if spec.selector is not None:

@@ -42,6 +42,7 @@ def _mesh(found: Findings, field: str, tls: ServerTLSSettings) -> None:
         "caCertificates": tls.ca_certificates,
         "credentialName": tls.credential_name,
         "credentialNames": tls.credential_names,
+        "tlsCertificates": tls.tls_certificates,
     }
     for name, value in given.items():
         if value:

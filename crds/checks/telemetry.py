@@ -47,6 +47,8 @@ def _providers(item: Telemetry) -> Iterator[tuple[str, tuple[ProviderRef, ...]]]
 
 
 def _tracing(found: Findings, field: str, said: Tracing) -> None:
+    if len(said.providers) > 1:
+        found.warning(f"{field}.providers", "spans go to the first one only, as on Istio")
     percent = said.random_sampling_percentage
     if percent is not None and not 0 <= percent <= _WHOLE:
         found.error(f"{field}.randomSamplingPercentage", "must be between 0 and 100")

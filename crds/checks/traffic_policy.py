@@ -128,8 +128,8 @@ def _warmup(found: Findings, field: str, settings: WarmupConfiguration) -> None:
         found.missing(f"{field}.duration")
     found.check(f"{field}.duration", values.duration(settings.duration))
     found.check(f"{field}.minimumPercent", values.percent(settings.minimum_percent or 0))
-    if settings.aggression is not None and settings.aggression < 0:
-        found.error(f"{field}.aggression", "must not be negative")
+    if settings.aggression is not None and settings.aggression < 1:
+        (found.refuse if settings.aggression >= 0 else found.error)(f"{field}.aggression", "must be at least 1")
 
 
 def _zones(found: Findings, field: str, settings: ZoneAwareLoadBalancerSetting) -> None:

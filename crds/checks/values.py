@@ -18,7 +18,7 @@ _LABEL: Final = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?\Z")
 _WILD_LABEL: Final = re.compile(r"(?:\*|(?:\*-?)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)\Z")
 _LONGEST_LABEL: Final = 63
 _LONGEST_DOMAIN: Final = 255
-_HEADER: Final = re.compile(r"[-_A-Za-z0-9]+\Z")
+_HEADER: Final = re.compile(r"[-!#$%&'*+.^_`|~A-Za-z0-9]+\Z")  # a token (RFC 9110 section 5.6.2)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 PROTOCOLS: Final = frozenset(
     {"TCP", "UDP", "HTTP", "HTTP2", "HTTP_PROXY", "HTTPS", "GRPC", "GRPC-WEB", "TLS", "MONGO", "REDIS", "MYSQL"}
@@ -165,7 +165,7 @@ def port_name(text: str) -> str | None:
 
 def socket(path: str) -> str | None:
     """A Unix domain socket without ``unix://``: a file's absolute path, or an abstract name with @."""
-    fits = path.startswith(("/", "@")) and not path.endswith("/")
+    fits = path.startswith("@") or (path.startswith("/") and not path.endswith("/"))
     return None if fits else f"{path!r} is no absolute path of a file and no abstract socket"
 
 

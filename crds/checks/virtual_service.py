@@ -23,7 +23,7 @@ from crds.virtual_service import (
 )
 
 _MESH: Final = "mesh"
-_OF_PORT: Final = re.compile(r"outbound_\..?[0-8]")
+_OF_PORT: Final = re.compile(r"outbound_[^_]*[0-9][^_]*_[^_]*_[^_]*[A-Za-z]")
 """How the name of a port of a service begins where a gateway passes it through: ``outbound_.80_._.host``."""
 
 
@@ -115,7 +115,11 @@ def _required(found: Findings, field: str, routes: Sequence[RouteDestination]) -
 
 def _is_of_port(spec: VirtualServiceSpec, host: str) -> bool:
     """Whether a host is a server name that the mesh itself makes, for gateways between networks."""
-    of_gateway = _MESH not in spec.gateways and any(match.sni_hosts for route in spec.tls for match in route.match)
+    of_gateway = (
+        bool(spec.gateways)
+        and _MESH not in spec.gateways
+        and any(match.sni_hosts for route in spec.tls for match in route.match)
+    )
     return of_gateway and _OF_PORT.match(host) is not None
 
 

@@ -168,10 +168,10 @@ def test_a_refusal_costs_little(message: bytes, refusal: type[Exception], millis
     """SEC20, SEC22: the best of some, as others work on this machine, too."""
     took = []
     for _ in range(7):
-        started = time.process_time()
+        started = time.thread_time()
         with pytest.raises(refusal):
             _claimed(message)
-        took.append(time.process_time() - started)
+        took.append(time.thread_time() - started)
     assert min(took) * 1_000 < milliseconds
 
 

@@ -49,7 +49,10 @@ FROM, TO, WHEN = "from[0].source", "to[0].operation", "when[0]"
         ("{targetRef: {name: a, namespace: b}}", ["spec.targetRef.namespace", "spec.targetRef"]),
         ("{targetRefs: [{kind: Gateway}]}", ["spec.targetRefs[0].name", "spec.targetRefs[0]"]),
         ("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}]}", []),
-        ("{rules: [{to: [{operation: {notPaths: ['/a/{b}', '/a}/b']}}]}]}", [f"{TO}.notPaths[0]", f"{TO}.notPaths[1]"]),
+        (
+            "{rules: [{to: [{operation: {notPaths: ['/a/{b}', '/a}/b', '/a{*}']}}]}]}",
+            [f"?{TO}.notPaths[0]", f"?{TO}.notPaths[1]", f"{TO}.notPaths[2]"],
+        ),
         ("{action: DENY}", ["spec.rules"]),
         ("{action: CUSTOM, rules: [{}]}", ["spec.provider.name"]),
         ("{action: CUSTOM, provider: {name: a}}", ["spec.rules"]),

@@ -313,7 +313,7 @@ PEERS = [
     ("mtls: {mode: STRICT}", []),
     ("portLevelMtls: {80: {mode: DISABLE}}", ["portLevelMtls"]),
     ("selector: {matchLabels: {a: b}}, portLevelMtls: {0: {}}", ['portLevelMtls["0"]']),
-    ("selector: {matchLabels: {a: b}}, portLevelMtls: {}", ["portLevelMtls"]),
+    ("selector: {matchLabels: {a: b}}, portLevelMtls: {}", ["~portLevelMtls"]),
     ("selector: {matchLabels: {a: '*', '': b}}", ["selector.matchLabels.a", 'selector.matchLabels[""]']),
 ]
 

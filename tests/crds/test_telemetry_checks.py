@@ -41,7 +41,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("{}", []),
     ("{selector: {matchLabels: {app: 'w*'}}, targetRefs: [{kind: Pod, name: a}]}", ["spec", "targetRefs[0]"]),
     ("tracing: [{randomSamplingPercentage: 101}]", ["Percentage"]),
-    ("tracing: [{providers: [{name: a}, {name: b}]}]", []),  # which of them is asked is told where providers are known
+    ("tracing: [{providers: [{name: a}]}]", []),
     (
         "tracing: [{customTags: {'': {literal: {value: a}}, a: {literal: {}}, b: {header: {}}, c: {environment: {}}}}]",
         ["customTags", "customTags.a.literal.value", "customTags.b.header.name", "customTags.c.environment.name"],
@@ -78,6 +78,11 @@ def test_each_mistake_is_told_at_its_field(spec: str, fields: list[str]) -> None
     assert len(found) >= len(fields)
     assert all(any(field in each.field for each in found) for field in fields), found
     assert bool(found) == bool(fields)
+
+
+def test_of_several_providers_of_spans_the_first_counts_which_is_said() -> None:
+    (found,) = parsed("tracing: [{providers: [{name: a}, {name: b}]}]").diagnostics
+    assert (found.severity, found.field) == (Severity.WARNING, "spec.tracing[0].providers")
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha1"])

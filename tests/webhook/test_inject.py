@@ -121,11 +121,17 @@ def test_istio_proxy_knows_who_it_is_and_has_no_rights() -> None:
 
 @pytest.mark.parametrize(("labels", "network"), [({}, "net1"), ({"topology.istio.io/network": "net2"}, "net2")])
 def test_a_pod_is_in_the_network_of_its_label_else_of_the_values(labels: dict[str, str], network: str) -> None:
-    said = {"proxy.istio.io/config": "{proxyMetadata: {ISTIO_META_NETWORK: net3}}"}
-    answer = injected(pod(said, labels=labels), replace(CONFIG, network="net1"))
+    answer = injected(pod(labels=labels), replace(CONFIG, network="net1"))
     assert variables(named(answer, "istio-proxy"))["ISTIO_META_NETWORK"] == network
     found: Any = answer.pod["metadata"]
     assert found["labels"]["topology.istio.io/network"] == network
+
+
+def test_what_proxy_metadata_says_of_the_network_counts() -> None:
+    """As in Istio's template, in which it comes last."""
+    said = {"proxy.istio.io/config": "{proxyMetadata: {ISTIO_META_NETWORK: net3}}"}
+    answer = injected(pod(said), replace(CONFIG, network="net1"))
+    assert variables(named(answer, "istio-proxy"))["ISTIO_META_NETWORK"] == "net3"
 
 
 def test_settings_reach_the_containers() -> None:
