@@ -200,7 +200,9 @@ async def _apply(given: argparse.Namespace) -> int:
         space = given.namespace
         found = await control.ask(_folder(given), "apply", text=text, file=file, namespace=space)
         documents = objects.read(text, file, space or DEFAULT_NAMESPACE)[0]
-        wrong = [each for document in documents for each in acceptance.findings(document)]
+        wrong = [
+            each for document in documents for each in (acceptance.refusals(document) or acceptance.findings(document))
+        ]
         errors = [each for each in wrong if each.severity is Severity.ERROR or each.code is Code.UNKNOWN_KIND]
         idle = {(each.key.kind, each.key.name) for each in wrong if each.key and _takes_effect_away(each)}
         if not (found or documents):
@@ -247,13 +249,18 @@ async def _delete(given: argparse.Namespace) -> int:
     wanted = [(given.kind, given.object, given.namespace)]
     if given.filename:
         texts = [each for name in given.filename for each in _texts(name)]
-        read = [objects.read(text, file, given.namespace or DEFAULT_NAMESPACE) for file, text in texts]
+        read = [objects.read(text, file, given.namespace) for file, text in texts]
         for each in [each for _, found in read for each in found]:
             _say(str(each))
-        keys = [objects.key_of(document.raw) for documents, _ in read for document in documents]
-        wanted = [(key.kind, key.name, key.namespace) for key in keys]
+        wanted = [_named(document.raw) for documents, _ in read for document in documents]
     gone = [await _deleted(given, *each) for each in wanted]
     return 0 if all(gone) else 1
+
+
+def _named(raw: objects.Raw) -> tuple[str, str, str]:
+    """Kind, name and namespace of an object; "" for the mesh's namespace."""
+    key = objects.key_of(raw)
+    return key.kind, key.name, str(raw["metadata"].get("namespace") or "")
 
 
 async def _deleted(given: argparse.Namespace, kind: str, name: str, namespace: str) -> bool:

@@ -18,7 +18,9 @@ from istiod.ca.signer import Signs
 from istiod.grpcserver import tls
 
 LOOK: Final = 60.0
-"""Seconds between two looks at how much of its life is left."""
+"""Seconds between two looks at how much of its life is left, at the most ..."""
+_LEAST: Final = 0.1
+"""... and at the least."""
 NAMES: Final = (
     "istiod.istio-system.svc",
     "istiod.istio-system.svc.cluster.local",
@@ -96,6 +98,7 @@ class ServingCertificate:
             authority.CsrRefusedError: the CA has expired.
         """
         while True:
-            await asyncio.sleep(LOOK)
+            left = (self._half - self._now()).total_seconds()
+            await asyncio.sleep(min(LOOK, max(_LEAST, left)))
             if self._now() >= self._half:
                 self.renew()

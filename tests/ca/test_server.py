@@ -107,10 +107,7 @@ async def test_no_certificate_lasts_longer_than_any_may(ca: authority.Authority,
     assert abs(ends - now() - authority.MAX_TTL) < dt.timedelta(minutes=1)
 
 
-async def test_the_serving_certificate_renews_while_serving(
-    ca: authority.Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serving, "LOOK", 0.01)
+async def test_the_serving_certificate_renews_while_serving(ca: authority.Authority) -> None:
     certificate = serving.ServingCertificate(ca, now, ttl=dt.timedelta(seconds=0.2))
     first = certificate.material.certificate
     renewing = asyncio.create_task(certificate.renew_forever())

@@ -54,7 +54,9 @@ def use_files_of_other_namespaces(meshnode: Run, other: pathlib.Path) -> None:
     """As kubectl's: ``apply -n``, ``delete -f``; what an API server would refuse does not stop the mesh."""
     other.write_text(SERVER.replace("name: a,", "name: c,"))
     assert meshnode("apply", "-n", "shop", "-f", str(other)) == (0, "Pod c applied\n")
-    assert meshnode("logs", "-n", "shop", "pod/c")[0] == 0
+    deadline = time.monotonic() + 20  # it has to start
+    while meshnode("logs", "-n", "shop", "pod/c")[0] != 0:
+        assert time.monotonic() < deadline
     assert meshnode("delete", "-n", "shop", "-f", str(other)) == (0, "Pod c deleted\n")
     assert meshnode("delete", "-f", str(other)) == (1, "Pod c not found\n")
     assert "KIND and NAME, or -f FILE" in meshnode("delete", "Pod")[1]
