@@ -83,8 +83,12 @@ def reporter(of: Reporter, changed: Iterable[str]) -> str:
 
 
 def is_summed(short: Mapping[str, str]) -> bool:
-    """Whether several of Envoy's series may be one in the end, since labels are left out."""
-    return ";" in short.get(REPORTER, "")
+    """Whether several of Envoy's series may be one in the end: labels are left out, or a client may say this and that.
+
+    What a client says of its namespace is replaced by what its certificate says.
+    """
+    said = short.get(REPORTER, "")
+    return ";" in said or said == Reporter.DESTINATION.value
 
 
 def long(short: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -138,8 +142,11 @@ def _client(said: str) -> dict[str, str]:
 
 
 def _proven(short: Mapping[str, str]) -> str:
+    """A client's namespace by its certificate; the principal may be a user's own text where ``NAMESPACE`` is said."""
+    if NAMESPACE in short:
+        return short[NAMESPACE]
     found = _CLIENT.match(short.get(PRINCIPALS[0], ""))
-    return found[1] if found else short.get(NAMESPACE, "")
+    return found[1] if found else ""
 
 
 def _service(said: str) -> Iterator[tuple[str, str]]:

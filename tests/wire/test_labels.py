@@ -79,6 +79,18 @@ def test_labels_that_are_left_out_or_replaced_are_the_users() -> None:
     assert (found["reporter"], found["verb"]) == ("mine", "GET")
     assert labels.is_summed(said)
     assert not labels.is_summed(short(Reporter.SOURCE))
+    assert not labels.is_summed(short(Reporter.STRANGERS))
+
+
+def test_what_a_client_says_of_its_namespace_makes_no_second_series() -> None:
+    told = [short(Reporter.DESTINATION, **{labels.PEER: f"a;{space};a;v1;a;v1;K"}) for space in ("b", "c")]
+    assert len({tuple(labels.long(each, OWN).items()) for each in told}) == 1
+    assert all(map(labels.is_summed, told))
+
+
+def test_a_namespace_is_proven_whatever_a_user_has_in_the_principals_place() -> None:
+    said = short(Reporter.DESTINATION, "source_principal", source_principal=CALLER, **{labels.NAMESPACE: "real"})
+    assert labels.long(said, OWN)["source_workload_namespace"] == "real"
 
 
 @pytest.mark.parametrize("said", [{}, {labels.REPORTER: "waypoint", "a": "b"}, {"reporter": "source"}])
