@@ -115,8 +115,7 @@ class Agent:
             await _cancel(ending)
             if found is None:
                 return 0
-            if found:
-                path.write_bytes(found)
+            if found and _written(path, found):
                 self._proxy.command = self._command(path)
         return await self._proxy.run()
 
@@ -280,3 +279,13 @@ async def _cancel(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+def _written(path: pathlib.Path, found: bytes) -> bool:
+    """Whether a patched bootstrap could be written: without it Envoy starts with its own."""
+    try:
+        path.write_bytes(found)
+    except OSError as error:
+        _LOG.error("the patched bootstrap can't be written, Envoy starts without its patches: %s", error)
+        return False
+    return True
