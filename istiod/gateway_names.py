@@ -7,6 +7,7 @@ those it had. Which names there are is istiod.mesh.networks'.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 import socket
 import time
@@ -54,9 +55,12 @@ async def look_up(name: str) -> tuple[str, ...]:
     Raises:
         OSError: it has none, or nobody says.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    places = [place for *_, place in found]
-    return tuple(sorted({str(place[0]) for place in places if not any(place[3:])}))  # IPv6: flow, scope
+    answer = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    found = {ipaddress.ip_address(str(place[0]).partition("%")[0]) for *_, place in answer}
+    far = [one for one in found if not (one.is_link_local or one.is_unspecified)]
+    if not far:
+        raise OSError("it has addresses of one link only")
+    return tuple(sorted(map(str, far)))
 
 
 def following(store: ConfigStore, findings: Findings) -> GatewayNames:

@@ -144,6 +144,10 @@ async def test_a_whole_istiod_knows_the_addresses_when_it_begins_to_serve(tmp_pa
 
 
 async def test_the_machines_own_resolver_is_asked() -> None:
+    """Addresses of one link are nobody's gateway."""
     assert "127.0.0.1" in await gateway_names.look_up("localhost")
     with pytest.raises(socket.gaierror):
         await gateway_names.look_up("nobody.invalid")
+    for name in ("169.254.1.1", "fe80::1"):
+        with pytest.raises(OSError, match="of one link"):
+            await gateway_names.look_up(name)
