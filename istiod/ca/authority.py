@@ -76,7 +76,7 @@ class UnreadableCsrError(CsrRefusedError):
 
 
 class TtlRefusedError(CsrRefusedError):
-    """The life asked for is none."""
+    """The life asked for is negative."""
 
     kind = "TTL_ERROR"
 

@@ -37,7 +37,7 @@ _OTHER: Final = "ImpersonatedIdentity"
 _LINES: Final = (50, 1.0)
 """Lines of the log about that: at once, and per second in the long run."""
 _MOST_SECONDS: Final = 10**10
-"""Beyond what timedelta can be asked to hold without care, and any life."""
+"""Beyond any life: timedelta cannot hold all that a client can ask for."""
 _LOGGER: Final = logging.getLogger(__name__)
 
 

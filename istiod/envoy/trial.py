@@ -168,7 +168,7 @@ _Bodies: TypeAlias = list[tuple[Resource, bytes]]
 
 
 def _apart(resources: Iterable[tuple[Resource, bytes]]) -> tuple[bootstrap_pb2.Bootstrap, _Bodies]:
-    """What is merged into a bootstrap, of one class of proxies, and what stands in it."""
+    """What is merged into a bootstrap, which is that of the first class of proxies, and what stands in it."""
     several = list(resources)
     own = next((body for one, body in several if one.type_url == names.BOOTSTRAP), b"")
     return bootstrap_pb2.Bootstrap.FromString(own), [each for each in several if each[0].type_url != names.BOOTSTRAP]
