@@ -131,6 +131,7 @@ REASONS: Mapping[str, str] = {
     "istiod/ads/auth.py:require_loopback": _TRUSTED,
     "istiod/ads/holders.py": _OURS,
     "istiod/analysis": "an annotation or a URL of an object, with every error caught, as in the target analyze",
+    "istiod/gateway_names.py:look_up": "an address that the C library's resolver gives",
     "istiod/ca/authority.py:Authority.ends": "a CA that Authority() has taken, as in the target plugged-in-ca",
     "istiod/ca/authority.py:_general_name": _TRUSTED,
     "istiod/ca/serving.py": "a certificate that this CA has just signed",
