@@ -18,6 +18,7 @@ from crds.destination_rule import (
     LoadBalancerSettings,
     OutlierDetection,
     PortTrafficPolicy,
+    RetryBudget,
     TCPSettings,
     TrafficPolicy,
     TunnelSettings,
@@ -74,8 +75,16 @@ def _policy(found: Findings, field: str, policy: TrafficPolicy | None) -> None:
         _tunnel(found, f"{field}.tunnel", policy.tunnel)
         if policy.proxy_protocol is not None:
             found.error(f"{field}.proxyProtocol", "excludes tunnel")
-    if policy.retry_budget is not None and policy.retry_budget.percent is not None:
-        found.check(f"{field}.retryBudget.percent", values.percent(policy.retry_budget.percent))
+    if policy.retry_budget is not None:
+        _retry_budget(found, f"{field}.retryBudget", policy.retry_budget)
+
+
+def _retry_budget(found: Findings, field: str, budget: RetryBudget) -> None:
+    """A time of 0 is none, which is Envoy's own."""
+    if budget.percent is not None:
+        found.check(f"{field}.percent", values.percent(budget.percent))
+    if budget.budget_interval is not None and budget.budget_interval < values.ZERO:
+        found.error(f"{field}.budgetInterval", "must not be negative")
 
 
 def _at_port(found: Findings, field: str, policy: PortTrafficPolicy) -> None:

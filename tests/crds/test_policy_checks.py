@@ -155,3 +155,21 @@ def test_tls_of_servers(protocol: str, tls: str | None, fields: list[str]) -> No
     given = "" if tls is None else f", tls: {{{tls}}}"
     server = f"{{port: {{number: 1, name: a, protocol: {protocol}}}, hosts: [a.b]{given}}}"
     _expect(_parse("Gateway", f"{{servers: [{server}]}}"), "spec.servers[0]", fields)
+
+
+@pytest.mark.parametrize(
+    ("interval", "wrong"), [("-1s", ["spec.trafficPolicy.retryBudget.budgetInterval"]), ("0s", [])]
+)
+def test_a_budget_of_retries_has_no_time_below_zero(interval: str, wrong: list[str]) -> None:
+    found = parse(
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": {"name": "a", "namespace": "b"},
+            "spec": {
+                "host": "c",
+                "trafficPolicy": {"retryBudget": {"budgetInterval": interval, "percent": 1}},
+            },
+        }
+    )
+    assert [each.field for each in found.diagnostics] == wrong
