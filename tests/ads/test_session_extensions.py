@@ -27,7 +27,7 @@ def config(revision: str, *clusters: str) -> Resource:
 ASKING = replaced(listener("x0"))
 
 
-def asking(delta: bool = True) -> Client:  # noqa: FBT001, FBT002
+def asking(*, delta: bool = True) -> Client:
     """A client that serves a listener with a filter whose configuration came by discovery."""
     client = Client(*ASKING, config("0"), delta=delta)
     (cds,) = client.ask(C)
@@ -47,8 +47,8 @@ def asking(delta: bool = True) -> Client:  # noqa: FBT001, FBT002
 
 
 @BOTH
-def test_a_change_is_one_response(delta: bool) -> None:  # noqa: FBT001
-    client = asking(delta)
+def test_a_change_is_one_response(*, delta: bool) -> None:
+    client = asking(delta=delta)
     (ecds,) = client.set(*ASKING, config("1"))
     assert brief([ecds]) == [(KIND, ["x0"], [])]
     assert client.ack(ecds, "x0") == []
@@ -57,16 +57,16 @@ def test_a_change_is_one_response(delta: bool) -> None:  # noqa: FBT001
 
 
 @BOTH
-def test_a_name_that_nobody_has_is_not_answered(delta: bool) -> None:  # noqa: FBT001
-    client = asking(delta)
+def test_a_name_that_nobody_has_is_not_answered(*, delta: bool) -> None:
+    client = asking(delta=delta)
     assert client.ask(X, *(["none"] if delta else ["x0", "none"])) == []
     (ecds,) = client.set(*ASKING, config("0"), model.make(X, "none", "0"))
     assert brief([ecds]) == [(KIND, ["none"], [])]
 
 
 @BOTH
-def test_it_waits_for_clusters_that_it_names(delta: bool) -> None:  # noqa: FBT001
-    client = asking(delta)
+def test_it_waits_for_clusters_that_it_names(*, delta: bool) -> None:
+    client = asking(delta=delta)
     wanted = [*ASKING, config("1", "c2"), model.make(C, "c2", "0"), model.make(E, "c2", "0")]
     (cds,) = client.set(*wanted)
     (eds,) = client.ask(E, "c0", "c1", "c2")
@@ -107,8 +107,8 @@ def test_a_client_of_the_state_of_the_world_keeps_what_is_withdrawn() -> None:
 
 
 @BOTH
-def test_one_that_no_listener_asks_for_any_more_stays_until_it_is_given_back(delta: bool) -> None:  # noqa: FBT001
-    client = asking(delta)
+def test_one_that_no_listener_asks_for_any_more_stays_until_it_is_given_back(*, delta: bool) -> None:
+    client = asking(delta=delta)
     (lds,) = client.set(*replaced())
     assert brief([lds]) == [("Listener", ["l0"], [])]
     assert client.ack(lds) == []
@@ -127,8 +127,8 @@ def test_nothing_is_withdrawn_before_the_listeners_are_switched() -> None:
 
 
 @BOTH
-def test_a_refused_one_holds_nothing_back(delta: bool) -> None:  # noqa: FBT001
-    client = asking(delta)
+def test_a_refused_one_holds_nothing_back(*, delta: bool) -> None:
+    client = asking(delta=delta)
     wanted = [*without("c1", "l0"), listener("x0"), config(model.BAD)]
     (ecds,) = client.set(*wanted)
     client.ack(ecds, "x0", error="x0: refused")

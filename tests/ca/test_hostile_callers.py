@@ -72,7 +72,7 @@ async def test_who_asks_for_anothers_certificate_gets_none_and_is_written_down(
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         for _ in range(60):
             with pytest.raises(grpc.aio.AioRpcError, match="for its caller only") as caught:
-                await create(claimed, metadata=bearer(tokens.mint(KEY, SLEEP, now())))  # type: ignore[operator]
+                await create(claimed, metadata=bearer(tokens.mint(KEY, SLEEP, now())))
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     lines = [each.getMessage() for each in caplog.records if "AUDIT" in each.getMessage()]
     assert 50 <= len(lines) < 60, "a flood is a few lines"
@@ -84,9 +84,9 @@ async def test_a_caller_of_another_cluster_gets_nothing(ca: authority.Authority)
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         token = bearer(tokens.mint(KEY, SLEEP, now()))
         with pytest.raises(grpc.aio.AioRpcError, match="'clusterid' is not Kubernetes") as caught:
-            await create(request(), metadata=(*token, ("clusterid", "another")))  # type: ignore[operator]
+            await create(request(), metadata=(*token, ("clusterid", "another")))
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert await create(request(), metadata=(*token, ("clusterid", "")))  # type: ignore[operator]
+        assert await create(request(), metadata=(*token, ("clusterid", "")))
 
 
 async def test_names_of_a_request_count_for_nothing(ca: authority.Authority) -> None:
@@ -96,10 +96,10 @@ async def test_names_of_a_request_count_for_nothing(ca: authority.Authority) -> 
     headers = (("x-forwarded-client-cert", f"URI={OTHERS}"), ("clusterid", "Kubernetes"))
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         token = bearer(tokens.mint(KEY, SLEEP, now()))
-        answer = await create(claimed, metadata=token + headers)  # type: ignore[operator]  # a stub is not typed
+        answer = await create(claimed, metadata=token + headers)
         assert uris(answer.cert_chain[0]) == [MINE]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await create(claimed, metadata=headers)  # type: ignore[operator]
+            await create(claimed, metadata=headers)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -116,7 +116,7 @@ async def test_a_certificate_cannot_end_before_it_begins(ca: authority.Authority
     """SEC13; one that would last too long lasts as long as any may (test_server)."""
     async with stub(ca, serving.ServingCertificate(ca, now)) as create:
         with pytest.raises(grpc.aio.AioRpcError, match="negative") as caught:
-            await create(request(seconds), metadata=bearer(tokens.mint(KEY, SLEEP, now())))  # type: ignore[operator]
+            await create(request(seconds), metadata=bearer(tokens.mint(KEY, SLEEP, now())))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

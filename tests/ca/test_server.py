@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import grpc.aio
@@ -32,10 +32,14 @@ def ca() -> authority.Authority:
     return authority.Authority(authority.self_signed("cluster.local", now()))
 
 
+Create = Callable[..., Awaitable[ca_pb2.IstioCertificateResponse]]
+"""The call as a client makes it."""
+
+
 @contextlib.asynccontextmanager
 async def stub(
     ca: authority.Authority, certificate: serving.ServingCertificate, counts: Counts | None = None
-) -> AsyncIterator[object]:
+) -> AsyncIterator[Create]:
     verifier = tokens.LocalTokenVerifier(KEY.public_key(), "cluster.local", now)
     service = server.CertificateService(ca, verifier, now, counts)
     running = Server(service.methods())

@@ -1,8 +1,5 @@
 """Fields that are spelled as other tools spell them, or wrongly, are told with the name that they have."""
 
-# Tables of YAML read better with one case to a line, however long.
-# ruff: noqa: E501
-
 from __future__ import annotations
 
 import pytest
@@ -36,16 +33,28 @@ def test_a_kind_is_told_with_the_name_or_version_that_was_meant(group: str, kind
 @pytest.mark.parametrize(
     ("kind", "spec", "end"),
     [
-        ("VirtualService", f"{{hosts: [a], http: [{{{TO}, retries: {{attempts: 1, per_try_timeout: 1s}}}}]}}", "perTryTimeout"),
+        (
+            "VirtualService",
+            f"{{hosts: [a], http: [{{{TO}, retries: {{attempts: 1, per_try_timeout: 1s}}}}]}}",
+            "perTryTimeout",
+        ),
         ("VirtualService", f"{{hosts: [a], http: [{{{TO}, timeOut: 1s}}]}}", "timeout"),
         ("VirtualService", f"{{hosts: [a], http: [{{{TO}, match: [{{uri: {{prefx: /, exact: /}}}}]}}]}}", "prefix"),
-        ("VirtualService", f"{{hosts: [a], http: [{{{TO}, match: [{{headers: {{x: {{Exact: b, exact: b}}}}}}]}}]}}", "exact"),
+        (
+            "VirtualService",
+            f"{{hosts: [a], http: [{{{TO}, match: [{{headers: {{x: {{Exact: b, exact: b}}}}}}]}}]}}",
+            "exact",
+        ),
         ("DestinationRule", "{host: a, traficPolicy: {}}", "trafficPolicy"),
-        ("DestinationRule", "{host: a, trafficPolicy: {connectionPool: {http: {http1MaxPendingRequest: 1}}}}", "http1MaxPendingRequests"),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {connectionPool: {http: {http1MaxPendingRequest: 1}}}}",
+            "http1MaxPendingRequests",
+        ),
         ("Gateway", "{servers: [{port: {number: 80, name: a, protocol: HTTP}, hosts: [a], tsl: {}}]}", "tls"),
         ("Sidecar", "{egress: [{hosts: ['./*']}], somethingElse: 1}", ""),
     ],
-)  # fmt: skip
+)
 def test_a_field_is_told_with_the_name_that_was_meant(kind: str, spec: str, end: str) -> None:
     document = {
         "apiVersion": "networking.istio.io/v1",

@@ -48,7 +48,7 @@ def test_a_gateway_that_names_its_services_stands_where_these_send_its_ports() -
 
 
 @pytest.mark.parametrize(("merged", "ports"), [(False, {"8080", "9080"}), (True, {"8080", "8081", "9080"})])
-def test_ports_of_a_sidecar_may_come_on_top_of_those_of_services(merged: bool, ports: set[str]) -> None:  # noqa: FBT001 (a row)
+def test_ports_of_a_sidecar_may_come_on_top_of_those_of_services(*, merged: bool, ports: set[str]) -> None:
     numbers = [{"name": f"http-{n}", "port": n} for n in (8080, 8081)]
     ingress = [{"port": {"number": n, "name": "x", "protocol": "TCP"}} for n in (8080, 9080)]
     features = Features(merge_ingress=merged)

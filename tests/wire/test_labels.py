@@ -103,8 +103,8 @@ def test_names_that_users_cannot_have() -> None:
     assert not labels.is_short("peer")
 
 
-@given(st.fixed_dictionaries(dict.fromkeys(telemetry.PARTS, _WORD)), st.booleans())
-def test_a_workload_comes_out_as_it_went_in(parts: dict[str, str], canonical: bool) -> None:  # noqa: FBT001 (hypothesis')
+@given(parts=st.fixed_dictionaries(dict.fromkeys(telemetry.PARTS, _WORD)), canonical=st.booleans())
+def test_a_workload_comes_out_as_it_went_in(*, parts: dict[str, str], canonical: bool) -> None:
     parts |= {"app": parts["service"], "version": parts["revision"]} if canonical else {}
     word = labels.workload(parts)
     assert (
