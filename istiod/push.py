@@ -124,8 +124,7 @@ class Push:
         self.watch.lap("build")
         failed: list[Exception] = []
         news = tuple(self._news(context, failed))
-        patches = context.envoy_filters
-        found = (*context.diagnostics, *patch_values.findings(patches), *extensions.findings(patches))
+        found = (*context.diagnostics, *_of_patches(context))
         return Made(context=context, findings=found, news=news, failed=tuple(failed))
 
     def _news(self, context: MeshContext, failed: list[Exception]) -> Iterator[News]:
@@ -177,3 +176,13 @@ def failure(failed: Sequence[Exception]) -> ExceptionGroup[Exception]:
 def target(compiler: Compiler, context: MeshContext, proxy: Proxy) -> ResourceSet:
     """What a proxy should have; proxies of a scope and view share it."""
     return compiler.compile(mesh.scope(context, proxy), context.endpoints, mesh.view(context, proxy))
+
+
+def _of_patches(context: MeshContext) -> tuple[Diagnostic, ...]:
+    """What is wrong with EnvoyFilters; looked for when one of them changed, as most pushes are of endpoints."""
+    patches = context.envoy_filters
+
+    def made() -> tuple[Diagnostic, ...]:
+        return (*patch_values.findings(patches), *extensions.findings(patches))
+
+    return context.memo.recall.of("findings of patches", (patches,), made)
