@@ -154,7 +154,7 @@ def build(
     same = all(now is old for now, old in (*pairs, (patches, before.envoy_filters)))
     of_cross = before.findings.cross
     if not same:
-        checks = virtual_service_checks.findings(model, routes, servers)
+        checks = virtual_service_checks.findings(model, routes, servers, before.memo.recall)
         of_secrets = credential_checks.findings(model, servers)
         of_access = (*model.tokens.findings, *authorization.findings(model.authorizations))
         of_places = ingress_places.findings(model, before.memo.recall)

@@ -5,7 +5,7 @@ Which of them has the listener is outbound_listeners' doing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from crds.diagnostic import Code, Diagnostic, warning
 from istiod.mesh import outbound_listeners
@@ -17,11 +17,16 @@ from istiod.mesh.service import Service
 from istiod.mesh.sidecars import Egress
 
 
-def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]:
-    """Opaque ports that an older service has already at the same address; services come oldest first."""
+def findings(model: Model, recall: Recall) -> tuple[Diagnostic, ...]:
+    """Opaque ports that an older service has already at the same address. Rules move none of them."""
+    inputs = (model.registry, model.summaries)
+    return recall.of_many("port conflicts", inputs, lambda: tuple(_conflicts(model, recall)))
+
+
+def _conflicts(model: Model, recall: Recall) -> Iterator[Diagnostic]:
     owners: dict[tuple[str, int, str], Service] = {}
     firsts: dict[Place, Piece] = {}
-    for piece in _pieces(model, services):
+    for piece in _pieces(model, recall):
         first = firsts.setdefault(piece.key, piece)
         if not outbound_listeners.share(first, piece):
             yield warning(
@@ -49,7 +54,6 @@ def conflicts(model: Model, services: Iterable[Service]) -> Iterator[Diagnostic]
             )
 
 
-def _pieces(model: Model, services: Iterable[Service]) -> Iterator[Piece]:
-    recall = Recall()
-    for service in services:
+def _pieces(model: Model, recall: Recall) -> Iterator[Piece]:
+    for service in model.registry.services:  # oldest first
         yield from outbound_listeners.pieces(model, service, recall, Egress(), Families.DUAL)

@@ -13,18 +13,19 @@ from istiod.mesh import conditions, delegation, gateway_routes, gateways, hosts,
 from istiod.mesh.gateway_servers import GatewayIndex, Server
 from istiod.mesh.http_rules import Copy, Share, Target
 from istiod.mesh.model import Model
+from istiod.mesh.recall import Recall
 from istiod.mesh.service import Resolution, Service
 from istiod.mesh.virtual_services import VirtualService, VirtualServiceIndex
 
 
-def findings(model: Model, index: VirtualServiceIndex, known: GatewayIndex) -> Iterator[Diagnostic]:
+def findings(model: Model, index: VirtualServiceIndex, known: GatewayIndex, recall: Recall) -> Iterator[Diagnostic]:
     """Everything there is to say of VirtualServices, Gateways and ports that meet."""
     servers: dict[str, list[Server]] = {}
     for gateway in known.gateways:
         yield from gateway.diagnostics
         servers[f"{gateway.key.namespace}/{gateway.key.name}"] = list(gateway.servers)
     yield from gateways.conflicts(known)
-    yield from port_conflicts.conflicts(model, model.registry.services)
+    yield from port_conflicts.findings(model, recall)
     for one in index.by_key.values():
         yield from one.diagnostics
         yield from _destinations(model, one)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from istiod.mesh import port_conflicts
 from istiod.mesh.model import Summary
+from istiod.mesh.recall import Recall
 from istiod.mesh.route import DirectResponse
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, OutboundScope
 from istiod.mesh.settings import MeshSettings, OutboundMode
@@ -276,6 +280,15 @@ def test_of_two_opaque_services_that_cannot_be_told_apart_the_older_one_serves()
         mesh = world.build(*texts)
         assert chains(mesh.sidecar().listeners["0.0.0.0_9000"]) == [((), (), ["outbound|9000||b.example"])]
         assert ("PORT_CONFLICT", "a", "spec.ports") in mesh.told()
+
+
+def test_conflicts_of_ports_are_looked_for_when_services_change_and_not_at_each_rule() -> None:
+    both = [world.entry(name, EXTERNAL % (f"{name}.example", 9000, "TCP", "")) for name in "ab"]
+    model, recall = world.build(*both).model, Recall()
+    found = port_conflicts.findings(model, recall)
+    assert len(found) == 1
+    assert port_conflicts.findings(replace(model), recall) is found
+    assert port_conflicts.findings(world.build(*both[:1]).model, recall) == ()
 
 
 def test_an_undeclared_service_without_an_address_is_in_the_table_of_its_port() -> None:

@@ -78,7 +78,7 @@ class World:
         return gateways.scope(self.model, self.index, self.gateways, key, None, recall)
 
     def findings(self) -> list[Diagnostic]:
-        return list(virtual_service_checks.findings(self.model, self.index, self.gateways))
+        return list(virtual_service_checks.findings(self.model, self.index, self.gateways, Recall()))
 
     def told(self) -> list[tuple[str, str, str]]:
         """Findings as (code name, object, field)."""
