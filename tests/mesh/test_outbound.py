@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from istiod.mesh import port_conflicts
 from istiod.mesh.model import Summary
-from istiod.mesh.recall import Recall
 from istiod.mesh.route import DirectResponse
 from istiod.mesh.scope import Chain, ChainMatch, Direction, Listener, OutboundScope
 from istiod.mesh.settings import MeshSettings, OutboundMode
@@ -273,38 +269,11 @@ def test_http_and_opaque_services_share_a_port() -> None:
     assert to(found.default_chain) == ["outbound|9000||t.example"]
 
 
-def test_of_two_opaque_services_that_cannot_be_told_apart_the_older_one_serves() -> None:
-    young = world.entry("a", EXTERNAL % ("a.example", 9000, "TCP", ""), created="2024-01-02T00:00:00Z")
-    old = world.entry("b", EXTERNAL % ("b.example", 9000, "TCP", ""), created="2024-01-01T00:00:00Z")
-    for texts in ((young, old), (old, young)):
-        mesh = world.build(*texts)
-        assert chains(mesh.sidecar().listeners["0.0.0.0_9000"]) == [((), (), ["outbound|9000||b.example"])]
-        assert ("PORT_CONFLICT", "a", "spec.ports") in mesh.told()
-
-
-def test_conflicts_of_ports_are_looked_for_when_services_change_and_not_at_each_rule() -> None:
-    both = [world.entry(name, EXTERNAL % (f"{name}.example", 9000, "TCP", "")) for name in "ab"]
-    model, recall = world.build(*both).model, Recall()
-    found = port_conflicts.findings(model, recall)
-    assert len(found) == 1
-    assert port_conflicts.findings(replace(model), recall) is found
-    assert port_conflicts.findings(world.build(*both[:1]).model, recall) == ()
-
-
 def test_an_undeclared_service_without_an_address_is_in_the_table_of_its_port() -> None:
     scope = world.build(world.entry("x", EXTERNAL % ("x.example", 7000, '""', ""))).sidecar()
     found = scope.listeners["0.0.0.0_7000"]
     assert [to(one) for one in found.chains] == [["rds:7000"]]
     assert to(found.default_chain) == ["outbound|7000||x.example"]
-
-
-def test_of_two_undeclared_services_at_one_address_the_older_one_serves() -> None:
-    spec = "{hosts: [x.example, y.example], addresses: [10.9.0.1], ports: [{name: p, number: 80}], resolution: NONE}"
-    mesh = world.build(world.entry("x", spec))
-    scope = mesh.sidecar()
-    assert sorted(scope.routes) == ["x.example:80"]
-    assert to(scope.listeners["10.9.0.1_80"].default_chain) == ["outbound|80||x.example"]
-    assert mesh.told() == [("PORT_CONFLICT", "x", "spec.ports")]
 
 
 def test_grpc_web_is_bridged_where_the_port_says_so() -> None:
