@@ -90,7 +90,7 @@ class FileIdentity:
             leaf = x509.load_pem_x509_certificate(chain)
             fits = serialization.load_pem_private_key(key, password=None).public_key() == leaf.public_key()
             x509.load_pem_x509_certificates(roots)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise IdentityError(f"cannot use the mounted certificates: {error}") from error
         if not fits:
             raise IdentityError(f"{found.key} is not the key of {found.chain}")

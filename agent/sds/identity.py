@@ -178,7 +178,7 @@ async def obtain(sign: Sign, identity: Identity, kind: keys.KeyKind = keys.DEFAU
     try:
         leaf, *_ = (x509.load_pem_x509_certificate(pem.encode()) for pem in chain[:-1])
         roots = x509.load_pem_x509_certificates(chain[-1].encode())
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, x509.InvalidVersion) as error:
         raise IdentityError(f"the CA's answer is no certificate chain: {error}") from error
     if leaf.public_key() != key.public_key():
         raise IdentityError("the CA's certificate is for another key")

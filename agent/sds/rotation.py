@@ -197,7 +197,7 @@ class Rotation:
         try:
             mounted = _pems(path.read_bytes())
             found = dict.fromkeys((*mounted, *(_pems(named) if named else ())))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, x509.InvalidVersion) as error:
             raise IdentityError(f"cannot use the roots in {path}: {error}") from error
         self._mounted = frozenset(mounted)
         return b"".join(found)

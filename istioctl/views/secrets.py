@@ -71,5 +71,5 @@ def _bytes(source: Json) -> bytes:
 def _certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return list(x509.load_pem_x509_certificates(pem)) if pem else []
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return []

@@ -119,7 +119,7 @@ def _proves(secret: Resource, now: datetime | None) -> bool:
     """Whether a Secret holds a certificate that can be read and is valid now, and something as its key."""
     try:
         found = x509.load_pem_x509_certificates(_value(secret, _CERTIFICATES))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return False
     valid = now is None or all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in found[:1])
     return bool(found) and valid and bool(_value(secret, _KEYS))

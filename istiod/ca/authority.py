@@ -150,7 +150,7 @@ class Authority:
             self._chain = tuple(_split(material.chain))
             self._roots = tuple(_split(material.roots))
             belongs = key.public_key() == self._certificate.public_key()
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise AuthorityError(f"cannot read the CA's material: {error}") from error
         if not isinstance(key, PrivateKey):
             raise AuthorityError("the CA's key is neither ECDSA nor RSA")
@@ -372,7 +372,7 @@ def _anchor(certificate: x509.Certificate, chain: Iterable[str], roots: Iterable
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

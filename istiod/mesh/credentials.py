@@ -33,6 +33,8 @@ SPACES: Kind = ("", "Namespace")
 CA_SUFFIX = "-cacert"
 SCHEME = "kubernetes://"
 _GONE = "the Secret is gone"
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What parsers of certificates raise: the last two are no ValueErrors."""
 _LEAST_RSA = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
@@ -261,21 +263,24 @@ def _first(data: Mapping[str, bytes], *names: str) -> bytes:
 def _certificates(text: bytes, what: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(text)
-    except ValueError:
+    except _UNREADABLE:
         raise ValueError(f"{what} is no PEM certificate") from None
 
 
 def _check_crl(text: bytes) -> None:
     try:
         x509.load_pem_x509_crl(text)
-    except ValueError:
+    except _UNREADABLE:
         raise ValueError("the CRL is no PEM certificate revocation list") from None
 
 
 def _check_pair(certificate: bytes, key: bytes) -> dt.datetime:
     """When the certificate ends."""
     own = _certificates(certificate, "the certificate")[0]
-    public = own.public_key()
+    try:
+        public = own.public_key()
+    except _UNREADABLE:
+        raise ValueError("the certificate's key is of a kind that nobody knows here") from None
     try:
         private = serialization.load_pem_private_key(key, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -26,6 +26,7 @@ from istiod.ca import authority
 from tests import figures
 from tests.agent import pod
 from tests.ca.test_renewal import service
+from tests.odd_certificates import of_no_version
 from tests.waiting import until
 from wire import names
 from wire.spiffe import Identity
@@ -201,6 +202,9 @@ async def test_mounted_files_are_served_and_followed_and_halves_are_not(
         await until(lambda: "cannot use the mounted certificates" in caplog.text, "it waits", 5)
         out.write(first.key, first.chain, first.roots)
         await until(lambda: served() == first.chain, "it is served", 5)
+        (tmp_path / identity.ROOT_FILE).write_text(of_no_version(first.roots.decode()))
+        await until(lambda: "not a valid X509 version" in caplog.text, "roots that nobody can read", 5)
+        (tmp_path / identity.ROOT_FILE).write_bytes(first.roots)
         (tmp_path / identity.KEY_FILE).write_bytes(second.key)
         await until(lambda: "is not the key of" in caplog.text, "half of a change", 5)
         assert served() == first.chain

@@ -19,6 +19,7 @@ from agent import metrics
 from agent.sds import identity, rotation, secrets, server, session
 from istiod.ca import authority
 from tests.agent import pod
+from tests.odd_certificates import of_no_version
 from tests.waiting import until
 from wire import names
 from wire.spiffe import Identity
@@ -301,8 +302,11 @@ async def test_rotation_survives_an_absent_ca_and_a_missing_token(
             await task
 
 
-async def test_roots_that_cannot_be_read_are_a_failure_like_any_other(tmp_path: Path) -> None:
-    (tmp_path / "roots").write_text("no PEM")
+@pytest.mark.parametrize(
+    "text", ["no PEM", of_no_version(authority.self_signed("a", dt.datetime.now(dt.UTC)).certificate.decode())]
+)
+async def test_roots_that_cannot_be_read_are_a_failure_like_any_other(tmp_path: Path, text: str) -> None:
+    (tmp_path / "roots").write_text(text)
     client = identity.CaClient(address="", server_name="", token=tmp_path, roots=identity.Roots(tmp_path / "roots"))
     with pytest.raises(identity.IdentityError, match="cannot use the roots"):
         rotation.Rotation(client, SLEEP, secrets.Secrets(), metrics.Metrics("1"))._roots(b"")

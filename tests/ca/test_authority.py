@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from istiod.ca import authority
+from tests.odd_certificates import ODD_CURVE, of_no_version
 from wire.spiffe import Identity
 
 NOW = dt.datetime(2026, 11, 21, 10, tzinfo=dt.UTC)
@@ -170,6 +171,10 @@ def test_a_serving_certificate_carries_dns_names_and_addresses(ca: authority.Aut
     assert b"PRIVATE KEY" in material.key
 
 
+def root() -> str:
+    return authority.self_signed("cluster.local", NOW).certificate.decode()
+
+
 def plugged(*, ca_flag: bool = True, key: bytes | None = None, roots: bytes | None = None) -> authority.Material:
     own = rsa.generate_private_key(65537, 2048)
     root = authority.self_signed("corporation", NOW)
@@ -205,6 +210,8 @@ def test_an_intermediate_of_the_users_signs_with_its_whole_chain() -> None:
     [
         (lambda: plugged(ca_flag=False), "no CA:TRUE"),
         (lambda: plugged(roots=b""), "no root certificate"),
+        (lambda: plugged(roots=of_no_version(root()).encode()), "cannot read"),
+        (lambda: plugged(roots=ODD_CURVE.encode()), "does not lead to one of its roots"),
         (lambda: plugged(key=b"garbage"), "cannot read"),
         (lambda: plugged(key=authority.private_pem(ec.generate_private_key(ec.SECP256R1()))), "does not belong"),
         (lambda: plugged(key=authority.private_pem(ed25519.Ed25519PrivateKey.generate())), "neither ECDSA nor RSA"),

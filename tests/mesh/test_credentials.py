@@ -17,6 +17,7 @@ from istiod.mesh import credentials
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import DownstreamTls, OutboundScope, UpstreamTls
 from tests.mesh import fleet
+from tests.odd_certificates import ODD_CURVE, of_no_version
 from wire import spiffe
 
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -261,6 +262,8 @@ LOCKED = ec.generate_private_key(ec.SECP256R1()).private_bytes(
     ("data", "words"),
     [
         ({"tls.crt": "x", "tls.key": pair()[1]}, "the certificate is no PEM"),
+        ({"tls.crt": ODD_CURVE, "tls.key": pair()[1]}, "of a kind that nobody knows"),
+        ({"tls.crt": of_no_version(pair()[0]), "tls.key": pair()[1]}, "the certificate is no PEM"),
         ({"tls.crt": pair()[0], "tls.key": "x"}, "the private key is no PEM"),
         ({"tls.crt": pair()[0]}, "the private key is no PEM"),
         ({"tls.crt": pair()[0], "tls.key": LOCKED.decode()}, "without a password"),
