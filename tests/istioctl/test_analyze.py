@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import time
@@ -13,6 +14,8 @@ import yaml
 
 from istioctl import __main__ as program
 from istiod.analysis import catalogue
+from istiod.ca import authority
+from tests.odd_certificates import of_no_version
 
 BROKEN = """
 apiVersion: networking.istio.io/v1
@@ -238,7 +241,7 @@ def test_what_cannot_be_done_is_said_on_one_line(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--timeout", "soon"], ["--timeout", "0s"], ["--failure-threshold", "bad"], ["-o", "table"], ["-k=x"]]
+    "arguments", [["--timeout", "soon"], ["--timeout=-1s"], ["--failure-threshold", "bad"], ["-o", "table"], ["-k=x"]]
 )
 def test_values_of_flags_are_checked(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
@@ -250,6 +253,20 @@ def test_an_unknown_code_is_told_and_the_rest_goes_on(broken: Path, capsys: pyte
     assert "Supplied message code 'IST9999' is an unknown message code" in capsys.readouterr().err
     analyze("-k=false", "-S", "M0108=Pod *", "-S", "M0150=Pod *", broken)
     assert "Supplied message code" not in capsys.readouterr().err
+
+
+def test_a_certificate_that_parsers_refuse_in_their_own_way_is_a_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = authority.self_signed("a", dt.datetime.now(dt.UTC))
+    data = {"tls.crt": of_no_version(good.certificate.decode()), "tls.key": "x"}
+    head = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\n"
+    tls = "{mode: SIMPLE, credentialName: default/cert}"
+    server = f"{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: ['*'], tls: {tls}}}"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cert"}, "stringData": data}
+    (tmp_path / "a.yaml").write_text(f"{head}spec: {{servers: [{server}]}}\n---\n{json.dumps(secret)}\n")
+    assert analyze("-k=false", tmp_path / "a.yaml") == 79
+    assert "[IST0161]" in capsys.readouterr().out
 
 
 def test_codes_are_unique() -> None:
