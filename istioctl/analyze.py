@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from typing import Any, Final
 
@@ -21,9 +20,6 @@ UNREADABLE: Final = 65
 """Exit code: a file has documents that are no Kubernetes objects."""
 _ALL: Final = "all namespaces"
 _PAGES: Final = "https://istio.io/latest/docs/reference/config/analysis/ (IST) and docs/analyze.md (M)"
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION: Final = re.compile(r"(?:\d{1,6}(?:\.\d{1,6})?(?:h|ms|m|s))+")
-_PART: Final = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(h|ms|m|s)")
 _EXAMPLES: Final = """examples:
   istioctl analyze                               the live cluster, its namespace of the kubeconfig
   istioctl analyze -A                            the live cluster, all namespaces
@@ -72,7 +68,7 @@ def register(subparsers: Any) -> None:
         help='leave a message about a resource out, such as "IST0102=Namespace frod"; * stands for anything',
     )
     add("--revision", default="default", help="the control plane whose configuration is analysed")
-    add("--timeout", type=_seconds, default=30.0, help="how long reading the cluster may take, such as 30s")
+    add("--timeout", type=options.seconds, default=30.0, help="how long reading the cluster may take, such as 30s")
     parser.set_defaults(run=_run)
 
 
@@ -89,19 +85,6 @@ def _level(text: str) -> int:
     if text.capitalize() not in analyze_findings.LEVELS:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(analyze_findings.LEVELS)}")
     return analyze_findings.LEVELS.index(text.capitalize())
-
-
-def _seconds(text: str) -> float:
-    """A duration as Go writes it: numbers with units h, m, s and ms.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none, or not positive.
-    """
-    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
-    found = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 30s or 1m30s")
-    return found
 
 
 def _run(given: argparse.Namespace) -> int:

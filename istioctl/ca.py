@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
-from crds import duration
 from istioctl import options, output
 from istioctl.errors import INTERRUPTED, CommandError
 from istiod.ca import authority, keystore, place, rollover
@@ -185,7 +184,9 @@ def register(commands: Any) -> None:
             choices=_TARGETS,
             help="wait until the new CA signs, or (alone) until the old root is removed: a day later by default",
         )
-        one.add_argument("--timeout", type=_seconds, default=0.0, metavar="TIME", help="such as 30m; absent: for ever")
+        one.add_argument(
+            "--timeout", type=options.seconds, default=0.0, metavar="TIME", help="such as 30m; absent: for ever"
+        )
         one.add_argument("--ca-dir", default="", metavar="DIR", help="the --caDir of an istiod without Kubernetes")
         one.set_defaults(run=run)
 
@@ -284,10 +285,3 @@ def _roots(material: Material) -> frozenset[str]:
         return frozenset(authority.split(material.roots.decode()))
     except ValueError as error:
         raise CommandError(f"the CA's roots cannot be read: {error}") from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        return duration.parse(text).total_seconds()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

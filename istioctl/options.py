@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Final
 
+from crds import duration
 from istioctl import output, reach
 from istioctl.errors import CommandError
 from wire import names
@@ -46,6 +47,21 @@ def truth(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0", "t", "f"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text.lower() in ("true", "1", "t")
+
+
+def seconds(text: str) -> float:
+    """The seconds of a duration in Go's form, such as 1m30s.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or negative.
+    """
+    try:
+        found = duration.parse(text).total_seconds()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if found < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is negative")
+    return found
 
 
 def add_truth(parser: argparse.ArgumentParser, *flags: str, default: bool | None, text: str) -> None:

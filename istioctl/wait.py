@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 import urllib.parse
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ _NAMED: Final = 5
 _SHORT: Final = {"vs": "virtualservices", "dr": "destinationrules", "gw": "gateways", "se": "serviceentries"}
 _SHORT_TOO: Final = {"we": "workloadentries", "ap": "authorizationpolicies", "pa": "peerauthentications"}
 _SHORTS: Final = {**_SHORT, **_SHORT_TOO, "ra": "requestauthentications", "telemetry": "telemetries"}
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,23 +56,11 @@ def register(subparsers: Any) -> None:
     parser.add_argument("name", metavar="NAME[.NAMESPACE]")
     add = parser.add_argument
     add("--for", dest="what", default="distribution", choices=("distribution", "delete"), help="default: distribution")
-    add("--timeout", type=duration, default=30.0, metavar="30s", help="how long to wait; default: 30s")
+    add("--timeout", type=options.seconds, default=30.0, metavar="30s", help="how long to wait; default: 30s")
     add("--threshold", type=ratio, default=1.0, metavar="1.0", help="which part of the proxies is enough; default: 1.0")
     add("--generation", type=int, default=None, help="at least this one; default: the present one, in a cluster")
     options.add_control_plane(parser)
     parser.set_defaults(run=_run)
-
-
-def duration(text: str) -> float:
-    """Seconds of a duration in Go's form, such as 1m30s.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    found = _DURATION.findall(text)
-    if not found or "".join(number + unit for number, unit in found) != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 30s or 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in found)
 
 
 def ratio(text: str) -> float:

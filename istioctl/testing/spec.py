@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
+from crds import duration
+
 _RULE: Final = re.compile(r"[A-Z]\w+(?:/[^/\s]+){1,2}(?:\s+\S+)?")
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
-_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PARTS: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _RANGE: Final = (100, 599)
 
 
 def _seconds(value: object) -> float:
-    if not isinstance(value, str) or not _DURATION.fullmatch(value):
-        raise ValueError('must be a duration such as "3s" or "500ms", "0s" for none')
-    return sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(value))
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) and (found := duration.parse(value)) >= timedelta():
+            return found.total_seconds()
+    raise ValueError('must be a duration such as "3s" or "500ms", "0s" for none')
 
 
 def _several(value: object) -> list[object]:

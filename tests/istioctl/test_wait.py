@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from istioctl import __main__ as program
-from istioctl import wait
+from istioctl import options, wait
 from istioctl.errors import CommandError
 from tests.istioctl.test_control_plane import istiod
 
@@ -28,13 +28,13 @@ def test_other_types_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30.0), ("1m30s", 90.0), ("500ms", 0.5), ("1.5h", 5400.0)])
 def test_durations_are_gos(text: str, seconds: float) -> None:
-    assert wait.duration(text) == seconds
+    assert options.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["30", "s", "1d", "-1s", "1s 2s", ""])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        wait.duration(text)
+        options.seconds(text)
 
 
 @pytest.mark.parametrize("text", ["1.1", "-0.1", "nan", "all"])
