@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from crds import text
-from istioctl import options, output
+from istioctl import options, output, texts
 from istioctl.errors import CommandError
 from istiod.analysis import defaults, documents, fields, kinds, live
 from istiod.analysis.kinds import Kind
 from istiod.analysis.resources import Collection, Resource, template
+from istiod.watch import tree
 
-ENDINGS: Final = (".json", ".yaml", ".yml")
-_STDIN: Final = "-"
 _DEFAULT: Final = "default"
 _SECRETS: Final = (("fieldSelector", live.SECRETS),)
 
@@ -64,20 +63,20 @@ def gather(given: argparse.Namespace) -> Source:
 
 def _contents(given: argparse.Namespace) -> Iterator[tuple[str, str]]:
     for name in given.files:
-        if name == _STDIN:
+        if name == texts.STDIN:
             if sys.stdin.isatty() and given.output == "log":
                 output.say("Reading from stdin:")
-            yield name, _decoded(name, sys.stdin.buffer.read())
+            yield name, texts.read(name)
             continue
         try:
             paths = _paths(Path(name), recursive=given.recursive)
         except OSError as error:
             raise CommandError(f"{error.filename or name}: {error.strerror}") from error
         for path in paths:
-            if path.suffix in ENDINGS:
-                yield str(path), _text(path)
+            if path.suffix in tree.SUFFIXES:
+                yield str(path), texts.read(str(path))
             else:
-                known = ", ".join(ENDINGS)
+                known = ", ".join(sorted(tree.SUFFIXES))
                 sys.stderr.write(f"Skipping file {path}, recognized file extensions are: {known}\n")
 
 
@@ -92,20 +91,6 @@ def _paths(path: Path, *, recursive: bool) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(each for each in (path.rglob("*") if recursive else path.iterdir()) if each.is_file())
-
-
-def _text(path: Path) -> str:
-    try:
-        return _decoded(str(path), path.read_bytes())
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from error
-
-
-def _decoded(name: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{name}: no UTF-8") from error
 
 
 def _cluster(given: argparse.Namespace) -> Any:
@@ -162,10 +147,10 @@ def _mesh(given: argparse.Namespace, found: list[Resource]) -> tuple[fields.Reco
     Raises:
         CommandError: the file cannot be read.
     """
-    name, texts = live.config_map(found, given.istioNamespace, given.revision)
-    said = dict(texts)
+    name, data = live.config_map(found, given.istioNamespace, given.revision)
+    said = dict(data)
     if given.meshConfigFile:
-        said["mesh"] = _text(Path(given.meshConfigFile))
+        said["mesh"] = texts.read(given.meshConfigFile)
     try:
         return live.settings(said, given.istioNamespace)
     except text.UnreadableError as problem:

@@ -8,14 +8,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from crds.diagnostic import Diagnostic, Severity
-from istioctl import options
+from istioctl import options, texts
 from istioctl.errors import CommandError
 from webhook import documents, values
-
-_STDIN: Final = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +49,8 @@ def register(subparsers: Any) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    name = "standard input" if given.filename == _STDIN else given.filename
-    content = _read(given.filename)
+    name = "standard input" if given.filename == texts.STDIN else given.filename
+    content = texts.read(given.filename)
     known = _known(given)
     around = values.Surroundings(revision=given.revision or "default", kubelets=known.kubelets)
     found = values.from_values(known.texts, around, given.istioNamespace)
@@ -78,7 +76,7 @@ def _known(given: argparse.Namespace) -> _Known:
         CommandError: a file cannot be read, or there is no cluster with what is missing.
     """
     config, chart, mesh = (
-        _read(path) if path else None for path in (given.injectConfigFile, given.valuesFile, given.meshConfigFile)
+        texts.read(path) if path else None for path in (given.injectConfigFile, given.valuesFile, given.meshConfigFile)
     )
     if chart is not None and mesh is not None:  # the configuration is made of the values
         return _Known(
@@ -100,15 +98,6 @@ def _known(given: argparse.Namespace) -> _Known:
         namespace=where.namespace,
         annotations=functools.cache(where.annotations),
     )
-
-
-def _read(path: str) -> str:
-    try:
-        content = sys.stdin.buffer.read() if path == _STDIN else Path(path).read_bytes()
-        return content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
-        raise CommandError(f"{path}: {reason}") from error
 
 
 def _write(path: str, text: str) -> None:

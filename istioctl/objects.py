@@ -21,8 +21,9 @@ from crds.peer_authentication import PeerAuthentication
 from crds.request_authentication import RequestAuthentication
 from crds.text import UnreadableError
 from crds.virtual_service import VirtualService
-from istioctl import output
+from istioctl import output, texts
 from istioctl.errors import CommandError
+from istiod.watch import tree
 
 T = TypeVar("T", bound=Object)
 Json = Mapping[str, Any]
@@ -39,7 +40,6 @@ _PATHS: Final[Mapping[type[Object], tuple[str, str]]] = {
     PeerAuthentication: (f"/apis/{SECURITY}/v1", "peerauthentications"),
     RequestAuthentication: (f"/apis/{SECURITY}/v1", "requestauthentications"),
 }
-_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
 class Objects(Protocol):
@@ -161,18 +161,18 @@ def _sorted(objects: Iterable[T]) -> list[T]:
 
 def _files(path: str) -> list[pathlib.Path]:
     place = pathlib.Path(path)
-    return sorted(each for each in place.rglob("*") if each.suffix in _SUFFIXES) if place.is_dir() else [place]
+    if not place.is_dir():
+        return [place]
+    return sorted(each for each in place.rglob("*") if each.is_file() and each.suffix in tree.SUFFIXES)
 
 
 def _documents(file: pathlib.Path) -> Iterator[Json]:
-    try:
-        content = file.read_text(encoding="utf-8")
-        for chunk in lines.split(file.name, content):
-            yield from _each(lines.load(file.name, chunk))
-    except OSError as error:
-        raise CommandError(f"{file}: {error.strerror}") from error
-    except (UnicodeDecodeError, UnreadableError) as error:
-        raise CommandError(f"{file}: {error}") from error
+    for chunk in lines.split(file.name, texts.read(str(file))):
+        try:
+            document = lines.load(file.name, chunk)
+        except UnreadableError as error:
+            raise CommandError(f"{file}:{chunk.line + error.line + 1}: {error}") from error
+        yield from _each(document)
 
 
 def _each(document: Any) -> Iterator[Json]:

@@ -14,10 +14,11 @@ from pydantic_core import ErrorDetails
 
 from crds import lines, path
 from crds.text import Chunk, UnreadableError
+from istioctl import texts
 from istioctl.errors import CommandError
 from istioctl.testing.spec import Case, Part, TestFile
+from istiod.watch import tree
 
-_SUFFIXES: Final = (".yaml", ".yml", ".json")
 _SHAPES: Final[Mapping[str, str]] = {
     "missing": "is missing",
     "too_short": "is empty",
@@ -60,7 +61,7 @@ def _of_path(top: Path) -> Iterator[Suite]:
     if not top.is_dir():
         yield _suite(top, _document(top))
         return
-    for file in sorted(each for each in top.rglob("*") if each.is_file() and each.suffix in _SUFFIXES):
+    for file in sorted(each for each in top.rglob("*") if each.is_file() and each.suffix in tree.SUFFIXES):
         read = _document(file, strict=False)
         if _has_tests(read[1]):
             yield _suite(file, read)
@@ -82,10 +83,7 @@ def _has_tests(document: object) -> bool:
 
 
 def _document(file: Path, *, strict: bool = True) -> tuple[Chunk, Any]:
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{file}: no UTF-8: {error.reason} at byte {error.start}") from error
+    content = texts.read(str(file))
     chunks = list(lines.split(file.name, content))
     if len(chunks) != 1:
         if not strict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from e2e.harness import process
 from e2e.harness.controlplane import Cluster as ApiServer
 from istioctl import __main__ as program
 from istioctl import cluster, objects
+from istioctl.errors import CommandError
 from istioctl.views import authorizations, identities, secrets
 from istiod.ca.authority import Authority, self_signed
 
@@ -301,6 +303,17 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.Capt
     broken.write_text(yaml.safe_dump(SERVICE | {"spec": {"ports": 7}}))
     assert program.main(["x", "describe", "service", "web", "--objects", str(broken)]) == 1
     assert "Warning: Service/default/web cannot be read and is left out" in capsys.readouterr().err
+
+
+def test_files_from_other_editors_are_read_and_mistakes_have_their_line(tmp_path: Path) -> None:
+    page = tmp_path / "services.yaml"
+    page.write_text(f"\ufeff{json.dumps(SERVICE)}\r\n---\r\nnull\r\n")
+    (tmp_path / "folder.yaml").mkdir()
+    (found,) = objects.of_files([str(tmp_path)]).list(core.Service)
+    assert found.metadata.name == "web"
+    page.write_text(f"{json.dumps(SERVICE)}\n---\na: 1\na: 2\n")
+    with pytest.raises(CommandError, match=re.escape(f"{page}:4: ")):
+        objects.of_files([str(tmp_path)])
 
 
 def test_a_saved_page_of_istiod_is_read_as_files_are(tmp_path: Path) -> None:

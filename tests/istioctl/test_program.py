@@ -43,7 +43,7 @@ def test_bytes_that_are_no_text_are_one_line(
 ) -> None:
     give(monkeypatch, io.BytesIO(b"kind: \xff"))
     assert program.main(["analyze", "-k=false", "-"]) == 1
-    assert capsys.readouterr().err == "Error: -: no UTF-8\n"
+    assert capsys.readouterr().err == "Error: -: no UTF-8: invalid start byte at byte 6\n"
 
 
 def test_a_change_is_read_from_the_standard_input(
