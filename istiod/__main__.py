@@ -9,6 +9,7 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from istiod import app, features
 from istiod.features import Features
@@ -16,16 +17,26 @@ from istiod.settings import DEFAULT_CA_DIR, DEFAULT_REVISION, ClusterSettings, S
 from istiod.supervision import SettingsError, say
 from wire import names
 
+_OF_FOLDERS: Final = {
+    "caDir": "the CA is in the Secret istio-ca-secret, or cacerts",
+    "stateDir": "it is kept in the Secret istio-last-good",
+    "tokenKey": "the API server judges tokens",
+    "trustDomain": "set trustDomain in the mesh's ConfigMap",  # proxies would be told another than the CA issues
+}
+"""Flags of a mesh without Kubernetes, and what stands in their place with it."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Istio's flag names where Istio has the flag (pilot-discovery)."""
-    top = argparse.ArgumentParser(prog="istiod", description="Istio's control plane driving stock Envoy.")
+    about = "Istio's control plane driving stock Envoy."
+    top = argparse.ArgumentParser(prog="istiod", description=about, allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True)
     discovery = commands.add_parser(
         "discovery",
         help="serve configuration to proxies",
         description="Serve configuration to proxies: from a Kubernetes cluster, or from folders of YAML (--configDir), "
         "where nothing is listened on that no flag names. An empty address leaves a server off.",
+        allow_abbrev=False,
     )
     add = discovery.add_argument
     add("--configDir", action="append", default=[], metavar="DIR", help="folder of YAML; may stand several times")
@@ -41,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--httpsAddr", metavar="HOST:PORT", help="webhooks (cluster: :15017)")
     add("--caDir", default="", metavar="DIR", help="where the root's key and certificate are kept (not in a cluster)")
     add("--stateDir", default="", metavar="DIR", help="where is kept what Envoy refuses (not in a cluster)")
-    add("--tokenKey", default="", metavar="FILE", help="public key of the signer of workload tokens, PEM")
+    add("--tokenKey", default="", metavar="FILE", help="public key of the signer of tokens, PEM (not in a cluster)")
     add("--domain", default=names.DEFAULT_DNS_DOMAIN, metavar="NAME", help="the cluster's DNS domain")
     add("--trustDomain", metavar="NAME", help="not in a cluster: there the mesh's ConfigMap says it")
     add("--clusterID", metavar="NAME", help="the cluster's name: Kubernetes only; else CLUSTER_ID")
@@ -100,14 +111,17 @@ def require_cluster(name: str) -> None:
         raise SettingsError(f"--clusterID (or CLUSTER_ID) {name}: only {names.CLUSTER_ID} is supported yet")
 
 
-def require_folder(arguments: argparse.Namespace) -> None:
-    """Refuse a trust domain where the mesh's ConfigMap decides: proxies would be told another than the CA issues.
+def require_source(arguments: argparse.Namespace) -> None:
+    """Refuse flags of the other source of objects: they would have no effect.
 
     Raises:
-        SettingsError: there is one, and Kubernetes is the source.
+        SettingsError: there is one.
     """
-    if arguments.trustDomain and not arguments.configDir:
-        raise SettingsError("--trustDomain is for --configDir; in a cluster set trustDomain in the mesh's ConfigMap")
+    if arguments.configDir and arguments.kubeconfig:
+        raise SettingsError("--kubeconfig is not for --configDir: objects come from one of both")
+    for name, instead in _OF_FOLDERS.items():
+        if getattr(arguments, name) and not arguments.configDir:
+            raise SettingsError(f"--{name} is for --configDir; in a cluster {instead}")
 
 
 def keep_keys() -> None:
@@ -126,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = settings_of(arguments, chosen, os.environ)
     try:
         require_cluster(arguments.clusterID or os.environ.get("CLUSTER_ID") or names.CLUSTER_ID)
-        require_folder(arguments)
+        require_source(arguments)
         asyncio.run(app.run(settings))
     except SettingsError as error:
         say(f"istiod: {error}")

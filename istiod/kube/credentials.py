@@ -54,7 +54,7 @@ def login(kubeconfig: str) -> kopf.ConnectionInfo:
         with _environment("KUBECONFIG", kubeconfig):
             info = kopf.login_with_kubeconfig(settings=settings)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, kopf.LoginError) as error:
-        raise LoginError(f"--kubeconfig {kubeconfig}: {error!r}") from error
+        raise LoginError(f"--kubeconfig {kubeconfig}: {_reason(error)}") from error
     if info is None or not info.server:
         raise LoginError(f"--kubeconfig {kubeconfig}: names no server")
     if not (info.token or info.username or info.certificate_path or info.certificate_data):
@@ -86,6 +86,15 @@ def session(info: kopf.ConnectionInfo, clock: Callable[[], float] = time.monoton
             connector=connector, headers=headers, request_class=fence.Request, middlewares=(token,)
         )
     return aiohttp.ClientSession(connector=connector, headers=headers, request_class=fence.Request)
+
+
+def _reason(error: Exception) -> str:
+    """Why a kubeconfig cannot be read, on one line."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"no YAML: {error.problem} (line {error.problem_mark.line + 1})"
+    return f"no kubeconfig: {error!r}"
 
 
 class _Token:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from e2e.harness.mesh import REPOSITORY
-from istiod.__main__ import parser, require_folder
+from istiod.__main__ import parser, require_source
 from istiod.supervision import SettingsError
 
 
@@ -22,8 +22,9 @@ def test_istiod_knows_the_flags_of_its_chart() -> None:
     assert arguments.domain == "cluster.local"
 
 
-def test_a_trust_domain_beside_the_one_of_the_cluster_is_refused() -> None:
-    said = ["discovery", "--trustDomain", "example.org"]
-    require_folder(parser().parse_args([*said, "--configDir", "rules"]))
-    with pytest.raises(SettingsError, match="--trustDomain is for --configDir"):
-        require_folder(parser().parse_args(said))
+@pytest.mark.parametrize("flag", ["--trustDomain", "--caDir", "--stateDir", "--tokenKey"])
+def test_what_a_cluster_says_itself_is_refused_beside_it(flag: str) -> None:
+    said = ["discovery", flag, "example.org"]
+    require_source(parser().parse_args([*said, "--configDir", "rules"]))
+    with pytest.raises(SettingsError, match=f"{flag} is for --configDir"):
+        require_source(parser().parse_args(said))

@@ -162,12 +162,13 @@ def test_istiods_flags_become_settings() -> None:
     [
         ((), "istiod: no --configDir, no --kubeconfig, and no service account: nothing to read"),
         (("--clusterID", "east"), "istiod: --clusterID (or CLUSTER_ID) east: only Kubernetes is supported yet"),
+        (("--kubeconfig", "/absent"), "istiod: --kubeconfig /absent: No such file or directory"),
         (
-            ("--kubeconfig", "/absent"),
-            "istiod: --kubeconfig /absent: FileNotFoundError(2, 'No such file or directory')",
+            ("--kubeconfig", "/absent", "--configDir", "rules"),
+            "istiod: --kubeconfig is not for --configDir: objects come from one of both",
         ),
     ],
-    ids=["no cluster", "another cluster", "no such file"],
+    ids=["no cluster", "another cluster", "no such file", "two sources"],
 )
 def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1(flags: tuple[str, ...], message: str) -> None:
     command = [sys.executable, "-m", "istiod", "discovery", *flags]
