@@ -149,15 +149,20 @@ def _openshift(text: str) -> bool:
 
 
 def _percent(text: str) -> float:
-    if not 0 <= float(text) <= _WHOLE:
-        raise ValueError("not between 0 and 100")
-    return float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= _WHOLE:
+        raise ValueError("no number from 0 to 100")
+    return value
 
 
 def _count(text: str) -> int:
-    if not 0 <= int(text) < 1 << 32:
-        raise ValueError("not a count")
-    return int(text)
+    value = decimal.number(text)
+    if value is None or value >= 1 << 32:
+        raise ValueError(f"no whole number from 0 to {(1 << 32) - 1}")
+    return value
 
 
 def _bytes(text: str) -> int:
@@ -183,8 +188,10 @@ def _life(text: str) -> timedelta:
 
 
 def _key_fetch(text: str) -> KeyFetch:
-    known = {"false": "istiod", "true": "hybrid"}
-    return KeyFetch(known.get(text.lower(), text.lower()))
+    known = {"false": KeyFetch.ISTIOD, "true": KeyFetch.HYBRID} | {each.value: each for each in KeyFetch}
+    if text.lower() not in known:
+        raise ValueError(f"none of {', '.join(known)}")
+    return known[text.lower()]
 
 
 def _interval(text: str) -> timedelta:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -112,12 +113,14 @@ def test_variables_have_istios_names_and_defaults() -> None:
         ("PILOT_DNS_CARES_UDP_MAX_QUERIES", "4294967296"),
         ("PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT", "300h"),
         ("PILOT_MAX_STREAMS_PER_IDENTITY", "many"),
+        ("PILOT_JWT_ENABLE_REMOTE_JWKS", "maybe"),
     ],
 )
 def test_a_variable_that_cannot_be_read_keeps_its_default_and_is_told(name: str, text: str) -> None:
     found, (problem,) = features.read({name: text})
     assert found == Features()
     assert problem.startswith(f"{name}={text}: ")
+    assert not re.search(r"\bfloat\b|int\(\)|KeyFetch", problem)  # Python's own words
 
 
 def test_the_settings_of_the_mesh_hold_them() -> None:
