@@ -36,7 +36,7 @@ _TRIED: Final[Mapping[str, str]] = {
     "metrics": "metrics are in Prometheus (docs/observing.md)",
     "precheck": "'istioctl analyze' says what is wrong in a cluster",
     "remove-from-mesh": _INJECTED,
-    "workload": "there are no virtual machines here",
+    "workload": "a machine's WorkloadEntry is written by hand (docs/networks.md)",
     "waypoint": _NO_AMBIENT,
     "ztunnel-config": _NO_AMBIENT,
     "zc": _NO_AMBIENT,
