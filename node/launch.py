@@ -23,6 +23,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEWNS, _NEWUTS, _NEWNET = 0x00020000, 0x04000000, 0x40000000
 _RDONLY, _NOSUID, _NODEV, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 _SET_PDEATHSIG, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 1, 24, 38
+_MOUNT_POINT = 4
+"""The place of a mount point in a line of mountinfo (proc_pid_mountinfo(5))."""
 _KERNEL = ("/proc", "/sys", "/dev")
 _FRESH = ("/run", "/tmp")  # noqa: S108 (the container gets its own)
 _HIDING = ("/run/", "/tmp/", "/var/run/")  # noqa: S108 (what lies there must be mounted to be seen)
@@ -47,7 +49,9 @@ def _unescape(text: str) -> str:
 
 def host_mounts(mountinfo: str) -> list[str]:
     """Mount points of the host, outermost first, without the root and without what the container gets afresh."""
-    points = {_unescape(line.split()[4]) for line in mountinfo.splitlines() if len(line.split()) > 4}  # noqa: PLR2004
+    points = {
+        _unescape(line.split()[_MOUNT_POINT]) for line in mountinfo.splitlines() if len(line.split()) > _MOUNT_POINT
+    }
     skipped = (*_KERNEL, *_FRESH)
     return sorted(p for p in points if p != "/" and not any(p == s or p.startswith(s + "/") for s in skipped))
 
@@ -90,7 +94,7 @@ def _bind(descriptor: int, target: str) -> str:
     """Mount an open file or folder at a path inside the new root, which is the root now; where that path leads."""
     source = f"/proc/self/fd/{descriptor}"
     point = pathlib.Path(target)
-    if os.path.isdir(source):  # noqa: PTH112
+    if pathlib.Path(source).is_dir():
         point.mkdir(parents=True, exist_ok=True)
     else:
         point.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +136,7 @@ def _reveal(path: str) -> None:
 
 def _enter_new(spec: dict[str, Any]) -> None:
     """Make the container's own view of network, mounts and host name."""
-    with open(spec["netns"], "rb") as network:  # noqa: PTH123
+    with pathlib.Path(spec["netns"]).open("rb") as network:
         _check(_LIBC.setns(network.fileno(), _NEWNET), "enter the pod's network namespace")
     _check(_LIBC.unshare(_NEWNS | _NEWUTS), "unshare mounts")
     _mount("none", "/", "", _REC | _PRIVATE)
@@ -155,7 +159,7 @@ def _join(spec: dict[str, Any]) -> None:
     home = f"/proc/{spec['join']}"
     root = os.open(f"{home}/root", os.O_PATH)
     for kind, flag in (("net", _NEWNET), ("uts", _NEWUTS), ("mnt", _NEWNS)):
-        with open(f"{home}/ns/{kind}", "rb") as namespace:  # noqa: PTH123
+        with pathlib.Path(f"{home}/ns/{kind}").open("rb") as namespace:
             _check(_LIBC.setns(namespace.fileno(), flag), f"enter {kind}")
     os.fchdir(root)
     os.chroot(".")

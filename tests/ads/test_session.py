@@ -14,7 +14,7 @@ BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
 
 
 @BOTH
-def test_a_stream_in_sync_stores_nothing_per_resource(delta: bool) -> None:  # noqa: FBT001
+def test_a_stream_in_sync_stores_nothing_per_resource(*, delta: bool) -> None:
     client = Client(*basic(), delta=delta)
     client.start()
     for sub in client.session._stream.subscriptions.values():
@@ -24,7 +24,7 @@ def test_a_stream_in_sync_stores_nothing_per_resource(delta: bool) -> None:  # n
 
 
 @BOTH
-def test_an_endpoint_change_is_one_response_with_one_resource(delta: bool) -> None:  # noqa: FBT001
+def test_an_endpoint_change_is_one_response_with_one_resource(*, delta: bool) -> None:
     client = Client(*basic(), delta=delta)
     client.start()
     assert brief(client.set(*replaced(model.make(E, "c1", "1")))) == [("ClusterLoadAssignment", ["c1"], [])]
@@ -40,7 +40,7 @@ def test_endpoint_changes_under_way_are_merged() -> None:
 
 
 @BOTH
-def test_a_changed_cluster_brings_its_unchanged_endpoints_along(delta: bool) -> None:  # noqa: FBT001
+def test_a_changed_cluster_brings_its_unchanged_endpoints_along(*, delta: bool) -> None:
     client = Client(*basic(), delta=delta)
     client.start()
     client.set(*replaced(model.make(E, "c0", "1")))  # an EDS response is under way: it does not hold this back
@@ -212,7 +212,7 @@ def test_a_listener_whose_secret_is_outstanding_still_needs_the_old_clusters() -
 
 
 @BOTH
-def test_a_removed_listener_is_removed_at_once(delta: bool) -> None:  # noqa: FBT001
+def test_a_removed_listener_is_removed_at_once(*, delta: bool) -> None:
     client = Client(*basic(), delta=delta)
     client.start()
     ((kind, listed, removed),) = brief(client.set(*without("l0")))
@@ -220,7 +220,7 @@ def test_a_removed_listener_is_removed_at_once(delta: bool) -> None:  # noqa: FB
 
 
 @BOTH
-def test_a_listener_goes_when_the_one_that_takes_over_has_its_routes(delta: bool) -> None:  # noqa: FBT001
+def test_a_listener_goes_when_the_one_that_takes_over_has_its_routes(*, delta: bool) -> None:
     client = Client(*basic(), delta=delta)
     client.start()
     after = (*without("l0"), model.make(R, "r1", "0", ("c0",)), model.make(L, "l1", "0", (), ("r1",)))

@@ -15,7 +15,7 @@ BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
 
 
 @BOTH
-def test_unsubscribed_names_are_forgotten(delta: bool) -> None:  # noqa: FBT001
+def test_unsubscribed_names_are_forgotten(*, delta: bool) -> None:
     client = Client(*basic(), delta=delta)
     client.start()
     listed = None if delta else ("c0",)

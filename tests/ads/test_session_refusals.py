@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
 
 
 @BOTH
-def test_a_refused_response_is_sent_in_halves_until_one_is_to_blame(delta: bool) -> None:  # noqa: FBT001
+def test_a_refused_response_is_sent_in_halves_until_one_is_to_blame(*, delta: bool) -> None:
     client = Client(*basic(), delta=delta)
     client.start()
     new = [model.make(L, f"n{i}", model.BAD if i == 2 else "0", ("c0",)) for i in range(4)]

@@ -145,9 +145,9 @@ async def tell(load: Load) -> None:
         for failure in load.failures[told:]:
             print("FAIL", failure)  # noqa: T201 (the log is this program's answer)
         told = len(load.failures)
-        print("ok", load.ok.total())  # noqa: T201
+        print("ok", load.ok.total())  # noqa: T201 (as above)
         if load.rate:
-            print("late", load.late)  # noqa: T201 (its log is its answer)
+            print("late", load.late)  # noqa: T201 (as above)
 
 
 async def main(arguments: Iterable[str]) -> None:
