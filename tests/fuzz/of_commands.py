@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kubernetes.client.exceptions import ApiException
 
-from istioctl import __main__ as istioctl
+from istioctl import __main__ as istioctl, options
 from istioctl import ca, cluster, dump, internal_debug, objects, syncz
 from istioctl.errors import CommandError
 from istioctl.explain import live, log_line
@@ -133,7 +133,7 @@ def refused(raw: bytes) -> None:
     with contextlib.suppress(CommandError):
         ca._value({"data": {"a": text(raw)}}, "a")
     with contextlib.suppress(argparse.ArgumentTypeError):
-        ca._seconds(text(raw))
+        options.seconds(text(raw))
 
 
 def _dump() -> list[object]:
