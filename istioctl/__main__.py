@@ -11,6 +11,7 @@ from istioctl import (
     analyze,
     authz,
     ca,
+    completion,
     dashboard,
     describe,
     internal_debug,
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         dashboard,
         version,
         wait,
+        completion,
     ):
         module.register(commands)
     tried = commands.add_parser(
@@ -64,11 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0, or 1 with one line on standard error, or what Ctrl-C makes of programs."""
+    found = parser()
+    completion.answer(found)
     words = options.spelled(sys.argv[1:] if arguments is None else arguments)
     if told := absent.advice(words):
         output.complain(told)
         return 1
-    given = parser().parse_args(words)
+    given = found.parse_args(words)
     try:
         code: int = given.run(given)
     except CommandError as error:

@@ -12,12 +12,10 @@ _INJECTED: Final = "pods are injected by their namespace's label, or files by 'i
 _TOP: Final[Mapping[str, str]] = {
     "admin": "'istioctl x internal-debug' shows istiod's pages",
     "bug-report": "'istioctl proxy-status', 'proxy-config all' and 'x internal-debug' show what it gathers",
-    "completion": "there is none",
     "create-remote-secret": _ONE_CLUSTER,
     "install": _HELM,
     "manifest": "'helm template charts/istiod' writes what would be installed",
     "operator": _HELM,
-    "options": "each command has --help",
     "profile": "profiles are values of the charts: --set profile=demo (docs/install.md)",
     "remote-clusters": _ONE_CLUSTER,
     "tag": "tags are the value revisionTags of the chart istiod (docs/install.md)",
