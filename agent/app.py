@@ -31,6 +31,9 @@ class _DnsProxy(Protocol):
     @property
     def ready(self) -> bool: ...
 
+    @property
+    def said(self) -> bytes: ...
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
@@ -173,7 +176,9 @@ class Agent:
         options = self._options
         apps = probes.Probers(environment.get(probes.VARIABLE, ""), options.inputs.addresses[0])
         released = self._departure.over if self._departure is not None else None
-        actions = status.Actions(unready=self._unready, drain=self._drain, quit=self._end, released=released)
+        actions = status.Actions(
+            unready=self._unready, drain=self._drain, quit=self._end, released=released, names=self._names
+        )
         targets = scrape.endpoints(environment.get(scrape.VARIABLE, ""), options.status_port)
         own = telemetry.parts(self._bootstrap["node"]["metadata"])
         page = scrape.Scrape(self._admin.target, targets, self._metrics, own)
@@ -193,6 +198,9 @@ class Agent:
 
     def _end(self) -> None:
         self._ending.set()
+
+    def _names(self) -> bytes:
+        return self._dns.said if self._dns is not None else b""
 
     async def _unready(self) -> str:
         if self._ending.is_set():

@@ -1,6 +1,6 @@
 """The status server on 15020: readiness, metrics, drain and quit (features row C8), and app probes (A10).
 
-What the pages hold is others' part: scrape makes the metrics, probes ask the app.
+What the pages hold is others' part: scrape makes the metrics, probes ask the app, debug has the pages below /debug.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from agent import httpwire, probes, scrape
+from agent import debug, httpwire, probes, scrape
 from wire import names, telemetry
 
 _LOG: Final = logging.getLogger("status")
@@ -31,6 +31,8 @@ class Actions:
     quit: Callable[[], None]
     released: Callable[[], Awaitable[bool | None]] | None = None
     """Waits until nobody sends to the pod any more, see agent.departure; None where that was not asked for."""
+    names: Callable[[], bytes] = bytes
+    """The DNS proxy's names as the control plane sent them; nothing where there are none."""
 
 
 class StatusServer:
@@ -63,10 +65,10 @@ class StatusServer:
         try:
             async with asyncio.timeout(_HEAD_SECONDS):
                 line, fields = await httpwire.read_head(reader)
-            method, path, *_ = (*line.split(" "), "", "")
+            method, target, *_ = (*line.split(" "), "", "")
             local = is_local(writer.get_extra_info("peername")[0])
             async with asyncio.timeout(_ANSWER_SECONDS):
-                async for part in self._answer(method, path.partition("?")[0], fields, local=local):
+                async for part in self._answer(method, target, fields, local=local):
                     writer.write(part)
                     await writer.drain()
         except (
@@ -80,7 +82,8 @@ class StatusServer:
         finally:
             writer.close()
 
-    async def _answer(self, method: str, path: str, fields: dict[str, str], *, local: bool) -> AsyncIterator[bytes]:
+    async def _answer(self, method: str, target: str, fields: dict[str, str], *, local: bool) -> AsyncIterator[bytes]:
+        path = target.partition("?")[0]
         if path == "/healthz/ready":
             reason = await self._actions.unready()
             yield _text(503 if reason else 200, reason)
@@ -94,6 +97,9 @@ class StatusServer:
             yield _text(await self._released(), "")
         elif path in ("/quitquitquit", "/drain"):
             yield _text(await self._command(method, path, local=local), "")
+        elif path.startswith(debug.PREFIX):
+            found = await debug.page(method, target, self._actions.names, local=local)
+            yield httpwire.response_head(found.status, found.type, len(found.body)) + found.body
         else:
             yield _text(404, "not found")
 

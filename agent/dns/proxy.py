@@ -44,6 +44,8 @@ class DnsProxy:
         self._client = client
         self._node = tables.Node(id=node["id"], cluster=node["cluster"], metadata=node["metadata"])
         self._following: asyncio.Task[None] | None = None
+        self.said = b""
+        """The newest table as it came, for whoever looks at it: as bytes it takes the least."""
 
     @property
     def ready(self) -> bool:
@@ -69,4 +71,5 @@ class DnsProxy:
 
     def _take(self, said: nds_pb2.NameTable) -> None:
         self._server.table = table.build(tables.hosts(said), self._home)
+        self.said = said.SerializeToString()
         _LOG.debug("%d hosts", len(said.table))

@@ -150,11 +150,11 @@ class Deeds:
 
 @contextlib.asynccontextmanager
 async def running(
-    envoy: Server, declared: str = "", *apps: scrape.Endpoint, released: bool | None = None
+    envoy: Server, declared: str = "", *apps: scrape.Endpoint, released: bool | None = None, table: bytes = b""
 ) -> AsyncIterator[tuple[Server, Deeds]]:
     deeds = Deeds(released=released)
     over = None if released is None else deeds.over
-    actions = status.Actions(unready=deeds.why, drain=deeds.drain, quit=deeds.end, released=over)
+    actions = status.Actions(unready=deeds.why, drain=deeds.drain, quit=deeds.end, released=over, names=lambda: table)
     page = scrape.Scrape(httpwire.Target("127.0.0.1", envoy.port), apps, metrics.Metrics("1.2.3"), {"app": "me"})
     served = status.StatusServer(0, actions, page, probes.Probers(declared, "127.0.0.1"))
     await served.start()
