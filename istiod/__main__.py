@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from istiod import app, features
+from istiod.debug import scopes
 from istiod.features import Features
 from istiod.settings import DEFAULT_CA_DIR, DEFAULT_REVISION, ClusterSettings, Settings
 from istiod.supervision import SettingsError, say
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tokenKey", default="", metavar="FILE", help="public key of the signer of tokens, PEM (not in a cluster)")
     add("--domain", default=names.DEFAULT_DNS_DOMAIN, metavar="NAME", help="the cluster's DNS domain")
     add("--trustDomain", metavar="NAME", help="not in a cluster: there the mesh's ConfigMap says it")
+    add("--log_output_level", default="default:info", metavar="[SCOPE:]LEVEL,...", help="what is logged (debug/scopej)")
     add("--clusterID", metavar="NAME", help="the cluster's name: Kubernetes only; else CLUSTER_ID")
     return top
 
@@ -124,6 +126,19 @@ def require_source(arguments: argparse.Namespace) -> None:
             raise SettingsError(f"--{name} is for --configDir; in a cluster {instead}")
 
 
+def log(said: str) -> None:
+    """Log as the flag says.
+
+    Raises:
+        SettingsError: it says nothing that could be.
+    """
+    try:
+        for unknown in scopes.begin(said):
+            say(f"istiod: --log_output_level: there is no scope {unknown!r} here")
+    except scopes.LevelError as error:
+        raise SettingsError(f"--log_output_level {said}: {error}") from error
+
+
 def keep_keys() -> None:
     """Leave no core file behind: memory holds the CA's key and tokens (hostile-input SEC75)."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
@@ -139,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     settings = settings_of(arguments, chosen, os.environ)
     try:
+        log(arguments.log_output_level)
         require_cluster(arguments.clusterID or os.environ.get("CLUSTER_ID") or names.CLUSTER_ID)
         require_source(arguments)
         asyncio.run(app.run(settings))

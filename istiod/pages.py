@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from aiohttp import web
+
 from crds import core, text
 from crds.diagnostic import Diagnostic, Position
 from crds.key import NETWORKING, SECURITY, ConfigKey
@@ -21,7 +23,7 @@ from istiod.config.protocols import TokenVerifier
 from istiod.config.proxy import Proxy
 from istiod.config.resource import EMPTY, ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.debug import dumps, gauges, metrics, registryz, server, views
+from istiod.debug import dumps, gauges, metrics, registryz, scopes, server, views
 from istiod.debug.counts import Counts
 from istiod.envoy import lacking
 from istiod.mesh import context as mesh
@@ -144,8 +146,8 @@ class Pages:
             },
             verifier=self.verifier,
             root_namespace=self.root_namespace,
-            extend=self._mesh_page().extend,
-            for_people=("page/",),
+            extend=self._extend,
+            for_people=("page/", "scopej"),
         )
 
     def _distribution(self, said: str) -> Json | None:
@@ -156,6 +158,10 @@ class Pages:
             exists=self.store.has(key), generation=self.generation(key), pending=self.pipeline.pending
         )
         return distribution.shown(key, there, ads.deliveries)
+
+    def _extend(self, app: web.Application) -> None:
+        self._mesh_page().extend(app)
+        scopes.extend(app)
 
     def _mesh_page(self) -> MeshPage:
         return MeshPage(

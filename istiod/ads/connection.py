@@ -155,6 +155,7 @@ class Connection:
 
     def lost(self) -> None:
         """Give back what the stream holds."""
+        _LOGGER.debug("the stream of %.200s is over", self.proxy.node.id)
         self._over = True
         self._set_timer(None)
         self._sends.clear()
@@ -168,6 +169,7 @@ class Connection:
         """
         if not self._may_ask(asked):
             return
+        self._log(asked)
         if asked.error is not None and self._settings.on_refusal is not None:
             self._settings.on_refusal(asked.type_url)
         if not self.session.request(asked):
@@ -180,6 +182,10 @@ class Connection:
             self._placed = True
         if not self.session.quiet:
             self._wake()
+
+    def _log(self, asked: Request) -> None:
+        if _LOGGER.isEnabledFor(logging.DEBUG):
+            _LOGGER.debug("%.200s %s", self.proxy.node.id, said(asked))
 
     def _may_ask(self, asked: Request) -> bool:
         if asked.type_url != names.SECRET:
@@ -275,7 +281,9 @@ class Connection:
         made = self._clock()
         self._sent = True
         self._budget.earn(EARNED)
-        self._under_way = (send.type_url, sum(map(len, parts)), made - began, made)
+        size = sum(map(len, parts))
+        self._under_way = (send.type_url, size, made - began, made)
+        _LOGGER.debug("%.200s is sent %s, %d bytes", self.proxy.node.id, send.type_url, size)
         self._stream.send(*parts)
         if not self._stream.pending:
             self._note_sent()
@@ -308,6 +316,13 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if delay is None else self._loop.call_later(delay, self._wake)
+
+
+def said(asked: Request) -> str:
+    """What a client did, in words for the log."""
+    if asked.error is not None:
+        return f"refuses {asked.type_url}: {asked.error[:200]}"
+    return f"{'acknowledges' if asked.nonce else 'asks for'} {asked.type_url}"
 
 
 def _client(proxy: Proxy) -> Client:

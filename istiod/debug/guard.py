@@ -28,7 +28,7 @@ def middleware(verifier: Callable[[], TokenVerifier | None] | None, root_namespa
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if verifier is None or not request.path.startswith(_GUARDED) or _local(request.remote):
+        if verifier is None or not request.path.startswith(_GUARDED) or local(request.remote):
             return await handler(request)
         refusal = await _refusal(request, verifier(), root_namespace)
         return refusal or await handler(request)
@@ -56,7 +56,8 @@ async def _refusal(request: web.Request, verifier: TokenVerifier | None, root_na
     )
 
 
-def _local(address: str | None) -> bool:
+def local(address: str | None) -> bool:
+    """Whether whoever asks is in the pod, or came by a port-forward."""
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:

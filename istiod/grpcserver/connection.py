@@ -207,7 +207,7 @@ class Connection:
         if self._leaving is None:
             self._leaving = self._loop.time()
             if self.http.failure:
-                _LOGGER.info("connection of %s ends: %s", self.address, self.http.failure)
+                _LOGGER.debug("connection of %s ends: %s", self.address, self.http.failure)
         if not more:
             self._channel.shut()
 
@@ -254,7 +254,7 @@ class Connection:
             return
         self._closed = True
         if reason:
-            _LOGGER.info("connection of %s is cut: %s", self.address, reason)
+            _LOGGER.debug("connection of %s is cut: %s", self.address, reason)
         self._loop.remove_reader(self._number)
         self._loop.remove_writer(self._number)
         self._channel.close()
