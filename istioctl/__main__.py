@@ -8,14 +8,17 @@ from collections.abc import Sequence
 
 from istioctl import (
     absent,
+    admin,
     analyze,
     authz,
     ca,
     completion,
     dashboard,
     describe,
+    envoy_stats,
     internal_debug,
     kube_inject,
+    metrics,
     options,
     output,
     proxy_config,
@@ -50,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         version,
         wait,
         completion,
+        admin,
     ):
         module.register(commands)
     tried = commands.add_parser(
@@ -59,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         help="commands that may change",
         allow_abbrev=False,
     ).add_subparsers(required=True, metavar="COMMAND")
-    for one in (authz, ca, describe, internal_debug, wait):
+    for one in (authz, ca, describe, internal_debug, wait, metrics, envoy_stats):
         one.register(tried)
     return top
 

@@ -10,7 +10,6 @@ _ONE_CLUSTER: Final = "a mesh is one cluster here"
 _NO_AMBIENT: Final = "there is no ambient mode here, only sidecars and gateways"
 _INJECTED: Final = "pods are injected by their namespace's label, or files by 'istioctl kube-inject'"
 _TOP: Final[Mapping[str, str]] = {
-    "admin": "'istioctl x internal-debug' shows istiod's pages",
     "bug-report": "'istioctl proxy-status', 'proxy-config all' and 'x internal-debug' show what it gathers",
     "create-remote-secret": _ONE_CLUSTER,
     "install": _HELM,
@@ -29,9 +28,7 @@ _TRIED: Final[Mapping[str, str]] = {
     "add-to-mesh": _INJECTED,
     "check-inject": _INJECTED,
     "config": "flags and KUBECONFIG say what it would list",
-    "envoy-stats": "'pilot-agent request GET stats' in the pod has them",
     "injector": _INJECTED,
-    "metrics": "metrics are in Prometheus (docs/observing.md)",
     "precheck": "'istioctl analyze' says what is wrong in a cluster",
     "remove-from-mesh": _INJECTED,
     "workload": "a machine's WorkloadEntry is written by hand (docs/networks.md)",

@@ -51,25 +51,25 @@ class Address:
         self.name = address
         self._connect = connect or (lambda: http.client.HTTPConnection(host.strip("[]"), number, timeout=SECONDS))
 
-    def ask(self, path: str, method: str = "GET") -> bytes:
-        """The answer's body.
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+        """The answer's body; a ``body`` of the question is JSON.
 
         Raises:
             CommandError: it cannot be reached, or refuses.
         """
         connection = self._connect()
         try:
-            connection.request(method, path)
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
             answer = connection.getresponse()
-            body = answer.read(MAX_BYTES)
+            said = answer.read(MAX_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(f"{self.name}: cannot get {path}: {error or type(error).__name__}") from error
         finally:
             connection.close()
         if answer.status != _OK:
-            reason = body[:200].decode(errors="replace").strip()
+            reason = said[:200].decode(errors="replace").strip()
             raise CommandError(f"{self.name}: {path} answered {answer.status} {reason}")
-        return body
+        return said
 
 
 def ask_all(
