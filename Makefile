@@ -54,8 +54,9 @@ check: .venv/.installed build/.stubs ## formatting, lint, types, import contract
 		diff -rq -x '*.py' -x checks -x schema -x __pycache__ build/generated/crds crds && \
 		diff -rq build/generated/charts/base/files/crds charts/base/files/crds && \
 		diff -rq build/generated/charts/istiod/files/dashboards charts/istiod/files/dashboards && \
+		diff -q build/generated/samples/addons/grafana-dashboards.yaml samples/addons/grafana-dashboards.yaml && \
 		diff -q build/generated/docs/fields.md docs/fields.md || \
-		{ echo "protos/, crds/*.yaml, charts/*/files or docs/fields.md is not what make generate writes"; exit 1; }
+		{ echo "protos/, crds/*.yaml, charts/*/files, samples/addons or docs/fields.md is not what make generate writes"; exit 1; }
 	$(RUFF) format --check .
 	$(RUFF) check .
 	.venv/bin/mypy

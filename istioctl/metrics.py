@@ -17,7 +17,7 @@ from typing import Any, Final
 from istioctl import options, output, reach
 from istioctl.errors import CommandError
 
-_SELECTORS: Final = ("app.kubernetes.io/name=prometheus", "app=prometheus")
+SELECTORS: Final = ("app.kubernetes.io/name=prometheus", "app=prometheus")
 _PORT: Final = 9090
 _REQUESTS: Final = "istio_requests_total"
 _LATENCIES: Final = "istio_request_duration_milliseconds_bucket"
@@ -78,7 +78,7 @@ def _prometheus(given: argparse.Namespace) -> reach.Address:
     if given.prometheus_address:
         return reach.Address(given.prometheus_address)
     where = options.cluster(given)
-    for selector in _SELECTORS:
+    for selector in SELECTORS:
         try:
             return where.page(where.beside(selector)[0], _PORT)  # type: ignore[no-any-return]  # a cluster is Any until it is needed
         except CommandError as error:

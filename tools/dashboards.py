@@ -1,4 +1,4 @@
-"""Write the Grafana dashboards of the chart istiod, from the panels that stand here.
+"""Write the Grafana dashboards of the chart istiod and of samples/addons, from the panels that stand here.
 
 ``python -m tools.dashboards FOLDER`` writes them below another folder than the repository's. Queries name only what
 istiod, its agents and their Envoys expose: tests/charts/test_dashboards.py holds each name against real scrapes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from tools.panels import Dashboard, Panel, Variable
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "charts/istiod/files/dashboards"
+ADDON = "samples/addons/grafana-dashboards.yaml"
 _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH: Final = 24
 _HEIGHT: Final = 8
@@ -89,12 +91,25 @@ def _drawn(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
     }
 
 
+def addon() -> str:
+    """All of them as the ConfigMap that samples/addons/grafana.yaml mounts."""
+    labels = "{app.kubernetes.io/name: grafana}"
+    head = (
+        "# Written by make generate: the dashboards of charts/istiod.\napiVersion: v1\nkind: ConfigMap\n"
+        f"metadata: {{name: istio-grafana-dashboards, namespace: istio-system, labels: {labels}}}\ndata:\n"
+    )
+    return head + "".join(f"  {each.name}.json: |\n{textwrap.indent(rendered(each), '    ')}" for each in ALL)
+
+
 def main() -> int:
     """Write them below the folder that is given, or the repository."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT) / FOLDER
+    base = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT)
+    folder, file = base / FOLDER, base / ADDON
     folder.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     for each in ALL:
         (folder / f"{each.name}.json").write_text(rendered(each))
+    file.write_text(addon())
     return 0
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from istioctl import metrics
+
 _SOURCE: Final = "source_cluster,source_workload_namespace,source_workload,source_canonical_service"
 _DESTINATION: Final = (
     "destination_cluster,destination_service_namespace,destination_service,destination_service_name,"
@@ -77,6 +79,11 @@ def grafana() -> Iterator[str]:
     for metric in ("istio_tcp_sent_bytes_total", "istio_tcp_received_bytes_total"):
         yield f'round(sum(irate({metric}{{reporter="source"}}[1m])) by (destination_workload), 0.001)'
     yield from _control_plane()
+
+
+def istioctl() -> Iterator[str]:
+    """The command x metrics, but for errors: of echo's own proxy there are none."""
+    yield from (each for each in metrics.queries("echo-v1.default", 60) if "response_code" not in each)
 
 
 def _control_plane() -> Iterator[str]:

@@ -42,7 +42,7 @@ class Asker:
 
     def silent(self) -> list[str]:
         """The queries that find no number."""
-        asked = [*self._ours(), *stock_queries.kiali(), *stock_queries.grafana()]
+        asked = [*self._ours(), *stock_queries.kiali(), *stock_queries.grafana(), *stock_queries.istioctl()]
         answers = self._ask(asked)
         return [
             query for query, found in zip(asked, answers, strict=True) if all(math.isnan(one.value) for one in found)

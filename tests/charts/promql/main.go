@@ -2,6 +2,7 @@
 //
 //	promql           takes an expression a line, and ends with 1 and Prometheus' own words at the first that it cannot parse
 //	promql evaluate  takes an object of JSON: scrapes, and queries that are evaluated at the time of the last of them
+//	promql scrape    takes an object of JSON: a configuration, and what was found; writes the targets of each job
 package main
 
 import (
@@ -14,8 +15,14 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "evaluate" {
-		if err := evaluate(json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)); err != nil {
+	answers := map[string]func(*json.Decoder, *json.Encoder) error{"evaluate": evaluate, "scrape": scrapes}
+	if len(os.Args) > 1 {
+		answer, known := answers[os.Args[1]]
+		if !known {
+			fmt.Fprintln(os.Stderr, "evaluate or scrape")
+			os.Exit(1)
+		}
+		if err := answer(json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
