@@ -12,8 +12,8 @@ from pathlib import Path
 
 from kubernetes.client.exceptions import ApiException
 
-from istioctl import __main__ as istioctl, options
-from istioctl import ca, cluster, dump, internal_debug, objects, syncz
+from istioctl import __main__ as istioctl
+from istioctl import ca, cluster, dump, internal_debug, objects, options, syncz
 from istioctl.errors import CommandError
 from istioctl.explain import live, log_line
 from istioctl.testing.envoys import replies
