@@ -1,7 +1,8 @@
 """Which kinds we know: how each is served, whether it has a namespace, and which model reads it.
 
-Three sorts of kind: those with a model; Istio's and the Gateway API's that have no effect yet (``NOT_YET``: users are
-told); and ordinary Kubernetes kinds that the mesh does not look at (``SILENT``). Anything else is unknown.
+Three sorts of kind: those that are read; Istio's and the Gateway API's that have no effect yet (``NOT_YET``: users are
+told so, and of some what is wrong with them); and ordinary kinds of Kubernetes that the mesh does not look at
+(``SILENT``). Anything else is unknown.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from crds import (
     destination_rule,
     discovery,
     envoy_filter,
+    extension,
     gateway,
     local_rate_limit,
     peer_authentication,
@@ -49,7 +51,7 @@ class Effect(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindInfo:
-    """How the API serves a kind. ``model`` is set exactly when ``effect`` is READ."""
+    """How the API serves a kind. ``model`` is set where its objects are judged, also where they have no effect yet."""
 
     group: str
     kind: str
@@ -61,6 +63,7 @@ class KindInfo:
 
 
 ALL_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
+EXTENSIONS: Final = "extensions.istio.io"
 GATEWAY_API: Final = "gateway.networking.k8s.io"
 
 _READ: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
@@ -94,9 +97,11 @@ _READ_CLUSTER: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]]
     ("", ("v1",), "nodes", core.Node),
     ("", ("v1",), "namespaces", core.Namespace),
 )
+_JUDGED: Final[tuple[tuple[str, tuple[str, ...], str, type[Object]], ...]] = (
+    (EXTENSIONS, ("v1alpha1",), "wasmplugins", extension.WasmPlugin),
+    (EXTENSIONS, ("v1alpha1",), "trafficextensions", extension.TrafficExtension),
+)
 _NOT_YET: Final = (
-    ("extensions.istio.io", ("v1alpha1",), "wasmplugins", "WasmPlugin"),
-    ("extensions.istio.io", ("v1alpha1",), "trafficextensions", "TrafficExtension"),
     ("install.istio.io", ("v1alpha1",), "istiooperators", "IstioOperator"),
     (GATEWAY_API, ("v1", "v1beta1"), "gateways", "Gateway"),
     (GATEWAY_API, ("v1", "v1beta1"), "httproutes", "HTTPRoute"),
@@ -115,16 +120,23 @@ _KUBERNETES_GROUPS: Final = frozenset({"", "apps", "batch", "autoscaling", "poli
 
 def _kinds() -> dict[tuple[str, str], KindInfo]:
     table: dict[tuple[str, str], KindInfo] = {}
-    for rows, namespaced in ((_READ, True), (_READ_CLUSTER, False)):
+    read, not_yet = Effect.READ, Effect.NOT_YET
+    for rows, namespaced, effect_ in ((_READ, True, read), (_READ_CLUSTER, False, read), (_JUDGED, True, not_yet)):
         for group, versions, plural, model in rows:
             kind = model.__name__
             table[group, kind] = KindInfo(
-                group=group, kind=kind, versions=versions, plural=plural, namespaced=namespaced, model=model
+                group=group,
+                kind=kind,
+                versions=versions,
+                plural=plural,
+                namespaced=namespaced,
+                effect=effect_,
+                model=model,
             )
     for names, namespaced in ((_NOT_YET, True), (_NOT_YET_CLUSTER, False)):
         for group, versions, plural, kind in names:
             table[group, kind] = KindInfo(
-                group=group, kind=kind, versions=versions, plural=plural, namespaced=namespaced, effect=Effect.NOT_YET
+                group=group, kind=kind, versions=versions, plural=plural, namespaced=namespaced, effect=not_yet
             )
     return table
 

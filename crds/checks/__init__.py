@@ -12,6 +12,7 @@ from crds import authorization_policy as ap
 from crds import core, discovery
 from crds import destination_rule as dr
 from crds import envoy_filter as ef
+from crds import extension as ex
 from crds import gateway as gw
 from crds import local_rate_limit as rl
 from crds import peer_authentication as pa
@@ -24,6 +25,7 @@ from crds import virtual_service as vs
 from crds.checks import (
     authorization_policy,
     envoy_filter,
+    extension,
     gateway,
     kubernetes,
     local_rate_limit,
@@ -56,6 +58,8 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     ra.RequestAuthentication: request_authentication.check,
     rl.LocalRateLimit: local_rate_limit.check,
     tl.Telemetry: telemetry.check,
+    ex.WasmPlugin: extension.wasm_plugin,
+    ex.TrafficExtension: extension.traffic_extension,
     core.Service: kubernetes.service,
     core.Pod: kubernetes.pod,
     discovery.EndpointSlice: kubernetes.endpoint_slice,

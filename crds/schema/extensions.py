@@ -1,4 +1,4 @@
-"""WasmPlugin and TrafficExtension, which have no model yet. Source: istio.extensions wasm.proto, extension.proto."""
+"""WasmPlugin and TrafficExtension, whose objects have no effect yet. Source: istio.extensions (wasm, extension)."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ _YAML = """
     apiVersion: extensions.istio.io/v1alpha1
     kind: WasmPlugin
     metadata: {name: plugin, namespace: shop}
-    spec: {selector: {matchLabels: {istio: gateway}}}
+    spec: {url: a, selector: {matchLabels: {istio: gateway}}}
     ---
     apiVersion: gateway.networking.k8s.io/v1
     kind: Gateway

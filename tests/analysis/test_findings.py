@@ -44,7 +44,7 @@ IST0171: AuthorizationPolicy shop/who, Gateway shop/api, HTTPRoute shop/route
 IST0175: Deployment shop/reviews
 IST0176: CustomResourceDefinition tlsroutes.gateway.networking.k8s.io
 IST0177: ServiceEntry shop/out, ServiceEntry shop/out2
-M0108: DestinationRule shop/reviews
+M0108: DestinationRule shop/reviews, WasmPlugin shop/plugin
 M0150: DestinationRule shop/reviews
 M0154: AuthorizationPolicy shop/who
 M0159: ServiceEntry shop/out

@@ -113,7 +113,7 @@ async def test_findings_are_told_when_they_change_and_when_their_namespace_is_lo
     selective = made("ConfigMap", "istio", ROOT, data={"mesh": "discoverySelectors: [{matchLabels: {mesh: 'yes'}}]"})
     async with following() as world:
         world.api.put(made("Namespace", "shop", labels={"mesh": "yes"}))
-        world.api.put(made("WasmPlugin", "t", spec={}))
+        world.api.put(made("WasmPlugin", "t", spec={"url": "a"}))
         await until(lambda: world.reports and len(world.reports[-1]) == 1)
         world.api.put(selective)
         await world.holds(selective)
@@ -126,7 +126,7 @@ async def test_findings_are_told_when_they_change_and_when_their_namespace_is_lo
 
 async def test_who_writes_statuses_has_the_findings_of_an_object_that_is_observed_at_once() -> None:
     async with following() as world:
-        poison = made("WasmPlugin", "t", spec={})
+        poison = made("WasmPlugin", "t", spec={"url": "a"})
         world.api.put(poison)
         await until(lambda: key_of(poison) in world.objects.observed)
         world.watch.tell()

@@ -89,7 +89,7 @@ def test_a_policy_that_cannot_be_read_refuses_until_it_can() -> None:
 
 def test_a_finding_goes_with_its_object() -> None:
     played = Played()
-    policy = made("WasmPlugin", "mesh", spec={})
+    policy = made("WasmPlugin", "mesh", spec={"url": "a"})
     played.put(policy)
     assert [finding.code.name for finding in played.objects.diagnostics] == ["NOT_SUPPORTED"]
     before = played.objects.changes
@@ -164,7 +164,7 @@ def test_only_selected_namespaces_are_looked_at_and_the_root_always() -> None:
 
 def test_findings_about_objects_that_are_not_looked_at_are_not_told() -> None:
     played = Played()
-    played.put(SELECTIVE, made("WasmPlugin", "t", "out", spec={}))
+    played.put(SELECTIVE, made("WasmPlugin", "t", "out", spec={"url": "a"}))
     assert played.objects.diagnostics == ()
     played.put(mesh("{}"))
     assert len(played.objects.diagnostics) == 1

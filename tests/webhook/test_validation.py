@@ -71,7 +71,7 @@ def test_what_only_admission_refuses_is_used_where_it_is() -> None:
 
 def test_a_kind_without_effect_is_let_through_with_a_warning() -> None:
     plugin = {"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"generateName": "w-"}}
-    found = answer({**plugin, "spec": {}})
+    found = answer({**plugin, "spec": {"url": "a"}})
     assert found["allowed"]
     assert any("has no effect yet" in each for each in found["warnings"])
 
