@@ -208,9 +208,8 @@ def _image(whole: chart.Global, name: str) -> str:
 
 
 def _init_image(whole: chart.Global) -> str:
-    """The image of istio-init where it is not the proxy's: that is what the chart's default stands for."""
-    name = whole.proxy_init.image
-    return "" if name in {"", chart.ProxyInit().image, whole.proxy.image} else _image(whole, name)
+    """The image of istio-init where a full name says it; a name alone stands for the proxy's image, as on Istio."""
+    return whole.proxy_init.image if "/" in whole.proxy_init.image else ""
 
 
 def _capture(proxy: chart.Proxy) -> Capture:

@@ -5,7 +5,7 @@ Source: Istio's ValidateAuthorizationPolicy, and what Envoy takes: a policy that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from crds import attributes, path
@@ -30,6 +30,8 @@ _BOOLEANS: Final = frozenset({"1", "t", "T", "true", "TRUE", "True", "0", "f", "
 _HIGHEST_PORT: Final = 65535
 _LONGEST: Final = 8192
 """Bytes of one value: proxies make a program of some of them, for which they have a limit."""
+_MOST_ACCOUNTS: Final = 16
+_LONGEST_ACCOUNT: Final = 320
 _BY_ACCOUNT: Final = frozenset({"service_accounts", "not_service_accounts"})
 _BY_IDENTITY: Final = frozenset({"principals", "not_principals", "namespaces", "not_namespaces"})
 _NOT_WITH_CUSTOM: Final = (
@@ -107,7 +109,7 @@ def _source(caller: From, action: str, field: str, found: Findings) -> None:
     for name in ("ip_blocks", "not_ip_blocks", "remote_ip_blocks", "not_remote_ip_blocks"):
         _each(said.get(name, ()), _alias(Source, field, name), _block, found)
     for name in ("service_accounts", "not_service_accounts"):
-        _each(said.get(name, ()), _alias(Source, field, name), _account, found)
+        _accounts(said.get(name, ()), _alias(Source, field, name), found)
     for name in ("principals", "not_principals"):
         _each(said.get(name, ()), _alias(Source, field, name), _principal, found)
     if said.keys() & _BY_ACCOUNT and said.keys() & _BY_IDENTITY:
@@ -192,6 +194,16 @@ def _port(text: str) -> str | None:
 
 def _principal(text: str) -> str | None:
     return "a principal stands without spiffe://; with it, nobody is it" if text.startswith("spiffe://") else None
+
+
+def _accounts(listed: Sequence[str], field: str, found: Findings) -> None:
+    """Names of accounts; how many and how long they may be says the definition alone."""
+    _each(listed, field, _account, found)
+    if len(listed) > _MOST_ACCOUNTS:
+        found.refuse(field, f"has more than {_MOST_ACCOUNTS} items")
+    for index, text in enumerate(listed):
+        if len(text) > _LONGEST_ACCOUNT:
+            found.refuse(f"{field}[{index}]", f"must be at most {_LONGEST_ACCOUNT} characters long")
 
 
 def _account(text: str) -> str | None:

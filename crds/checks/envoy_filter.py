@@ -9,7 +9,7 @@ from typing import Final
 
 from crds.checks import labels, values
 from crds.checks.findings import Findings
-from crds.envoy_filter import ConfigPatch, EnvoyFilter, FilterMatch, ObjectMatch
+from crds.envoy_filter import ConfigPatch, EnvoyFilter, FilterMatch, ObjectMatch, ProxyMatch
 
 _LISTENERS: Final = frozenset({"LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"})
 _ROUTES: Final = frozenset({"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"})
@@ -43,8 +43,8 @@ def _patch(found: Findings, field: str, said: ConfigPatch) -> None:
 
 
 def _match(found: Findings, field: str, apply_to: str, match: ObjectMatch) -> None:
-    if match.proxy is not None and match.proxy.proxy_version:
-        found.check(f"{field}.proxy.proxyVersion", values.regex(match.proxy.proxy_version))
+    if match.proxy is not None:
+        _proxy(found, f"{field}.proxy", match.proxy)
     if (match.context == "WAYPOINT") != (match.waypoint is not None):
         found.error(f"{field}.context", "waypoint belongs to context WAYPOINT, and that to it")
     if match.waypoint is not None and not _is_port(match.waypoint.get("portNumber", 0)):
@@ -58,6 +58,13 @@ def _match(found: Findings, field: str, apply_to: str, match: ObjectMatch) -> No
     chain = match.listener.filter_chain if match.listener is not None else None
     if chain is not None and chain.filter is not None:
         _filter(found, f"{field}.listener.filterChain.filter", apply_to, chain.filter)
+
+
+def _proxy(found: Findings, field: str, said: ProxyMatch) -> None:
+    if said.proxy_version:
+        found.check(f"{field}.proxyVersion", values.regex(said.proxy_version))
+    if "" in said.metadata:
+        found.error(f"{field}.metadata", "has a name that is empty")
 
 
 def _is_port(said: object) -> bool:

@@ -105,6 +105,13 @@ def test_what_is_wrong_with_a_policy(spec: str, wanted: list[str]) -> None:
     assert found(spec) == wanted
 
 
+def test_more_accounts_than_the_definition_takes_are_refused_when_they_are_new() -> None:
+    many = ", ".join(f"a/{number}" for number in range(17))
+    assert found(f"{{rules: [{{from: [{{source: {{serviceAccounts: [{many}]}}}}]}}]}}") == [f"?{FROM}.serviceAccounts"]
+    said = f"{{rules: [{{from: [{{source: {{notServiceAccounts: [{'a' * 321}]}}}}]}}]}}"
+    assert found(said) == [f"?{FROM}.notServiceAccounts[0]"]
+
+
 @pytest.mark.parametrize(
     ("said", "action", "wrong"), [("true", "ALLOW", 0), ("0", "ALLOW", 0), ("yes", "ALLOW", 1), ("true", "AUDIT", 1)]
 )

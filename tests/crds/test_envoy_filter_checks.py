@@ -43,6 +43,7 @@ def test_a_selector_has_no_wildcards() -> None:
         ({"applyTo": "CLUSTER", "patch": {"value": {}}}, ".patch.operation"),
         ({"applyTo": "CLUSTER", "patch": {"operation": "ADD"}}, ".patch.value"),
         ({"applyTo": "CLUSTER", "patch": ADD, "match": {"proxy": {"proxyVersion": "("}}}, ".match.proxy.proxyVersion"),
+        ({"applyTo": "CLUSTER", "patch": ADD, "match": {"proxy": {"metadata": {"": "a"}}}}, ".match.proxy.metadata"),
         ({"applyTo": "CLUSTER", "patch": ADD, "match": {"listener": {}}}, ".match"),
         ({"applyTo": "HTTP_ROUTE", "patch": ADD, "match": {"cluster": {}}}, ".match"),
         ({"applyTo": "HTTP_FILTER", "patch": ADD, "match": {"cluster": {}}}, ".match"),
