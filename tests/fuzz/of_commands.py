@@ -154,7 +154,7 @@ tests:
   - name: a
     from: web-1.shop
     request: {url: "http://web/", headers: {a: b}}
-    expect: {status: 200, to: web}
+    expect: {status: 200, reaches: web-1, timeout: 1s}
 """
     return (
         Target(name="config-dump", call=dumps, seeds=(whole, b'{"configs": [{"@type": "x"}]}')),
