@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Final
 
-from wire import names
+from wire import decimal, names
 
 _INTERRUPTED: Final = 130
 """The exit code of programs that Ctrl-C ends: 128 and the signal's number."""
@@ -70,10 +70,22 @@ def _add_proxy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--proxyComponentLogLevel", default="misc:error", help="Envoy's log levels by component")
     parser.add_argument("--log_output_level", default="default:info", help="the agent's: [SCOPE:]LEVEL,...")
     parser.add_argument("--outlierLogPath", default="", help="where Envoy logs ejected hosts")
-    parser.add_argument("--concurrency", type=int, help="Envoy's worker threads; 0 means one per CPU")
+    parser.add_argument("--concurrency", type=_count, help="Envoy's worker threads; 0 means one per CPU")
     parser.add_argument("--serviceCluster", default="", help="node.cluster, as ProxyConfig.serviceCluster")
     parser.add_argument("--log_as_json", nargs="?", const="true", default="false", help="the agent's log as JSON")
     parser.set_defaults(run=_proxy)
+
+
+def _count(text: str) -> int:
+    """A number of threads.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    found = decimal.number(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return found
 
 
 def _proxy(options: argparse.Namespace) -> int:

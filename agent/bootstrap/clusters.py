@@ -36,7 +36,11 @@ def base(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def external(name: str, address: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A collector that ProxyConfig names by ``HOST:PORT``, with its ``tlsSettings`` if it has some."""
+    """A collector that ProxyConfig names by ``HOST:PORT``, with its ``tlsSettings`` if it has some.
+
+    Raises:
+        InputError: the address is none, or the settings name no file.
+    """
     found = _cluster(name, socket(address)) | _DNS
     settings = config.get("tlsSettings", {})
     if settings.get("mode", "DISABLE") != "DISABLE":
@@ -111,16 +115,22 @@ def _collector_tls(settings: Mapping[str, Any]) -> dict[str, Any]:
     common: dict[str, Any] = {
         "combined_validation_context": {
             "default_validation_context": {},
-            "validation_context_sds_secret_config": _secret(f"file-root:{settings['caCertificates']}"),
+            "validation_context_sds_secret_config": _secret(f"file-root:{_path(settings, 'caCertificates')}"),
         }
     }
     if settings["mode"] == "MUTUAL":
-        pair = f"file-cert:{settings['clientCertificate']}~{settings['privateKey']}"
+        pair = f"file-cert:{_path(settings, 'clientCertificate')}~{_path(settings, 'privateKey')}"
         common["tls_certificate_sds_secret_configs"] = [_secret(pair)]
     context: dict[str, Any] = {"common_tls_context": common}
     if settings.get("sni"):
         context["sni"] = settings["sni"]
     return context
+
+
+def _path(settings: Mapping[str, Any], field: str) -> str:
+    if not settings.get(field):
+        raise InputError(f"ProxyConfig: tlsSettings of mode {settings['mode']} needs {field}")
+    return str(settings[field])
 
 
 def _secret(name: str) -> dict[str, Any]:

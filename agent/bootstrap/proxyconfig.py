@@ -6,13 +6,14 @@ start, with the reason.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import yaml
 
-from agent.bootstrap import inputs
+from agent.bootstrap import inputs, shapes
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)")
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -21,13 +22,17 @@ _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns
 def merge(*texts: str) -> dict[str, Any]:
     """The defaults with each text (YAML or JSON mapping; empty ones are skipped) laid over them, field by field.
 
+    A null takes back what earlier texts say.
+
     Raises:
-        InputError: a text is no YAML mapping.
+        InputError: a text is no YAML mapping, or a field is of another kind than ProxyConfig's.
     """
-    merged = dict(inputs.DEFAULTS)
+    merged: dict[str, Any] = {}
     for text in texts:
         merged = _overlay(merged, parse(text))
-    return merged
+    found = {**inputs.DEFAULTS, **_without_nulls(merged)}
+    shapes.check(found)
+    return found
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -38,8 +43,11 @@ def parse(text: str) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(text) if text.strip() else {}
+        json.dumps(content, allow_nan=False)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 99th of a month
-        raise inputs.InputError(f"ProxyConfig is no YAML: {error}") from error
+        raise inputs.InputError(f"ProxyConfig is no YAML: {' '.join(str(error).split())}") from error
+    except TypeError as error:  # a date
+        raise inputs.InputError(f"ProxyConfig is no YAML of texts, numbers, lists and objects: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, Mapping):
@@ -57,6 +65,14 @@ def seconds(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise inputs.InputError(f"{text!r} is no duration such as 5s or 1m30s")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_nulls(item) if isinstance(item, Mapping) else item
+        for key, item in value.items()
+        if item is not None
+    }
 
 
 def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The bootstrap: Istio's own goldens where they are at hand, and what Envoy itself says of ours."""
 
+import contextlib
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -219,14 +221,47 @@ def test_proxy_config_texts_lie_over_each_other() -> None:
         "tracing: {zipkin: {address: 'z:1'}}\nconcurrency: 2", "", "~", '{"tracing":{"sampling":5},"concurrency":null}'
     )
     assert merged["tracing"] == {"zipkin": {"address": "z:1"}, "sampling": 5}
-    assert merged["concurrency"] is None
+    assert "concurrency" not in merged
     assert merged["drainDuration"] == "45s"
 
 
-@pytest.mark.parametrize(("text", "reason"), [("{", "is no YAML"), ("[1]", "must be a mapping, not list")])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", r"is no YAML: [^\n]*\Z"),
+        ("[1]", "must be a mapping, not list"),
+        ("{a: 2026-01-01}", "is no YAML of texts, numbers"),
+        ("concurrency: x", 'concurrency must be a whole number up to 2147483647, not "x"'),
+        ("statusPort: -1", "statusPort must be a whole number up to 65535, not -1"),
+        ("proxyAdminPort: 70000", "proxyAdminPort must be"),
+        ("tracing: 5", "tracing must be an object, not 5"),
+        ("tracing: {zipkin: [a]}", "tracing.zipkin must be an object"),
+        ("proxyStatsMatcher: {inclusionPrefixes: [1]}", "proxyStatsMatcher.inclusionPrefixes must be a list of texts"),
+        ("runtimeValues: {a: [b]}", "runtimeValues must be an object of texts"),
+    ],
+)
 def test_a_proxy_config_that_is_none_is_named(text: str, reason: str) -> None:
     with pytest.raises(inputs.InputError, match=reason):
         proxyconfig.merge(text)
+
+
+def test_whatever_a_field_is_it_makes_a_bootstrap_or_is_named() -> None:
+    places = (
+        *("concurrency", "statusPort", "proxyAdminPort", "extraStatTags", "runtimeValues", "tracing", "tracing.zipkin"),
+        *("tracing.tlsSettings", "envoyMetricsService.tlsSettings", "envoyAccessLogService", "proxyStatsMatcher"),
+        *("proxyStatsMatcher.inclusionRegexps", "connectionSettings", "serviceCluster", "tlsSettings", "image"),
+        *("connectionSettings.globalDownstreamConnectionLimit", "discoveryAddress", "configPath", "tracingServiceName"),
+    )
+    odd = (None, 0, -1, 1.5, True, "x", "", [], [None], ["a"], {}, {"a": None}, {"address": "a:1", "mode": "SIMPLE"})
+    built = 0
+    for place, value in itertools.product(places, odd):
+        *above, last = place.split(".")
+        said: dict[str, Any] = {last: value} if above else {}
+        config = {above[0]: {"address": "a:1", **said}} if above else {last: value}
+        with contextlib.suppress(inputs.InputError):
+            bootstrap.build(made(config=config))
+            built += 1
+    assert built > len(places)  # what is null or empty is as if it were not said
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("1h2m3.5s", 3723.5), ("250ms", 0.25)])
