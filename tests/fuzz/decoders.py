@@ -129,7 +129,6 @@ REASONS: Mapping[str, str] = {
     "istioctl/objects.py:_documents": "text.load as in the target text, with the same errors caught",
     "istioctl/proxy_status.py": _DUMP,
     "istioctl/testing/envoys": _TEST,
-    "istioctl/testing/reading.py:is_tests": "as _document of the target test-files",
     "istioctl/wait.py": "a page of istiod, with every error caught",
     "istioctl/views/pods.py": "an annotation, with every error caught",
     "istiod/ads/auth.py:require_loopback": _TRUSTED,
