@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from crds.checks import values
 from istiod import app, features
 from istiod.debug import scopes
 from istiod.features import Features
 from istiod.settings import DEFAULT_CA_DIR, DEFAULT_REVISION, ClusterSettings, Settings
 from istiod.supervision import SettingsError, say
-from wire import names
+from wire import names, spiffe
 
 _OF_FOLDERS: Final = {
     "caDir": "the CA is in the Secret istio-ca-secret, or cacerts",
@@ -119,6 +120,8 @@ def require_source(arguments: argparse.Namespace) -> None:
     Raises:
         SettingsError: there is one.
     """
+    if "" in arguments.configDir:
+        raise SettingsError("--configDir '' names no folder")
     if arguments.configDir and arguments.kubeconfig:
         raise SettingsError("--kubeconfig is not for --configDir: objects come from one of both")
     for name, instead in _OF_FOLDERS.items():
@@ -139,6 +142,21 @@ def log(said: str) -> None:
         raise SettingsError(f"--log_output_level {said}: {error}") from error
 
 
+def require_names(arguments: argparse.Namespace) -> None:
+    """Refuse names that are none: identities and hosts are made of them, which nobody could read.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    if problem := values.domain(arguments.domain):
+        raise SettingsError(f"--domain: {problem}")
+    if arguments.trustDomain:
+        try:
+            spiffe.parse(str(spiffe.Identity(arguments.trustDomain, "any", "any")))
+        except ValueError as error:
+            raise SettingsError(f"--trustDomain {arguments.trustDomain!r} is no name of a trust domain") from error
+
+
 def keep_keys() -> None:
     """Leave no core file behind: memory holds the CA's key and tokens (hostile-input SEC75)."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
@@ -157,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log(arguments.log_output_level)
         require_cluster(arguments.clusterID or os.environ.get("CLUSTER_ID") or names.CLUSTER_ID)
         require_source(arguments)
+        require_names(arguments)
         asyncio.run(app.run(settings))
     except SettingsError as error:
         say(f"istiod: {error}")

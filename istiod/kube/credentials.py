@@ -92,6 +92,8 @@ def _reason(error: Exception) -> str:
     """Why a kubeconfig cannot be read, on one line."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, kopf.LoginError):
+        return str(error)
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"no YAML: {error.problem} (line {error.problem_mark.line + 1})"
     return f"no kubeconfig: {error!r}"

@@ -131,6 +131,7 @@ REASONS: Mapping[str, str] = {
     "istioctl/testing/envoys": _TEST,
     "istioctl/wait.py": "a page of istiod, with every error caught",
     "istioctl/views/pods.py": "an annotation, with every error caught",
+    "istiod/__main__.py:require_names": _TRUSTED,
     "istiod/ads/auth.py:require_loopback": _TRUSTED,
     "istiod/ads/holders.py": _OURS,
     "istiod/analysis": "an annotation or a URL of an object, with every error caught, as in the target analyze",

@@ -167,8 +167,11 @@ def test_istiods_flags_become_settings() -> None:
             ("--kubeconfig", "/absent", "--configDir", "rules"),
             "istiod: --kubeconfig is not for --configDir: objects come from one of both",
         ),
+        (("--configDir", ""), "istiod: --configDir '' names no folder"),
+        (("--configDir", "a", "--trustDomain", "a b"), "istiod: --trustDomain 'a b' is no name of a trust domain"),
+        (("--configDir", "a", "--domain", "a b"), "istiod: --domain: domain 'a b' is invalid: label 'a b' is invalid"),
     ],
-    ids=["no cluster", "another cluster", "no such file", "two sources"],
+    ids=["no cluster", "another cluster", "no such file", "two sources", "no folder", "no trust domain", "no domain"],
 )
 def test_a_mistake_in_the_flags_is_one_line_and_exit_code_1(flags: tuple[str, ...], message: str) -> None:
     command = [sys.executable, "-m", "istiod", "discovery", *flags]
