@@ -226,10 +226,14 @@ def contents(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 def _content(path: str) -> Iterator[tuple[str, bytes]]:
     top = pathlib.Path(path)
-    if not top.exists():
-        raise CommandError(f"there is no {path}")
-    inside = (each for each in sorted(top.rglob("*")) if each.is_file() and each.suffix in tree.SUFFIXES)
-    yield from ((str(each), each.read_bytes()) for each in (inside if top.is_dir() else (top,)))
+    if not path or not top.exists():
+        raise CommandError(f"there is no {path or repr(path)}")
+    found = [top]
+    if top.is_dir():
+        found = [each for each in sorted(top.rglob("*")) if each.is_file() and each.suffix in tree.SUFFIXES]
+        if not found:
+            raise CommandError(f"no Kubernetes object in {path}: no file there ends with {', '.join(tree.SUFFIXES)}")
+    yield from ((str(each), each.read_bytes()) for each in found)
 
 
 def errors(world: World) -> list[Diagnostic]:

@@ -24,6 +24,7 @@ _SHAPES: Final[Mapping[str, str]] = {
     "too_short": "is empty",
     "string_too_short": "is empty",
     "model_type": "must have fields",
+    "tuple_type": "must be a list",
     "bool_type": "must be true or false",
     "string_type": "must be a string; write it in quotes",
     "int_type": "must be a whole number",
@@ -143,7 +144,8 @@ def _told(detail: ErrorDetails) -> tuple[str, str]:
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(steps[-1]), _fields(steps[:-1]), 1)
         return field, "unknown field" + (f"; did you mean {near[0]}?" if near else "")
-    return field or "the file", _SHAPES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    said = detail["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ", 1)
+    return field or "the file", _SHAPES.get(detail["type"], said)
 
 
 def _is_branch(step: int | str) -> bool:

@@ -38,7 +38,7 @@ def text(results: Sequence[Result]) -> str:
     passed, skipped = sum(one.passed for one in every), sum(bool(one.skipped) for one in every)
     failed = len(every) - passed - skipped
     tail = f", {skipped} skipped" if skipped else ""
-    lines.append(f"{len(every)} tests: {passed} passed, {failed} failed{tail}")
+    lines.append(f"{len(every)} {'test' if len(every) == 1 else 'tests'}: {passed} passed, {failed} failed{tail}")
     return "".join(f"{_printable(line)}\n" for line in lines)
 
 

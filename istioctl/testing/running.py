@@ -86,7 +86,7 @@ def _verdicts(suites: Sequence[Suite], given: argparse.Namespace) -> Iterator[tu
         if not paths:
             raise CommandError(f"{suite.file}: which mesh? Name its YAML with -f, or with mesh: in the file")
         if paths not in meshes:
-            meshes[paths] = _mesh(paths, compiler)
+            meshes[paths] = _mesh(suite.file, paths, compiler)
     for paths, mesh in meshes.items():
         mine = [each for each in suites if (*given.filename, *each.mesh) == paths]
         engine = _engine(mesh, [case for suite in mine for case in suite.cases], envoy=given.envoy)
@@ -94,9 +94,12 @@ def _verdicts(suites: Sequence[Suite], given: argparse.Namespace) -> Iterator[tu
             yield suite, [_judged(suite, number, engine) for number in range(len(suite.cases))]
 
 
-def _mesh(paths: tuple[str, ...], compiler: Compiler) -> _Mesh:
-    texts = {name: text for name, text in world.contents(paths) if not reading.is_tests(name, text)}
-    found = world.of_contents(texts, compiler)
+def _mesh(suite: str, paths: tuple[str, ...], compiler: Compiler) -> _Mesh:
+    try:
+        texts = {name: text for name, text in world.contents(paths) if not reading.is_tests(name, text)}
+        found = world.of_contents(texts, compiler)
+    except CommandError as error:
+        raise CommandError(f"the mesh of {suite}: {error}") from error
     errors = world.errors(found)
     unread = {one for one in found.files.diagnostics if one.severity is Severity.ERROR}
     if unread:

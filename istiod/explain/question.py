@@ -73,6 +73,8 @@ def parsed(url: str) -> tuple[str, str, int, str]:
         port = parts.port
     except ValueError as error:
         raise QuestionError(f"{url!r} is no URL: {error}") from error
+    if port == 0:
+        raise QuestionError(f"{url!r} is no URL: there is no port 0")
     if parts.scheme not in _PORTS or not parts.hostname:
         raise QuestionError(f"{url!r} is no URL of {', '.join(_PORTS)}://HOST[:PORT][/PATH]")
     port = port or _PORTS[parts.scheme]

@@ -28,7 +28,7 @@ def give(monkeypatch: pytest.MonkeyPatch, content: io.BytesIO) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("analyze", "-k=false", "-"), ("validate", "-f", "-"), ("diff", "--new", "-", "-f", ".ci")]
+    "command", [("analyze", "-k=false", "-"), ("validate", "-f", "-"), ("diff", "--new", "-", "-f", "crds")]
 )
 def test_ctrl_c_ends_a_command_without_a_traceback(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -114,7 +114,7 @@ def test_a_failure_says_what_was_expected_what_happened_and_which_line_did_it(te
     assert "not VirtualService/default/reviews spec.http[0] (" in out
     assert ": header end-user is 'bob', not 'jason'" in out
     assert "more: istioctl explain --from productpage-v1-0.default http://reviews:9080/ -H 'end-user: bob'" in out
-    assert "1 tests: 0 passed, 1 failed" in out
+    assert "1 test: 0 passed, 1 failed" in out
 
 
 def test_the_hint_of_a_failure_is_a_command_that_runs(tests: Running) -> None:
@@ -368,7 +368,7 @@ def test_junit_names_file_test_and_reason(tests: Running) -> None:
 def test_only_the_tests_whose_names_are_asked_for_run(tests: Running) -> None:
     code, out, _ = tests.run(str(EXAMPLES), "--filter", "jason$")
     assert code == 0
-    assert "1 tests: 1 passed" in out
+    assert "1 test: 1 passed" in out
     for pattern, said in (("nobody", "no test's name holds 'nobody'"), ("(", "is no regular expression")):
         code, out, err = tests.run(str(EXAMPLES), "--filter", pattern)
         assert (code, out) == (2, "")

@@ -18,6 +18,8 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any] | str, str]] = {
     "list": ("- 1\n", ":1: a file of tests has the fields mesh: and tests:"),
     "no yaml": ("tests: [\n", ":2: "),
     "two documents": ("tests: []\n---\ntests: []\n", "has 2 documents"),
+    "no list": ("tests: null\nmesh: a.yaml\n", ":1: tests: must be a list"),
+    "no such mesh": (lambda one: {"tests": [one], "mesh": ["absent.yaml"]}, "the mesh of"),
     "no tests": ("tests: []\n", ":1: tests: is empty"),
     "unknown field": (
         lambda one: one["expect"].update(statuses=200),
@@ -37,7 +39,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any] | str, str]] = {
         lambda one: one.update({"from": {"workload": "a", "address": "1.2.3.4"}}),
         "there is no gateway",
     ),
-    "status": (lambda one: one["expect"].update(status=42), "tests[0].expect.status[0]: "),
+    "status": (
+        lambda one: one["expect"].update(status=42),
+        "tests[0].expect.status[0]: must be greater than or equal to 100",
+    ),
     "status text": (lambda one: one["expect"].update(status="200"), "status[0]: must be a whole number"),
     "duration": (lambda one: one["expect"].update(timeout="3"), 'timeout: must be a duration such as "3s"'),
     "rule": (lambda one: one["expect"].update(rule="reviews"), "rule: must be KIND/NAMESPACE/NAME [FIELD]"),
@@ -90,8 +95,8 @@ def test_a_bad_file_is_refused_with_place_field_and_reason(tests: Running, name:
     else:
         one: dict[str, Any] = {"name": "it", "from": PAGE, "request": {"url": "http://reviews:9080/"}, "expect": {}}
         one["expect"]["status"] = 200
-        change(one)
-        err = tests.refused({"tests": [one]})
+        whole = change(one)
+        err = tests.refused(whole if isinstance(whole, dict) and "mesh" in whole else {"tests": [one]})
     assert "Error: " in err
     assert str(tests.folder / "tests.yaml") in err
     assert said in err

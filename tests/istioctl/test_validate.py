@@ -42,6 +42,19 @@ def test_a_file_of_one_object_is_judged(
     assert said in told.out + told.err
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("", "there is no ''"), ("empty", "no Kubernetes object in empty: no file there ends with .yaml, .yml, .json")],
+)
+def test_a_path_that_leads_to_nothing_is_an_error(
+    path: str, said: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("empty").mkdir()
+    assert program.main(["validate", "-f", path]) == 1
+    assert capsys.readouterr() == ("", f"Error: {said}\n")
+
+
 def test_commands_that_need_a_mesh_say_why_a_file_gives_none(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
