@@ -16,6 +16,7 @@ from istioctl import (
     dashboard,
     describe,
     envoy_stats,
+    injection,
     internal_debug,
     kube_inject,
     metrics,
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         help="commands that may change",
         allow_abbrev=False,
     ).add_subparsers(required=True, metavar="COMMAND")
-    for one in (authz, ca, describe, internal_debug, wait, metrics, envoy_stats):
+    for one in (authz, ca, describe, envoy_stats, injection, internal_debug, metrics, wait):
         one.register(tried)
     return top
 

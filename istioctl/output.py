@@ -23,6 +23,8 @@ _STYLES: Final = {
     "ERROR": _RED,
     "NOT SENT": _YELLOW,
     "IGNORED": _DIM,
+    "✔": _GREEN,
+    "✘": _RED,
 }
 
 Row = Sequence[str]
