@@ -31,6 +31,7 @@ from istioctl import (
 from istioctl.diff import command as diff
 from istioctl.errors import INTERRUPTED, CommandError
 from istioctl.explain import command as explain
+from istioctl.tag import command as tag
 from istioctl.testing import command as testing
 
 _ABOUT = "Looks at a mesh, with the commands that users of Istio know. What each is good for: docs/looking.md."
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         dashboard,
         version,
         wait,
+        tag,
         completion,
         admin,
     ):

@@ -17,7 +17,6 @@ _TOP: Final[Mapping[str, str]] = {
     "operator": _HELM,
     "profile": "profiles are values of the charts: --set profile=demo (docs/install.md)",
     "remote-clusters": _ONE_CLUSTER,
-    "tag": "tags are the value revisionTags of the chart istiod (docs/install.md)",
     "uninstall": "the charts are uninstalled with helm (docs/install.md)",
     "upgrade": "the charts are upgraded with helm (docs/install.md)",
     "verify-install": "'helm status' and 'istioctl proxy-status' say how it is",

@@ -16,26 +16,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kubernetes import config
 from kubernetes.client import rest
-from kubernetes.client.api_client import ApiClient
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream import ws_client
 
-from istioctl import selectors
+from istioctl import connection, selectors
 from istioctl.errors import CommandError
 from istioctl.reach import SECONDS, Address
 from istioctl.workload_kinds import PLACES
 from wire import names
 
-_CONFIG: Final[Any] = config  # its functions are not typed
 _REST: Final[Any] = rest  # the library that it asks with raises its own errors
 _WEBSOCKETS: Final[Any] = ws_client  # nor are these
 PROXY: Final = "istio-proxy"
 _RUNNING: Final = "Running"
 _PAGE: Final = "500"
 _MERGE: Final = "application/merge-patch+json"
+_JSON: Final = "application/json"
+_DONE: Final = (http.HTTPStatus.OK, http.HTTPStatus.CREATED)
 _STDOUT, _STDERR = 1, 2
 _UNREACHABLE: Final[Any] = _REST.urllib3.exceptions.HTTPError
 _TROUBLE: Final = (ApiException, _UNREACHABLE, OSError, ValueError)
@@ -76,7 +75,7 @@ class Cluster:
         """
         self._options = options
         try:
-            self._api, self._namespace = _connected(options)
+            self._api, self._namespace = connection.connected(options.kubeconfig, options.context)
         except (ConfigException, OSError) as error:
             raise CommandError(f"no Kubernetes cluster: {error}") from error
 
@@ -183,6 +182,15 @@ class Cluster:
         if self._asked(f"change {path}", "PATCH", path, change=change) is None:
             raise CommandError(f"cannot change {path}: not found")
 
+    def send(self, method: str, path: str, document: Json | None = None) -> None:
+        """POST into a folder, PUT in the place of an object, or DELETE it; one that is gone is nothing to delete.
+
+        Raises:
+            CommandError: the API server refuses, or cannot be reached.
+        """
+        if self._asked(f"{method} {path}", method, path, change=document) is None and method != "DELETE":
+            raise CommandError(f"cannot {method} {path}: not found")
+
     def listed(self, path: str, what: str, query: Sequence[tuple[str, str]] = ()) -> Iterator[Json]:
         """The objects of a list, page by page; none where the API server does not have the kind.
 
@@ -267,7 +275,8 @@ class Cluster:
         self, method: str, path: str, query: Sequence[tuple[str, str]] = (), change: Json | None = None
     ) -> tuple[str, dict[str, str], Any]:
         """The URL of a path, headers with the proof of who asks, and the body."""
-        headers = {"Accept": "application/json"} | ({"Content-Type": _MERGE} if change is not None else {})
+        kind = _MERGE if method == "PATCH" else _JSON
+        headers = {"Accept": _JSON} | ({"Content-Type": kind} if change is not None else {})
         _, url, sent, body, *_ = self._api.param_serialize(
             method, path, query_params=list(query), header_params=headers, body=change, auth_settings=["BearerToken"]
         )
@@ -291,7 +300,7 @@ class Cluster:
             raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
         except _TROUBLE as error:
             raise CommandError(f"cannot {deed}: {_reason(error)}") from error
-        if answer.status != http.HTTPStatus.OK:
+        if answer.status not in _DONE:
             raise CommandError(f"cannot {deed}: {found.get('message') or answer.status}")
         return found
 
@@ -336,27 +345,6 @@ class PodAdmin:
             CommandError: the pod cannot be reached, has no proxy, or Envoy refuses.
         """
         return self._cluster.run(self._pod, ("pilot-agent", "request", method, path))
-
-
-def _connected(options: Options) -> tuple[ApiClient, str]:
-    """A client, and the namespace that the context names."""
-    try:
-        contexts, active = _CONFIG.list_kube_config_contexts(options.kubeconfig or None)
-    except ConfigException:
-        if options.kubeconfig or options.context:
-            raise
-        try:
-            _CONFIG.load_incluster_config()
-        except ConfigException as error:
-            raise ConfigException(
-                "there is no kubeconfig (--kubeconfig, ~/.kube/config), and this is no pod"
-            ) from error
-        return ApiClient(), "default"
-    chosen = next((each for each in contexts if each["name"] == options.context), None) if options.context else active
-    if chosen is None:
-        raise ConfigException(f'context "{options.context}" does not exist')
-    made: ApiClient = _CONFIG.new_client_from_config(options.kubeconfig or None, options.context or None)
-    return made, chosen["context"].get("namespace") or "default"
 
 
 def _path(pod: Pod) -> str:

@@ -14,9 +14,10 @@ from wire import names
 _TRUTHS: Final = (
     *("--remote", "--short", "--verbose", "--all-namespaces", "--color", "--ignore-unknown", "--list-analyzers"),
     *("--all", "--browser", "--multi-cluster", "--recursive", "--use-kube", "--ignoreUnmeshed", "--envoy"),
+    *("--overwrite", "--auto-inject-namespaces", "--skip-confirmation"),
 )
 """Flags made by ``add_truth``."""
-_SHORT: Final = {"version": ("-s",), "analyze": ("-A", "-L", "-R", "-k", "-v")}
+_SHORT: Final = {"version": ("-s",), "analyze": ("-A", "-L", "-R", "-k", "-v"), "tag": ("-y",)}
 """Those of single commands that have one letter."""
 
 

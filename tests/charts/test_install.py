@@ -14,6 +14,7 @@ import pytest
 from crds.schema import definition
 from e2e.harness.controlplane import Cluster, control_plane
 from e2e.harness.process import Program, free_ports, running, wait
+from istioctl import __main__ as istioctl
 from tests.charts import helm
 
 pytestmark = pytest.mark.apiserver
@@ -238,11 +239,15 @@ def test_these_rights_are_all_that_istiod_needs(cluster: Cluster, program: Progr
     host = {"hosts": ["a.example"], "ports": [{"number": 80, "name": "http"}], "resolution": "DNS"}
     entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "a"}, "spec": host}
     cluster.apply(json.dumps(entry))
+    flags = ("--kubeconfig", str(cluster.kubeconfig))
+    assert istioctl.main(["tag", "set", "extra", "--revision", "default", *flags]) == 0  # a tag brings its own right
 
     def all_written() -> bool:
         root_certificates = cluster.call("kubectl", "get", "configmap", "istio-ca-root-cert", "-n", "default")
         secret = cluster.call("kubectl", "get", "secret", "istio-ca-secret", "-n", helm.SYSTEM)
-        hooks = cluster.get("mutatingwebhookconfiguration", "istio-sidecar-injector")["webhooks"]
+        injectors = ("istio-sidecar-injector", "istio-revision-tag-extra")
+        found = cluster.get("mutatingwebhookconfigurations", *injectors)["items"]
+        hooks = [hook for each in found for hook in each["webhooks"]]
         validators = cluster.get("validatingwebhookconfigurations", VALIDATOR, "istiod-default-validator")["items"]
         status = cluster.get("serviceentry", "a").get("status", {})
         return (
@@ -256,6 +261,7 @@ def test_these_rights_are_all_that_istiod_needs(cluster: Cluster, program: Progr
         wait("everything written", all_written, [program])
     finally:
         cluster.kubectl("delete", "serviceentry", "a")
+        istioctl.main(["tag", "remove", "extra", "-y", *flags])
 
     assert "forbidden" not in (tmp_path / "log").read_text().lower()
 

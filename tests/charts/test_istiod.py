@@ -365,7 +365,7 @@ def test_revisions_and_their_tags_share_no_name_and_answer_each_their_own() -> N
     assert asked == {
         "default": ["istio-sidecar-injector/rev.namespace.sidecar-injector.istio.io"],
         "canary": ["istio-sidecar-injector-canary/rev.namespace.sidecar-injector.istio.io"],
-        "prod": ["istio-revision-tag-prod-istio-system/rev.namespace.sidecar-injector.istio.io"],
+        "prod": ["istio-revision-tag-prod/rev.namespace.sidecar-injector.istio.io"],
         "none": [],
     }
     for made in (default, canary):
@@ -379,7 +379,7 @@ def test_a_default_tag_moves_plain_namespaces_to_a_revision() -> None:
     made = helm.render("istiod", {"revision": "canary", "revisionTags": ["default"]})
 
     assert list(selected(made, {"istio-injection": "enabled"}, {})) == [
-        "istio-revision-tag-default-istio-system/namespace.sidecar-injector.istio.io"
+        "istio-revision-tag-default/namespace.sidecar-injector.istio.io"
     ]
 
 

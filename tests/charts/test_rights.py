@@ -43,9 +43,7 @@ CLUSTER = {
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): READ,
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): READ,
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "istio-sidecar-injector"): frozenset({"patch"}),
-    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "istio-revision-tag-prod-istio-system"): (
-        frozenset({"patch"})
-    ),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "istio-revision-tag-prod"): frozenset({"patch"}),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "istio-validator-istio-system"): (
         frozenset({"patch"})
     ),

@@ -22,7 +22,7 @@ istio-validator{{ include "istiod.suffix" .values }}-{{ .namespace }}
 {{- end }}
 
 {{- define "istiod.tag" -}}
-istio-revision-tag-{{ .tag }}-{{ .namespace }}
+istio-revision-tag-{{ .tag }}{{ include "istiod.outside" .namespace }}
 {{- end }}
 
 {{/* Further names of this revision, each once, as a JSON list. Takes the values. */}}
