@@ -14,6 +14,7 @@ from istioctl import (
     ca,
     completion,
     dashboard,
+    defaults,
     describe,
     envoy_stats,
     injection,
@@ -66,21 +67,21 @@ def parser() -> argparse.ArgumentParser:
         help="commands that may change",
         allow_abbrev=False,
     ).add_subparsers(required=True, metavar="COMMAND")
-    for one in (authz, ca, describe, envoy_stats, injection, internal_debug, metrics, wait):
+    for one in (authz, ca, defaults, describe, envoy_stats, injection, internal_debug, metrics, wait):
         one.register(tried)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0, or 1 with one line on standard error, or what Ctrl-C makes of programs."""
-    found = parser()
-    completion.answer(found)
     words = options.spelled(sys.argv[1:] if arguments is None else arguments)
     if told := absent.advice(words):
         output.complain(told)
         return 1
-    given = found.parse_args(words)
     try:
+        found = parser()
+        completion.answer(found)
+        given = found.parse_args(words)
         code: int = given.run(given)
     except CommandError as error:
         output.complain(str(error))

@@ -25,7 +25,6 @@ _TOP: Final[Mapping[str, str]] = {
 }
 _TRIED: Final[Mapping[str, str]] = {
     "add-to-mesh": _INJECTED,
-    "config": "flags and KUBECONFIG say what it would list",
     "precheck": "'istioctl analyze' says what is wrong in a cluster",
     "remove-from-mesh": _INJECTED,
     "workload": "a machine's WorkloadEntry is written by hand (docs/networks.md)",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from crds import duration
-from istioctl import output, reach
+from istioctl import defaults, output, reach
 from istioctl.errors import CommandError
 from wire import names
 
@@ -25,17 +25,21 @@ def shared(*, inherited: bool = True) -> argparse.ArgumentParser:
     """The flags of every command that looks at a cluster, as a parent parser.
 
     They may stand before and after the command's name: where they are ``inherited``, what stands before holds.
+
+    Raises:
+        CommandError: the user's file of defaults cannot be read.
     """
 
     def default(text: str) -> str:
         return argparse.SUPPRESS if inherited else text
 
+    root = "" if inherited else defaults.value_of(defaults.ISTIO_NAMESPACE)
     parent = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add = parent.add_argument
     add("-c", "--kubeconfig", default=default(""), help="Kubernetes configuration file")
     add("--context", default=default(""), help="the context of the kubeconfig to use")
     add("-n", "--namespace", default=default(""), help="namespace of the pod")
-    add("-i", "--istioNamespace", default=default(names.ROOT_NAMESPACE), help="namespace of the control plane")
+    add("-i", "--istioNamespace", default=default(root), help="namespace of the control plane")
     return parent
 
 
