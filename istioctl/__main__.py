@@ -29,6 +29,7 @@ from istioctl import (
     version,
     wait,
 )
+from istioctl.bugreport import command as bugreport
 from istioctl.diff import command as diff
 from istioctl.errors import INTERRUPTED, CommandError
 from istioctl.explain import command as explain
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         tag,
         completion,
         admin,
+        bugreport,
     ):
         module.register(commands)
     tried = commands.add_parser(

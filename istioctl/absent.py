@@ -10,7 +10,6 @@ _ONE_CLUSTER: Final = "a mesh is one cluster here"
 _NO_AMBIENT: Final = "there is no ambient mode here, only sidecars and gateways"
 _INJECTED: Final = "pods are injected by their namespace's label, or files by 'istioctl kube-inject'"
 _TOP: Final[Mapping[str, str]] = {
-    "bug-report": "'istioctl proxy-status', 'proxy-config all' and 'x internal-debug' show what it gathers",
     "create-remote-secret": _ONE_CLUSTER,
     "install": _HELM,
     "manifest": "'helm template charts/istiod' writes what would be installed",

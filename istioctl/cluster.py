@@ -36,8 +36,8 @@ _MERGE: Final = "application/merge-patch+json"
 _JSON: Final = "application/json"
 _DONE: Final = (http.HTTPStatus.OK, http.HTTPStatus.CREATED)
 _STDOUT, _STDERR = 1, 2
-_UNREACHABLE: Final[Any] = _REST.urllib3.exceptions.HTTPError
-_TROUBLE: Final = (ApiException, _UNREACHABLE, OSError, ValueError)
+UNREACHABLE: Final[Any] = _REST.urllib3.exceptions.HTTPError
+TROUBLE: Final = (ApiException, UNREACHABLE, OSError, ValueError)
 
 Json = Mapping[str, Any]
 
@@ -240,8 +240,8 @@ class Cluster:
             )
             done.run_forever(timeout=SECONDS)
             out, err, code = done.read_channel(_STDOUT), done.read_channel(_STDERR), done.returncode
-        except _TROUBLE as error:
-            raise CommandError(f"cannot run {command[0]} in {pod}: {_reason(error)}") from error
+        except TROUBLE as error:
+            raise CommandError(f"cannot run {command[0]} in {pod}: {reason_of(error)}") from error
         if code is None:
             raise CommandError(f"{pod}: {command[0]} did not end within {SECONDS:g} s")
         if code != 0:
@@ -261,8 +261,8 @@ class Cluster:
                 self._api.configuration, "GET", url, query_params=[("ports", str(port))], headers=headers
             )
             found: socket.socket = made.socket(port)
-        except _TROUBLE as error:
-            raise CommandError(f"cannot forward port {port} of {pod}: {_reason(error)}") from error
+        except TROUBLE as error:
+            raise CommandError(f"cannot forward port {port} of {pod}: {reason_of(error)}") from error
         return found
 
     def _forwarded(self, pod: Pod, port: int) -> http.client.HTTPConnection:
@@ -296,10 +296,10 @@ class Cluster:
             if answer.status == http.HTTPStatus.NOT_FOUND:
                 return None  # of a kind that the cluster has not, the body is no JSON
             found: Json = json.loads(body)
-        except _UNREACHABLE as error:
-            raise CommandError(f"cannot reach the cluster: {_reason(error)}") from error
-        except _TROUBLE as error:
-            raise CommandError(f"cannot {deed}: {_reason(error)}") from error
+        except UNREACHABLE as error:
+            raise CommandError(f"cannot reach the cluster: {reason_of(error)}") from error
+        except TROUBLE as error:
+            raise CommandError(f"cannot {deed}: {reason_of(error)}") from error
         if answer.status not in _DONE:
             raise CommandError(f"cannot {deed}: {found.get('message') or answer.status}")
         return found
@@ -369,7 +369,7 @@ def _text(read: Any) -> bytes:
     return read if isinstance(read, bytes) else str(read or "").encode()
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What the API server said, without headers and JSON around it."""
     if not isinstance(error, ApiException):
         return str(error) or type(error).__name__

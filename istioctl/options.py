@@ -15,6 +15,7 @@ _TRUTHS: Final = (
     *("--remote", "--short", "--verbose", "--all-namespaces", "--color", "--ignore-unknown", "--list-analyzers"),
     *("--all", "--browser", "--multi-cluster", "--recursive", "--use-kube", "--ignoreUnmeshed", "--envoy"),
     *("--overwrite", "--auto-inject-namespaces", "--skip-confirmation"),
+    *("--full-secrets", "--dry-run"),
 )
 """Flags made by ``add_truth``."""
 _SHORT: Final = {"version": ("-s",), "analyze": ("-A", "-L", "-R", "-k", "-v"), "tag": ("-y",)}

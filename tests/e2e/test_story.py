@@ -6,9 +6,13 @@ The tests are the steps of one story and run in this order.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
+import tarfile
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +154,20 @@ def test_istioctl_says_that_proxies_are_synced(mesh: Mesh) -> None:
     for name in [*mesh.pods(DEMO), *mesh.pods(INGRESS)]:
         line = next((line for line in told.stdout.splitlines() if line.startswith(name)), "")
         assert "SYNCED" in line, told.stdout
+
+
+def test_a_report_has_what_istiod_and_a_proxy_say(mesh: Mesh, tmp_path: Path) -> None:
+    chosen = next(name for name in mesh.pods(DEMO) if name.startswith("productpage"))
+    told = mesh.istioctl("bug-report", "--include", f"{DEMO}//{chosen}", "--output-dir", str(tmp_path))
+
+    assert told.returncode == 0, told.stderr
+    with tarfile.open(tmp_path / "bug-report.tar.gz") as held:
+        names = {each.removeprefix("bug-report/") for each in held.getnames()}
+        assert json.load(held.extractfile("bug-report/manifest.json") or io.BytesIO())["missing"] == []
+    proxy = f"proxies/{DEMO}/{chosen}"
+    assert {f"{proxy}/{name}" for name in ("log.txt", "config_dump.json", "ndsz.json", "tasks.txt")} <= names
+    assert not [each for each in names if each.startswith("proxies/") and not each.startswith(proxy)]
+    assert [each for each in names if re.fullmatch(r"istiod/[^/]+/(syncz|diagnosticsz)\.json", each)]
 
 
 async def test_dashboards_are_shown_through_a_port_forward(mesh: Mesh) -> None:
