@@ -129,7 +129,7 @@ def refused(raw: bytes) -> None:
 
     error = ApiException(status=500, reason=text(raw))
     error.body = text(raw)
-    assert cluster._reason(error)
+    assert cluster.reason_of(error)
     with contextlib.suppress(CommandError):
         ca._value({"data": {"a": text(raw)}}, "a")
     with contextlib.suppress(argparse.ArgumentTypeError):

@@ -93,7 +93,7 @@ def test_what_may_not_be_read_is_one_line(
         (("-n", "install", "version", "--remote=false"), ""),
         (("x", "precheck"), "'precheck': 'istioctl analyze' says"),
         (("experimental", "waypoint", "list"), "'waypoint': there is no ambient mode"),
-        (("bug-report",), "'istioctl proxy-status'"),
+        (("verify-install",), "'helm status'"),
     ],
 )
 def test_commands_that_only_istio_has_say_what_to_do_instead(
