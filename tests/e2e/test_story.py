@@ -170,6 +170,15 @@ def test_a_report_has_what_istiod_and_a_proxy_say(mesh: Mesh, tmp_path: Path) ->
     assert [each for each in names if re.fullmatch(r"istiod/[^/]+/(syncz|diagnosticsz)\.json", each)]
 
 
+def test_what_istiod_logs_and_what_a_proxy_counts_is_a_command_away(mesh: Mesh) -> None:
+    for level, words in (("debug", ("--level", "ads:debug")), ("info", ("--reset",))):
+        told = mesh.istioctl("admin", "log", *words)
+        assert re.search(rf"^ads .* {level} +none$", told.stdout, re.MULTILINE), (told.stdout, told.stderr)
+    counted = mesh.istioctl("x", "envoy-stats", f"{mesh.pods(DEMO)[0]}.{DEMO}", "-o", "prom-merged")
+    assert "istio_agent_" in counted.stdout, counted.stderr
+    assert "envoy_server_live" in counted.stdout
+
+
 async def test_dashboards_are_shown_through_a_port_forward(mesh: Mesh) -> None:
     """The mesh page of the istiod that the tunnel leads to, and the admin page of a pod's Envoy."""
     with mesh.dashboard("istiod-debug") as address:
