@@ -36,14 +36,38 @@ def names_missing_cluster(stream: Stream, resource: Resource) -> bool:
     Of a client that came back and withholds CDS only those are sure whose endpoints it brought: they were warm once.
     """
     clusters = stream.clusters
-    if clusters is None:
-        return stream.returned and not all(_was_warm(stream, name) for name in resource.refs.get(names.CLUSTER, ()))
-    if not clusters.overlay:
+    if clusters is not None and not clusters.overlay:
         return False
-    return any(
-        _missing(clusters, name) and stream.target.get(names.CLUSTER, name) is not None
-        for name in resource.refs.get(names.CLUSTER, ())
-    )
+    named = resource.refs.get(names.CLUSTER, _NONE)
+    if clusters is None:
+        return stream.returned and not all(_was_warm(stream, name) for name in named)
+    return any(_missing(clusters, name) and stream.target.get(names.CLUSTER, name) is not None for name in named)
+
+
+def warming(stream: Stream, resource: Resource) -> bool:
+    """Whether clusters may wait for a filter's configuration: they are not ACKed, or asked for, before they have it.
+
+    Clusters that it names come before it, with their endpoints.
+    """
+    if resource.type_url != names.EXTENSION:
+        return False
+    clusters = stream.clusters
+    if clusters is None:
+        waits = stream.returned and resource.name in stream.target.named(names.EXTENSION, names.CLUSTER)
+        return waits and not names_missing_cluster(stream, resource)
+    sent = (one for flight in clusters.flights for one in flight.items.values())
+    waits = any(resource.name in one.refs.get(names.EXTENSION, ()) for one in sent)
+    return waits and all(_comes(stream, clusters, name) for name in resource.refs.get(names.CLUSTER, ()))
+
+
+def _comes(stream: Stream, clusters: Subscription, name: str) -> bool:
+    """Whether the client has a cluster, or will have it without anything that we still hold back."""
+    target = stream.target.get(names.CLUSTER, name)
+    if target is None or not _missing(clusters, name):
+        return True
+    flight = clusters.flight_of(name)
+    sent = flight is not None and name in flight.items
+    return sent and (names.ENDPOINT not in target.refs or _was_warm(stream, name))
 
 
 def _was_warm(stream: Stream, name: str) -> bool:
@@ -186,9 +210,9 @@ def _has_all(stream: Stream, type_url: str, these: frozenset[str] | tuple[str, .
 
 
 def withdrawn(stream: Stream, extensions: Subscription) -> tuple[str, ...]:
-    """Configurations of filters that the client has, its listeners ask for, and the target has no more.
+    """Configurations of filters that the client has, its listeners or clusters ask for, and the target has no more.
 
-    Those that no listener asks for any more are the client's to give back, when their connections have drained.
+    Those that nothing asks for any more are the client's to give back, when their connections have drained.
     A client of the state of the world cannot be told.
     """
     if not stream.delta or not extensions.overlay:
@@ -197,8 +221,7 @@ def withdrawn(stream: Stream, extensions: Subscription) -> tuple[str, ...]:
     gone = {name for name in gone if stream.target.get(names.EXTENSION, name) is None}
     if not gone or not switched(stream):
         return ()
-    asked = _NONE.union(*(one.refs.get(names.EXTENSION, _NONE) for one in stream.target.of(names.LISTENER)))
-    return tuple(sorted(gone & asked))
+    return tuple(sorted(gone & stream.target.named(names.EXTENSION, names.LISTENER, names.CLUSTER)))
 
 
 def leaving(stream: Stream, clusters: Subscription) -> list[str]:

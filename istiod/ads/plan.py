@@ -175,7 +175,9 @@ class _Planner:
         self.blocked.update((key, since) for key, since in self.stream.blocked.items() if key[0] == type_url)
 
     def blocks(self, sub: Subscription, name: str, resource: Resource | None) -> bool:
-        """Gate A: whether this listener or route still waits for clusters."""
+        """Gate A: whether this listener, or what listeners ask for, still waits for clusters."""
+        if resource is not None and gates.warming(self.stream, resource):
+            return False
         since = self.stream.blocked.get((sub.type_url, name), self.now)
         until = since + self.stream.timing.gate if self.closed else since
         if resource is not None and gates.names_missing_cluster(self.stream, resource):

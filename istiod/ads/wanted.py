@@ -36,11 +36,15 @@ def wanted(stream: Stream, sub: Subscription, name: str) -> Resource | None:
 
 
 def _substitute(stream: Stream, found: Resource) -> Resource | None:
-    """The last good one in place of a refused one, unless it names what has gone since."""
+    """The last good one in place of a refused one, unless it names what has gone since.
+
+    What a patch wrongly names in both was never there.
+    """
     last = stream.quarantine.instead(found, stream.client.identity)
     if last is None:
         return None
-    named = ((t, name) for t in (names.CLUSTER, names.ROUTE) for name in last.refs.get(t, ()))
+    kinds = (names.CLUSTER, names.ROUTE)
+    named = ((t, name) for t in kinds for name in last.refs.get(t, frozenset()) - found.refs.get(t, frozenset()))
     return last if all(stream.target.get(t, name) is not None for t, name in named) else None
 
 

@@ -113,6 +113,10 @@ class ResourceSet:
         for layer in self.layers.get(type_url, ()):
             yield from layer.values()
 
+    def named(self, type_url: str, *by: str) -> frozenset[str]:
+        """The names of a type that resources of other types refer to."""
+        return frozenset[str]().union(*(one.refs.get(type_url, ()) for each in by for one in self.of(each)))
+
     def count(self, type_url: str) -> int:
         """How many resources of a type there are."""
         return sum(len(layer) for layer in self.layers.get(type_url, ()))

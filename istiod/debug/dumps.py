@@ -44,7 +44,7 @@ def extensions(held: ResourceSet) -> list[Json]:
 
 
 def _asked(held: ResourceSet) -> Iterator[Resource]:
-    wanted = {name for each in held.of(names.LISTENER) for name in each.refs.get(names.EXTENSION, ())}
+    wanted = held.named(names.EXTENSION, names.LISTENER, names.CLUSTER)
     for name in sorted(wanted):
         if (found := held.get(names.EXTENSION, name)) is not None:
             yield found

@@ -1,4 +1,4 @@
-"""Configurations of filters that Envoy asks for by name (ECDS), and the listeners that ask (feature row K2).
+"""Configurations of filters that Envoy asks for by name (ECDS), and the listeners and clusters that ask (row K2).
 
 EnvoyFilters bring both: a filter with ``config_discovery`` in place of its configuration, and the configuration with
 ``applyTo: EXTENSION_CONFIG``. Each may come without the other, which is told on the object.
@@ -12,20 +12,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import any_pb2
 from udpa.type.v1 import typed_struct_pb2 as udpa_pb2
 from xds.type.v3 import typed_struct_pb2
 
 from crds import diagnostic
 from crds.diagnostic import Code, Diagnostic
-from istiod.envoy import patch_values, patched
+from istiod.envoy import patch_values, patched, wellknown
 from istiod.mesh.envoy_filters import EnvoyFilter, EnvoyFilterIndex, Patch, PatchSet
 from istiod.mesh.grouping import grouped
 
 KIND: Final = "EXTENSION_CONFIG"
+_OPTIONS: Final[Any] = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR
 _MANAGER: Final[Any] = http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR
 _STRUCTS: Final[tuple[Any, ...]] = (typed_struct_pb2.TypedStruct, udpa_pb2.TypedStruct)
 _SOURCE: Final = ("config_source", "configSource")
@@ -38,22 +41,43 @@ def asks(chosen: PatchSet) -> bool:
     return any(each in patch.value for patch in chosen.patches for each in _ASKS)
 
 
-def asked(message: listener_pb2.Listener) -> Iterator[str]:
-    """The names of configurations that a listener's filters wait for on the stream of the listener."""
+def asked(message: listener_pb2.Listener | cluster_pb2.Cluster) -> Iterator[str]:
+    """The names of configurations that filters of a listener or of an upstream wait for on the proxy's stream."""
+    found = _of_cluster(message) if isinstance(message, cluster_pb2.Cluster) else _of_listener(message)
+    yield from (each.name for each in found if _asks(each))
+
+
+def forget(cluster: cluster_pb2.Cluster) -> None:
+    """Take filters out of a cluster that ask on the proxy's stream: Envoy crashes on one in its bootstrap."""
+    for each in [each for each in cluster.filters if _asks(each)]:
+        cluster.filters.remove(each)
+    for options in cluster.typed_extension_protocol_options.values():
+        if options.Is(_OPTIONS):
+            said = http_protocol_options_pb2.HttpProtocolOptions.FromString(options.value)
+            for one in [one for one in said.http_filters if _asks(one)]:
+                said.http_filters.remove(one)
+            options.CopyFrom(wellknown.packed(said))
+
+
+def _asks(each: Any) -> bool:
+    return bool(each.HasField("config_discovery") and each.config_discovery.config_source.HasField("ads"))
+
+
+def _of_cluster(message: cluster_pb2.Cluster) -> Iterator[Any]:
+    yield from message.filters
+    for options in message.typed_extension_protocol_options.values():
+        if options.Is(_OPTIONS):
+            yield from http_protocol_options_pb2.HttpProtocolOptions.FromString(options.value).http_filters
+
+
+def _of_listener(message: listener_pb2.Listener) -> Iterator[Any]:
     for chain in (*message.filter_chains, message.default_filter_chain):
         for each in chain.filters:
-            yield from _of(each.name, each.config_discovery, has=each.HasField("config_discovery"))
+            yield each
             if each.typed_config.Is(_MANAGER):
                 manager = http_connection_manager_pb2.HttpConnectionManager.FromString(each.typed_config.value)
-                for one in manager.http_filters:
-                    yield from _of(one.name, one.config_discovery, has=one.HasField("config_discovery"))
-    for own in message.listener_filters:
-        yield from _of(own.name, own.config_discovery, has=own.HasField("config_discovery"))
-
-
-def _of(name: str, said: config_source_pb2.ExtensionConfigSource, *, has: bool) -> Iterator[str]:
-    if has and said.config_source.HasField("ads"):
-        yield name
+                yield from manager.http_filters
+    yield from message.listener_filters
 
 
 def type_name(packed: any_pb2.Any) -> str:

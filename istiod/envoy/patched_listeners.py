@@ -55,12 +55,13 @@ def inline_routes(message: listener_pb2.Listener, patches: Patches, ports: Ports
 
 
 def tables(message: listener_pb2.Listener) -> Iterator[str]:
-    """Names of the route tables that a listener asks for."""
+    """Names of the route tables that a listener asks for on its own stream; a patch may name another source."""
     for chain in (*message.filter_chains, message.default_filter_chain):
         for one in chain.filters:
             if one.name == _MANAGER:
-                name = _Manager.FromString(one.typed_config.value).rds.route_config_name
-                yield from (name,) if name else ()
+                rds = _Manager.FromString(one.typed_config.value).rds
+                if rds.route_config_name and rds.config_source.HasField("ads"):
+                    yield rds.route_config_name
 
 
 def _listener_filters(message: listener_pb2.Listener, one: Ready) -> None:

@@ -16,7 +16,7 @@ from envoy.config.listener.v3 import listener_pb2
 from istiod.config import resource
 from istiod.config.origin import Origin
 from istiod.config.resource import Resource
-from istiod.envoy import cluster, extensions, listener, patched, patched_listeners, route, wellknown
+from istiod.envoy import cluster, extensions, listener, named_clusters, patched, patched_listeners, route, wellknown
 from istiod.envoy.patched import Patches
 from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.route import RouteTable
@@ -48,14 +48,14 @@ class Side:
     A resource's origin is the last object that patches its type: who is told when Envoy refuses it.
     """
 
-    __slots__ = ("__weakref__", "_added", "_asks", "_patches", "_ports", "chosen")
+    __slots__ = ("__weakref__", "_asks", "_patches", "_ports", "_said", "chosen")
 
     def __init__(self, chosen: PatchSet, context: str, ports: tuple[tuple[int, int], ...] = ()) -> None:
         """``ports`` are (server's port, listener's port) of a gateway's Services."""
         self.chosen = chosen
         self._patches = Patches(chosen, context)
         self._ports = {target: frozenset(p for p, t in ports if t == target) for _, target in ports}
-        self._added = [one.value for one in self._patches.added("CLUSTER")]
+        self._said = frozenset(self._clusters_said())
         self._asks = extensions.asks(chosen)
 
     def touches(self, type_url: str) -> bool:
@@ -70,7 +70,8 @@ class Side:
         message = cluster.message(leaf, settings)
         if not patched.cluster(message, [one.host for one in leaf.services], self._patches):
             return None
-        return self._framed(leaf.name, names.CLUSTER, cluster.refs(leaf), wellknown.encode(message))
+        refs = {**cluster.refs(leaf), **self._waits(message)}
+        return self._framed(leaf.name, names.CLUSTER, refs, wellknown.encode(message))
 
     def listener(self, leaf: Listener, settings: MeshSettings) -> Resource | None:
         """A listener; None where it is removed."""
@@ -115,18 +116,29 @@ class Side:
             yield resource.make(names.BOOTSTRAP_PATCHES, names.BOOTSTRAP, wellknown.encode(found), origin=origin)
 
     def _added_refs(self, said: Any, body: bytes) -> Mapping[str, frozenset[str]]:
-        if isinstance(said, listener_pb2.Listener):
+        """What an added resource waits for, and the clusters that it names."""
+        if isinstance(said, cluster_pb2.Cluster):
             return self._waits(said)
-        return {names.CLUSTER: self._mentioned(body)} if isinstance(said, extension_pb2.TypedExtensionConfig) else {}
+        found = {names.CLUSTER: self._mentioned(body)}
+        if isinstance(said, listener_pb2.Listener):
+            found = {**found, names.ROUTE: frozenset(patched_listeners.tables(said)), **self._waits(said)}
+        return {type_url: named for type_url, named in found.items() if named}
 
-    def _waits(self, message: listener_pb2.Listener) -> Mapping[str, frozenset[str]]:
+    def _waits(self, message: cluster_pb2.Cluster | listener_pb2.Listener) -> Mapping[str, frozenset[str]]:
         found = frozenset(extensions.asked(message)) if self._asks else frozenset()
         return {names.EXTENSION: found} if found else {}
 
+    def _clusters_said(self) -> Iterator[str]:
+        """Clusters that patches add, and those of the mesh that they name."""
+        for one in self._patches.added("CLUSTER"):
+            if isinstance(one.value, cluster_pb2.Cluster) and one.value.name:
+                yield one.value.name
+        for patch in self.chosen.patches:
+            yield from named_clusters.said(patch.value)
+
     def _mentioned(self, body: bytes) -> frozenset[str]:
-        """Added clusters whose name stands in a resource."""
-        new = {one.name for one in self._added if isinstance(one, cluster_pb2.Cluster) and one.name}
-        return frozenset(each for each in new if each.encode() in body)
+        """Those of them whose name stands in a resource."""
+        return frozenset(each for each in self._said if each.encode() in body)
 
     def make(self, leaf: Any, settings: MeshSettings) -> Resource | None:
         """The resource of a cluster, listener or route table; None where it is removed."""
@@ -135,7 +147,7 @@ class Side:
         return self.listener(leaf, settings) if isinstance(leaf, Listener) else self.table(leaf, settings)
 
     def _framed(self, name: str, type_url: str, refs: Mapping[str, frozenset[str]], body: bytes) -> Resource:
-        """The patched body under the leaf's name; it waits for clusters that are new, too, if it names them."""
+        """The patched body under the leaf's name; it waits, too, for the clusters that patches name in it."""
         named = dict(refs)
         if type_url != names.CLUSTER:
             named[names.CLUSTER] = named.get(names.CLUSTER, frozenset()) | self._mentioned(body)

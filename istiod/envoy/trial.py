@@ -150,6 +150,7 @@ def bootstrap(resources: Iterable[tuple[Resource, bytes]], stubs: Iterable[str])
         if one.type_url == names.CLUSTER:
             cluster = static.clusters.add()
             cluster.ParseFromString(body)
+            extensions.forget(cluster)
             cluster.name = _free(cluster.name, used)
         elif one.type_url == names.LISTENER:
             listener = static.listeners.add()

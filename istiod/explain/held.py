@@ -59,7 +59,7 @@ def of_resources(found: ResourceSet) -> Held:
 
 
 def _asked(found: ResourceSet) -> Mapping[str, extension_pb2.TypedExtensionConfig]:
-    asked = {name for each in found.of(names.LISTENER) for name in each.refs.get(names.EXTENSION, ())}
+    asked = found.named(names.EXTENSION, names.LISTENER, names.CLUSTER)
     several = _all(found, names.EXTENSION, extension_pb2.TypedExtensionConfig)
     return {each.name: each for each in several if each.name in asked}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -12,8 +13,13 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
+from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
+from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
 from istiod.ads.server import AdsService
@@ -30,8 +36,8 @@ from wire import names
 
 pytestmark = pytest.mark.envoy
 TYPE = "type.googleapis.com/"
-MUTATION = TYPE + "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
-LUA = TYPE + "envoy.extensions.filters.http.lua.v3.Lua"
+MUTATION = TYPE + header_mutation_pb2.HeaderMutation.DESCRIPTOR.full_name
+LUA = TYPE + lua_pb2.Lua.DESCRIPTOR.full_name
 WAIT = "2s"
 
 
@@ -100,7 +106,7 @@ class World:
 @pytest_asyncio.fixture(params=["delta", "sotw"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     configuration = made.Fixed()
-    service = AdsService(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0)))
+    service = AdsService(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0, gate=60.0)))
     delta = request.param == "delta"
     (port,) = real_envoy.free_ports(1)
     async with running(service) as served, real_envoy.envoy(tmp_path, served.port, delta=delta) as envoy:
@@ -146,3 +152,68 @@ async def test_a_listener_waits_for_its_filter_no_longer_than_it_says(world: Wor
     assert time.monotonic() > began + 1
     world.configuration.set(asking(world.port, "none"), config("none", "late"))
     await world.answers(200, "late")
+
+
+UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def leading(port: int, revision: str = "") -> list[Resource]:
+    """A listener whose only route leads to c0; another revision is another route."""
+    table = made.route("r0", "c0") if not revision else made.route("r0", revision)
+    return [made.listener("l1", port, "r0"), table]
+
+
+def upstream(name: str, app: int, *filters: str) -> list[Resource]:
+    """A cluster whose filters ask for their configurations, and its endpoint."""
+    source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "60s"}
+    asked = [{"name": each, "config_discovery": {"config_source": source, "type_urls": [MUTATION]}} for each in filters]
+    codec = TYPE + upstream_codec_pb2.UpstreamCodec.DESCRIPTOR.full_name
+    options = {
+        "@type": TYPE + UPSTREAM,
+        "explicit_http_config": {"http_protocol_options": {}},
+        "http_filters": [*asked, {"name": "codec", "typed_config": {"@type": codec}}],
+    }
+    (framed,) = discovery_pb2.DiscoveryResponse.FromString(made.cluster(name).any_frame).resources
+    message = cluster_pb2.Cluster.FromString(framed.value)
+    json_format.ParseDict({"typed_extension_protocol_options": {UPSTREAM: options}}, message)
+    refs = {names.ENDPOINT: frozenset((name,)), names.EXTENSION: frozenset(extensions.asked(message))}
+    return [
+        resource.make(name, names.CLUSTER, made.bytes_of(message), refs=refs),
+        made.endpoints(name, app),
+    ]
+
+
+@pytest_asyncio.fixture
+async def app() -> AsyncIterator[int]:
+    async with real_envoy.app("app") as port:
+        yield port
+
+
+async def test_a_filter_of_an_upstream_comes_with_its_cluster_changes_and_goes(world: World, app: int) -> None:
+    """A cluster waits for it: were its configuration held until the cluster is ACKed, none of the two would come."""
+    plain = [*leading(world.port), made.cluster("c0"), made.endpoints("c0", app)]
+    world.configuration.set(*plain)
+    await world.answers(200)
+    failures: list[tuple[int, str]] = []
+    done = asyncio.Event()
+
+    async def call() -> None:
+        while not done.is_set():
+            if (found := await world.answer())[0] != 200:
+                failures.append(found)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(call())
+        new = [*leading(world.port, "c1"), *plain[2:], *upstream("c1", app, "own")]
+        world.configuration.set(*new, config("own", "one"))
+        await world.answers(200, "one")
+        world.configuration.set(*new, config("own", "two"))
+        await world.answers(200, "two")
+        changed = [*leading(world.port, "c1"), *plain[2:], *upstream("c1", app, "own", "more")]
+        world.configuration.set(*changed, config("own", "three"), config("more", "three"))
+        await world.answers(200, "three")
+        world.configuration.set(*plain)
+        await world.answers(200)
+        done.set()
+    assert failures == []
+    assert world.refused() == []

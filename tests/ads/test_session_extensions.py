@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from istiod.ads.request import Request
+from istiod.ads.session import Shared
 from istiod.config import resource
 from istiod.config.resource import Resource
 from tests.ads import model
-from tests.ads.client import C, Client, E, L, R, brief, replaced, without
+from tests.ads.client import C, Client, E, L, R, basic, brief, replaced, without
 from wire import names
 
 X = names.EXTENSION
@@ -150,3 +152,77 @@ def test_the_old_listener_stays_until_the_new_one_has_its_configuration() -> Non
     (ecds,) = client.ask(X, "x1")
     (gone,) = client.ack(ecds)
     assert brief([gone]) == [("Listener", [], ["l0"])]
+
+
+def upstream(name: str, *extensions: str, revision: str = "0") -> Resource:
+    """A cluster with a filter whose configuration comes by discovery."""
+    refs = {X: frozenset(extensions), E: frozenset((name,))}
+    return resource.make(name, C, f"{name} {revision} {extensions}".encode(), refs=refs)
+
+
+def asked_by_a_cluster(*clusters: str, delta: bool) -> tuple[Client, list[Resource]]:
+    """A client with a new cluster that waits for x0, which names these clusters: CDS has no ACK yet."""
+    client = Client(*basic(), delta=delta)
+    client.start()
+    new = [upstream("c2", "x0"), model.make(E, "c2", "0"), model.make(R, "r0", "1", ("c2",)), config("0", *clusters)]
+    named = [made for name in clusters for made in (upstream(name), model.make(E, name, "0"))]
+    wanted = replaced(*new, *named)
+    cds = client.set(*wanted)[0]
+    assert cds.type_url == C
+    return client, wanted
+
+
+@BOTH
+def test_a_cluster_under_way_gets_the_configuration_that_it_waits_for(*, delta: bool) -> None:
+    """Else its ACK waits for us and we for its ACK, until the gate opens over a cluster that is not there."""
+    client, _ = asked_by_a_cluster(delta=delta)
+    (eds,) = client.ask(E, *(["c2"] if delta else ["c0", "c1", "c2"]))
+    assert client.ack(eds, "c0", "c1", "c2") == []
+    (ecds,) = client.ask(X, "x0")
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
+    assert client.ack(ecds, "x0") == [], "routes wait for the ACK of CDS"
+
+
+@BOTH
+def test_it_is_sent_after_the_clusters_that_it_names(*, delta: bool) -> None:
+    client, _ = asked_by_a_cluster("c3", delta=delta)
+    assert client.ask(X, "x0") == [], "c3 is not warm yet"
+    (eds,) = client.ask(E, *(["c2", "c3"] if delta else ["c0", "c1", "c2", "c3"]))
+    (ecds,) = client.ack(eds, "c0", "c1", "c2", "c3")
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
+
+
+def test_one_that_is_withdrawn_from_a_cluster_that_stays_is_removed() -> None:
+    client, wanted = asked_by_a_cluster(delta=True)
+    (cds,) = client.session._stream.clusters.flights if client.session._stream.clusters else ()
+    (eds,) = client.ask(E, "c2")
+    client.ack(eds)
+    (ecds,) = client.ask(X, "x0")
+    client.ack(ecds)
+    (rds,) = client.say(Request(type_url=C, nonce=cds.nonce))
+    client.ack(rds)
+    assert client.session.settled()
+    (gone,) = client.set(*(each for each in wanted if each.type_url != X))
+    assert brief([gone]) == [(KIND, [], ["x0"])]
+
+
+def test_a_client_that_came_back_with_a_warming_cluster_gets_what_that_waits_for() -> None:
+    """It brings no CDS, as Envoy does while something warms."""
+    wanted = replaced(upstream("c2", "x0"), model.make(E, "c2", "0"), config("0"))
+    client = Client(*wanted)
+    held = {each.name: each.version for each in wanted if each.type_url == E}
+    client.ask(E, *held, initial=held)
+    (ecds,) = client.ask(X, "x0")
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
+
+
+def test_the_last_good_one_serves_although_it_names_a_cluster_that_never_was() -> None:
+    """Where the refused one names it, too: then it has not gone since."""
+    good, bad, shared = config("0", "typo"), config(model.BAD, "typo"), Shared()
+    shared.quarantine.refuse(bad, good, "x0: refused")
+    client = Client(*ASKING, bad, shared=shared)
+    (ecds,) = client.ask(X, "x0")
+    assert ecds.resources == (good,)
+    shared.quarantine.refuse(other := config(model.BAD), good, "x0: refused")
+    client = Client(*ASKING, other, shared=shared)
+    assert client.ask(X, "x0") == [], "here it may have gone"

@@ -21,6 +21,8 @@ from tests.mesh import fleet
 from tests.mesh.test_envoy_filters import envoy_filter
 from wire import names
 
+EXT_AUTHZ = URL + "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
+UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 ADS = {"ads": {}, "resource_api_version": "V3"}
 INBOUND, OUTBOUND, GATEWAY = "SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "GATEWAY"
 SERVED = names.EXTENSION
@@ -80,6 +82,33 @@ def test_a_configuration_waits_for_clusters_that_patches_add() -> None:
     found = compiled(Compiler(), rich.scope(), cluster, adding(code="-- added"), adding("other"))
     refs = {one.name: one.refs.get(names.CLUSTER, frozenset()) for one in found.of(SERVED)}
     assert refs == {"own": {"added"}, "other": frozenset()}
+
+
+def test_a_configuration_waits_for_clusters_of_the_mesh_that_it_names() -> None:
+    name = made.cluster_name("reviews")
+    code = f'h:httpCall("{name}", {{}}) h:httpCall("outbound_.80_.v1_.a.b", {{}}) -- inbound|8080||\nx'
+    service = {"grpc_service": {"envoy_grpc": {"cluster_name": name}}}
+    asks = patch("HTTP_FILTER", "INSERT_FIRST", {"name": "asks", "typed_config": {"@type": EXT_AUTHZ, **service}})
+    found = compiled(Compiler(), rich.scope(), adding(code=code), asks)
+    (own,) = found.of(SERVED)
+    assert own.refs[names.CLUSTER] == {name, "outbound_.80_.v1_.a.b", "inbound|8080||"}
+    listener = found.get(names.LISTENER, "0.0.0.0_9080")
+    assert listener is not None
+    assert name in listener.refs[names.CLUSTER], "a filter that a patch puts in as well"
+
+
+def test_clusters_name_what_their_filters_ask_for_over_ads() -> None:
+    value = {"name": "own", "config_discovery": discovery()}
+    options = {UPSTREAM: {"@type": URL + UPSTREAM, "http_filters": [value]}}
+    merged = patch("CLUSTER", "MERGE", {"typed_extension_protocol_options": options}, context=OUTBOUND)
+    added = patch("CLUSTER", "ADD", {"name": "new", "filters": [{**value, "name": "bytes"}]})
+    found = compiled(Compiler(), rich.scope(), merged, added, adding())
+    asked = {one.name: one.refs.get(SERVED, frozenset()) for one in found.of(names.CLUSTER)}
+    assert asked.pop("new") == {"bytes"}
+    assert asked[made.cluster_name("reviews")] == {"own"}
+    plain = compiled(Compiler(), rich.scope(), adding())
+    assert plain.named(SERVED, names.LISTENER, names.CLUSTER) == frozenset()
+    assert found.named(SERVED, names.LISTENER, names.CLUSTER) == {"own", "bytes"}
 
 
 def test_listeners_name_what_their_filters_ask_for_over_ads() -> None:

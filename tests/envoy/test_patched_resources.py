@@ -17,6 +17,7 @@ from wire import names
 
 REVIEWS, RATINGS = made.cluster("reviews"), made.cluster("ratings")
 ENDPOINTS = made.endpoints(reviews=made.leaf(made.endpoint()), ratings=made.leaf(made.endpoint("10.0.0.2")))
+PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 BODY = {"name": MANAGER, "typed_config": {"@type": HCM, "server_name": "patched"}}
 
 
@@ -83,6 +84,22 @@ def test_listeners_lose_the_routes_that_a_patch_takes_from_them() -> None:
     )
     assert found.get(names.LISTENER, name) is None
     assert found.get(names.LISTENER, "new") is not None
+
+
+def test_an_added_listener_waits_for_the_routes_that_it_asks_us_for() -> None:
+    """And for clusters that it names. Routes from another source are nobody's business here."""
+    several = []
+    for name, source in (("ours", {"ads": {}}), ("theirs", {"path_config_source": {"path": "/routes"}})):
+        rds = {"route_config_name": "9080", "config_source": {**source, "resource_api_version": "V3"}}
+        http = {"name": MANAGER, "typed_config": {"@type": HCM, "stat_prefix": name, "rds": rds}}
+        several.append(patch("LISTENER", "ADD", {"name": name, "filter_chains": [{"filters": [http]}]}))
+    to = {"@type": PROXY, "stat_prefix": "tcp", "cluster": made.cluster_name("reviews")}
+    chain = {"filters": [{"name": "tcp", "typed_config": to}]}
+    several.append(patch("LISTENER", "ADD", {"name": "tcp", "filter_chains": [chain]}))
+    found = compiled(Compiler(), rich.scope(), *several)
+    assert got(found, names.LISTENER, "ours").refs == {names.ROUTE: {"9080"}}
+    assert got(found, names.LISTENER, "theirs").refs == {}
+    assert got(found, names.LISTENER, "tcp").refs == {names.CLUSTER: {made.cluster_name("reviews")}}
 
 
 def test_inbound_routes_stand_in_the_listener_and_are_patched_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from istiod.config.resource import Resource
 from istiod.config.store import ConfigStore
@@ -167,6 +168,23 @@ def test_configurations_of_filters_are_shown_where_their_type_belongs() -> None:
     assert all(chains[name][0].typed_config.Unpack(manager) for name, manager in managers.items())
     assert [each.name for each in managers["http"].http_filters] == ["http", "router"]
     assert [each.name for each in managers["last"].http_filters] == ["last"]
+
+
+UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+ASKING = {"name": "own", "config_discovery": {"config_source": {"ads": {}}, "type_urls": [GOOD["@type"]]}}
+
+
+def test_filters_of_a_cluster_that_ask_for_their_configuration_are_not_shown() -> None:
+    """Envoy crashes where a cluster of its bootstrap has one; clusters by discovery may."""
+    codec = {"name": "codec", "typed_config": {"@type": EXTENSIONS + "filters.http.upstream_codec.v3.UpstreamCodec"}}
+    options = {"@type": f"type.googleapis.com/{UPSTREAM}", "http_filters": [ASKING, codec]}
+    value = {"typed_extension_protocol_options": {UPSTREAM: options}, "filters": [ASKING, {"name": "stays"}]}
+    (one, *_) = staged(patch("CLUSTER", {**value, "name": "added"}, "ADD"))
+    (made,) = (each for each in shown(after(one)).static_resources.clusters if each.name == "added")
+    assert [each.name for each in made.filters] == ["stays"]
+    found = http_protocol_options_pb2.HttpProtocolOptions()
+    assert made.typed_extension_protocol_options[UPSTREAM].Unpack(found)
+    assert [each.name for each in found.http_filters] == ["codec"]
 
 
 def test_a_configuration_that_stays_the_same_is_not_asked_about() -> None:
