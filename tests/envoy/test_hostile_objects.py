@@ -16,15 +16,17 @@ import pytest
 import yaml
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from google.protobuf import json_format
 
 from crds import parse
 from crds.meta import Object
 from istiod.config.resource import Resource, ResourceSet
 from istiod.config.store import ConfigStore
-from istiod.envoy import listener
+from istiod.envoy import extensions, listener
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context
 from tests import envoys
@@ -193,13 +195,16 @@ def resources(item: Object) -> list[ResourceSet]:
     return [compiler.compile(context.scope(mesh, p), mesh.endpoints, context.view(mesh, p)) for p in proxies]
 
 
+_KINDS = (names.CLUSTER, names.LISTENER, names.ROUTE, names.EXTENSION)
+
+
 def together(several: list[ResourceSet]) -> bootstrap_pb2.Bootstrap:
     """All of them in one bootstrap: each different resource once, under names and addresses of its own."""
     found = json_format.ParseDict(test_real_envoy.BOOTSTRAP, bootstrap_pb2.Bootstrap())
     seen: set[str] = set()
     holder = envoys.served(listener.message(rich.outbound_listeners()[1], made.QUIET))
     for target in several:
-        for each in (r for kind in (names.CLUSTER, names.LISTENER, names.ROUTE) for r in target.of(kind)):
+        for each in (r for kind in _KINDS for r in target.of(kind)):
             if each.version not in seen:
                 seen.add(each.version)
                 _add(found, each, len(seen), holder)
@@ -210,6 +215,7 @@ def _add(found: bootstrap_pb2.Bootstrap, each: Resource, number: int, holder: li
     if each.type_url == names.CLUSTER:
         cluster = found.static_resources.clusters.add()
         cluster.CopyFrom(made.parsed(each, cluster_pb2.Cluster))
+        extensions.forget(cluster)
         cluster.name = f"{number} {cluster.name}"
         return
     added = found.static_resources.listeners.add()
@@ -218,7 +224,11 @@ def _add(found: bootstrap_pb2.Bootstrap, each: Resource, number: int, holder: li
     else:
         added.CopyFrom(holder)
         manager = made.manager(added.filter_chains[0])
-        manager.route_config.CopyFrom(made.parsed(each, route_pb2.RouteConfiguration))
+        if each.type_url == names.ROUTE:
+            manager.route_config.CopyFrom(made.parsed(each, route_pb2.RouteConfiguration))
+        else:
+            said = made.parsed(each, extension_pb2.TypedExtensionConfig)
+            manager.http_filters.insert(0, hcm_pb2.HttpFilter(name=said.name, typed_config=said.typed_config))
         added.filter_chains[0].filters[0].typed_config.Pack(manager)
     added.name = f"{number} {added.name}"
     added.address.socket_address.address, added.address.socket_address.port_value = "10.77.0.1", number

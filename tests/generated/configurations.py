@@ -20,7 +20,7 @@ _KINDS: Mapping[str, float] = {
     "Gateway": 0.8,
     "ServiceEntry": 1.0,
     "Sidecar": 0.4,
-    "EnvoyFilter": 0.2,
+    "EnvoyFilter": 0.4,
     "PeerAuthentication": 0.4,
 }
 """How many of a kind a configuration has on average; the most are twice as many."""

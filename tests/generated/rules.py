@@ -157,6 +157,50 @@ def _egress(maker: Maker, made: Document) -> Document:
     return made
 
 
+_EXTENSIONS = "type.googleapis.com/envoy.extensions."
+_UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_LUA = f"{_EXTENSIONS}filters.http.lua.v3.Lua"
+_MUTATION = f"{_EXTENSIONS}filters.http.header_mutation.v3.HeaderMutation"
+_CODEC = f"{_EXTENSIONS}filters.http.upstream_codec.v3.UpstreamCodec"
+_CALLS = """
+function envoy_on_request(handle)
+  handle:httpCall("outbound|80||web.default.svc.cluster.local", {[":method"] = "GET", [":path"] = "/"}, "", 10, true)
+end
+"""
+_MARKS = {"request_mutations": [{"append": {"header": {"key": "x-mark", "value": "1"}}}]}
+
+
+def _asking(name: str, kind: str) -> Document:
+    source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "1s"}
+    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [kind]}}
+
+
+def _adding(name: str, kind: str, config: Document) -> Document:
+    value = {"name": name, "typed_config": {"@type": kind, **config}}
+    return {"applyTo": "EXTENSION_CONFIG", "patch": {"operation": "ADD", "value": value}}
+
+
+_OPTIONS = {
+    "@type": f"type.googleapis.com/{_UPSTREAM}",
+    "explicit_http_config": {"http_protocol_options": {}},
+    "http_filters": [_asking("upstream", _MUTATION), {"name": "codec", "typed_config": {"@type": _CODEC}}],
+}
+_IN_MANAGER = {"filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}}
+_DISCOVERED: tuple[Document, ...] = (
+    _adding("calls", _LUA, {"default_source_code": {"inline_string": _CALLS}}),
+    _adding("upstream", _MUTATION, {"mutations": _MARKS}),
+    {
+        "applyTo": "HTTP_FILTER",
+        "match": {"listener": _IN_MANAGER},
+        "patch": {"operation": "INSERT_BEFORE", "value": _asking("calls", _LUA)},
+    },
+    {
+        "applyTo": "CLUSTER",
+        "match": {},
+        "patch": {"operation": "MERGE", "value": {"typed_extension_protocol_options": {_UPSTREAM: _OPTIONS}}},
+    },
+)
+"""Filters whose configuration comes by discovery, and the configurations."""
 _PATCHES: tuple[Document, ...] = (
     {"applyTo": "CLUSTER", "match": {}, "patch": {"operation": "MERGE", "value": {"connect_timeout": "3s"}}},
     {"applyTo": "CLUSTER", "match": {"cluster": {"portNumber": 80}}, "patch": {"operation": "REMOVE"}},
@@ -177,10 +221,15 @@ _PATCHES: tuple[Document, ...] = (
 
 
 def _filter(maker: Maker, made: Document) -> Document:
+    if maker.chance(0.4):
+        several = maker.random.sample(_DISCOVERED, maker.random.randint(2, len(_DISCOVERED)))
+        return {name: said for name, said in made.items() if name != "targetRefs"} | {"configPatches": several}
     patch = maker.random.choice(_PATCHES)
     if maker.chance(0.5):
         match = maker.model(envoy_filter.ObjectMatch)
-        kept = {"CLUSTER": "cluster", "LISTENER": "listener"}.get(patch["applyTo"], "routeConfiguration")
+        kept = {"CLUSTER": "cluster", "LISTENER": "listener", "HTTP_FILTER": "listener"}.get(
+            patch["applyTo"], "routeConfiguration"
+        )
         match = {name: match[name] for name in match if name in ("context", "proxy", kept)}
         patch = {**patch, "match": match}
     return {name: said for name, said in made.items() if name != "targetRefs"} | {"configPatches": [patch]}
