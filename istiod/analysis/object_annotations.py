@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from istiod.analysis import catalogue, fields, known_annotations, message
+from crds.key import ConfigKey
+from istiod.analysis import annotation_words, catalogue, fields, known_annotations, message
 from istiod.analysis import kinds as of
 from istiod.analysis.analyzer import Analyzer
 from istiod.analysis.message import Message
 from istiod.analysis.resources import Collection, Resource
-from webhook import annotations as injection
 
 _KINDS: Final = (of.NAMESPACE, of.SERVICE, of.POD, of.DEPLOYMENT)
 _INJECT: Final = "sidecar.istio.io/inject"
@@ -37,9 +37,12 @@ def _check(known: Collection) -> Iterator[Message]:
             continue
         if resource.kind.name not in found.kinds:
             yield message.make(catalogue.MISPLACED_ANNOTATION, resource, name, ", ".join(found.kinds))
-        elif name in injection.CHECKS and not injection.CHECKS[name][0](value):
-            problem = f"must be {injection.CHECKS[name][1]}, not {value!r}"
+        elif problem := annotation_words.problem(name, value, _key(resource)):
             yield message.make(catalogue.INVALID_ANNOTATION, resource, name, problem)
+
+
+def _key(resource: Resource) -> ConfigKey:
+    return ConfigKey("", resource.kind.name, resource.namespace, resource.name)
 
 
 def _alpha(known: Collection) -> Iterator[Message]:
