@@ -92,7 +92,8 @@ async def _asked(client: CaClient, bootstrap: Mapping[str, Any], check: Check) -
         with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await call.write(_answer(response.nonce, words))
             await call.done_writing()
-            await asyncio.wait_for(call.read(), _GOODBYE)
+            async with asyncio.timeout(_GOODBYE):
+                await call.read()
         return found
 
 

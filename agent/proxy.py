@@ -64,7 +64,8 @@ class Proxy:
             delay = min(_BACK_OFF[0] * 2.0 ** (crashes - 1), _BACK_OFF[1])
             _LOG.error("Envoy ended with %s; next start in %.1f s", _told(code), delay)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
             if self._stopping.is_set():
                 return _exit_code(code)
 
@@ -77,7 +78,8 @@ class Proxy:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
         except TimeoutError:
             _LOG.warning("Envoy did not end within %.0f s and is killed", _STOP_SECONDS)
             with contextlib.suppress(ProcessLookupError):

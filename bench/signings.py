@@ -110,7 +110,8 @@ async def converge(istiod: Istiod, changes: int) -> list[float]:
             number += 1
             began = time.perf_counter()
             istiod.change(number)
-            await asyncio.wait_for(until(f"outbound|{1000 + number}|"), 30)
+            async with asyncio.timeout(30):
+                await until(f"outbound|{1000 + number}|")
             found.append((time.perf_counter() - began) * 1000)
     return found
 

@@ -100,7 +100,8 @@ class Container:
             message = f"{self.state.message or 'ended'}; next start in {delay:.0f} s"
             self._tell(phase=Phase.WAITING, reason="CrashLoopBackOff", message=message)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
         self.state.restarts += 1
 
     def _tell(self, *, phase: Phase, reason: str = "", message: str = "", code: int = 0) -> None:

@@ -172,7 +172,8 @@ class Mesh:
         """React to changes for ever."""
         while True:
             try:
-                await asyncio.wait_for(self._changed.wait(), _RENEWAL)
+                async with asyncio.timeout(_RENEWAL):
+                    await self._changed.wait()
             except TimeoutError:
                 self._refresh()
             self._changed.clear()
@@ -209,7 +210,8 @@ class Mesh:
                 return
             left = end - asyncio.get_running_loop().time()
             try:
-                await asyncio.wait_for(tick.wait(), max(left, 0.001))
+                async with asyncio.timeout(max(left, 0.001)):
+                    await tick.wait()
             except TimeoutError:
                 raise MeshError(f"not within {deadline:.0f} s: {what}\n{self.table()}") from None
 

@@ -84,7 +84,8 @@ class Secrets:
             return
         polled = any(name.startswith((FILE_CERTIFICATE, FILE_ROOT)) for name in names)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), _FILE_POLL_SECONDS if polled else None)
+            async with asyncio.timeout(_FILE_POLL_SECONDS if polled else None):
+                await self._changed.wait()
 
 
 def _from_files(name: str) -> Secret | None:

@@ -149,7 +149,8 @@ class SdsServer:
 async def served(path: str) -> bool:
     """Whether somebody serves at this unix socket. One that was left over by a program that is gone is nobody's."""
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_unix_connection(path), _LOOK_SECONDS)
+        async with asyncio.timeout(_LOOK_SECONDS):
+            _, writer = await asyncio.open_unix_connection(path)
     except (OSError, TimeoutError):
         return False
     writer.close()

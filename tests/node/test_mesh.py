@@ -309,6 +309,15 @@ async def test_nothing_is_left_when_a_mesh_ends(options: Options) -> None:
     assert mesh.name not in mounted()
 
 
+async def test_a_mesh_that_is_ended_at_the_moment_of_a_change_ends(options: Options) -> None:
+    for ticks in range(5):  # a change reaches the mesh's loop within some turns of asyncio's
+        async with asyncio.timeout(60), Mesh(options=options) as mesh:
+            await mesh.wait(lambda: True, SECONDS, "the loop waits for a change")
+            mesh._changed.set()
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+
+
 async def test_two_meshes_do_not_meet(options: Options) -> None:
     async with Mesh(options=options) as one, Mesh(options=options) as two:
         await one.apply(CLIENT)

@@ -98,7 +98,8 @@ async def running(file: pathlib.Path) -> AsyncIterator[Mesh]:
     )
     reader = None
     try:
-        said = await asyncio.wait_for(_said(process, name), _PATIENCE)
+        async with asyncio.timeout(_PATIENCE):
+            said = await _said(process, name)
         if not said[-1].startswith(f"mesh {name}{_UP}"):
             raise CommandError("the local mesh does not come up: " + "\n".join(said[-12:]))
         reader = asyncio.create_task(_drain(process))
@@ -132,7 +133,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _ENDING)
+            async with asyncio.timeout(_ENDING):
+                await process.wait()
     if process.returncode is None:
         process.kill()
         await process.wait()
