@@ -177,9 +177,9 @@ async def _down(given: argparse.Namespace) -> int:
     folder = _folder(given)
     if problem := network.missing():
         raise MeshError(problem)
-    ended = await home.end(given.name, given.root)
+    ended = await home.end(given.name, given.root, say=_say)
     folder.with_suffix(".log").unlink(missing_ok=True)
-    for name in await home.clean_dead(given.root):
+    for name in await home.clean_dead(given.root, _say):
         _say(f"mesh {name}: removed what a dead process left")
     _say(f"mesh {given.name}: {'all of it is removed' if ended else 'is not there'}")
     return 0

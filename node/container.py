@@ -63,6 +63,7 @@ class Container:
         self._around = surroundings
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._limit: asyncio.Timeout | None = None
         self.up = asyncio.Event()
         """Set once the command has started, its postStart hook is through and its startup probe has succeeded."""
 
@@ -171,7 +172,7 @@ class Container:
         try:
             out, err = await process.communicate()
         except asyncio.CancelledError:
-            launcher.kill([process.pid])
+            launcher.kill_session(process)  # what it left behind may hold its pipes open
             await process.wait()
             raise
         return process.returncode or 0, out, err
@@ -222,14 +223,23 @@ class Container:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
+        try:
+            async with asyncio.timeout(grace) as self._limit:
                 if self._blueprint.pre_stop is not None:
                     with contextlib.suppress(OSError):
                         await self.ask(self._blueprint.pre_stop)
                 self._signal(signal.SIGTERM)
                 await process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._limit = None
         self._signal(signal.SIGKILL)
+
+    def hasten(self, end: float) -> None:
+        """Have SIGKILL come at this time of the loop, where a ``stop`` under way has it later."""
+        if self._limit is not None and not self._limit.expired() and end < (self._limit.when() or end):
+            self._limit.reschedule(end)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

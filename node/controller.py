@@ -123,11 +123,17 @@ class Controller:
         return min(found, key=lambda m: not m.pod.state.ready)
 
     def mark(self, member: Member, grace: float | None = None) -> None:
-        """Have a pod removed after the next publication; ``grace`` replaces what its spec says, in seconds."""
+        """Have a pod removed after the next publication; ``grace`` replaces what its spec says, in seconds.
+
+        Where it is leaving already, a ``grace`` that ends sooner holds, as kubectl's second delete does.
+        """
         if not member.leaving:
             member.pod.state.deleted = now()
             member.grace = grace
             self._site.changed()
+        elif grace is not None:
+            member.grace = grace
+            member.pod.hasten(grace)
 
     def remove_marked(self) -> None:
         """Begin to end the pods that are marked."""

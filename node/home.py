@@ -1,48 +1,53 @@
 """Where a mesh keeps what it makes, who owns it, and how to clean up after an owner that died.
 
-A mesh has a name. Everything that it makes on the machine is found again from that name alone: its folder, and network
-namespaces whose names start with its prefix; every process of the mesh is in one of these, and mounts end with their
-processes. The owner holds a lock on the folder for as long as it lives, so a dead one is told from a live one.
+A mesh has a name below a root folder. All that it makes on the machine is found again from these two: its folder, and
+network namespaces whose names start with its prefix; every process of the mesh is in one of these, and mounts end with
+their processes. The owner holds a lock on the folder for as long as it lives, so a dead one is told from a live one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
+import hashlib
 import os
 import pathlib
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from node import launcher
-from node.errors import MeshError
+from node.errors import CommandError, MeshError
 from node.network import FOLDER, command
 
 DEFAULT_ROOT = pathlib.Path("/run/meshnode")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 _OWNER = "owner"
 """The file with the number of the process that owns the folder."""
+_LOCK = "lock"
 _PATIENCE = 10.0
+"""Seconds for what the kernel does at once, on a machine with too much to do."""
 _ATTEMPTS = 5
 
 
-def prefix_of(name: str) -> str:
-    """What the names of a mesh's namespaces start with. No mesh's name holds a dot, so no prefix starts another."""
-    return f"meshnode.{name}."
+def prefix_of(name: str, root: pathlib.Path = DEFAULT_ROOT) -> str:
+    """What the names of a mesh's namespaces start with, and no other's: its own name holds neither dot nor plus."""
+    path = str(root.resolve())
+    other = "" if path == str(DEFAULT_ROOT) else f"+{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    return f"meshnode.{name}{other}."
 
 
 def _lock(folder: pathlib.Path) -> int | None:
     """The folder's lock as a file descriptor; None if a living owner has it or the folder has just been removed."""
     try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino == (folder / "lock").stat().st_ino:
+        if os.fstat(descriptor).st_ino == (folder / _LOCK).stat().st_ino:
             return descriptor
     except OSError:
         pass
@@ -50,27 +55,37 @@ def _lock(folder: pathlib.Path) -> int | None:
     return None
 
 
-def namespaces(name: str) -> list[pathlib.Path]:
+def namespaces(name: str, root: pathlib.Path = DEFAULT_ROOT) -> list[pathlib.Path]:
     """The network namespaces of a mesh that are on this machine."""
-    return sorted(FOLDER.glob(prefix_of(name) + "*"))
+    return sorted(FOLDER.glob(prefix_of(name, root) + "*"))
 
 
-async def sweep(name: str) -> None:
-    """End every process of a mesh and remove its namespaces.
-
-    Raises:
-        MeshError: a process could not be ended in time.
-    """
-    paths = namespaces(name)
+async def _survivors(paths: list[pathlib.Path]) -> list[int]:
+    """End every process in these namespaces; those that do not end in time."""
     inodes = [path.stat().st_ino for path in paths]
     end = asyncio.get_running_loop().time() + _PATIENCE
-    while left := launcher.processes("net", inodes):
+    while (left := launcher.processes("net", inodes)) and asyncio.get_running_loop().time() < end:
         launcher.kill(left)
-        if asyncio.get_running_loop().time() > end:
-            raise MeshError(f"mesh {name}: processes {left} do not end")
         await asyncio.sleep(0.02)
+    return left
+
+
+async def sweep(name: str, root: pathlib.Path = DEFAULT_ROOT) -> None:
+    """End every process of a mesh and remove its namespaces; what resists does not keep the rest.
+
+    Raises:
+        MeshError: something of it could not be removed in time; the message names all of that.
+    """
+    paths = namespaces(name, root)
+    left = [f"process {number}" for number in await _survivors(paths)]
     for path in paths:
-        await command("ip", "netns", "delete", path.name)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await command("ip", "netns", "delete", path.name)
+        except (CommandError, TimeoutError) as error:
+            left.append(f"namespace {path.name} ({error or 'not in time'})")
+    if left:
+        raise MeshError(f"mesh {name}: could not remove {', '.join(left)}")
 
 
 @dataclass(slots=True)
@@ -92,10 +107,23 @@ class Home:
         return self.folder / "config"
 
     async def remove(self) -> None:
-        """Remove all that the mesh made."""
-        await sweep(self.name)
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
-        os.close(self._descriptor)
+        """Remove all that the mesh made, and own its name no longer.
+
+        Raises:
+            MeshError: something of it could not be removed in time; the message names it.
+        """
+        try:
+            await sweep(self.name, self.folder.parent)
+            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+            if left := _contents(self.folder):
+                raise MeshError(f"mesh {self.name}: could not remove {', '.join(left)}")
+        finally:
+            os.close(self._descriptor)
+
+
+def _contents(folder: pathlib.Path) -> list[str]:
+    """What is in a mesh's folder but for the lock, which the next owner may have made already."""
+    return [str(path) for path in folder.iterdir() if path.name != _LOCK] if folder.is_dir() else []
 
 
 def folder_of(root: pathlib.Path, name: str) -> pathlib.Path:
@@ -136,7 +164,11 @@ async def claim(name: str, root: pathlib.Path = DEFAULT_ROOT) -> Home:
     """
     await clean_dead(root)
     folder, descriptor = _owned(root, name)
-    await sweep(name)
+    try:
+        await sweep(name, root)
+    except BaseException:
+        os.close(descriptor)
+        raise
     home = Home(name, folder, descriptor)
     for path in (home.runtime, home.config):
         path.mkdir(exist_ok=True)
@@ -156,38 +188,71 @@ def _folders(root: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in root.iterdir() if _is_of_mesh(path)) if root.is_dir() else []
 
 
-async def clean_dead(root: pathlib.Path = DEFAULT_ROOT) -> list[str]:
-    """Remove what owners that are dead left on the machine; the names of their meshes."""
+def _unsaid(_: str) -> None:
+    """Say nothing."""
+
+
+async def clean_dead(root: pathlib.Path = DEFAULT_ROOT, say: Callable[[str], None] = _unsaid) -> list[str]:
+    """Remove what owners that are dead left on the machine; the names of their meshes. ``say`` hears what resists."""
     cleaned = []
     for folder in _folders(root):
         descriptor = _lock(folder)
         if descriptor is not None:
-            await Home(folder.name, folder, descriptor).remove()
-            cleaned.append(folder.name)
+            try:
+                await Home(folder.name, folder, descriptor).remove()
+                cleaned.append(folder.name)
+            except MeshError as error:  # somebody else's remains hinder nobody
+                say(str(error))
     return cleaned
 
 
-async def end(name: str, root: pathlib.Path = DEFAULT_ROOT, patience: float = 60.0) -> bool:
-    """End a mesh, alive or dead, and remove all of it; False if there was none.
+async def _released(folder: pathlib.Path, patience: float) -> int | None:
+    """Wait for the lock of a folder that has an owner; None if the folder is gone.
 
     Raises:
-        MeshError: its owner does not end in time, or a mesh cannot have that name.
+        TimeoutError: neither in time.
+    """
+    async with asyncio.timeout(patience):
+        while os.path.isdir(folder):  # noqa: ASYNC240, PTH112 (one look at a tmpfs)
+            descriptor = _lock(folder)
+            if descriptor is not None:
+                return descriptor
+            await asyncio.sleep(0.1)
+    return None
+
+
+async def _taken_over(folder: pathlib.Path, patience: float, say: Callable[[str], None]) -> int | None:
+    """The lock of a folder whose owner is ended for it, in the end by force; None if the folder went with the owner.
+
+    Raises:
+        MeshError: the owner outlives that, too.
+    """
+    process = owner(folder.parent, folder.name)
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _PATIENCE)):
+        launcher.kill([process] if process else [], number)
+        try:
+            return await _released(folder, seconds)
+        except TimeoutError:
+            say(f"mesh {folder.name}: process {process} has not ended {seconds:.0f} s after {number.name}")
+    raise MeshError(f"mesh {folder.name}: could not remove process {process} and what it holds")
+
+
+async def end(
+    name: str, root: pathlib.Path = DEFAULT_ROOT, patience: float = 60.0, say: Callable[[str], None] = _unsaid
+) -> bool:
+    """End a mesh, alive or dead, and remove all of it; False if there was none.
+
+    An owner that does not end within ``patience`` seconds is killed, which ``say`` hears.
+
+    Raises:
+        MeshError: something could not be removed in time, or a mesh cannot have that name.
     """
     folder = folder_of(root, name)
     if not _is_of_mesh(folder):
         return False
-    limit = asyncio.get_running_loop().time() + patience
-    asked = False
-    while folder.is_dir():
-        descriptor = _lock(folder)
-        if descriptor is not None:
-            await Home(name, folder, descriptor).remove()
-            return True
-        if not asked:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(owner(root, name), signal.SIGTERM)
-            asked = True
-        if asyncio.get_running_loop().time() > limit:
-            raise MeshError(f"mesh {name}: process {owner(root, name)} does not end")
-        await asyncio.sleep(0.1)
+    descriptor = _lock(folder)
+    if descriptor is None:
+        descriptor = await _taken_over(folder, patience, say)
+    if descriptor is not None:
+        await Home(name, folder, descriptor).remove()
     return True

@@ -92,6 +92,9 @@ async def start(launch: Launch, folder: pathlib.Path, output: Output) -> asyncio
         os.close(writing)
     try:
         problem = await _told(reading)
+    except asyncio.CancelledError:
+        kill_session(process)
+        raise
     finally:
         spec.unlink(missing_ok=True)
     if problem:
@@ -142,6 +145,13 @@ def processes(kind: str, namespaces: Iterable[int]) -> list[int]:
     wanted = set(namespaces) - {0}
     numbers = [int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()]
     return [number for number in numbers if namespace(number, kind) in wanted] if wanted else []
+
+
+def kill_session(process: asyncio.subprocess.Process) -> None:
+    """End a command that ``start`` gave, and what it started in its session, unless it has ended."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:

@@ -76,7 +76,7 @@ class Mesh:
         """Make everything; what was made is undone by ``stack``, also when a later step fails."""
         self._home = await home.claim(self.name, self.options.root)
         stack.push_async_callback(self._home.remove)
-        self._network = Network(home.prefix_of(self.name))
+        self._network = Network(home.prefix_of(self.name, self.options.root))
         stack.callback(self._network.close)
         await self._network.open()
         self._dns = Server()

@@ -204,5 +204,5 @@ class Network:
         await command("ip", "netns", "exec", self.node_path.name, "nft", "-f", "-", text=script)
 
     def close(self) -> None:
-        """End the thread in the node's namespace. The namespaces are removed by node.leftovers."""
+        """End the thread in the node's namespace. node.home removes the namespaces."""
         self.inside.close()

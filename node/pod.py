@@ -7,6 +7,7 @@ sidecars and stay), then containers; at the end containers first, then sidecars 
 from __future__ import annotations
 
 import asyncio
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ class Pod:
         self.containers: dict[str, Container] = {}
         self._runs: dict[str, asyncio.Task[int]] = {}
         self._starting: asyncio.Task[None] | None = None
+        self._end = math.inf
 
     @property
     def logs(self) -> pathlib.Path:
@@ -214,20 +216,26 @@ class Pod:
         seconds = (self.raw.get("spec") or {}).get("terminationGracePeriodSeconds")
         return 30.0 if seconds is None else float(seconds)
 
+    def hasten(self, grace: float) -> None:
+        """Have a ``remove`` under way end within ``grace`` seconds, if that is sooner than it would."""
+        self._end = min(self._end, asyncio.get_running_loop().time() + grace)
+        for container in self.containers.values():
+            container.hasten(self._end)
+
     async def remove(self, grace: float | None = None) -> None:
         """End everything of the pod. Safe to call in any state, once."""
         limit = self.grace if grace is None else grace
+        loop = asyncio.get_running_loop()
+        self._end = loop.time() + limit
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait([self._starting])
         sidecars = [c.name for c in self.state.init if c.sidecar]
-        loop = asyncio.get_running_loop()
-        end = loop.time() + limit
-        others = [c.stop(limit) for name, c in self.containers.items() if name not in sidecars]
+        others = [c.stop(self._end - loop.time()) for name, c in self.containers.items() if name not in sidecars]
         await asyncio.gather(*others)
         for name in reversed(sidecars):
             if name in self.containers:
-                await self.containers[name].stop(max(0.0, end - loop.time()))
+                await self.containers[name].stop(max(0.0, self._end - loop.time()))
         await asyncio.gather(*self._runs.values())
         path = self._site.network.path(self.number)
         if path.exists():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from node import home, network
+from node import network
 from node.backoff import Backoff
 from node.images import Image
 from node.options import Options
@@ -27,8 +27,3 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
         images={"test": Image(entrypoint=(sys.executable, APP))},
         backoff=Backoff(base=0.1, cap=0.2),
     )
-
-
-def leftovers(name: str) -> list[pathlib.Path]:
-    """What a mesh left on the machine."""
-    return home.namespaces(name)

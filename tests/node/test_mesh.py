@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -298,12 +299,12 @@ async def test_nothing_is_left_when_a_mesh_ends(options: Options) -> None:
         await mesh.apply(SERVICE + "---\n" + CLIENT)
         await mesh.ready(SECONDS)
         await mesh.exec("a", ["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 &"])
-        inodes = [path.stat().st_ino for path in home.namespaces(mesh.name)]
+        inodes = [path.stat().st_ino for path in home.namespaces(mesh.name, options.root)]
         assert len(inodes) == 4
         assert len(launcher.processes("net", inodes)) >= 4
         folder = mesh.runtime.parent
         assert str(folder) not in mounted()
-    assert home.namespaces(mesh.name) == []
+    assert home.namespaces(mesh.name, options.root) == []
     assert launcher.processes("net", inodes) == []
     assert not there(folder)
     assert mesh.name not in mounted()
@@ -316,6 +317,42 @@ async def test_a_mesh_that_is_ended_at_the_moment_of_a_change_ends(options: Opti
             mesh._changed.set()
             for _ in range(ticks):
                 await asyncio.sleep(0)
+
+
+STUBBORN = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  terminationGracePeriodSeconds: 3600
+  containers:
+    - name: app
+      image: busybox
+      command: [sh, -c, "trap '' TERM; echo up; while true; do sleep 0.1; done"]
+      lifecycle: {preStop: {exec: {command: [sh, -c, "sleep 3600; true"]}}}
+"""
+
+
+async def test_a_mesh_ends_soon_whatever_its_pods_wait_for(options: Options) -> None:
+    """A pod that was told to go has an hour of grace, a command that was given up left a process, and a hook hangs."""
+    async with asyncio.timeout(60), Mesh(options=options) as mesh:
+        await mesh.apply(STUBBORN)
+        await mesh.wait(lambda: any(c.pid for c in mesh.pod("a").containers.values()), SECONDS, "it runs")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await mesh.exec("a", ["sh", "-c", "sleep 3600 & wait"])
+        await mesh.kill("a")
+    assert home.namespaces(mesh.name, options.root) == []
+
+
+async def test_meshes_of_one_name_below_two_roots_do_not_meet(options: Options, tmp_path: pathlib.Path) -> None:
+    ours, theirs = (replace(options, name="same", root=root) for root in (options.root, tmp_path))
+    async with Mesh(options=ours) as one:
+        before = home.namespaces("same", options.root)
+        async with Mesh(options=theirs):
+            assert home.namespaces("same", tmp_path)
+        assert home.namespaces("same", options.root) == before != []
+        assert one.name == "same"
 
 
 async def test_two_meshes_do_not_meet(options: Options) -> None:
@@ -335,7 +372,7 @@ async def test_a_mesh_that_cannot_start_leaves_nothing(options: Options, tmp_pat
     mesh = Mesh([tmp_path / "nosuch.yaml"], options)
     with pytest.raises(FileNotFoundError):
         await mesh.__aenter__()
-    assert home.namespaces(mesh.name) == []
+    assert home.namespaces(mesh.name, options.root) == []
     with pytest.raises(MeshError, match="no name of a mesh"):
         await Mesh(options=Options(name="A/b", root=options.root)).__aenter__()
     assert os.listdir(options.root) == []  # noqa: PTH208 (names only)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def use_files_of_other_namespaces(meshnode: Run, other: pathlib.Path) -> None:
 
 
 @pytest.mark.root
-def test_up_work_with_it_and_down(meshnode: Run, tmp_path: pathlib.Path) -> None:
+def test_up_work_with_it_and_down(options: Options, meshnode: Run, tmp_path: pathlib.Path) -> None:
     file, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
     file.write_text(SERVER)
     other.write_text(SERVER.replace("name: a,", "name: b,") + "---\nkind: [\n")
@@ -87,7 +88,7 @@ def test_up_work_with_it_and_down(meshnode: Run, tmp_path: pathlib.Path) -> None
         use_files_of_other_namespaces(meshnode, other)
     finally:
         assert meshnode("down") == (0, "mesh m: all of it is removed\n")
-    assert home.namespaces("m") == []
+    assert home.namespaces("m", options.root) == []
     assert meshnode("down") == (0, "mesh m: is not there\n")
     assert meshnode("status") == (1, "meshnode: mesh m is not up\n")
 
@@ -132,7 +133,7 @@ def test_a_mesh_in_the_foreground_ends_with_a_signal(options: Options, tmp_path:
             if line == "mesh m is up\n":
                 process.send_signal(signal.SIGINT)
         assert process.wait() == 0
-    assert home.namespaces("m") == []
+    assert home.namespaces("m", options.root) == []
     assert list(options.root.iterdir()) == []
 
 
@@ -144,7 +145,7 @@ def test_what_a_killed_meshnode_leaves_is_removed(
     file = tmp_path / "a.yaml"
     file.write_text(SERVER)
     assert meshnode("up", "--no-control-plane", "-d", "-f", str(file))[0] == 0
-    assert len(home.namespaces("m")) == 2
+    assert len(home.namespaces("m", options.root)) == 2
     os.kill(home.owner(options.root, "m"), signal.SIGKILL)
     if cleaner == "down":
         assert meshnode("down")[0] == 0
@@ -152,7 +153,7 @@ def test_what_a_killed_meshnode_leaves_is_removed(
         end = time.monotonic() + 10
         while not asyncio.run(home.clean_dead(options.root)):  # the kernel may not have ended it yet
             assert time.monotonic() < end
-    assert home.namespaces("m") == []
+    assert home.namespaces("m", options.root) == []
     assert not [p for p in options.root.iterdir() if p.is_dir()]
 
 
@@ -172,6 +173,48 @@ def test_nothing_is_removed_but_what_meshes_made(tmp_path: pathlib.Path, capsys:
     assert sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")) == [
         *("other", "other/one", "root", "root/photos", "root/photos/one")
     ]
+
+
+HOLDER = """\
+import fcntl, os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+lock = open(sys.argv[1] + "/lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+pathlib.Path(sys.argv[1], "owner").write_text(str(os.getpid()))
+print("held", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_an_owner_that_does_not_end_is_killed_and_that_is_said(tmp_path: pathlib.Path) -> None:
+    (folder := tmp_path / "m").mkdir()
+    said: list[str] = []
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert asyncio.run(home.end("m", tmp_path, 0.3, said.append))
+        assert process.wait(10) == -signal.SIGKILL
+    assert said == [f"mesh m: process {process.pid} has not ended 0 s after SIGTERM"]
+    assert not folder.exists()
+
+
+def test_what_cannot_be_removed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """A namespace that ip does not delete keeps nothing else, and hinders no other mesh."""
+    spaces, folder = tmp_path / "netns", tmp_path / "root" / "m"
+    folder.mkdir(parents=True)
+    (folder / "owner").write_text("0")
+    spaces.mkdir()
+    monkeypatch.setattr(home, "FOLDER", spaces)
+    stuck = spaces / f"{home.prefix_of('m', folder.parent)}1"
+    stuck.touch()
+    with pytest.raises(MeshError, match=rf"mesh m: could not remove namespace {re.escape(stuck.name)} \("):
+        asyncio.run(home.end("m", folder.parent))
+    said: list[str] = []
+    assert asyncio.run(home.clean_dead(folder.parent, said.append)) == []
+    assert stuck.name in said[0]
+    stuck.unlink()
+    assert asyncio.run(home.clean_dead(folder.parent)) == ["m"]
+    assert not folder.exists()
 
 
 def test_without_root_there_is_one_clear_line(
