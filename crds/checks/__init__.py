@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from crds import apps, core, discovery
 from crds import authorization_policy as ap
-from crds import core, discovery
 from crds import destination_rule as dr
 from crds import envoy_filter as ef
 from crds import extension as ex
@@ -62,6 +62,10 @@ _CHECKS: Final[Mapping[type[Object], Callable[[Any, Findings], None]]] = {
     ex.TrafficExtension: extension.traffic_extension,
     core.Service: kubernetes.service,
     core.Pod: kubernetes.pod,
+    apps.Deployment: kubernetes.template,
+    apps.ReplicaSet: kubernetes.template,
+    apps.StatefulSet: kubernetes.template,
+    apps.DaemonSet: kubernetes.template,
     discovery.EndpointSlice: kubernetes.endpoint_slice,
 }
 

@@ -1,4 +1,4 @@
-"""What an API server never lets through of Services, EndpointSlices and Pods, and a folder of YAML may hold.
+"""What an API server never lets through of Services, EndpointSlices, Pods and their templates, and a folder may hold.
 
 Ports and addresses become fields of Envoy's that take no others: each is said here, once, and nowhere below.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from crds import core, discovery
+from crds import apps, core, discovery
 from crds.checks import values
 from crds.checks.findings import Findings
+from crds.pod_spec import PodSpec
 
 _HEADLESS: Final = "None"
 _PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
@@ -45,14 +46,24 @@ def endpoint_slice(item: discovery.EndpointSlice, found: Findings) -> None:
 
 
 def pod(item: core.Pod, found: Findings) -> None:
-    """Container ports and addresses of a Pod."""
-    for index, container in enumerate(item.spec.containers):
-        for number, port in enumerate(container.ports):
-            place = f"spec.containers[{index}].ports[{number}].containerPort"
-            found.check(place, values.port(port.container_port))
+    """Container ports, account and addresses of a Pod."""
+    _spec(found, "spec", item.spec)
     if item.status.pod_ip:
         _address(found, "status.podIP", item.status.pod_ip)
     _each(found, "status.podIPs", (one.ip for one in item.status.pod_ips))
+
+
+def template(item: apps.Deployment | apps.ReplicaSet | apps.StatefulSet | apps.DaemonSet, found: Findings) -> None:
+    """The same of the pods that a workload makes."""
+    _spec(found, "spec.template.spec", item.spec.template.spec)
+
+
+def _spec(found: Findings, field: str, spec: PodSpec) -> None:
+    for index, container in enumerate(spec.containers):
+        for number, port in enumerate(container.ports):
+            found.check(f"{field}.containers[{index}].ports[{number}].containerPort", values.port(port.container_port))
+    if spec.service_account_name:
+        found.check(f"{field}.serviceAccountName", values.domain(spec.service_account_name))
 
 
 def _each(found: Findings, field: str, addresses: Iterable[str]) -> None:

@@ -23,6 +23,10 @@ CASES = [
     ("v1", "Pod", "{spec: {containers: [{ports: [{containerPort: 80}]}]}, status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}]}}", []),
     ("v1", "Pod", "{spec: {containers: [{}, {ports: [{containerPort: 0}]}]}, status: {podIP: x, podIPs: [{ip: y}]}}", [
         "spec.containers[1].ports[0].containerPort", "status.podIP", "status.podIPs[0]"]),
+    ("v1", "Pod", 'spec: {serviceAccountName: "a\\nb", containers: []}', ["spec.serviceAccountName"]),
+    ("apps/v1", "Deployment", "spec: {template: {spec: {serviceAccountName: a.b, containers: [{ports: [{containerPort: 80}]}]}}}", []),
+    ("apps/v1", "StatefulSet", "spec: {template: {spec: {serviceAccountName: a b, containers: [{ports: [{containerPort: 70000}]}]}}}", [
+        "spec.template.spec.containers[0].ports[0].containerPort", "spec.template.spec.serviceAccountName"]),
 ]  # fmt: skip
 
 
