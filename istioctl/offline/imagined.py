@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +27,9 @@ SERVICES: Final = ipaddress.ip_network("10.96.0.0/16")
 _INJECT: Final = "sidecar.istio.io/inject"
 _PROXY: Final = "istio-proxy"
 _GATEWAY: Final = "gateway"
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._~-]+")
+_LONGEST: Final = 200
+"""Characters of a name to which a number is added."""
 _MOVED: Final = {80: 8080, 443: 8443}
 """Ports of Istio's gateway Service whose pods listen elsewhere."""
 _TEMPLATES: Final = (apps.Deployment, apps.ReplicaSet, apps.StatefulSet, apps.DaemonSet, apps.Job)
@@ -56,9 +61,11 @@ def complete(snapshot: ConfigSnapshot, beside: ConfigSnapshot | None = None) -> 
     """
     namespaces = {key.name: dict(item.metadata.labels) for key, item in snapshot.of("", "Namespace").items()}
     pods = list(_pods(snapshot, namespaces))
-    routers = list(_routers(_selectors(snapshot, beside), [*_all_pods(snapshot, pods)]))
+    services = list(_services(snapshot))
+    said = {item.key for item in snapshot.of("", "Service").values()}
+    routers = list(_routers(_selectors(snapshot, beside), [*_all_pods(snapshot, pods)], _addresses(snapshot, services)))
     pods += [pod for pod, _ in routers]
-    services = [*_services(snapshot), *(service for _, service in routers)]
+    services += [service for _, service in routers if service.key not in said]
     every = {item.key: item for item in (*snapshot.of("", "Service").values(), *services)}
     slices = _slices(snapshot, every.values(), list(_all_pods(snapshot, pods)))
     return [*pods, *services, *slices]
@@ -105,7 +112,7 @@ def _pods(snapshot: ConfigSnapshot, namespaces: Mapping[str, Mapping[str, str]])
     for item in _workloads(snapshot):
         meta, template = item.metadata, item.spec.template
         for number in range(_replicas(item)):
-            name = f"{meta.name}-{number}"
+            name = f"{meta.name[:_LONGEST]}-{number}"
             pod = _pod(name, meta.namespace, template.metadata, template.spec, namespaces, addresses)
             yield _owned(pod, item.key.kind, meta.name)
 
@@ -189,16 +196,20 @@ def _by_selector(snapshot: ConfigSnapshot) -> _Selectors:
     return wanted
 
 
-def _routers(wanted: _Selectors, pods: list[core.Pod]) -> Iterator[tuple[core.Pod, core.Service]]:
-    """A pod and a Service for each selector of Gateways that no pod has the labels of."""
+def _routers(wanted: _Selectors, pods: list[core.Pod], taken: Iterable[str]) -> Iterator[tuple[core.Pod, core.Service]]:
+    """A pod and a Service for each selector of Gateways that no pod has the labels of.
+
+    ``taken`` are the addresses of Services.
+    """
     addresses = Addresses(PODS, (pod.status.pod_ip for pod in pods if pod.status.pod_ip))
-    services = Addresses(SERVICES, ())
+    services = Addresses(SERVICES, taken)
+    known = {(pod.metadata.namespace, pod.metadata.name) for pod in pods}
     for selector, several in wanted.items():
         if any(selector <= frozenset(pod.metadata.labels.items()) for pod in pods):
             continue
         labels = dict(selector)
-        name = f"istio-{labels['istio']}" if "istio" in labels else "-".join(labels[key] for key in sorted(labels))
         namespace = names.ROOT_NAMESPACE if "istio" in labels else several[0].metadata.namespace
+        name = _free(_name(labels), namespace, known)
         described = _described("Pod", name, namespace, labels)
         described["metadata"]["annotations"] = {names.ANNOTATION_TEMPLATES: _GATEWAY}
         pod = _pod(f"{name}-0", namespace, made(described).metadata, PodSpec(), {}, addresses)
@@ -212,6 +223,20 @@ def _routers(wanted: _Selectors, pods: list[core.Pod]) -> Iterator[tuple[core.Po
         found = made(service)
         if isinstance(found, core.Service):
             yield pod, found
+
+
+def _name(labels: Mapping[str, str]) -> str:
+    """What a gateway with these labels is called: as Istio's, or by the values of the labels."""
+    said = f"istio-{labels['istio']}" if "istio" in labels else "-".join(labels[key] for key in sorted(labels))
+    return _NO_NAME.sub("-", said).strip("-._~")[:_LONGEST] or _GATEWAY
+
+
+def _free(name: str, namespace: str, known: set[tuple[str, str]]) -> str:
+    """The name, with a number where a pod has it already; noted as known."""
+    tried = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    found = next(each for each in tried if (namespace, f"{each}-0") not in known)
+    known.add((namespace, f"{found}-0"))
+    return found
 
 
 def _described(kind: str, name: str, namespace: str, labels: Mapping[str, str]) -> Document:
@@ -231,9 +256,15 @@ def _ports(servers: Iterable[int]) -> Iterator[Document]:
             yield {"name": f"tcp-{port}", "port": port, "targetPort": port}
 
 
+def _addresses(snapshot: ConfigSnapshot, new: Iterable[core.Service]) -> Iterator[str]:
+    """The addresses of the snapshot's Services and of new ones."""
+    every = (*snapshot.of("", "Service").values(), *new)
+    return (item.spec.cluster_ip for item in every if isinstance(item, core.Service) and item.spec.cluster_ip)
+
+
 def _services(snapshot: ConfigSnapshot) -> Iterator[core.Service]:
     known = [item for item in snapshot.of("", "Service").values() if isinstance(item, core.Service)]
-    addresses = Addresses(SERVICES, (item.spec.cluster_ip for item in known if item.spec.cluster_ip))
+    addresses = Addresses(SERVICES, _addresses(snapshot, ()))
     for item in sorted(known, key=lambda one: one.key):
         spec = item.spec
         if not spec.cluster_ip and not spec.cluster_ips and spec.type != "ExternalName":
@@ -283,7 +314,7 @@ def _slice(service: core.Service, number: int, targets: tuple[int, ...], pods: l
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": f"{meta.name}-{number}",
+            "name": f"{meta.name[:_LONGEST]}-{number}",
             "namespace": meta.namespace,
             "labels": {names.LABEL_SERVICE_NAME: meta.name},
         },

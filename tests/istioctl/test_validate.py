@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from istioctl import __main__ as program
+from istioctl.offline import world
 
 GOOD = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: a}, spec: {host: b}}\n"
 
@@ -64,3 +65,48 @@ def test_commands_that_need_a_mesh_say_why_a_file_gives_none(
     first, *rest = capsys.readouterr().err.splitlines()
     assert first == f"Error: no Kubernetes object that can be used in {file}"
     assert rest[-1].endswith("M0006 DestinationRule/default/a spec.host: must be given")
+
+
+GATEWAY = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {}}}
+spec: {{selector: {}, servers: [{}]}}
+"""
+SERVER = "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}"
+
+
+@pytest.mark.parametrize("selector", ["{istio: ''}", "{istio: 'A.B.'}", "{app: '*'}", "{istio: 'fe80::1%eth0'}"])
+def test_gateways_stand_in_the_mesh_of_files_whatever_their_labels_are(
+    selector: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(GATEWAY.format("a", selector, SERVER))
+    assert program.main(["validate", "-f", str(file)]) == 0
+    assert "is valid" in capsys.readouterr().out
+
+
+def test_two_gateways_that_would_be_called_the_same_are_two(tmp_path: pathlib.Path) -> None:
+    pod = "{apiVersion: v1, kind: Pod, metadata: {name: in-0}, spec: {containers: [{name: a, image: b}]}}\n"
+    service = (
+        "{apiVersion: v1, kind: Service, metadata: {name: in}, spec: {ports: [{port: 9}], selector: {role: in}}}\n"
+    )
+    gateways = [GATEWAY.format(f"g{n}", "{" + label + ": in}", SERVER) for n, label in enumerate(("app", "role"))]
+    file = tmp_path / "a.yaml"
+    file.write_text("---\n".join((pod, service, *gateways)))
+    found = world.read([str(file)])
+    assert [one.name for one in found.workloads() if one.router] == ["in-2-0.default", "in-3-0.default"]
+    kept = found.context.model.registry.get("in.default.svc.cluster.local", "default")
+    assert kept is not None
+    assert [port.number for port in kept.ports] == [9]
+
+
+def test_long_names_leave_room_for_numbers(tmp_path: pathlib.Path) -> None:
+    meta = f"metadata: {{name: {'d' * 253}}}"
+    template = "{metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: b}]}}"
+    deployment = f"{{apiVersion: apps/v1, kind: Deployment, {meta}, spec: {{template: {template}}}}}\n"
+    service = f"{{apiVersion: v1, kind: Service, {meta}, spec: {{ports: [{{port: 9}}], selector: {{a: b}}}}}}\n"
+    file = tmp_path / "a.yaml"
+    file.write_text(f"{deployment}---\n{service}")
+    (pod,) = world.read([str(file)]).workloads()
+    assert pod.name.endswith("d-0.default")
