@@ -5,35 +5,13 @@
 
 import pytest
 
-from crds import text
 from crds.checks import values
 from crds.checks.patterns import Patterns
-from crds.diagnostic import Code, Severity
+from crds.diagnostic import Code
 from crds.parse import Parsed, parse
+from tests.crds import tables
 
 INTERNAL = "internal.istio.io/gateway-semantics"
-MARKS = ("?", "~")  # the object is used all the same; the webhook refuses it for the second
-
-
-def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
-    return parse(
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": kind,
-            "metadata": {"name": "a", "namespace": "ns"},
-            "spec": text.load(spec),
-        }
-    )
-
-
-def _found(parsed: Parsed) -> list[str]:
-    marks = {Severity.ERROR: "", Severity.WARNING: "?"}
-    return [
-        ("~" if found.code is Code.NOT_ADMITTED else marks[found.severity]) + found.field
-        for found in parsed.diagnostics
-    ]
-
-
 TO = "route: [{destination: {host: b}}]"
 ROUTES = f"http: [{{{TO}}}]"
 SNI = "tls: [{match: [{sniHosts: [b]}], " + TO + "}]"
@@ -319,19 +297,19 @@ PEERS = [
 
 
 def _expect(parsed: Parsed, prefix: str, fields: list[str]) -> None:
-    expected = [(f[:1] if f[:1] in MARKS else "") + f"{prefix}.{f.lstrip('?~')}".rstrip(".") for f in fields]
-    assert sorted(_found(parsed)) == sorted(expected)
-    assert (parsed.object is None) == any(field[:1] not in MARKS for field in fields)
+    expected = [(f[:1] if f[:1] in tables.MARKS else "") + f"{prefix}.{f.lstrip('?~')}".rstrip(".") for f in fields]
+    assert sorted(tables.fields(parsed)) == sorted(expected)
+    assert (parsed.object is None) == any(field[:1] not in tables.MARKS for field in fields)
 
 
 @pytest.mark.parametrize(("kind", "spec", "fields"), [(k, *row) for k, rows in SPECS.items() for row in rows])
 def test_specs(kind: str, spec: str, fields: list[str]) -> None:
-    _expect(_parse(kind, spec if spec == "{}" else f"{{{spec}}}"), "spec", fields)
+    _expect(tables.parsed(kind, spec if spec == "{}" else f"{{{spec}}}"), "spec", fields)
 
 
 @pytest.mark.parametrize(("spec", "fields"), PEERS)
 def test_peer_authentication(spec: str, fields: list[str]) -> None:
-    _expect(_parse("PeerAuthentication", f"{{{spec}}}", "security.istio.io"), "spec", fields)
+    _expect(tables.parsed("PeerAuthentication", f"{{{spec}}}", "security.istio.io"), "spec", fields)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +323,7 @@ def test_peer_authentication(spec: str, fields: list[str]) -> None:
     ],
 )
 def test_findings_have_codes_of_their_own(kind: str, spec: str, code: Code) -> None:
-    assert [finding.code for finding in _parse(kind, spec).diagnostics] == [code]
+    assert [finding.code for finding in tables.parsed(kind, spec).diagnostics] == [code]
 
 
 @pytest.mark.parametrize(
@@ -397,4 +375,4 @@ def test_names_of_gateways_have_no_dots_but_in_what_is_made_of_the_gateway_api(
         "metadata": {"name": "a.b", "namespace": "b", "annotations": annotations},
         "spec": {"servers": [{"hosts": ["*"], "port": {"number": 80, "name": "http", "protocol": "HTTP"}}]},
     }
-    assert _found(parse(document)) == expected
+    assert tables.fields(parse(document)) == expected

@@ -1,34 +1,8 @@
 """Each row: a spec in YAML, and the fields that are found fault with; "?" marks a warning, "~" one for the webhook."""
 
-# Tables of YAML read better with one case to a line, however long.
-
 import pytest
 
-from crds import text
-from crds.diagnostic import Code, Severity
-from crds.parse import Parsed, parse
-
-MARKS = ("?", "~")  # the object is used all the same; the webhook refuses it for the second
-
-
-def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
-    return parse(
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": kind,
-            "metadata": {"name": "a", "namespace": "ns"},
-            "spec": text.load(spec),
-        }
-    )
-
-
-def _found(parsed: Parsed) -> list[str]:
-    marks = {Severity.ERROR: "", Severity.WARNING: "?"}
-    return [
-        ("~" if found.code is Code.NOT_ADMITTED else marks[found.severity]) + found.field
-        for found in parsed.diagnostics
-    ]
-
+from tests.crds import tables
 
 TO = "route: [{destination: {host: b}}]"
 HTTP = [
@@ -173,7 +147,7 @@ HTTP = [
 
 @pytest.mark.parametrize(("route", "fields"), HTTP)
 def test_http_rules(route: str, fields: list[str]) -> None:
-    parsed = _parse("VirtualService", f"{{hosts: [b], http: [{{{route}}}]}}")
-    expected = [(f[:1] if f[:1] in MARKS else "") + f"spec.http[0].{f.lstrip('?~')}".rstrip(".") for f in fields]
-    assert sorted(_found(parsed)) == sorted(expected)
-    assert (parsed.object is None) == any(field[:1] not in MARKS for field in fields)
+    parsed = tables.parsed("VirtualService", f"{{hosts: [b], http: [{{{route}}}]}}")
+    expected = [(f[:1] if f[:1] in tables.MARKS else "") + f"spec.http[0].{f.lstrip('?~')}".rstrip(".") for f in fields]
+    assert sorted(tables.fields(parsed)) == sorted(expected)
+    assert (parsed.object is None) == any(field[:1] not in tables.MARKS for field in fields)

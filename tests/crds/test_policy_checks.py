@@ -5,31 +5,8 @@
 
 import pytest
 
-from crds import text
-from crds.diagnostic import Code, Severity
 from crds.parse import Parsed, parse
-
-MARKS = ("?", "~")  # the object is used all the same; the webhook refuses it for the second
-
-
-def _parse(kind: str, spec: str, group: str = "networking.istio.io") -> Parsed:
-    return parse(
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": kind,
-            "metadata": {"name": "a", "namespace": "ns"},
-            "spec": text.load(spec),
-        }
-    )
-
-
-def _found(parsed: Parsed) -> list[str]:
-    marks = {Severity.ERROR: "", Severity.WARNING: "?"}
-    return [
-        ("~" if found.code is Code.NOT_ADMITTED else marks[found.severity]) + found.field
-        for found in parsed.diagnostics
-    ]
-
+from tests.crds import tables
 
 POLICIES = [
     ("loadBalancer: {warmup: {duration: 1s, minimumPercent: 101}}", ["loadBalancer.warmup.minimumPercent"]),
@@ -135,16 +112,16 @@ SERVER_TLS = [
 
 
 def _expect(parsed: Parsed, prefix: str, fields: list[str]) -> None:
-    expected = [(f[:1] if f[:1] in MARKS else "") + f"{prefix}.{f.lstrip('?~')}".rstrip(".") for f in fields]
-    assert sorted(_found(parsed)) == sorted(expected)
-    assert (parsed.object is None) == any(field[:1] not in MARKS for field in fields)
+    expected = [(f[:1] if f[:1] in tables.MARKS else "") + f"{prefix}.{f.lstrip('?~')}".rstrip(".") for f in fields]
+    assert sorted(tables.fields(parsed)) == sorted(expected)
+    assert (parsed.object is None) == any(field[:1] not in tables.MARKS for field in fields)
 
 
 @pytest.mark.parametrize(("policy", "fields"), POLICIES)
 def test_traffic_policies(policy: str, fields: list[str]) -> None:
-    parsed = _parse("DestinationRule", f"{{host: b, trafficPolicy: {{{policy}}}}}")
+    parsed = tables.parsed("DestinationRule", f"{{host: b, trafficPolicy: {{{policy}}}}}")
     _expect(parsed, "spec.trafficPolicy", fields)
-    at_port = _parse(
+    at_port = tables.parsed(
         "DestinationRule", f"{{host: b, trafficPolicy: {{portLevelSettings: [{{port: {{number: 1}}, {policy}}}]}}}}"
     )
     _expect(at_port, "spec.trafficPolicy.portLevelSettings[0]", fields)
@@ -154,7 +131,7 @@ def test_traffic_policies(policy: str, fields: list[str]) -> None:
 def test_tls_of_servers(protocol: str, tls: str | None, fields: list[str]) -> None:
     given = "" if tls is None else f", tls: {{{tls}}}"
     server = f"{{port: {{number: 1, name: a, protocol: {protocol}}}, hosts: [a.b]{given}}}"
-    _expect(_parse("Gateway", f"{{servers: [{server}]}}"), "spec.servers[0]", fields)
+    _expect(tables.parsed("Gateway", f"{{servers: [{server}]}}"), "spec.servers[0]", fields)
 
 
 @pytest.mark.parametrize(
