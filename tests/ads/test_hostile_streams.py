@@ -4,46 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import grpc
 import grpc.aio
 import pytest
-import pytest_asyncio
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from istiod.ads import request as requests
-from istiod.ads.auth import Authenticator
 from istiod.ads.refusals import NOT_THAT_POD
-from istiod.ads.server import AdsService
-from istiod.grpcserver import tls
-from tests.ads import made
-from tests.ads.serving import Running
-from tests.ads.test_identity import Authority, Verifier, another_authority
+from tests.ads.test_identity import Authority, authority, secure
 from tests.ads.test_server import DELTA_METHOD, NODE, Served, refusal, request
 from wire import names, node
 
+__all__ = ["authority", "secure"]  # the fixtures
+
 LONGEST_LINE = 1_200
 """Characters of a line in the log: 1 KB of what a client said, and our words."""
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return another_authority()
-
-
-@pytest_asyncio.fixture
-async def secure(authority: Authority) -> AsyncIterator[Served]:
-    """A server that asks for proof, as on 15012."""
-    key, chain = authority.issue(dns="localhost")
-    context = tls.context(key, chain, authority.roots)
-    fixed = made.Fixed(made.targets(made.cluster("c1")))
-    service = AdsService(fixed, time.monotonic, authenticator=Authenticator(frozenset(("cluster.local",))))
-    running = Running(service, context=lambda: context, verifier=Verifier())
-    yield Served(service, running, fixed)
-    await running.stop()
 
 
 async def asked(
