@@ -45,25 +45,26 @@ class Tracing(Model):
     enable_istio_tags: Bool | None = None
 
 
+IstioMetric = Literal[
+    "ALL_METRICS",
+    "REQUEST_COUNT",
+    "REQUEST_DURATION",
+    "REQUEST_SIZE",
+    "RESPONSE_SIZE",
+    "TCP_OPENED_CONNECTIONS",
+    "TCP_CLOSED_CONNECTIONS",
+    "TCP_SENT_BYTES",
+    "TCP_RECEIVED_BYTES",
+    "GRPC_REQUEST_MESSAGES",
+    "GRPC_RESPONSE_MESSAGES",
+]
+"""Istio's own metrics, as a Telemetry names them."""
+
+
 class MetricSelector(Model):
     """Which metric, of Istio's or by name; neither is all of them."""
 
-    metric: (
-        Literal[
-            "ALL_METRICS",
-            "REQUEST_COUNT",
-            "REQUEST_DURATION",
-            "REQUEST_SIZE",
-            "RESPONSE_SIZE",
-            "TCP_OPENED_CONNECTIONS",
-            "TCP_CLOSED_CONNECTIONS",
-            "TCP_SENT_BYTES",
-            "TCP_RECEIVED_BYTES",
-            "GRPC_REQUEST_MESSAGES",
-            "GRPC_RESPONSE_MESSAGES",
-        ]
-        | None
-    ) = None
+    metric: IstioMetric | None = None
     custom_metric: str | None = None
     mode: Mode = "CLIENT_AND_SERVER"
 

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from crds.schema import common
 from crds.schema.shape import Rule, Schema, array, boolean, choice, mapping, number, string, thing
+from crds.telemetry import IstioMetric
 
-_METRICS: Final = (
-    "ALL_METRICS",
-    "REQUEST_COUNT",
-    "REQUEST_DURATION",
-    "REQUEST_SIZE",
-    "RESPONSE_SIZE",
-    "TCP_OPENED_CONNECTIONS",
-    "TCP_CLOSED_CONNECTIONS",
-    "TCP_SENT_BYTES",
-    "TCP_RECEIVED_BYTES",
-    "GRPC_REQUEST_MESSAGES",
-    "GRPC_RESPONSE_MESSAGES",
-)
 _OPTIONAL: Final[dict[str, Any]] = {"nullable": True}
 
 
@@ -91,7 +79,7 @@ def _metrics() -> Schema:
     match = thing(
         "Which metric.",
         {
-            "metric": choice(_METRICS, "One of Istio's."),
+            "metric": choice(get_args(IstioMetric), "One of Istio's."),
             "customMetric": string("Another one, by name.", minLength=1),
             "mode": _mode(),
         },

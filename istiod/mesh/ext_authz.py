@@ -63,13 +63,7 @@ class ExtAuthz:
 
 def read(said: Iterable[api.ExtensionProvider]) -> tuple[ExtAuthz, ...]:
     """The providers that decide. Of one name twice, neither can be asked."""
-    found: dict[str, ExtAuthz] = {}
-    for provider in said:
-        one = _read(provider)
-        if one is not None:
-            twice = "the mesh configuration has two providers of this name" if one.name in found else ""
-            found[one.name] = replace(one, problem=twice or one.problem)
-    return tuple(found.values())
+    return provider_services.distinct(map(_read, said))
 
 
 def _read(said: api.ExtensionProvider) -> ExtAuthz | None:

@@ -5,9 +5,9 @@ Source: Istio's extensionproviders.LookupCluster. What providers do is ext_authz
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from istiod.mesh.registry import Registry
 
@@ -22,6 +22,31 @@ class Found:
     namespace: str = ""
     cluster: str = ""
     problem: str = ""
+
+
+class _Provider(Protocol):
+    """A provider of one kind, a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def problem(self) -> str: ...
+
+
+_P = TypeVar("_P", bound=_Provider)
+
+
+def distinct(said: Iterable[_P | None]) -> tuple[_P, ...]:
+    """The providers that there are. Of one name twice, neither can be used."""
+    found: dict[str, _P] = {}
+    for one in said:
+        if one is not None:
+            twice = "the mesh configuration has two providers of this name" if one.name in found else ""
+            found[one.name] = replace(one, problem=twice or one.problem)
+    return tuple(found.values())
 
 
 def problems(service: str, port: int) -> Iterator[str]:

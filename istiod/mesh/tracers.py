@@ -104,13 +104,7 @@ NOBODY: Final = Tracers()
 
 def read(said: Iterable[extension_provider.ExtensionProvider]) -> tuple[Tracer, ...]:
     """The providers that take spans. Of one name twice, neither can be used."""
-    found: dict[str, Tracer] = {}
-    for provider in said:
-        one = _read(provider)
-        if one is not None:
-            twice = "the mesh configuration has two providers of this name" if one.name in found else ""
-            found[one.name] = replace(one, problem=twice or one.problem)
-    return tuple(found.values())
+    return provider_services.distinct(map(_read, said))
 
 
 def _read(said: extension_provider.ExtensionProvider) -> Tracer | None:
