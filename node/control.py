@@ -52,7 +52,7 @@ class Mesh(Protocol):
 
 async def _apply(mesh: Mesh, request: Request) -> object:
     file, namespace = str(request.get("file") or "-"), str(request.get("namespace") or "")
-    found = await mesh.apply(str(request["text"]) + "\n", file, namespace)
+    found = await mesh.apply(str(request["text"]), file, namespace)
     return [(str(each), each.severity is Severity.ERROR) for each in found]
 
 

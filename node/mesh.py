@@ -89,7 +89,7 @@ class Mesh:
         if self.options.control_plane:
             await self.apply(system.manifests(self._home.folder, self.options))
         for path in self._files:
-            await self.apply(path)
+            await self.apply(pathlib.Path(path))
         self._running = asyncio.create_task(self._run(), name=f"mesh {self.name}")
         self._running.add_done_callback(self._ended)
         stack.push_async_callback(self._close)
@@ -225,21 +225,20 @@ class Mesh:
         """
         await self.wait(lambda: not unready(self._controller.members.values()), deadline, "all pods ready")
 
-    async def apply(self, what: str | os.PathLike[str], file: str = "-", namespace: str = "") -> list[Diagnostic]:
-        """Apply YAML, given as a text or as the path of a file or folder; what is wrong with it.
+    async def apply(self, what: str | pathlib.Path, file: str = "-", namespace: str = "") -> list[Diagnostic]:
+        """Apply YAML, a text or that of a file or folder; what is wrong with it.
 
         Findings name a text's place by ``file``; ``namespace`` is that of objects that name none, else the mesh's.
 
         Raises:
             OSError: the path is not there.
         """
-        if isinstance(what, str) and "\n" in what:
+        if isinstance(what, str):
             documents, found = objects.read(what, file, namespace or self.options.namespace)
         else:
-            source = pathlib.Path(what)
-            stamp = stamp_of(source)
-            documents, found = load([source], self.options.namespace)
-            self._held[source] = (frozenset(objects.key_of(document.raw) for document in documents), stamp)
+            stamp = stamp_of(what)
+            documents, found = load([what], self.options.namespace)
+            self._held[what] = (frozenset(objects.key_of(document.raw) for document in documents), stamp)
         self._take(documents, found)
         return found
 

@@ -115,6 +115,8 @@ def test_apply_says_what_it_took_and_what_is_wrong_where(meshnode: Run, tmp_path
         rule.write_text(RULE.replace("VirtualService", "WorkloadGroup").replace("hosts: a", "template: {}"))
         code, out = meshnode("apply", "-f", str(rule))
         assert (code, "M0108" in out, "applied" in out) == (0, True, False)
+        rule.write_text("a: [\n")
+        assert meshnode("apply", "-f", str(rule))[1].startswith(f"{rule}:2 M0001 ")
         rule.write_bytes(b"\xff")
         assert meshnode("apply", "-f", str(rule)) == (1, f"meshnode: {rule}: no UTF-8: invalid start byte at byte 0\n")
         assert meshnode("logs", "pod/a", "-c", "z")[1].startswith("meshnode: pod pod/a has no container z; it has ")
