@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from istioctl.views import injection
+from webhook import inject
+from webhook.settings import InjectionConfig
+from webhook.workload import Owner
 
 REV, INJECT, ISTIO = "istio.io/rev", "sidecar.istio.io/inject", "istio-injection"
 
@@ -159,6 +162,16 @@ def test_pods_of_another_revision_than_new_ones_get_need_a_restart() -> None:
         ("e", "injector-default", "default", "proxyv2:1"),
         ("DOES NOT AUTOINJECT", "injector-x", "x", ""),
     ]
+
+
+def test_what_the_webhook_makes_counts_for_its_revision_and_is_still_found_to_be_injected() -> None:
+    bare = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}}
+    made = inject.render(bare, InjectionConfig(revision="canary"), "b", Owner("apps/v1", "Deployment", "web")).pod
+    spaces, hooks = [space("b", **{REV: "prod"})], [configuration("prod")]
+    hooks[0]["metadata"]["labels"][REV] = "canary"  # a tag: its webhook is asked by one name and belongs to another
+    assert list(injection.counted(spaces, hooks, {"b": [made]})) == [("b", "canary", "canary: 1")]
+    (said,) = injection.verdicts(hooks, {REV: "prod"}, made, "b")
+    assert (said.injected, said.revision) == (True, "canary")
 
 
 def test_namespaces_of_kubernetes_and_of_the_control_plane_are_left_out() -> None:
