@@ -75,7 +75,12 @@ def _restore(names: Iterable[str]) -> None:
 
 def _known(scope: str) -> bool:
     """Whether it is a part of istiod, or a library that can be had: one may be loaded later."""
-    return _logger(scope) != scope or importlib.util.find_spec(scope.partition(".")[0]) is not None
+    if _logger(scope) != scope:
+        return True
+    try:
+        return importlib.util.find_spec(scope.partition(".")[0]) is not None
+    except ValueError:  # it can be no module's name
+        return False
 
 
 def shown() -> list[Json]:

@@ -120,5 +120,6 @@ def test_the_flag_is_read_at_the_start(capsys: pytest.CaptureFixture[str]) -> No
     assert CA.isEnabledFor(logging.DEBUG)
     assert not STREAMS.isEnabledFor(logging.WARNING)
     logging.getLogger("istiod.ca").setLevel(logging.NOTSET)
+    assert scopes.begin(".x:debug,no such:debug") == (".x", "no such")
     with pytest.raises(SettingsError, match="--log_output_level loud: 'loud': a level is one of"):
         program.log("loud")
