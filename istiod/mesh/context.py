@@ -371,7 +371,7 @@ def has_scope(context: MeshContext, proxy: Proxy) -> bool:
 
 def _keyed(context: MeshContext, proxy: Proxy) -> tuple[PodWorkload | None, Place, ScopeKey]:
     pod = context.backends.pods.get((proxy.node.namespace, proxy.node.name))
-    inputs = context.model, context.virtual_services, context.gateways
+    inputs = context.model, context.virtual_services, context.gateways, context.envoy_filters
     return pod, *scope_keys.placed(inputs, proxy, pod, context.memo.recall)
 
 

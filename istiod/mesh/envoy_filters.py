@@ -6,8 +6,10 @@ What a patch does to a message is istiod.envoy's (patched.py); its value stays t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import re2
 
@@ -29,6 +31,8 @@ _ONLY = {
     "EXTENSION_CONFIG": (("ADD", *_ADDITIONS), "extension configurations can only be added, as on Istio"),
 }
 """What takes some operations only, and what is said of others."""
+_CLUSTER: Final = re.compile(r"outbound\|[0-9]{1,5}\|[^|\"\\\s]*\|[-A-Za-z0-9._*]+")
+"""The name of a cluster of the mesh, also inside of a script."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +139,11 @@ class PatchSet:
     """The patches for a class of proxies, in the order in which they apply. Equal sets are one object."""
 
     patches: tuple[Patch, ...]
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """The clusters of the mesh that the patches' values name, whether there are such or not."""
+        return tuple(sorted({name for one in self.patches for name in _CLUSTER.findall(one.value)}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def scope(
             listeners[listener.name] = listener
             routes.update(tables)
     wanted = gateway_chains.used((c for one in listeners.values() for c in one.chains), routes.values())
-    wanted |= reports.clusters(key.own)
+    wanted |= reports.clusters(key.own) | frozenset(key.patched)
     needed = {name: one for name, one in {**upstream, **by_name}.items() if name in wanted}
     contexts = [
         *(chain.tls for one in listeners.values() for chain in one.chains),

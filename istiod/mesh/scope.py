@@ -69,6 +69,8 @@ class ScopeKey:
     """LocalRateLimits that hold for a router; those of sidecars are in their inbound scope."""
     envoy: Release = Release.CURRENT
     """The Envoy that it is: to older ones some things are not said."""
+    patched: tuple[str, ...] = ()
+    """For routers: clusters that EnvoyFilters for it name, beside those that its routes lead to."""
 
 
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from istiod.config.proxy import Proxy
 from istiod.mesh import allocation, envoy_release, gateways, http_proxy, inbound, reports
+from istiod.mesh.envoy_filters import EnvoyFilterIndex
 from istiod.mesh.gateway_servers import GatewayIndex
 from istiod.mesh.inbound import Place
 from istiod.mesh.model import Model
@@ -16,18 +19,26 @@ from wire.node import NodeType
 
 
 def placed(
-    inputs: tuple[Model, VirtualServiceIndex, GatewayIndex], proxy: Proxy, pod: PodWorkload | None, recall: Recall
+    inputs: tuple[Model, VirtualServiceIndex, GatewayIndex, EnvoyFilterIndex],
+    proxy: Proxy,
+    pod: PodWorkload | None,
+    recall: Recall,
 ) -> tuple[Place, ScopeKey]:
     """Where a proxy stands and the key of its scope (see ``of``); remembered, as most changes move neither."""
-    model, routes, servers = inputs
+    model, routes, servers, filters = inputs
+    node = proxy.node
 
     def made() -> tuple[Place, ScopeKey]:
-        place = reports.placed(model, proxy.node, pod, recall)
-        return place, of(model, routes, servers, proxy, pod, place)
+        place = reports.placed(model, node, pod, recall)
+        key = of(model, routes, servers, proxy, pod, place)
+        if node.type is NodeType.SIDECAR:  # it has a cluster for each host that it sees
+            return place, key
+        patches = filters.choose(node, node.namespace, place.labels, recall)
+        return place, replace(key, patched=patches.clusters) if patches is not None else key
 
     # of VirtualServices no more counts than whose labels they look at
-    who = (proxy.node.namespace, proxy.node.name)
-    return recall.of_each(("placed", routes.selectors), who, (proxy, pod, model, servers), made)
+    who, patching = (node.namespace, node.name), filters if node.type is not NodeType.SIDECAR else None
+    return recall.of_each(("placed", routes.selectors), who, (proxy, pod, model, servers, patching), made)
 
 
 def of(

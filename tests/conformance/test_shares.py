@@ -64,7 +64,10 @@ def test_a_sample_of_scenarios_is_as_recorded() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_scenario_is_as_recorded_and_every_accepted_difference_still_exists() -> None:
-    verdicts = list(run.run(run.tasks(ROOT, [group.name for group in groups.GROUPS if group.usual])))
+    usual = [group.name for group in groups.GROUPS if group.usual]
+    verdicts = list(run.run(run.tasks(ROOT, usual)))
     assert failing([each for each in verdicts if each.group == "scenarios"]).keys() == NOT_YET.keys()
     served = {row for verdict in verdicts for row in verdict.rows}
-    assert [row.reason for index, row in enumerate(accepted.table().rows) if index not in served] == []
+    rows = accepted.table().rows  # those of groups that run only when named cannot be seen here
+    idle = [row for index, row in enumerate(rows) if index not in served and any(map(row.group.fullmatch, usual))]
+    assert [row.reason for row in idle] == []

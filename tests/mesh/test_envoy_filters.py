@@ -144,3 +144,49 @@ def test_what_istio_has_and_nobody_looks_at_is_said() -> None:
         "spec.configPatches[0].patch.filterClass",
     ]
     assert not [name for _, name, _ in mesh.told() if name != "one"]
+
+
+LIMITS = {
+    "applyTo": "HTTP_FILTER",
+    "match": {"context": "GATEWAY"},
+    "patch": {
+        "operation": "INSERT_FIRST",
+        "value": {"name": "limits", "typed_config": {"cluster": "outbound|8081||limits.shop.svc.cluster.local"}},
+    },
+}
+SCRIPT = {
+    "applyTo": "HTTP_FILTER",
+    "patch": {
+        "operation": "INSERT_FIRST",
+        "value": {"inline_code": 'handle:httpCall("outbound|8081|v1|limits.shop.svc.cluster.local", {}, "", 50)'},
+    },
+}
+SERVICE = fleet.dump(
+    "v1", "Service", "limits", "shop", spec={"clusterIP": "10.0.0.1", "ports": [{"port": 8081, "name": "grpc"}]}
+)
+VERSIONS = fleet.dump(
+    "networking.istio.io/v1",
+    "DestinationRule",
+    "limits",
+    "shop",
+    spec={"host": "limits", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]},
+)
+
+
+def test_a_gateway_has_the_clusters_that_its_filters_name() -> None:
+    """Nothing routes to a service of rate limits, while a filter at the gateway asks it."""
+    of_it = {"workloadSelector": {"labels": {"istio": "gateway"}}}
+    patched = envoy_filter("a", "istio-system", LIMITS, SCRIPT, **of_it)
+    mesh = fleet.Mesh(SERVICE, VERSIONS, patched)
+
+    def clusters(label: str) -> list[str]:
+        gateway = fleet.proxy(f"gw-{label}", "istio-system", "router", LABELS={"istio": label})
+        return sorted(mesh.scope(gateway).outbound.clusters)
+
+    limits = ["outbound|8081|v1|limits.shop.svc.cluster.local", "outbound|8081||limits.shop.svc.cluster.local"]
+    assert clusters("gateway") == ["BlackHoleCluster", *limits]
+    assert clusters("other") == ["BlackHoleCluster"]
+    mesh.apply(envoy_filter("a", "istio-system", LIMITS, **of_it))
+    assert clusters("gateway") == ["BlackHoleCluster", limits[1]]
+    mesh.apply(envoy_filter("a", "istio-system", **of_it))
+    assert clusters("gateway") == ["BlackHoleCluster"]
