@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
-import random
-import socket
 import subprocess
 import sys
 import time
@@ -16,11 +13,10 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from e2e.harness.ports import free_ports
+
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 300.0
-_PORTS: Final = (20_000, 32_000)
-"""Below those that Linux gives to outgoing connections (net.ipv4.ip_local_port_range)."""
-_CHANCE: Final = random.SystemRandom()
 _POD: Final = {
     "POD_NAME": "istiod-0",
     "POD_NAMESPACE": "istio-system",
@@ -83,12 +79,8 @@ def settle(pid: int, idle: float, calm: float = 0.5) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody has now, and that no outgoing connection of anybody is given meanwhile."""
-    while True:
-        port = _CHANCE.randrange(*_PORTS)
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            return port
+    """A port that nobody else has, and that no outgoing connection of anybody is given meanwhile."""
+    return free_ports(1)[0]
 
 
 def fetch(url: str, data: bytes | None = None) -> Any:

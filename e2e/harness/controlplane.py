@@ -22,7 +22,8 @@ from typing import Any, Final
 from e2e.harness import pki as certificates
 from e2e.harness import tools
 from e2e.harness.pki import Pki
-from e2e.harness.process import ClusterError, Program, free_ports, running, wait
+from e2e.harness.ports import free_ports
+from e2e.harness.process import ClusterError, Program, running, wait
 
 NODE: Final = "e2e-node"
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"

@@ -21,6 +21,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from e2e.harness.ports import free_ports
 from istiod.ads.server import AdsService
 from istiod.ads.session import Shared
 from istiod.ads.stream import Timing
@@ -291,7 +292,7 @@ def _untyped(shown: dict[str, Any]) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def ground() -> AsyncIterator[Ground]:
     async with real_envoy.app("one") as one, real_envoy.app("two") as two:
-        yield Ground((one, two), real_envoy.free_ports(4))
+        yield Ground((one, two), free_ports(4))
 
 
 async def play(seed: int, folder: Path, *, delta: bool) -> None:

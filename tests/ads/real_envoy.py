@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -14,15 +13,6 @@ import aiohttp
 
 from tests import envoys
 from tests.waiting import until
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def bootstrap(admin: Path, ads_port: int, *, delta: bool) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from e2e.harness.ports import free_ports
 from istiod.ads.server import AdsService
 from istiod.ads.session import Shared
 from istiod.ads.stream import Timing
@@ -52,7 +53,7 @@ class World:
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     configuration = made.Fixed()
     service = AdsService(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0)))
-    listener_port = real_envoy.free_ports(1)[0]
+    listener_port = free_ports(1)[0]
     async with (
         running(service) as served,
         real_envoy.app("one") as one,
@@ -99,7 +100,7 @@ async def test_a_route_moves_to_a_new_cluster_without_a_failed_request(world: Wo
 
 
 async def test_one_bad_listener_keeps_nothing_else_back(world: World) -> None:
-    good, bad = real_envoy.free_ports(2)
+    good, bad = free_ports(2)
     more = [made.listener("good", good, "r1"), made.listener("bad", bad, "r1", bad=True)]
     world.configuration.set(*same(world, [*world.base(to="c2"), *more]))
     await until(lambda: world.envoy.answers(good, "two"), "the good listener")
@@ -142,7 +143,7 @@ async def test_a_removed_cluster_lingers_and_then_goes(world: World) -> None:
 
 
 async def test_a_removed_listener_closes_its_port(world: World) -> None:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     await world.settle(*same(world, [*world.base(), made.listener("l2", port, "r1")]))
     await until(lambda: world.envoy.answers(port, "one"), "the second listener")
     await world.settle(*same(world, world.base()))

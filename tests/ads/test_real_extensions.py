@@ -22,6 +22,7 @@ from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
+from e2e.harness.ports import free_ports
 from istiod.ads.server import AdsService
 from istiod.ads.session import Shared
 from istiod.ads.stream import Timing
@@ -108,7 +109,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     configuration = made.Fixed()
     service = AdsService(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0, gate=60.0)))
     delta = request.param == "delta"
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     async with running(service) as served, real_envoy.envoy(tmp_path, served.port, delta=delta) as envoy:
         yield World(configuration, service, envoy, port, delta)
 

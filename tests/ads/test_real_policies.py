@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.harness.ports import free_ports
 from istiod.ads.server import AdsService
 from istiod.ads.session import Shared
 from istiod.ads.stream import Timing
@@ -58,7 +59,7 @@ async def status(port: int, path: str) -> str:
 async def test_no_request_gets_by_while_policies_change(tmp_path: Path) -> None:
     configuration = made.Fixed()
     service = AdsService(configuration, time.monotonic, shared=Shared(timing=Timing(linger=1.0)))
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     seen: Counter[tuple[str, str]] = Counter()
     changing = asyncio.Event()
 

@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
 from agent import httpwire
+from e2e.harness.ports import free_ports
 from istiod.ads.server import AdsService
 from istiod.ca import authority, server, serving, tokens
 from istiod.grpcserver.server import Server
@@ -44,10 +44,7 @@ def now() -> dt.datetime:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @dataclass

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import dns.asyncquery
 import dns.flags
@@ -17,6 +16,7 @@ from agent.dns import answers, resolvconf, settings, table, tables, upstream
 from agent.dns.resolvconf import ResolvConf
 from agent.dns.server import DnsServer
 from agent.dns.table import Found, NamedHost
+from e2e.harness.ports import free_ports
 from protos import nds_pb2
 
 LOOPBACK = "127.0.0.1"
@@ -222,14 +222,6 @@ class NameServer(asyncio.DatagramProtocol):
         writer.close()
 
 
-@contextmanager
-def free_port() -> Iterator[int]:
-    """A port that is free for UDP and TCP on every loopback address of the tests."""
-    with socket.socket() as one:
-        one.bind((LOOPBACK, 0))
-        yield one.getsockname()[1]
-
-
 @asynccontextmanager
 async def name_server(host: str, port: int, *, silent: bool = False) -> AsyncIterator[NameServer]:
     loop = asyncio.get_running_loop()
@@ -264,8 +256,7 @@ ANSWERED = ("NOERROR", ["other.example. 192.0.2.53"])
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("parallel", [False, True])
 async def test_unknown_names_go_to_the_first_name_server_that_answers(stream: bool, parallel: bool) -> None:  # noqa: FBT001 (a table's columns)
-    with free_port() as own, free_port() as theirs:
-        pass
+    own, theirs = free_ports(2)
     async with (
         name_server("127.0.0.2", theirs) as server,
         proxy(own, "127.0.0.3", "127.0.0.2", upstream_port=theirs, parallel=parallel) as found,
@@ -283,8 +274,7 @@ async def test_where_no_name_server_answers_the_query_fails_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(upstream, "SECONDS", 0.2)
-    with free_port() as own, free_port() as theirs:
-        pass
+    own, theirs = free_ports(2)
     async with (
         name_server("127.0.0.2", theirs, silent=True) as server,
         proxy(own, "127.0.0.2", "127.0.0.3", upstream_port=theirs, parallel=parallel) as found,
@@ -296,16 +286,14 @@ async def test_where_no_name_server_answers_the_query_fails_soon(
 
 @pytest.mark.parametrize("parallel", [False, True])
 async def test_without_name_servers_only_the_mesh_is_known(parallel: bool) -> None:  # noqa: FBT001 (a table's column)
-    with free_port() as own:
-        pass
+    (own,) = free_ports(1)
     async with proxy(own, upstream_port=own, parallel=parallel) as found:
         found.table = built()
         assert await ask(own) == ("SERVFAIL", [])
 
 
 async def test_junk_gets_no_answer_and_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    with free_port() as own:
-        pass
+    (own,) = free_ports(1)
     async with proxy(own, upstream_port=own) as found:
         found.table = built(NamedHost(host="a.example", addresses=("10.0.0.1",)))
         reader, writer = await asyncio.open_connection(LOOPBACK, own)

@@ -28,6 +28,7 @@ from agent.sds.server import SdsServer
 from crds import parse
 from crds.key import ConfigKey
 from crds.meta import Object
+from e2e.harness.ports import free_ports
 from istiod import gateway_names
 from istiod.ads.server import AdsService, ProxyStatus
 from istiod.config.resource import Resource
@@ -63,7 +64,7 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = dict(zip(world.PORTS, real_envoy.free_ports(len(world.PORTS)), strict=True))
+        self.ports = dict(zip(world.PORTS, free_ports(len(world.PORTS)), strict=True))
         self.servers = Servers()
         self.texts: dict[str, str] = {}
         self.roots = Authority("roots", folder)

@@ -13,7 +13,8 @@ import pytest
 
 from crds.schema import definition
 from e2e.harness.controlplane import Cluster, control_plane
-from e2e.harness.process import Program, free_ports, running, wait
+from e2e.harness.ports import free_ports
+from e2e.harness.process import Program, running, wait
 from istioctl import __main__ as istioctl
 from tests.charts import helm
 

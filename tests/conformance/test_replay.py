@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from google.protobuf.message import Message
 
 from conformance import groups, instruments, replay, traffic
+from e2e.harness.ports import free_ports
 
 ROOT = instruments.root()
 SEED = 4
@@ -32,9 +32,7 @@ def some(group: str, count: int) -> list[Path]:
 
 @contextmanager
 def istiod(folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     command = [sys.executable, "-m", "istiod", "discovery", "--configDir", str(folder), "--grpcAddr", address]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:

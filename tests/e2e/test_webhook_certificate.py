@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from e2e.harness.controlplane import control_plane
-from e2e.harness.process import free_ports, running, wait
+from e2e.harness.ports import free_ports
+from e2e.harness.process import running, wait
 from tests.e2e.relay import relay
 from tests.e2e.test_webhook_faults import is_ready
 from tests.e2e.test_webhooks import ROOT, RULE, SPACE, pod, rendered

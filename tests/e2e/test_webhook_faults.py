@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from e2e.harness.controlplane import Cluster, control_plane
-from e2e.harness.process import Program, free_ports, running, wait
+from e2e.harness.ports import free_ports
+from e2e.harness.process import Program, running, wait
 from tests import figures
 from tests.e2e.relay import Relay, relay
 from tests.e2e.test_webhooks import ROOT, RULE, SPACE, containers, pod, rendered

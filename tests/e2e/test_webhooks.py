@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from e2e.harness.controlplane import Cluster
-from e2e.harness.process import Program, free_ports, running, wait
+from e2e.harness.ports import free_ports
+from e2e.harness.process import Program, running, wait
 
 pytestmark = pytest.mark.apiserver
 

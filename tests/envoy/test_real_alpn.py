@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from e2e.harness.ports import free_ports
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.route import ClaimMatch, Destination, DirectResponse, MatchKind, RouteMatch, StringMatch
 from istiod.mesh.scope import Cluster, Direction, Discovery, Http, UpstreamTls
-from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.envoy.guarded import Certificates
 from tests.envoy.test_real_jwt import PLAIN, RSA, Front, at, up

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.ads import real_envoy
+from e2e.harness.ports import free_ports
 from tests.envoy.test_real_dynamic_dns import running
 from tests.mesh import fleet
 from tests.waiting import until
@@ -52,7 +52,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
     backend = Backend()
     server = await asyncio.start_server(backend.serve, "127.0.0.1", 0)
     target = server.sockets[0].getsockname()[1]
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     listens = {"number": port, "name": "tls", "protocol": "TLS"}
     servers = [{"port": listens, "hosts": ["*.local"], "tls": {"mode": "AUTO_PASSTHROUGH"}}]
     async with running(tmp_path_factory.mktemp("passthrough"), "router") as world:

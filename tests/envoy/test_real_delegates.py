@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.ads import real_envoy
+from e2e.harness.ports import free_ports
 from tests.envoy.test_real_dynamic_dns import running
 from tests.mesh import fleet
 from tests.waiting import until
@@ -25,7 +25,7 @@ async def status(port: int, path: str, method: str = "GET") -> int:
 
 
 async def test_a_gateway_answers_by_the_rules_of_delegates_within_those_of_the_root(tmp_path: Path) -> None:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     server = {"port": {"number": port, "name": "in", "protocol": "HTTP"}, "hosts": ["*"]}
     gateway = fleet.istio("Gateway", "own", {"selector": {"app": "client"}, "servers": [server]})
     rules = [

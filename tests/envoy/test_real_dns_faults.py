@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from e2e.harness.ports import free_ports
 from tests import figures
 from tests.ads import real_envoy
 from tests.envoy.test_real_dynamic_dns import World, ask, running
@@ -104,7 +105,7 @@ async def meets(world: World, names: NameServer, fault: str, port: int) -> list[
 
 
 async def test_envoy_keeps_addresses_unless_the_name_is_denied_and_other_hosts_go_on(tmp_path: Path) -> None:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     async with (
         name_server() as (names, at),
         running(tmp_path) as world,

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from e2e.harness.ports import free_ports
 from istiod.ads.server import AdsService
 from istiod.envoy.compiler import Compiler
 from tests.ads import made as ads_made
@@ -83,7 +84,7 @@ async def comes(port: int, authority: str, answer: str) -> None:
 
 
 async def test_http_reaches_the_host_that_the_request_names(tmp_path: Path) -> None:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     async with running(tmp_path) as world, real_envoy.app("one") as one, real_envoy.app("two") as two:
         await world.settle(fleet.mesh_config("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"), entry("a", "HTTP", port))
         await comes(port, f"{HOST}:{one}", "one")
@@ -96,7 +97,7 @@ async def test_http_reaches_the_host_that_the_request_names(tmp_path: Path) -> N
 
 
 async def test_http_to_any_host_is_resolved_where_the_mesh_says_so(tmp_path: Path) -> None:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     other = fleet.kube_service("other", ports=[{"name": "http", "port": port}])
     async with running(tmp_path) as world, real_envoy.app("one") as one:
         mode = "{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}, enableAutoMtls: false}"
@@ -124,7 +125,7 @@ async def tls_app(folder: Path) -> AsyncIterator[tuple[int, list[str | None]]]:
 
 @pytest.mark.parametrize("protocol", ["TLS", "HTTPS"])
 async def test_tls_goes_to_the_host_of_the_server_name(protocol: str, tmp_path: Path) -> None:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
 
@@ -151,7 +152,7 @@ async def test_tls_goes_to_the_host_of_the_server_name(protocol: str, tmp_path: 
 
 
 async def test_a_rule_may_add_tls(tmp_path: Path) -> None:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     policy = {"tls": {"mode": "SIMPLE", "insecureSkipVerify": True}}
     rule = fleet.istio("DestinationRule", "a", {"host": "*.localhost", "trafficPolicy": policy})
     async with running(tmp_path) as world, tls_app(tmp_path) as (upstream, names):
@@ -163,7 +164,7 @@ async def test_a_rule_may_add_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", ["HTTP", "HTTP2", "GRPC", "TLS", "HTTPS"])
 @pytest.mark.parametrize("kind", ["sidecar", "router"])
 async def test_envoy_accepts_every_kind_of_port_and_policy(protocol: str, kind: str, tmp_path: Path) -> None:
-    ports = real_envoy.free_ports(2)
+    ports = free_ports(2)
     pool = {"tcp": {"maxConnections": 10}, "http": {"idleTimeout": "5s"}}
     policies: list[dict[str, object]] = [
         {"loadBalancer": {"simple": "ROUND_ROBIN", "warmup": {"duration": "10s"}}, "connectionPool": pool},

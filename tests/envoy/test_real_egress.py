@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from e2e.harness.ports import free_ports
 from tests.ads import real_envoy
 from tests.envoy.test_real_dynamic_dns import ask, comes, running
 from tests.mesh import fleet
@@ -51,7 +52,7 @@ async def test_apps_reach_services_through_a_unix_domain_socket(tmp_path: Path) 
 
 
 async def test_requests_for_unknown_hosts_go_to_the_proxy_that_the_sidecar_names(tmp_path: Path) -> None:
-    port, other = real_envoy.free_ports(2)
+    port, other = free_ports(2)
     proxy = {"host": "way-out.example", "port": {"number": other}}
 
     def own(mode: str) -> str:

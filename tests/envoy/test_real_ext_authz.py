@@ -13,9 +13,9 @@ import yaml
 from aiohttp import web
 from envoy.service.auth.v3 import external_auth_pb2
 
+from e2e.harness.ports import free_ports
 from istiod.mesh.authorization import Authorization
 from istiod.mesh.recall import Recall
-from tests.ads.real_envoy import free_ports
 from tests.envoy import guarded, made
 from tests.envoy.guarded import Certificates, Client, Guard
 from tests.envoy.policy_oracle import Request

@@ -14,7 +14,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, StreamEnded, StreamReset
 
-from tests.ads import real_envoy
+from e2e.harness.ports import free_ports
 from tests.envoy import guarded, made
 from tests.envoy.guarded import Certificates, Guard
 from tests.envoy.test_real_authorization import policy, said
@@ -127,7 +127,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
     """The port of a gateway, and what stands behind it."""
     upstream = Upstream()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     async with running(tmp_path_factory.mktemp("smuggling"), "router") as world:
         await world.settle(fleet.mesh_config("{}"), *objects(port, server.sockets[0].getsockname()[1]))
 

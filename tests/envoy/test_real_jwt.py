@@ -21,13 +21,13 @@ from aiohttp import web
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 
 from crds import jwks
+from e2e.harness.ports import free_ports
 from istiod.envoy import listener
 from istiod.mesh import jwt
 from istiod.mesh.jwt import Provider
 from istiod.mesh.route import ClaimMatch, Destination, DirectResponse, HeaderMatch, MatchKind, RouteMatch, StringMatch
 from istiod.mesh.scope import Chain, Cluster, Direction, Discovery, Http, Listener
 from tests import envoys
-from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.envoy.test_running_envoy import running
 from tests.jwks.made import Signer, ec_signer, key_set, rsa_signer

@@ -21,11 +21,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, StreamEnded, StreamReset
 
+from e2e.harness.ports import free_ports
 from istiod.config.resource import ResourceSet
 from istiod.envoy.compiler import Compiler
 from istiod.mesh import context
 from tests import envoys
-from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.mesh import fleet
 from tests.waiting import until

@@ -21,6 +21,7 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
+from e2e.harness.ports import free_ports
 from istiod.envoy import listener, wellknown
 from istiod.mesh import inbound_chains
 from istiod.mesh.inbound_chains import Target
@@ -29,7 +30,6 @@ from istiod.mesh.route import DirectResponse
 from istiod.mesh.scope import Direction, Listener
 from istiod.mesh.service import Protocol
 from tests import envoys
-from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.waiting import until
 

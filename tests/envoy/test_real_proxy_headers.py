@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ads import real_envoy
+from e2e.harness.ports import free_ports
 from tests.envoy.test_real_dynamic_dns import World, running
 from tests.mesh import fleet
 from tests.waiting import until
@@ -74,7 +74,7 @@ def objects(port: int, upstream: int) -> tuple[str, ...]:
 @contextlib.asynccontextmanager
 async def gateway(folder: Path, config: str) -> AsyncIterator[tuple[World, int]]:
     """A gateway in front of a mirror, in a mesh with this ``defaultConfig``."""
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     async with running(folder, "router") as world, mirror() as upstream:
         await world.settle(fleet.mesh_config(f"defaultConfig: {config}"), *objects(port, upstream))
         yield world, port

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.ads import real_envoy
+from e2e.harness.ports import free_ports
 from tests.envoy.test_real_dynamic_dns import World, running
 from tests.mesh import fleet
 from tests.waiting import until
@@ -77,7 +77,7 @@ RULES: dict[str, list[dict[str, Any]]] = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    (port,) = real_envoy.free_ports(1)
+    (port,) = free_ports(1)
     server = {"port": {"number": port, "name": "in", "protocol": "HTTP"}, "hosts": ["*"]}
     rule = {"hosts": ["*"], "gateways": ["own"], "http": [{"directResponse": {"status": 200}}]}
     async with running(tmp_path_factory.mktemp("limits"), "router") as world:

@@ -17,6 +17,7 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import json_format
 
 from agent.bootstrap import telemetry as bootstrap
+from e2e.harness.ports import free_ports
 from istiod.envoy import cluster, listener
 from istiod.mesh import tracing
 from istiod.mesh.node_settings import NodeSettings
@@ -27,7 +28,6 @@ from istiod.mesh.settings import MeshSettings
 from istiod.mesh.tracers import Endpoint, Kind, Tracer
 from istiod.mesh.tracing import Side, Tracing
 from tests import envoys
-from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.waiting import until
 from wire import telemetry

@@ -20,11 +20,12 @@ from google.protobuf import json_format
 from agent.bootstrap import clusters
 from agent.bootstrap.inputs import DEFAULTS, Inputs
 from agent.sds import secrets, server
+from e2e.harness.ports import free_ports
 from istiod.envoy import cluster, listener
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Discovery, UpstreamTls
 from tests import envoys
-from tests.ads.real_envoy import free_ports, until
+from tests.ads.real_envoy import until
 from tests.envoy import made
 from tests.envoy.test_running_envoy import answers, get, outbound
 from wire import names

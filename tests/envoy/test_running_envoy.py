@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 
+from e2e.harness.ports import free_ports
 from istiod.envoy import cluster, listener
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.route import DirectResponse, RouteTable
 from istiod.mesh.scope import Chain, Cluster, Direction, Discovery, Http, Listener, UpstreamTls
 from istiod.mesh.settings import AccessLogEncoding, MeshSettings
 from tests import envoys
-from tests.ads.real_envoy import free_ports
 from tests.envoy import made
 from tests.waiting import until
 

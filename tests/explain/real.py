@@ -25,12 +25,12 @@ from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_p
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
+from e2e.harness.ports import free_ports
 from istiod.envoy import wellknown
 from istiod.explain import upstreams
 from istiod.explain.call import Call
 from istiod.explain.held import Held
 from tests import envoys
-from tests.ads import real_envoy
 from tests.envoy.guarded import Certificates
 from tests.waiting import until
 
@@ -140,7 +140,7 @@ async def answer(reader: asyncio.StreamReader, method: str = "GET") -> tuple[int
 @contextlib.asynccontextmanager
 async def running(proxies: Mapping[str, Held], folder: Path, certificates: Certificates) -> AsyncIterator[Real]:
     """An Envoy with the listeners of an outbound, an inbound and a gateway proxy."""
-    ports = dict(zip(("outbound", "inbound", "gateway"), real_envoy.free_ports(3), strict=True))
+    ports = dict(zip(("outbound", "inbound", "gateway"), free_ports(3), strict=True))
     log, admin, config = folder / "access.log", folder / "admin.txt", folder / "bootstrap.pb"
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:

@@ -27,11 +27,11 @@ from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_p
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
+from e2e.harness.ports import free_ports
 from istiod.envoy import wellknown
 from istiod.explain.call import Call, Direction, Tls
 from istiod.explain.held import Held
 from tests import envoys
-from tests.ads import real_envoy
 from tests.envoy.guarded import Certificates
 from tests.explain import real
 from tests.waiting import until
@@ -227,7 +227,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 def _ports(held: Held) -> dict[Any, int]:
     """Where Envoy takes what is captured, by direction, or what comes to a gateway, by port."""
     wanted: list[Any] = [key for one in held.listeners if (key := _key(one, held)) is not None]
-    return dict(zip(wanted, real_envoy.free_ports(len(wanted)), strict=True))
+    return dict(zip(wanted, free_ports(len(wanted)), strict=True))
 
 
 def _key(one: listener_pb2.Listener, held: Held) -> Direction | int | None:

@@ -20,6 +20,7 @@ import aiohttp
 
 from bench.objects import Document
 from crds.parse import parse
+from e2e.harness.ports import free_ports
 from istiod.config.proxy import Peer, Proxy
 from istiod.config.resource import ResourceSet
 from istiod.config.store import ConfigStore
@@ -331,7 +332,7 @@ async def edge(home: Path, count: int, objects: Iterable[Document], ports: tuple
     """So many replicas, and the gateway on the first port; apps are on the second."""
     folder = home / "config"
     folder.mkdir()
-    every = real_envoy.free_ports(2 * count)
+    every = free_ports(2 * count)
     replicas = [Replica(folder, home, one, other) for one, other in zip(every[:count], every[count:], strict=True)]
     address = Address(replicas)
     made = Edge(folder, replicas, address, ports)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from crds.parse import parse
+from e2e.harness.ports import free_ports
 from istiod import __main__ as program
 from istiod import app, folders, pages, supervision
 from istiod.ads.server import ProxyStatus
@@ -53,9 +53,7 @@ Call = grpc.aio.StreamStreamCall[discovery_pb2.DeltaDiscoveryRequest, discovery_
 
 
 def free_address() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def with_keys(folder: Path, **more: str) -> Settings:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.harness.ports import free_ports
 from tests import figures
-from tests.ads import real_envoy
 from tests.istiod import edge
 from tests.story import load
 
@@ -61,7 +61,7 @@ async def quiet(mesh: edge.Edge) -> dict[str, int]:
 async def test_endpoints_that_flap_cost_no_more_than_ten_assignments_a_second_and_nothing_else(
     tmp_path: Path, seconds: int
 ) -> None:
-    port, app_port = real_envoy.free_ports(2)
+    port, app_port = free_ports(2)
     flapping = Flapping(seconds, app_port)
     async with (
         edge.apps(app_port, (*STEADY, *FLAPPING)),

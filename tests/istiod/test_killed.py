@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.harness.ports import free_ports
 from tests import figures
-from tests.ads import real_envoy
 from tests.istiod import edge
 from tests.story import load
 from tests.waiting import until
@@ -121,7 +121,7 @@ class Killing:
     ],
 )
 async def test_a_replica_that_is_killed_while_it_pushes_costs_no_request(tmp_path: Path, kills: int) -> None:
-    port, app_port = real_envoy.free_ports(2)
+    port, app_port = free_ports(2)
     chance = random.Random(kills)
     changes = Changes(chance, app_port)
     objects = [edge.endpoints(app_port, PODS), *others(app_port)]

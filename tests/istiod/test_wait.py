@@ -17,10 +17,10 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
+from e2e.harness.ports import free_ports
 from istioctl import __main__ as program
 from istiod import app
 from istiod.settings import Settings
-from tests.ads.real_envoy import free_ports
 from tests.istiod.test_app import ready
 from tests.waiting import until
 from wire import names

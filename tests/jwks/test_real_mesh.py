@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from e2e.harness.ports import free_ports
 from istiod.app import ControlPlane
 from istiod.features import Features
 from istiod.settings import Settings
 from tests.ads import real_envoy
-from tests.ads.real_envoy import free_ports
 from tests.jwks.made import Signer, ec_signer, key_set, rsa_signer
 from tests.waiting import until
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pytest
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from e2e.harness.controlplane import Cluster
+from e2e.harness.ports import free_ports
 from istiod.kube.client import KubernetesClient
 from tests.kube.faults import FaultProxy
 from tests.kube.following import becomes
@@ -28,10 +28,7 @@ pytestmark = pytest.mark.apiserver
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @dataclass(frozen=True, kw_only=True)

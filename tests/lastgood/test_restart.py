@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from e2e.harness.ports import free_ports
 from tests.ads import real_envoy
 from tests.ads.real_envoy import RunningEnvoy
 from tests.waiting import until
@@ -134,7 +135,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    app, port, xds, pages = real_envoy.free_ports(4)
+    app, port, xds, pages = free_ports(4)
     return World(tmp_path, app, port, xds, pages)
 
 

@@ -19,6 +19,7 @@ from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
+from e2e.harness.ports import free_ports
 from tests.story import worlds
 from wire import names
 
@@ -220,9 +221,7 @@ class Istiod:
 
 def free_address() -> str:
     """A free port of the loopback."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 @contextlib.asynccontextmanager
