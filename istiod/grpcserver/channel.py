@@ -91,7 +91,7 @@ class Channel:
         except OSError as error:  # ssl.SSLError among them
             raise ChannelError(str(error)) from error
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """How many bytes were taken; after 0 the same bytes have to be offered again.
 
         Raises:

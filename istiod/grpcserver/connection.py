@@ -12,6 +12,7 @@ from typing import Final
 from cryptography import x509
 
 from istiod.grpcserver.channel import CHUNK, NO_DELIVERY, Channel, ChannelError
+from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.deadlines import NOTHING, Deadlines, Do, Facts, Limits, Verdict
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.http2 import Http2Connection, Open
@@ -34,7 +35,7 @@ class Connection:
         channel: Channel,
         address: tuple[str, int],
         opener: Open,
-        timing: tuple[Limits, Turns],
+        common: tuple[Limits, Turns, Cuts],
         gone: Callable[[Connection], None],
     ) -> None:
         self.host, port = address
@@ -44,13 +45,13 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         client = Client(address=self.address, secure=channel.secure)
-        self.http = Http2Connection(client, opener, self._flush, now)
-        limits, self._turns = timing
+        limits, self._turns, cuts = common
+        self.http = Http2Connection(client, opener, self._flush, now, cuts)
         oldest = now + limits.age * (1 - _CHANCE.random() * limits.jitter)  # spreads reconnects
         self._deadlines = Deadlines(limits=limits, born=now, oldest=oldest)
         self._shaken = not channel.secure
         self._heard = now
-        self._unsent = b""
+        self._unsent: bytes | memoryview = b""
         self._watching = self._busy = self._closed = self._queued = self._due = self._wrote = False
         self._leaving: float | None = None
         self._number = channel.fileno()

@@ -12,6 +12,7 @@ from typing import Final
 
 from istiod.grpcserver import frames, inbound
 from istiod.grpcserver.budget import Budget
+from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.frames import DEFAULT_WINDOW, MAX_FRAME, MAX_STREAM_ID, ErrorCode, ProtocolError
 from istiod.grpcserver.headers import Heads
 from istiod.grpcserver.outbox import Outbox
@@ -70,9 +71,11 @@ class Http2Connection:
         "streams",
     )
 
-    def __init__(self, client: Client, opener: Open, wake: Callable[[], None], now: float) -> None:
+    def __init__(
+        self, client: Client, opener: Open, wake: Callable[[], None], now: float, cuts: Cuts | None = None
+    ) -> None:
         self.client = client
-        self.outbox = Outbox(self._ended)
+        self.outbox = Outbox(self._ended, cuts)
         self.streams: dict[int, Stream] = {}
         self.initial = DEFAULT_WINDOW
         self.closed = self.draining = self.started = self.settled = False
@@ -113,7 +116,7 @@ class Http2Connection:
         except ProtocolError as error:
             self.fail(error.code, str(error))
 
-    def take(self, limit: int) -> bytes:
+    def take(self, limit: int) -> bytes | memoryview:
         """Up to about ``limit`` bytes to send; b"" for nothing."""
         taken = self.outbox.take(limit)
         if self.outbox.drained:

@@ -1,7 +1,8 @@
 """What waits to be sent on one connection, and how much of it may go: HTTP/2's windows (RFC 9113 section 5.2).
 
 Control frames go at once. A small message that fits is framed at once, too; all others wait in their streams, and
-frames are cut from them, in turn, only when the socket takes more: a large response is never copied as a whole.
+frames are cut from them, in turn, only when the socket takes more: a large response is never copied as a whole. What
+many streams send is in frames already: see cuts.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import collections
 from collections.abc import Callable
 from typing import Final
 
-from istiod.grpcserver import frames, messages
+from istiod.grpcserver import cuts, frames, messages
+from istiod.grpcserver.cuts import PAYLOAD, UNIT, Cuts
 from istiod.grpcserver.frames import DEFAULT_WINDOW, MAX_FRAME, MAX_WINDOW, ErrorCode, ProtocolError
 from istiod.grpcserver.stream import Stream
 
@@ -25,11 +27,22 @@ def _nobody(_: Stream) -> None:
 
 
 class Outbox:
-    """``ended`` is told each stream whose end has been framed."""
+    """``ended`` is told each stream whose end has been framed; ``shared`` has frames that many connections send."""
 
-    __slots__ = ("_control", "_ended", "_queue", "drained", "earned", "full", "max_frame", "no_table", "window")
+    __slots__ = (
+        "_control",
+        "_cuts",
+        "_ended",
+        "_queue",
+        "drained",
+        "earned",
+        "full",
+        "max_frame",
+        "no_table",
+        "window",
+    )
 
-    def __init__(self, ended: Callable[[Stream], None]) -> None:
+    def __init__(self, ended: Callable[[Stream], None], shared: Cuts | None = None) -> None:
         self.window = DEFAULT_WINDOW
         self.max_frame = MAX_FRAME
         self.no_table = False
@@ -37,6 +50,7 @@ class Outbox:
         self.drained: list[Stream] = []
         self.earned = 0
         self._ended = ended
+        self._cuts = shared or Cuts()
         self._control = bytearray()
         self._queue: collections.deque[Stream] = collections.deque()
 
@@ -60,8 +74,7 @@ class Outbox:
         size = length + messages.PREFIX
         fits = size <= self.max_frame and size <= self.window and size <= stream.window
         if not fits or stream.parts or self.full:
-            stream.parts.append(memoryview(messages.prefix(length)))
-            stream.parts.extend(memoryview(part) for part in parts if part)
+            self._append(stream, length, parts)
             self.queue(stream)
             return
         self._start(stream)
@@ -71,6 +84,17 @@ class Outbox:
         self._count(stream, size)
         self.earned += 1
         stream.turn += 1
+
+    def _append(self, stream: Stream, length: int, parts: tuple[bytes, ...]) -> None:
+        """Have a message wait. What there are frames of already stands before all else that the stream has pending."""
+        whole = self._cuts.of(parts[0], length, stream.id) if parts and not stream.parts else None
+        if whole is None:
+            stream.parts.append(memoryview(messages.prefix(length)))
+        else:
+            stream.whole = whole
+            stream.parts.append(memoryview(parts[0])[cuts.taken(parts[0]) :])
+            parts = parts[1:]
+        stream.parts.extend(memoryview(part) for part in parts if part)
 
     def end(self, stream: Stream, ending: bytes) -> None:
         """End a stream with this frame, after what it has pending."""
@@ -87,6 +111,7 @@ class Outbox:
     def forget(self, stream: Stream) -> None:
         """A stream is over: what it has pending is dropped."""
         stream.parts.clear()
+        stream.whole = None
         if stream.queued:
             stream.queued = False
             self._queue.remove(stream)
@@ -107,7 +132,7 @@ class Outbox:
         if self.window > MAX_WINDOW:
             raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
 
-    def take(self, limit: int) -> bytes:
+    def take(self, limit: int) -> bytes | memoryview:
         """Up to ``limit`` bytes to send now, of which control frames are not part; a stream's first head may add some.
 
         A few bytes more would be a record of TLS, and a call of the kernel, for themselves. ``drained`` gets the
@@ -121,9 +146,43 @@ class Outbox:
         while room > 0 and self._queue and self.window > 0:
             stream = self._queue.popleft()
             stream.queued = False
-            room -= self._cut(stream, room, out) + frames.HEAD
+            if stream.whole is None:
+                room -= self._cut(stream, room, out) + frames.HEAD
+            else:
+                room -= self._slice(stream, stream.whole, room, out) + frames.HEAD
             self.queue(stream)
+        if len(out) == 2 and not control and isinstance(out[1], memoryview):  # noqa: PLR2004 (no control frames, and it)
+            return out[1]
         return b"".join(out)
+
+    def _slice(self, stream: Stream, whole: memoryview, room: int, out: list[bytes | bytearray | memoryview]) -> int:
+        """Take as many of its frames as fit, or else a part of the first; gives its bytes, without one head.
+
+        Where a frame is begun, it is finished first, so that all after it are whole again.
+        """
+        begun = len(whole) % UNIT
+        window = min(self.window, stream.window)
+        count = 0 if begun else min((room + frames.HEAD) // UNIT, window // PAYLOAD, len(whole) // UNIT)
+        if not count and not begun and window >= PAYLOAD and (len(out) > 1 or out[0]):
+            return room  # the next chunk has room for whole frames
+        if window <= 0:  # it shrank while the stream waited for its turn
+            return 0
+        if not stream.started:
+            stream.started = True
+            out.append(self.response(stream))
+        if count:
+            size, end = count * UNIT - frames.HEAD, count * UNIT
+            out.append(whole[:end])
+            self._count(stream, count * PAYLOAD)
+            self.earned += count - 1
+        else:
+            at = 0 if begun else frames.HEAD
+            size = min(room, window, begun or PAYLOAD)
+            end = at + size
+            out += (frames.head(size, frames.DATA, 0, stream.id), whole[at:end])
+            self._count(stream, size)
+        stream.whole = whole[end:] if end < len(whole) else None
+        return size
 
     def _cut(self, stream: Stream, room: int, out: list[bytes | bytearray | memoryview]) -> int:
         """Cut one frame from what the stream has pending; gives its bytes."""

@@ -21,6 +21,7 @@ from typing import Final
 from istiod.grpcserver import turns
 from istiod.grpcserver.channel import Channel, SecureChannel
 from istiod.grpcserver.connection import Connection
+from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.deadlines import Do, Limits, Verdict
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
@@ -67,6 +68,7 @@ class Server:
         self._counted = 0.0
         self.unread = 0
         """Connections that were cut since their clients did not read."""
+        self._cuts = Cuts()
         self._turns = Turns(time.monotonic, turns.of_loop, hurried)
 
     def listen(self, address: str, context: Callable[[], ssl.SSLContext] | None = None) -> int:
@@ -137,6 +139,7 @@ class Server:
         for connection in list(self._connections):
             self.unread += connection.tick(now).code is Code.DEADLINE_EXCEEDED
         self._count(now)
+        self._cuts.age()
 
     def _count(self, now: float) -> None:
         self._counted = now
@@ -190,7 +193,7 @@ class Server:
             plain.close()
             return
         self._connections.add(
-            Connection(channel, address, self._open, (self._limits, self._turns), self._connections.discard)
+            Connection(channel, address, self._open, (self._limits, self._turns, self._cuts), self._connections.discard)
         )
 
     def _open(self, stream: Stream, request: Request) -> Receiver:

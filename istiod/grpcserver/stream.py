@@ -87,6 +87,7 @@ class Peer(Protocol):
 class Stream:
     """A call. Bytes wait here in ``parts`` for the client's windows; ``ending`` is the frame that comes after them.
 
+    Before all ``parts`` comes what is left of ``whole``: frames that a message begins with, which others send as well.
     ``taken`` counts bytes and ``turn`` messages that have left, for those who look after clients that do not read.
     """
 
@@ -107,6 +108,7 @@ class Stream:
         "started",
         "taken",
         "turn",
+        "whole",
         "window",
     )
 
@@ -117,6 +119,7 @@ class Stream:
         self.assembler = messages.Assembler(UNCHECKED_LIMIT)
         self.window = window
         self.parts: collections.deque[memoryview] = collections.deque()
+        self.whole: memoryview | None = None
         self.ending: bytes | None = None
         self.queued = self.started = self.half_closed = self.accepted = False
         self.taken = self.turn = 0

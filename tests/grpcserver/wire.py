@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import hpack
 
 from istiod.grpcserver import frames
+from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.http2 import Http2Connection
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
@@ -64,7 +65,9 @@ class Call:
 class Wire:
     """A client of raw frames. ``calls`` are those that were opened."""
 
-    def __init__(self, *, echo: bool = False, accept: int | None = None, greet: bool = True) -> None:
+    def __init__(
+        self, *, echo: bool = False, accept: int | None = None, greet: bool = True, cuts: Cuts | None = None
+    ) -> None:
         self.now = 100.0
         self.calls: list[Call] = []
         self.woken = 0
@@ -73,7 +76,7 @@ class Wire:
         self._encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         self._out = b""
-        self.http = Http2Connection(Client(address="10.0.0.1:4000"), self._open, self._wake, self.now)
+        self.http = Http2Connection(Client(address="10.0.0.1:4000"), self._open, self._wake, self.now, cuts)
         if greet:
             self.say(frames.PREFACE, frames.settings({}))
             self.hear()
