@@ -124,7 +124,7 @@ def _places(gateways: GatewayIndex, key: ScopeKey, vault: Vault) -> Mapping[Plac
         for server in (s for s in one.servers if s.context is None or vault.open(s.context) is not None):
             for port in _ports(one, server.port, key):
                 sharing = found.setdefault((server.bind, port), [])
-                if _obstacle(sharing, server) is None:
+                if _obstacle(sharing, server) is None and _claimed(sharing, server) is None:
                     sharing.append(server)
     return {place: servers for place, servers in found.items() if key.own.listens(place[1])}
 
@@ -150,6 +150,16 @@ def _obstacle(sharing: Iterable[Server], server: Server) -> Server | None:
     if plain is None or (server.tls is None and plain.protocol.is_http and server.protocol.is_http):
         return None
     return plain
+
+
+def _claimed(sharing: Iterable[Server], server: Server) -> Server | None:
+    """The server that keeps another with TLS from its listener, as both say one host, whatever becomes of their TLS.
+
+    Its other hosts are left out with it (Istio: CheckDuplicates). Hosts of different namespaces are different here;
+    what they claim of one name is told apart by chains.
+    """
+    secure = (one for one in sharing if one.tls is not None and server.tls is not None)
+    return next((one for one in secure if not set(one.hosts).isdisjoint(server.hosts)), None)
 
 
 def _by_name(server: Server) -> bool:
@@ -184,6 +194,11 @@ def conflicts(gateways: GatewayIndex) -> Iterator[Diagnostic]:
                     f"{port} cannot share with {owner.protocol.value} of Gateway {owner.gateway_name}, which is older"
                 )
                 yield warning(Code.PORT_CONFLICT, one.key, "spec.servers", f"{problem}; the server is left out")
+                continue
+            if (owner := _claimed(others, server)) is not None:
+                shared = ", ".join(dict.fromkeys(name for host, name in server.hosts if (host, name) in owner.hosts))
+                problem = f"{port}: Gateway {owner.gateway_name} has {shared} already; the server is left out"
+                yield warning(Code.DUPLICATE_HOST, one.key, "spec.servers", problem)
                 continue
             others.append(server)
             for name in _names(server, others):

@@ -350,23 +350,6 @@ def test_mesh_tls_goes_through_by_the_names_of_clusters() -> None:
     assert (cluster.query.mesh_tls, cluster.query.name) == (True, names[1])
 
 
-def test_a_server_name_is_given_once_and_the_younger_server_told() -> None:
-    mine = server("a.example", "mode: ISTIO_MUTUAL")
-    theirs = server("a.example, b.example", f"mode: SIMPLE, {FILES}")
-    young = world.gateway("young", f"{{{INGRESS}, servers: [{theirs}]}}", created="2024-01-01T00:00:00Z")
-    texts = (gateway("'*'", mine), young)
-    chains, _ = at_443(*texts)
-    assert [chain.match.server_names for chain in chains] == [("a.example",), ("b.example",)]
-    assert ("DUPLICATE_HOST", "young", "spec.servers") in world.build(*texts).told()
-
-
-def test_a_server_without_a_name_left_has_no_table() -> None:
-    young = world.gateway("young", f"{{{INGRESS}, servers: [{server('a.example', 'mode: ISTIO_MUTUAL')}]}}")
-    old = world.gateway("gw", f"{{{INGRESS}, servers: [{server('a.example', f'mode: SIMPLE, {FILES}')}]}}")
-    _, scope = at_443(old, young)
-    assert sorted(scope.routes) == ["https.443.https.gw.default"]
-
-
 def test_several_certificates_of_a_server_are_all_offered() -> None:
     first = "{serverCertificate: a, privateKey: b, caCertificates: not-read}"
     pairs = f"tlsCertificates: [{first}, {{serverCertificate: c, privateKey: d}}]"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from crds.diagnostic import Code
 from tests.mesh import world
-from tests.mesh.test_gateways import WEB, at_443, gateway, server
+from tests.mesh.test_gateways import FILES, INGRESS, TLS, WEB, at_443, gateway, server
 
 PLAIN_TCP = "{port: {number: 443, name: p, protocol: TCP}, hosts: ['*.b.example']}"
 ANY = "'*'"
@@ -48,3 +49,57 @@ def test_subnets_of_destinations_mean_nothing_at_a_gateway() -> None:
     (chain,) = scope.listeners["0.0.0.0_443"].chains
     assert chain.match.prefixes == ()
     assert chain.tcp is not None
+
+
+def young(*servers: str) -> str:
+    return world.gateway("young", f"{{{INGRESS}, servers: [{', '.join(servers)}]}}", created="2024-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("mode", ["mode: ISTIO_MUTUAL", "mode: PASSTHROUGH", "mode: AUTO_PASSTHROUGH"])
+def test_a_host_is_the_older_servers_and_the_younger_one_is_left_out_and_told(mode: str) -> None:
+    """With all its hosts, as on Istio; a server beside it stays."""
+    theirs = server("a.example, b.example", f"mode: SIMPLE, {FILES}")
+    texts = (gateway("'*'", server("a.example", mode)), young(theirs, server("c.example", "mode: ISTIO_MUTUAL")))
+    route = "match: [{sniHosts: [a.example]}], route: [{destination: {host: web, port: {number: 80}}}]"
+    rule = world.rules("r", f"{{hosts: ['*'], gateways: [gw], tls: [{{{route}}}]}}")
+    chains, _ = at_443(*texts, rule)
+    assert {name for chain in chains for name in chain.match.server_names} - {"a.example"} == {"c.example"}
+    (told,) = (one for one in world.build(*texts).findings() if one.code is Code.DUPLICATE_HOST)
+    assert told.key is not None
+    assert (told.key.name, told.field) == ("young", "spec.servers")
+    assert "Gateway default/gw has a.example already; the server is left out" in told.message
+
+
+def test_of_two_servers_that_pass_one_host_through_the_older_serves() -> None:
+    """Though the rules of both lead different names on."""
+
+    def rule(name: str, sni: str) -> str:
+        route = f"match: [{{sniHosts: [{sni}]}}], route: [{{destination: {{host: web, port: {{number: 80}}}}}}]"
+        return world.rules(name, f"{{hosts: ['*'], gateways: [{name}], tls: [{{{route}}}]}}")
+
+    through = server("'*.example'", "mode: PASSTHROUGH", TLS)
+    texts = (gateway("'*'", through), young(through), rule("gw", "a.example"), rule("young", "b.example"))
+    chains, _ = at_443(*texts)
+    assert [chain.match.server_names for chain in chains] == [("a.example",)]
+    assert ("DUPLICATE_HOST", "young", "spec.servers") in world.build(*texts).told()
+
+
+def test_servers_that_bind_elsewhere_or_say_other_namespaces_share_no_host() -> None:
+    bound = server("a.example", "mode: ISTIO_MUTUAL").replace("hosts:", "bind: 10.0.0.1, hosts:")
+    mesh = world.build(WEB, gateway("'*'", server("a.example", "mode: ISTIO_MUTUAL")), young(bound))
+    assert sorted(mesh.router().listeners) == ["0.0.0.0_443", "0.0.0.0_8080", "10.0.0.1_443"]
+    assert mesh.told() == []
+    texts = (
+        gateway("'*'", server("default/a.example", "mode: ISTIO_MUTUAL")),
+        young(server("a.example, b.example", f"mode: SIMPLE, {FILES}")),
+    )
+    chains, _ = at_443(*texts)
+    assert [chain.match.server_names for chain in chains] == [("a.example",), ("b.example",)]
+    assert ("DUPLICATE_HOST", "young", "spec.servers") in world.build(*texts).told()
+
+
+def test_a_server_without_a_name_left_has_no_table() -> None:
+    new = young(server("default/a.example", "mode: ISTIO_MUTUAL"))
+    old = world.gateway("gw", f"{{{INGRESS}, servers: [{server('a.example', f'mode: SIMPLE, {FILES}')}]}}")
+    _, scope = at_443(old, new)
+    assert sorted(scope.routes) == ["https.443.https.gw.default"]
