@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2
@@ -39,6 +40,12 @@ _MOST_NONCE: Final = 127
 _TYPES: Final = (names.CLUSTER, names.ENDPOINT, names.EXTENSION, names.LISTENER, names.ROUTE, names.SECRET)
 _ACKS: Final = {delimited(_TYPE_URL, type_url.encode()) + _NONCE: type_url for type_url in _TYPES}
 """How ACKs begin."""
+
+
+_LIST: Final = range(4_096, 262_144)
+"""Bytes of a message that may be a list of names which thousands of proxies say: each in the same order, as Envoy sorts
+it. Shorter ones are read as fast as they are found again."""
+_MOST_LISTS: Final = 16
 
 
 class MalformedRequestError(ValueError):
@@ -115,6 +122,18 @@ def decode_delta(raw: bytes) -> Decoded:
     """
     if (plain := _plain_ack(raw)) is not None:
         return plain
+    if len(raw) in _LIST and raw.startswith(_TYPE_URL):  # no node, which comes first and is each proxy's own
+        return _said_again(raw)
+    return _decode_delta(raw)
+
+
+@lru_cache(maxsize=_MOST_LISTS)
+def _said_again(raw: bytes) -> Decoded:
+    """The one value of equal messages, and so the same names as objects, which are found faster for it."""
+    return _decode_delta(raw)
+
+
+def _decode_delta(raw: bytes) -> Decoded:
     message = discovery_pb2.DeltaDiscoveryRequest()
     _parse(message, raw)
     for each in (message.resource_names_subscribe, message.resource_names_unsubscribe):

@@ -40,6 +40,25 @@ def test_every_piece_of_an_ack_is_told_as_the_long_way_tells_it(monkeypatch: pyt
     assert [_told(piece) for piece in pieces] == short
 
 
+def test_a_long_list_of_names_that_was_said_before_is_the_same_value_unless_it_comes_with_a_node() -> None:
+    listed = [f"outbound|80||svc-{number}.default.svc.cluster.local" for number in range(200)]
+    message = discovery_pb2.DeltaDiscoveryRequest(type_url=names.ENDPOINT, resource_names_subscribe=listed)
+    one, other = (request.decode_delta(message.SerializeToString()) for _ in range(2))
+    assert one is other
+    assert one.request == Request(type_url=names.ENDPOINT, subscribe=tuple(listed))
+    message.resource_names_subscribe.append("one.more")
+    assert request.decode_delta(message.SerializeToString()).request.subscribe == (*listed, "one.more")
+    message.node.id = "sidecar~10.0.0.1~a.b~b.svc.cluster.local"
+    one, other = (request.decode_delta(message.SerializeToString()) for _ in range(2))
+    assert one == other
+    assert one is not other
+
+
+def test_what_is_refused_is_refused_again() -> None:
+    foreign = discovery_pb2.DeltaDiscoveryRequest(type_url="foreign", resource_names_subscribe=["a" * 5_000])
+    assert _told(foreign.SerializeToString()) is _told(foreign.SerializeToString()) is request.ForeignTypeError
+
+
 def _told(raw: bytes) -> Request | type[Exception]:
     try:
         return request.decode_delta(raw).request
