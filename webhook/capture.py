@@ -92,13 +92,13 @@ def arguments(draft: Draft) -> list[object]:
     made += ["-i", said["includeOutboundIPRanges"], "-x", said["excludeOutboundIPRanges"]]
     made += ["-b", said["includeInboundPorts"], "-d", ",".join(excluded)]
     optional = (
-        ("-q", said["includeOutboundPorts"]),
-        ("-o", said["excludeOutboundPorts"]),
-        ("-k", draft.note(notes.REROUTE, said["kubevirtInterfaces"])),
-        ("-c", said["excludeInterfaces"]),
+        ("-q", f"{notes.TRAFFIC}includeOutboundPorts", said["includeOutboundPorts"]),
+        ("-o", f"{notes.TRAFFIC}excludeOutboundPorts", said["excludeOutboundPorts"]),
+        ("-k", notes.REROUTE, draft.note(notes.REROUTE, said["kubevirtInterfaces"])),
+        ("-c", f"{notes.TRAFFIC}excludeInterfaces", said["excludeInterfaces"]),
     )
-    for flag, value in optional:
-        made += [flag, value] if value else []
+    for flag, name, value in optional:
+        made += [flag, value] if value or name in draft.annotations else []
     made.append(f"--log_output_level={draft.note(f'{notes.SIDECAR}agentLogLevel', config.agent_log_level)}")
     made += ["--log_as_json"] if config.log_as_json else []
     return [*made, "--run-validation", "--skip-rule-apply"] if config.cni else made

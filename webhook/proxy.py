@@ -51,7 +51,7 @@ def container(draft: Draft) -> Json:
     }
     if config.image_pull_policy:
         made["imagePullPolicy"] = config.image_pull_policy
-    if not draft.status_port:
+    if not draft.status_port and not draft.router:  # of gateways Istio's template asks always
         del made["readinessProbe"]
     if hooks := _lifecycle(draft):
         made["lifecycle"] = hooks

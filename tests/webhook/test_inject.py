@@ -165,6 +165,12 @@ def test_traffic_annotations_become_arguments() -> None:
     )
 
 
+def test_an_annotation_that_is_there_and_empty_is_an_argument_as_in_the_template_of_istio() -> None:
+    given = {f"traffic.sidecar.istio.io/{name}OutboundPorts": "" for name in ("include", "exclude")}
+    args = named(injected(pod(given)), "istio-init")["args"]
+    assert args[args.index("-q") : args.index("-q") + 4] == ["-q", "", "-o", ""]
+
+
 def test_mode_none_leaves_the_rules_out() -> None:
     answer = injected(pod({"sidecar.istio.io/interceptionMode": "NONE"}, initContainers=[]))
     spec: Any = answer.pod["spec"]

@@ -206,6 +206,7 @@ def test_values_of_the_chart_reach_the_containers() -> None:
     gateway = made(pod({"inject.istio.io/templates": "gateway"}), config)
     assert gateway["spec"]["securityContext"] == {"fsGroup": 7}
     assert named(gateway, "istio-proxy")["securityContext"]["seccompProfile"] == {"type": "Localhost"}
+    assert "readinessProbe" in named(gateway, "istio-proxy")  # a status port of 0 is for sidecars
 
 
 @pytest.mark.parametrize(
