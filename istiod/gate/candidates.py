@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from crds.envoy_filter import EnvoyFilter
@@ -18,7 +19,10 @@ from istiod.mesh import context as mesh
 from istiod.mesh import reports
 from istiod.mesh.context import MeshContext
 from istiod.mesh.envoy_filters import EnvoyFilterIndex, PatchSet
+from istiod.mesh.memo import Memo
 from istiod.mesh.recall import Recall
+from istiod.mesh.scope import Scope
+from wire.node import NodeType
 
 MOST: Final = 12
 """Classes of proxies that one object is tried on."""
@@ -55,6 +59,9 @@ class _Trials:
         self._without = base.without(item.key)
         self._whole = self._without.adding(item)
         self._alone = EnvoyFilterIndex(root_namespace=root).adding(item)
+        self._patched = replace(
+            context, envoy_filters=self._whole, memo=Memo()
+        )  # remembered by proxy: apart from what they have
         self._selector = next(self._alone.all()).selector
         self._recall = Recall()
 
@@ -85,8 +92,14 @@ class _Trials:
         without, whole, alone = choices
         if alone is None or whole is None:
             return None
-        scope = mesh.scope(context, proxy)
-        return Trial(scope=scope, without=without or _NOTHING, whole=whole, alone=alone)
+        return Trial(scope=self._scope(proxy, whole), without=without or _NOTHING, whole=whole, alone=alone)
+
+    def _scope(self, proxy: Proxy, whole: PatchSet) -> Scope:
+        """What a proxy has, and, of a gateway, the clusters that it will have because the object names them."""
+        found = mesh.scope(self._context, proxy)
+        if proxy.node.type is not NodeType.ROUTER or found.outbound.clusters.keys() >= set(whole.clusters):
+            return found
+        return mesh.scope(self._patched, proxy)
 
     def _indexes(self) -> Iterator[EnvoyFilterIndex]:
         yield from (self._without, self._whole, self._alone)

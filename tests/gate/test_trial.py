@@ -15,6 +15,7 @@ from istiod.gate import candidates, stage
 from istiod.mesh import context as mesh
 from istiod.mesh.envoy_filters import PatchSet
 from tests.gate.filters import BAD, EXTENSIONS, GOOD, http_filter, item, patch, pod, put, service
+from tests.mesh import fleet
 from wire import names
 
 PIPE = {"pipe": {"path": "@here"}}
@@ -85,6 +86,21 @@ def test_clusters_that_are_named_are_needed() -> None:
     assert {outbound, "added"} <= trial.needed(one, [])
     resources = after(one)
     assert trial.needed(one, resources) >= frozenset().union(*(each.refs.get(names.CLUSTER, ()) for each in resources))
+
+
+def test_a_cluster_that_a_gateway_will_have_for_the_object_is_there() -> None:
+    """Nothing routes there yet: without it Envoy would refuse a tracer, say, that asks for its cluster."""
+    store = ConfigStore()
+    put(store, service("web", "10.96.0.1"))
+    context = mesh.build(store.snapshot())
+    limits = "outbound|80||web.demo.svc.cluster.local"
+    gateway = fleet.proxy("gw-1", "demo", "router")
+    (one,) = candidates.trials(context, [gateway], item(http_filter({**GOOD, "stat_prefix": limits}, "GATEWAY")))
+    assert limits in trial.needed(one, [])
+    assert limits not in mesh.scope(context, gateway).outbound.clusters
+    unknown = item(http_filter({**GOOD, "stat_prefix": "outbound|80||none.demo.svc.cluster.local"}, "GATEWAY"))
+    (one,) = candidates.trials(context, [gateway], unknown)
+    assert trial.needed(one, []) == {"own"}
 
 
 def test_words_point_at_the_patch_that_they_quote() -> None:
