@@ -196,7 +196,7 @@ async def _apply(given: argparse.Namespace) -> int:
     What only the whole mesh can show, such as a host that nobody has, is in istiod's log.
     """
     bad = 0
-    for file, text in [each for name in given.filename for each in _texts(name)]:
+    for file, text in _all_texts(given.filename):
         space = given.namespace
         found = await control.ask(_folder(given), "apply", text=text, file=file, namespace=space)
         documents = objects.read(text, file, space or DEFAULT_NAMESPACE)[0]
@@ -221,6 +221,17 @@ def _takes_effect_away(found: Diagnostic) -> bool:
     """Whether a finding is one for which the object, or a part of it, is not taken."""
     whole = found.code is Code.NOT_SUPPORTED and not found.field
     return whole or found.code is Code.UNKNOWN_KIND or found.severity is Severity.ERROR
+
+
+def _all_texts(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(file, text) of all that flags -f name.
+
+    Raises:
+        MeshError: standard input is named twice, which can be read once.
+    """
+    if names.count("-") > 1:
+        raise MeshError("-f - can be given once: standard input is at its end after that")
+    return [each for name in names for each in _texts(name)]
 
 
 def _texts(name: str) -> list[tuple[str, str]]:
@@ -248,8 +259,7 @@ async def _delete(given: argparse.Namespace) -> int:
         raise MeshError("delete wants KIND and NAME, or -f FILE")
     wanted = [(given.kind, given.object, given.namespace)]
     if given.filename:
-        texts = [each for name in given.filename for each in _texts(name)]
-        read = [objects.read(text, file, given.namespace) for file, text in texts]
+        read = [objects.read(text, file, given.namespace) for file, text in _all_texts(given.filename)]
         for each in [each for _, found in read for each in found]:
             _say(str(each))
         wanted = [_named(document.raw) for documents, _ in read for document in documents]

@@ -186,6 +186,8 @@ def run(spec: dict[str, Any]) -> None:
     Raises:
         OSError: a step failed; the message says which.
     """
+    if not spec["argv"]:
+        raise OSError("no command is given")
     if spec["join"]:
         _join(spec)
     else:
@@ -203,7 +205,7 @@ def main(argv: list[str]) -> int:
     os.set_inheritable(descriptor, False)  # noqa: FBT003 (the standard library's own signature)
     try:
         run(json.loads(pathlib.Path(argv[1]).read_text()))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a word holds a NUL
         os.write(descriptor, str(error).encode()[:4000])
     return 127
 

@@ -99,7 +99,7 @@ async def start(launch: Launch, folder: pathlib.Path, output: Output) -> asyncio
         spec.unlink(missing_ok=True)
     if problem:
         await process.wait()
-        raise LaunchError(f"{launch.argv[0]}: {problem}")
+        raise LaunchError(f"{' '.join(launch.argv[:1])}: {problem}")
     return process
 
 

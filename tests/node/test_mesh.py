@@ -338,6 +338,14 @@ async def test_a_mesh_ends_soon_whatever_its_pods_wait_for(options: Options) -> 
     async with asyncio.timeout(60), Mesh(options=options) as mesh:
         await mesh.apply(STUBBORN)
         await mesh.wait(lambda: any(c.pid for c in mesh.pod("a").containers.values()), SECONDS, "it runs")
+        for words, said in (
+            ([], "no command is given"),
+            (["sh", "\0"], "null byte"),
+            ([""], ": "),
+            (["nosuch"], "No such file"),
+        ):
+            with pytest.raises(LaunchError, match=said):
+                await mesh.exec("a", words)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await mesh.exec("a", ["sh", "-c", "sleep 3600 & wait"])

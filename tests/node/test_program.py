@@ -235,6 +235,12 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     assert "apt-get install iproute2 iptables nftables" in network.missing()
 
 
+@pytest.mark.parametrize("command", ["apply", "delete"])
+def test_standard_input_is_read_once(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert program.main(["--root", str(tmp_path), "--name", "m", command, "-f", "-", "-f", "-"]) == 1
+    assert capsys.readouterr().err == "meshnode: -f - can be given once: standard input is at its end after that\n"
+
+
 def test_a_container_that_cannot_be_made_says_why(tmp_path: pathlib.Path) -> None:
     reading, writing = os.pipe()
     try:
