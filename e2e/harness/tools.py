@@ -39,6 +39,7 @@ PROGRAMS: Final = (
     "kubelet",
 )
 EXECUTABLE: Final = "cluster"  # all of PROGRAMS
+_BUILD_SECONDS: Final = 3600  # some 9 minutes of CPU, of which others may leave a sixth
 PAUSE: Final = "pause"  # holds a pod's namespaces; static, so that an image needs nothing else
 
 
@@ -123,8 +124,8 @@ def _key(go: str) -> str:
 def _version(go: str) -> str:
     """What ``go env GOVERSION`` says, such as ``go1.26.8``; "" where it cannot be run."""
     try:
-        done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd="/")
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd="/", timeout=60)
+    except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
 
@@ -186,7 +187,12 @@ def _ldflags() -> str:
 
 def _run(command: list[str], folder: Path) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_BUILD_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MissingProgramError(f"{' '.join(command)}: not done in {_BUILD_SECONDS} s") from error
     if done.returncode != 0:
         raise MissingProgramError(f"{' '.join(command)}: {done.stderr.strip()[-2000:]}")
 

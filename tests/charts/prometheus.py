@@ -43,7 +43,7 @@ def built(folder: Path) -> Path:
     program = folder / "promql"
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
     source = shutil.copytree(Path(__file__).parent / "promql", folder / "source")
-    subprocess.run(["go", "build", "-o", program, "."], cwd=source, env=environment, check=True)
+    subprocess.run(["go", "build", "-o", program, "."], cwd=source, env=environment, check=True, timeout=900)
     return program
 
 
