@@ -76,16 +76,34 @@ class BookInfo:
         Raises:
             TimeoutError: not all proxies ACKed within PATIENCE seconds.
         """
-        before = {proxy["node"]: proxy["target"] for proxy in await self.proxies()}
+        before = await self._targets()
         started = time.monotonic()
         await self.mesh.apply(change)
+        return await self._taken(before) - started
+
+    async def withdraw(self, kind: str, name: str) -> None:
+        """Delete an object that some proxy's configuration comes from, and wait until all have taken that.
+
+        Raises:
+            TimeoutError: not all proxies ACKed within PATIENCE seconds.
+        """
+        before = await self._targets()
+        await self.mesh.delete(kind, name)
+        await self._taken(before)
+
+    async def _targets(self) -> dict[str, int]:
+        """How often each proxy's configuration has changed."""
+        return {proxy["node"]: proxy["target"] for proxy in await self.proxies()}
+
+    async def _taken(self, before: dict[str, int]) -> float:
+        """Wait for the ACKs of a change after these; the time of the last one."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 now = await self.proxies()
                 moment = time.monotonic()
                 moved = any(proxy["target"] > before.get(proxy["node"], 0) for proxy in now)
                 if moved and all(proxy["settled"] for proxy in now):
-                    return moment - started - min(float(proxy["acked"]) for proxy in now)
+                    return moment - min(float(proxy["acked"]) for proxy in now)
                 await asyncio.sleep(0.02)
 
 

@@ -244,7 +244,7 @@ async def ruled(pod: Pod, text: str, *gone: tuple[str, str]) -> AsyncIterator[No
         yield
     finally:
         for kind, name in gone:
-            await pod.world.mesh.delete(kind, name)
+            await pod.world.withdraw(kind, name)
 
 
 async def until(pod: Pod, expected: str, url: str, *more: str) -> None:
@@ -361,5 +361,5 @@ async def test_apps_of_a_mesh_may_be_asked_at_localhost(pods: tuple[Pod, Pod]) -
         await until(other, FILES, shy)
         assert FILES not in await other.asked(bound)
     finally:
-        await ours.world.mesh.apply(worlds.MESH_SETTINGS)
-        await ours.world.mesh.delete("Service", "local")
+        await ours.world.converge(worlds.MESH_SETTINGS)
+        await ours.world.withdraw("Service", "local")
