@@ -1,8 +1,17 @@
 {{/* What holds: the chart's defaults under the user's values. JSON; read it with fromJson. */}}
 {{- define "base.values" -}}
-{{- $values := deepCopy (get .Values "_internal_defaults_do_not_set") }}
-{{- $values = mergeOverwrite $values (deepCopy (.Values.defaults | default dict)) }}
-{{- mergeOverwrite $values (omit (deepCopy .Values) "_internal_defaults_do_not_set" "defaults") | toJson }}
+{{- $known := get .Values "_internal_defaults_do_not_set" | toJson | fromJson }}
+{{- $values := deepCopy $known }}
+{{- $parts := dict "values" (pick .Values "defaults") "known" (dict "defaults" dict) "open" list "path" "" }}
+{{- $_ := include "istio.kinds" $parts }}
+{{- range $layer := list (.Values.defaults | default dict) (omit .Values "_internal_defaults_do_not_set" "defaults") }}
+{{- $said := dict "values" $layer "known" $known "open" list "path" "" }}
+{{- $values = mergeOverwrite $values (include "istio.kinds" $said | fromJson) }}
+{{- end }}
+{{- if not (kindIs "string" ($values.defaultRevision | default "")) }}
+{{- fail (printf "defaultRevision must be a text, not %s: put it in quotes" ($values.defaultRevision | toJson)) }}
+{{- end }}
+{{- $values | toJson }}
 {{- end }}
 
 {{- define "base.labels" -}}

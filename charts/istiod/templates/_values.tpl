@@ -3,21 +3,32 @@ What holds: the chart's defaults, a profile, then the user's values, which win. 
 Values come in three forms: as here, under `defaults` (Istio 1.22 and 1.23), and pilot's at the top (later ones).
 */}}
 {{- define "istiod.values" -}}
-{{- $values := deepCopy (get .Values "_internal_defaults_do_not_set") }}
-{{- $pilot := keys $values.pilot }}
+{{- $defaults := get .Values "_internal_defaults_do_not_set" | toJson | fromJson }}
+{{- $values := deepCopy $defaults }}
+{{- $parts := dict "values" (pick .Values "defaults") "known" (dict "defaults" dict) "open" list "path" "" }}
+{{- $_ := include "istio.kinds" $parts }}
 {{- $layers := list (include "istiod.profile" . | fromJson) (.Values.defaults | default dict) .Values }}
 {{- range $layer := $layers }}
-{{- $values = mergeOverwrite $values (include "istiod.layer" (dict "layer" $layer "pilot" $pilot) | fromJson) }}
+{{- $values = mergeOverwrite $values (include "istiod.layer" (dict "layer" $layer "known" $defaults) | fromJson) }}
+{{- end }}
+{{- range $name := prepend ($values.revisionTags | default list) $values.revision }}
+{{- if and $name (not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" $name)) }}
+{{- fail (printf "revision, revisionTags: %s is no name: small letters, digits and '-'" ($name | toJson)) }}
+{{- end }}
 {{- end }}
 {{- $_ := set $values.global "platform" ($values.global.platform | default $values.platform) }}
 {{- $values | toJson }}
 {{- end }}
 
-{{/* One layer of values with what belongs to pilot under `pilot`, and without what only steers the reading. */}}
+{{/*
+One layer of values with what belongs to pilot under `pilot`, without what only steers the reading, and of the right kinds.
+Takes dict layer, known (the defaults).
+*/}}
 {{- define "istiod.layer" -}}
+{{- $_ := include "istio.kinds" (dict "values" (pick .layer "pilot") "known" (dict "pilot" dict) "open" list "path" "") }}
 {{- $layer := omit (deepCopy .layer) "_internal_defaults_do_not_set" "defaults" "profile" }}
 {{- $own := dict }}
-{{- range $key := .pilot }}
+{{- range $key, $_ := .known.pilot }}
 {{- if hasKey $layer $key }}
 {{- $_ := set $own $key (get $layer $key) }}
 {{- $_ := unset $layer $key }}
@@ -26,12 +37,20 @@ Values come in three forms: as here, under `defaults` (Istio 1.22 and 1.23), and
 {{- if or $own $layer.pilot }}
 {{- $_ := set $layer "pilot" (mergeOverwrite $own ($layer.pilot | default dict)) }}
 {{- end }}
-{{- $layer | toJson }}
+{{- $known := deepCopy .known }}
+{{- $_ := unset $known.sidecarInjectorWebhook "templates" }}{{/* an object, or a list of names */}}
+{{- include "istio.kinds" (dict "values" $layer "known" $known "open" (include "istiod.open" . | fromJsonArray) "path" "") }}
+{{- end }}
+
+{{/* Values whose insides others judge: the mesh configuration is istiod's, resources are Kubernetes'. */}}
+{{- define "istiod.open" -}}
+{{- list "meshConfig" "pilot.resources" "global.proxy.resources" "global.defaultResources" | toJson }}
 {{- end }}
 
 {{/* The profile's values; no profile is one without any. */}}
 {{- define "istiod.profile" -}}
-{{- $name := .Values.profile | default ((.Values.global).profile) | default "default" }}
+{{- $global := ternary .Values.global dict (kindIs "map" .Values.global) }}
+{{- $name := .Values.profile | default $global.profile | default "default" }}
 {{- $file := printf "files/profile-%s.yaml" $name }}
 {{- $text := .Files.Get $file }}
 {{- if not $text }}
