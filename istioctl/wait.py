@@ -22,6 +22,7 @@ PATH: Final = "/debug/config_distribution"
 PERIOD: Final = 0.2
 """Seconds between two looks."""
 _NAMED: Final = 5
+_UNKNOWN: Final = "no such object is known to this istiod"
 _SHORT: Final = {"vs": "virtualservices", "dr": "destinationrules", "gw": "gateways", "se": "serviceentries"}
 _SHORT_TOO: Final = {"we": "workloadentries", "ap": "authorizationpolicies", "pa": "peerauthentications"}
 _SHORTS: Final = {**_SHORT, **_SHORT_TOO, "ra": "requestauthentications", "telemetry": "telemetries"}
@@ -29,8 +30,12 @@ _SHORTS: Final = {**_SHORT, **_SHORT_TOO, "ra": "requestauthentications", "telem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What all replicas say together. ``reasons`` are why it is not done, a line each."""
+    """What all replicas say together. ``reasons`` are why it is not done, a line each.
 
+    ``heard``: one of them answered.
+    """
+
+    heard: bool
     exists: bool
     proxies: int
     waiting: int
@@ -133,11 +138,11 @@ def _present(given: argparse.Namespace, info: KindInfo, namespace: str, name: st
 def _ask(planes: Sequence[reach.Address], shown: str, generation: int) -> Answer:
     path = f"{PATH}?resource={urllib.parse.quote(shown)}"
     reasons: list[str] = []
-    exists, proxies, waiting = False, 0, 0
+    heard, exists, proxies, waiting = False, False, 0, 0
     for plane in planes:
         try:
             found = json.loads(plane.ask(path))
-            exists |= bool(found["exists"])
+            heard, exists = True, exists or bool(found["exists"])
             proxies += int(found["proxies"])
             waiting += len(found["waiting"])
             reasons += [f"{each['proxy']}: {each['reason']}" for each in found["waiting"]]
@@ -146,17 +151,18 @@ def _ask(planes: Sequence[reach.Address], shown: str, generation: int) -> Answer
             if found["exists"] and found["generation"] < generation:
                 reasons.append(f"{plane.name}: has seen generation {found['generation']}, not yet {generation}")
         except CommandError as error:
-            if _UNKNOWN not in str(error):
+            if _UNKNOWN in str(error):
+                heard = True
+            else:
                 reasons.append(str(error))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CommandError(f"{plane.name}: {PATH} is not what istiod says: {error}") from error
-    return Answer(exists=exists, proxies=proxies, waiting=waiting, reasons=tuple(reasons))
-
-
-_UNKNOWN: Final = "no such object is known to this istiod"
+    return Answer(heard=heard, exists=exists, proxies=proxies, waiting=waiting, reasons=tuple(reasons))
 
 
 def _late(shown: str, answer: Answer, *, gone: bool) -> str:
+    if not answer.heard:
+        return f"no istiod says how {shown} stands: {'; '.join(answer.reasons[:_NAMED])}"
     if not answer.exists and not gone:
         return f"{shown} is not known to istiod" + "".join(f"; {each}" for each in answer.reasons[:_NAMED])
     if answer.exists and gone:

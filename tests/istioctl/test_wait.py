@@ -71,3 +71,13 @@ def test_of_many_reasons_some_are_shown(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 7
     assert lines[-1] == "  and 5 more"
+
+
+@pytest.mark.parametrize("what", ["distribution", "delete"])
+def test_nobody_says_of_an_istiod_that_does_not_answer_what_it_knows(
+    what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["wait", "vs", "web.shop", "--for", what, "--timeout", "0s", "--monitoring-address", "127.0.0.1:1"]
+    assert program.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: no istiod says how VirtualService/shop/web stands: 127.0.0.1:1: cannot get")
