@@ -175,7 +175,7 @@ def _direct_response(found: Findings, field: str, response: HTTPDirectResponse) 
     if response.body.bytes is not None:
         try:
             size = len(base64.b64decode(response.body.bytes, validate=True))
-        except binascii.Error:
+        except ValueError:  # also of what is not ASCII, which is no binascii.Error
             found.error(f"{field}.body.bytes", "is not base64")
     if size > _LARGEST_BODY:
         found.error(f"{field}.body", f"{size} bytes are more than 1 MiB")

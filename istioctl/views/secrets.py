@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -64,7 +63,7 @@ def _bytes(source: Json) -> bytes:
         return str(source["inline_string"]).encode()
     try:
         return base64.b64decode(str(source.get("inline_bytes", "")))
-    except binascii.Error:
+    except ValueError:
         return b""
 
 

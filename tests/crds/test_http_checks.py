@@ -50,6 +50,7 @@ HTTP = [
     ("directResponse: {status: 200, body: {bytes: YQ==}}", []),
     ("directResponse: {status: 200, body: {bytes: YQ==, string: a}}", ["directResponse.body.bytes"]),
     ("directResponse: {status: 200, body: {bytes: '!'}}", ["directResponse.body.bytes"]),
+    ("directResponse: {status: 200, body: {bytes: 'é'}}", ["directResponse.body.bytes"]),
     (f"directResponse: {{status: 200, body: {{string: {'a' * 200_000}}}}}", ["?directResponse.body"]),
     (f"directResponse: {{status: 200, body: {{string: {'a' * 2_000_000}}}}}", ["directResponse.body"]),
     (f"{TO}, match: [{{uri: {{prefix: ''}}, headers: {{a: {{exact: ''}}}}}}]", []),
