@@ -245,11 +245,16 @@ def _served(stream: Stream) -> set[str]:
     A new listener may take up a route that only draining ones used: with it what was on its way out serves again.
     """
     old = [one for kind in (names.LISTENER, names.ROUTE, names.EXTENSION) for one in _old(stream, kind)]
-    routes = stream.subscriptions.get(names.ROUTE)
-    if routes is not None:
-        named = set[str]().union(*(listener.refs.get(names.ROUTE, _NONE) for listener in old))
-        old += filter(None, (subscription.last_good(routes.overlay.get(name)) for name in named))
-    return set[str]().union(*(resource.refs.get(names.CLUSTER, _NONE) for resource in old))
+    behind = [one for kind in (names.ROUTE, names.EXTENSION) for one in _behind(stream, kind, old)]
+    return set[str]().union(*(resource.refs.get(names.CLUSTER, _NONE) for resource in (*old, *behind)))
+
+
+def _behind(stream: Stream, type_url: str, listeners: list[Resource]) -> Iterator[Resource]:
+    """What these listeners ask for, as the client has it, where the target has another or none."""
+    sub = stream.subscriptions.get(type_url)
+    if sub is not None:
+        asked = _NONE.union(*(listener.refs.get(type_url, _NONE) for listener in listeners))
+        yield from filter(None, (subscription.last_good(sub.overlay.get(name)) for name in asked))
 
 
 def _old(stream: Stream, type_url: str) -> Iterator[Resource]:

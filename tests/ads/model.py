@@ -1,8 +1,9 @@
 """A model of Envoy as a client of ADS, from what the real one was measured to do (design notes on stock Envoy, xDS).
 
 Clusters warm until their endpoints come, and hold back every answer to CDS meanwhile; a changed cluster warms again
-and, in delta, does not ask; a listener warms until its routes come, while the old one serves; replaced and removed
-listeners drain; the good resources of a refused response are applied, and delta does not record them.
+and, in delta, does not ask; a listener warms until its routes and the configurations of its filters come, while the old
+one serves; replaced and removed listeners drain; the good resources of a refused response are applied, and delta does
+not record them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ _NO_REFS: tuple[str, ...] = ()
 
 @functools.cache
 def make(
-    type_url: str, name: str, revision: str, clusters: tuple[str, ...] = (), routes: tuple[str, ...] = ()
+    type_url: str,
+    name: str,
+    revision: str,
+    clusters: tuple[str, ...] = (),
+    routes: tuple[str, ...] = (),
+    extensions: tuple[str, ...] = (),
 ) -> Resource:
     """A resource of some revision; revision ``bad`` is one that Envoy refuses."""
-    refs = {names.CLUSTER: frozenset(clusters), names.ROUTE: frozenset(routes)}
-    made = resource.make(name, type_url, f"{revision} {clusters} {routes}".encode(), refs=refs)
+    refs = {names.CLUSTER: frozenset(clusters), names.ROUTE: frozenset(routes), names.EXTENSION: frozenset(extensions)}
+    made = resource.make(name, type_url, f"{revision} {clusters} {routes} {extensions}".encode(), refs=refs)
     if revision == BAD:
         _BAD.add(made.version)
     return made
@@ -59,6 +65,7 @@ class Envoy:
     warming_listeners: dict[str, Resource] = field(default_factory=dict)
     draining: list[tuple[Resource, float]] = field(default_factory=list)
     routes: dict[str, Resource] = field(default_factory=dict)
+    extensions: dict[str, Resource] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
     asked: dict[str, set[str]] = field(default_factory=dict)
     recorded: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -91,7 +98,7 @@ class Envoy:
         self.cds_open = first or not self.warming
         if self.cds_open:
             self._open(names.CLUSTER)
-        for type_url in (names.ENDPOINT, names.LISTENER, names.ROUTE):
+        for type_url in (names.ENDPOINT, names.LISTENER, names.ROUTE, names.EXTENSION):
             if type_url in self.asked:
                 self._open(type_url)
 
@@ -100,6 +107,7 @@ class Envoy:
             names.CLUSTER: self.clusters | self.warming,
             names.LISTENER: self.listeners | self.warming_listeners,
             names.ROUTE: self.routes,
+            names.EXTENSION: self.extensions,
         }
         return {
             (type_url, name)
@@ -110,7 +118,7 @@ class Envoy:
 
     def _open(self, type_url: str) -> None:
         asked = tuple(sorted(self.asked.get(type_url, ())))
-        named = type_url in {names.ENDPOINT, names.ROUTE}
+        named = type_url in {names.ENDPOINT, names.ROUTE, names.EXTENSION}
         if named and not asked:
             return
         known = self.recorded.setdefault(type_url, {})
@@ -174,6 +182,7 @@ class Envoy:
             names.ENDPOINT: self._take_endpoints,
             names.LISTENER: self._take_listeners,
             names.ROUTE: self._take_routes,
+            names.EXTENSION: self._take_extensions,
         }
         take[send.type_url](send)
         self.look()
@@ -253,9 +262,21 @@ class Envoy:
         self._answer(send, errors)
         self._start_listeners()
 
+    def _take_extensions(self, send: Send) -> None:
+        for name in send.removed:
+            self.extensions.pop(name, None)
+        errors = []
+        for made in send.resources:
+            if bad(made):
+                errors.append(made.name)
+            elif made.name in self.asked.get(names.EXTENSION, ()):
+                self.extensions[made.name] = made
+        self._answer(send, errors)
+        self._start_listeners()
+
     def _start_listeners(self) -> None:
         for name, made in list(self.warming_listeners.items()):
-            if made.refs[names.ROUTE] <= self.routes.keys():
+            if made.refs[names.ROUTE] <= self.routes.keys() and made.refs[names.EXTENSION] <= self.extensions.keys():
                 self._drain(self.listeners.get(name))
                 self.listeners[name] = self.warming_listeners.pop(name)
         used = {*self.listeners.values(), *self.warming_listeners.values(), *(made for made, _ in self.draining)}
@@ -263,6 +284,10 @@ class Envoy:
         self.routes = {name: made for name, made in self.routes.items() if name in wanted}
         if wanted or names.ROUTE in self.asked:
             self._ask(names.ROUTE, wanted)
+        filters: set[str] = set().union(*(made.refs[names.EXTENSION] for made in used))
+        self.extensions = {name: made for name, made in self.extensions.items() if name in filters}
+        if filters or names.EXTENSION in self.asked:
+            self._ask(names.EXTENSION, filters)
 
     def _drain(self, made: Resource | None) -> None:
         if made is not None and (names.LISTENER, made.name) not in self.unsaid:
@@ -274,9 +299,11 @@ class Envoy:
         """Clusters to which this listener may send a request now, as far as a server can know."""
         if (names.LISTENER, made.name) in self.unsaid:
             return set()
-        known = (name for name in made.refs[names.ROUTE] if (names.ROUTE, name) not in self.unsaid)
-        routes = (self.routes[name].refs[names.CLUSTER] for name in known if name in self.routes)
-        return set(made.refs[names.CLUSTER]).union(*routes)
+        found = set(made.refs[names.CLUSTER])
+        for type_url, has in ((names.ROUTE, self.routes), (names.EXTENSION, self.extensions)):
+            known = (name for name in made.refs[type_url] if (type_url, name) not in self.unsaid)
+            found = found.union(*(has[name].refs[names.CLUSTER] for name in known if name in has))
+        return found
 
     def names_cluster(self, name: str) -> bool:
         chains = [*self.listeners.values(), *(made for made, until in self.draining if until > self.now)]

@@ -226,3 +226,20 @@ def test_the_last_good_one_serves_although_it_names_a_cluster_that_never_was() -
     shared.quarantine.refuse(other := config(model.BAD), good, "x0: refused")
     client = Client(*ASKING, other, shared=shared)
     assert client.ask(X, "x0") == [], "here it may have gone"
+
+
+def test_a_cluster_stays_that_the_configuration_of_a_kept_listener_names() -> None:
+    """The client refused the listener that asks no more; the one before it asks still, for what the target has not."""
+    client = asking()
+    wanted = [*ASKING, config("1", "c2"), upstream("c2"), model.make(E, "c2", "0")]
+    (cds,) = client.set(*wanted)
+    (eds,) = client.ask(E, "c2")
+    client.ack(eds)
+    (ecds,) = client.ack(cds)
+    client.ack(ecds)
+    (lds,) = client.set(*without("l0"), model.make(L, "l0", model.BAD))
+    client.ack(lds, error="l0: refused")
+    assert client.plan(after=300) == []
+    (lds,) = client.set(*basic())
+    client.ack(lds)
+    assert brief(client.plan(after=61)) == [("Cluster", [], ["c2"])]

@@ -28,13 +28,17 @@ def target_sets(draw: st.DrawFn, revisions: st.SearchStrategy[str]) -> ResourceS
     some = st.lists(st.sampled_from(sorted(clusters)), max_size=2, unique=True).map(sorted).map(tuple)
     routes = draw(st.dictionaries(st.sampled_from(["r0", "r1"]), st.tuples(revisions, some), min_size=1))
     by_route = st.lists(st.sampled_from(sorted(routes)), max_size=2, unique=True).map(sorted).map(tuple)
-    listeners = draw(st.dictionaries(st.sampled_from(["l0", "l1"]), st.tuples(revisions, some, by_route)))
+    extensions = draw(st.dictionaries(st.sampled_from(["x0", "x1"]), st.tuples(revisions, some)))
+    by_filter = st.lists(st.sampled_from(sorted(extensions)), max_size=2, unique=True).map(sorted).map(tuple)
+    filters = by_filter if extensions else st.just(())
+    listeners = draw(st.dictionaries(st.sampled_from(["l0", "l1"]), st.tuples(revisions, some, by_route, filters)))
     endpoints = {name: draw(st.sampled_from("012")) for name in sorted(clusters)}
     return made.targets(
         *(model.make(names.CLUSTER, name, revision) for name, revision in clusters.items()),
         *(model.make(names.ENDPOINT, name, revision) for name, revision in endpoints.items()),
         *(model.make(names.ROUTE, name, revision, to) for name, (revision, to) in routes.items()),
-        *(model.make(names.LISTENER, name, revision, to, by) for name, (revision, to, by) in listeners.items()),
+        *(model.make(names.EXTENSION, name, revision, to) for name, (revision, to) in extensions.items()),
+        *(model.make(names.LISTENER, name, *said) for name, said in listeners.items()),
     )
 
 
@@ -160,9 +164,10 @@ class Streams(RuleBasedStateMachine):
     def _compare(self) -> None:
         envoy = self.envoy
         held = {names.CLUSTER: envoy.clusters, names.LISTENER: envoy.listeners, names.ROUTE: envoy.routes}
+        held[names.EXTENSION] = envoy.extensions
         for type_url, has in held.items():
             for resource in self.target.of(type_url):
-                if type_url == names.ROUTE and resource.name not in has:
+                if type_url in (names.ROUTE, names.EXTENSION) and resource.name not in has:
                     continue  # nobody asks for it
                 if self._can_serve(resource):
                     assert resource.name in has, resource.name
@@ -180,8 +185,9 @@ class Streams(RuleBasedStateMachine):
 
     def _waits_for_bad(self, resource: Resource) -> bool:
         return any(
-            (found := self.target.get(names.ROUTE, name)) is not None and model.bad(found)
-            for name in resource.refs[names.ROUTE]
+            (found := self.target.get(type_url, name)) is not None and model.bad(found)
+            for type_url in (names.ROUTE, names.EXTENSION)
+            for name in resource.refs[type_url]
         )
 
 
