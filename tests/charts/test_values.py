@@ -1,4 +1,4 @@
-"""How users write values of charts: of every age of Istio's, empty, of another kind, unknown, without effect. Real helm."""
+"""How users write values of charts: of every age, empty, of another kind, unknown, without effect. Real helm."""
 
 from __future__ import annotations
 
