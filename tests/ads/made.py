@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import address_pb2, config_source_pb2
+from envoy.config.core.v3 import address_pb2, config_source_pb2, extension_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from google.protobuf import any_pb2, duration_pb2
@@ -143,8 +144,35 @@ def route(name: str, to: str) -> Resource:
     return resource.make(name, names.ROUTE, bytes_of(message), refs={names.CLUSTER: frozenset((to,))})
 
 
-def listener(name: str, port: int, routes: str, *, bad: bool = False) -> Resource:
-    """HTTP on a local port, by RDS. A ``bad`` one has a filter that Envoy does not know."""
+MUTATION = names.TYPE_PREFIX + header_mutation_pb2.HeaderMutation.DESCRIPTOR.full_name
+
+
+def asking(name: str) -> hcm_pb2.HttpFilter:
+    """A filter that asks for its configuration, and waits for it."""
+    source = config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(),
+        resource_api_version=config_source_pb2.ApiVersion.V3,
+        initial_fetch_timeout=duration_pb2.Duration(),
+    )
+    said = config_source_pb2.ExtensionConfigSource(config_source=source, type_urls=[MUTATION])
+    return hcm_pb2.HttpFilter(name=name, config_discovery=said)
+
+
+def mutation(name: str, value: str) -> Resource:
+    """The configuration of such a filter: a header of responses."""
+    found = header_mutation_pb2.HeaderMutation()
+    header = found.mutations.response_mutations.add().append.header
+    header.key, header.value = name, value
+    message = extension_pb2.TypedExtensionConfig(name=name)
+    message.typed_config.Pack(found)
+    return resource.make(name, names.EXTENSION, bytes_of(message))
+
+
+def listener(name: str, port: int, routes: str, *filters: str, bad: bool = False) -> Resource:
+    """HTTP on a local port, by RDS. A ``bad`` one has a filter that Envoy does not know.
+
+    ``filters`` ask for their configurations.
+    """
     rds = hcm_pb2.Rds(
         route_config_name=routes,
         config_source=config_source_pb2.ConfigSource(
@@ -159,7 +187,10 @@ def listener(name: str, port: int, routes: str, *, bad: bool = False) -> Resourc
     manager = hcm_pb2.HttpConnectionManager(
         stat_prefix=name,
         rds=rds,
-        http_filters=[hcm_pb2.HttpFilter(name="router", typed_config=unknown if bad else router)],
+        http_filters=[
+            *map(asking, filters),
+            hcm_pb2.HttpFilter(name="router", typed_config=unknown if bad else router),
+        ],
     )
     config = any_pb2.Any()
     config.Pack(manager)
@@ -167,7 +198,8 @@ def listener(name: str, port: int, routes: str, *, bad: bool = False) -> Resourc
         filters=[listener_components_pb2.Filter(name="http", typed_config=config)]
     )
     message = listener_pb2.Listener(name=name, address=address(port), filter_chains=[chain])
-    return resource.make(name, names.LISTENER, bytes_of(message), refs={names.ROUTE: frozenset((routes,))})
+    refs = {names.ROUTE: frozenset((routes,)), names.EXTENSION: frozenset(filters)}
+    return resource.make(name, names.LISTENER, bytes_of(message), refs=refs)
 
 
 def named(resources: Iterable[Resource]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
@@ -36,12 +37,15 @@ from wire import names
 TIMING = Timing(linger=2.5, patience=0.5, gate=2.0, hold=2.0, forgo=3.0)
 """Envoy drains for a second in these tests."""
 CLUSTERS = ("c0", "c1", "c2", "c3")
+FILTERS = ("x0", "x1")
+"""Filters of listeners whose configurations come by discovery, as others come and go."""
 Dump = dict[str, dict[str, Any]]
 MESSAGES: dict[str, type[Message]] = {
     names.CLUSTER: cluster_pb2.Cluster,
     names.LISTENER: listener_pb2.Listener,
     names.ROUTE: route_pb2.RouteConfiguration,
     names.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
+    names.EXTENSION: extension_pb2.TypedExtensionConfig,
 }
 
 
@@ -103,10 +107,11 @@ class Ground:
         found = [made.cluster(name, timeout=float(chance.randint(1, 3))) for name in clusters]
         found += [made.endpoints(name, chance.choice(self.apps)) for name in clusters]
         found += [made.route(name, chance.choice(clusters)) for name in ("r0", "r1")]
-        found.append(made.listener("l0", self.ports[0], chance.choice(("r0", "r1"))))
-        for at in (1, 2):
-            if chance.random() < 0.5:
-                found.append(made.listener(f"l{at}", self.ports[at], chance.choice(("r0", "r1"))))
+        found += [made.mutation(name, chance.choice("abc")) for name in FILTERS]
+        for at in (0, 1, 2):
+            if at == 0 or chance.random() < 0.5:
+                filters = chance.sample(FILTERS, chance.choice((0, 0, 1, 2)))
+                found.append(made.listener(f"l{at}", self.ports[at], chance.choice(("r0", "r1")), *filters))
         if chance.random() < 0.2:
             found.append(without_chains("bad", self.ports[3]))
         return found
@@ -235,10 +240,11 @@ class Sequence:
 
 
 def expected(target: ResourceSet) -> Dump:
-    """What Envoy should show of a target, in ``dumped``'s terms. Routes that no listener names are not asked for."""
-    used = {name for r in target.of(names.LISTENER) for name in r.refs.get(names.ROUTE, ())}
+    """What Envoy should show of a target, in ``dumped``'s terms. What no listener asks for by name is not there."""
     found = {kind: {r.name: _plain(r) for r in target.of(kind) if r.name != "bad"} for kind in MESSAGES}
-    found[names.ROUTE] = {name: each for name, each in found[names.ROUTE].items() if name in used}
+    for kind in (names.ROUTE, names.EXTENSION):
+        used = target.named(kind, names.LISTENER)
+        found[kind] = {name: each for name, each in found[kind].items() if name in used}
     found[names.ENDPOINT] = {name: _ports(found[names.ENDPOINT][name]) for name in found[names.CLUSTER]}
     return found
 
@@ -260,9 +266,9 @@ def _ports(assignment: Any) -> Any:
 async def dumped(envoy: RunningEnvoy) -> Dump:
     """What Envoy serves. Whatever is still warming stands under a name of its own."""
     dump = json.loads(await envoy.admin("/config_dump?include_eds"))
-    clusters, listeners, routes, endpoints = (
+    clusters, listeners, routes, endpoints, extensions = (
         next((c for c in dump["configs"] if c["@type"].endswith(f".{kind}ConfigDump")), {})
-        for kind in ("Clusters", "Listeners", "Routes", "Endpoints")
+        for kind in ("Clusters", "Listeners", "Routes", "Endpoints", "Ecds")
     )
     return {
         names.CLUSTER: _named(clusters, "dynamic_active_clusters", "cluster")
@@ -274,6 +280,7 @@ async def dumped(envoy: RunningEnvoy) -> Dump:
             if state in each
         },
         names.ROUTE: _named(routes, "dynamic_route_configs", "route_config"),
+        names.EXTENSION: _named(extensions, "ecds_filters", "ecds_filter"),
         names.ENDPOINT: {
             each["endpoint_config"]["cluster_name"]: _ports(each["endpoint_config"])
             for each in endpoints.get("dynamic_endpoint_configs", ())
