@@ -243,3 +243,11 @@ def test_a_cluster_stays_that_the_configuration_of_a_kept_listener_names() -> No
     (lds,) = client.set(*basic())
     client.ack(lds)
     assert brief(client.plan(after=61)) == [("Cluster", [], ["c2"])]
+
+
+@BOTH
+def test_a_cluster_that_the_client_has_or_that_never_was_holds_no_configuration_up(*, delta: bool) -> None:
+    client, wanted = asked_by_a_cluster(delta=delta)
+    client.set(*(each for each in wanted if each.type_url != X), config("1", "c1", "typo"))
+    (ecds,) = client.ask(X, "x0")
+    assert brief([ecds]) == [(KIND, ["x0"], [])]
