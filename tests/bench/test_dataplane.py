@@ -71,7 +71,7 @@ def test_envoy_takes_the_minimal_configuration(side: str, tmp_path: Path) -> Non
 @pytest.mark.skipif(bool(worlds.runs_here()), reason=worlds.runs_here())
 @pytest.mark.skipif(shutil.which("go") is None, reason="the load's program needs Go to be built")
 def test_it_runs() -> None:
-    subprocess.run(["make", "-s", "build/load"], cwd=ROOT, check=True)
+    subprocess.run(["make", "-s", "build/load"], cwd=ROOT, check=True, timeout=900)
     command = [sys.executable, "-m", "bench.dataplane", "--rounds", "1", "--seconds", "1", "--loads", "1"]
     done = subprocess.run(
         [*command, "--services", "20"], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False

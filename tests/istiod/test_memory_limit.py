@@ -22,7 +22,8 @@ from tests import figures
 from tests.istiod.test_pressure import complete, enter, group, limited, metric, within
 from tests.waiting import until
 
-FLEET = Path("build/fleet")
+ROOT = Path(__file__).parents[2]
+FLEET = ROOT / "build/fleet"
 LIMIT = 512 << 20
 CHANGES = 10
 LASTS = figures.lasting(600)
@@ -39,7 +40,7 @@ def fleet_program() -> Path:
     if not FLEET.is_file():
         if shutil.which("go") is None:
             pytest.skip("the fleet (bench/fleet) is not built, and there is no Go")
-        subprocess.run(["make", "-s", str(FLEET)], check=True)
+        subprocess.run(["make", "-s", str(FLEET.relative_to(ROOT))], cwd=ROOT, check=True, timeout=900)
     return FLEET
 
 
