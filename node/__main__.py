@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--port", type=_port, default=8080, help="port of 127.0.0.1 for the ingress gateway; -1: none")
     up.add_argument("--no-gateway", action="store_true", help="bring no ingress gateway")
     up.add_argument("--no-control-plane", action="store_true", help="pods and services only")
-    commands.add_parser("down", help="end a mesh and remove all that it made, also after a crash")
+    commands.add_parser("down", help="end a mesh, by force after a minute or a crash, and remove all that it made")
     commands.add_parser("status", help="show the pods")
     apply = commands.add_parser("apply", help="apply YAML to a mesh that is up")
     apply.add_argument("-f", "--filename", action="append", required=True, metavar="PATH", help="- is standard input")
