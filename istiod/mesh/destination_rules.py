@@ -47,6 +47,11 @@ class HostPolicy:
     selector: str = ""
     subsets: tuple[Subset, ...] = ()
     policies: tuple[tuple[tuple[int, str], TrafficPolicy], ...] = ()
+    _by_place: Mapping[tuple[int, str], TrafficPolicy] = field(init=False, repr=False, compare=False)
+    """``policies`` again: each cluster of each port and subset asks."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_place", dict(self.policies))
 
     def subset(self, name: str) -> Subset | None:
         """The subset of that name, or None."""
@@ -54,7 +59,7 @@ class HostPolicy:
 
     def policy(self, port: int, subset: str = _WHOLE_HOST) -> TrafficPolicy:
         """The policy of a service port, of the whole host or of a subset."""
-        said = dict(self.policies)
+        said = self._by_place
         return said.get((port, subset)) or said.get((_ALL_PORTS, subset)) or _DEFAULT
 
     def hash_policy(self, port: int, subset: str = _WHOLE_HOST) -> HashPolicy | None:
