@@ -113,6 +113,7 @@ def test_variables_have_istios_names_and_defaults() -> None:
         ("PILOT_DNS_CARES_UDP_MAX_QUERIES", "4294967296"),
         ("PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT", "300h"),
         ("PILOT_MAX_STREAMS_PER_IDENTITY", "many"),
+        ("PILOT_MEMORY_LIMIT", "much"),
         ("PILOT_JWT_ENABLE_REMOTE_JWKS", "maybe"),
     ],
 )

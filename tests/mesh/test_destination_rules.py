@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import ClassVar
 
 import pytest
 
@@ -241,25 +239,6 @@ def test_connection_pools() -> None:
         http2_keepalive_timeout=seconds[15],
     )
     assert only({"connectionPool": {}}).policy(80).connection_pool == ConnectionPool()
-
-
-class Counted(tuple[tuple[tuple[int, str], TrafficPolicy], ...]):
-    """Policies that count how often they are gone through."""
-
-    __slots__ = ()
-    looks: ClassVar[list[None]] = []
-
-    def __iter__(self) -> Iterator[tuple[tuple[int, str], TrafficPolicy]]:
-        self.looks.append(None)
-        return super().__iter__()
-
-
-def test_a_host_with_many_subsets_is_gone_through_once() -> None:
-    """Each of its clusters asks for its policy: 400 subsets of ten ports took 1.3 s otherwise."""
-    policies = Counted(((80, f"v{n}"), TrafficPolicy()) for n in range(9))
-    found = HostPolicy(origin=only(RANDOM).origin, host=WEB, export_to=frozenset("*"), policies=policies)
-    assert all(found.policy(80, f"v{n}") is policies[n][1] for n in range(9))
-    assert len(policies.looks) == 1
 
 
 def test_the_rest_of_a_policy() -> None:
