@@ -23,6 +23,10 @@ SCRIPT = "function envoy_on_request(h) end"
 CLUSTER = {"name": "added", "type": "STATIC", "connect_timeout": "1s"}
 LOG = {"@type": EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "path": "/dev/stdout"}
 ASKS = {"config_source": {"ads": {}}, "type_urls": [LUA], "default_config": LOG}
+UPSTREAM = {
+    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    "http_filters": [{"name": "own", "config_discovery": ASKS}],
+}
 SOURCES = {"a": {"inline_string": SCRIPT}, "b": {"inline_bytes": "ZnVuY3Rpb24gYSgpIGVuZA=="}}
 MANY = (
     (http_filter(GOOD), http_filter(BAD, "SIDECAR_INBOUND", "INSERT_BEFORE")),
@@ -34,6 +38,7 @@ MANY = (
     (patch("EXTENSION_CONFIG", {"name": "own", "typed_config": {"@type": LUA, "inline_code": SCRIPT}}, "ADD"),),
     (patch("NETWORK_FILTER", {"name": "own", "config_discovery": ASKS}, "INSERT_FIRST"),),
     (patch("HTTP_ROUTE", {"typed_per_filter_config": {"a": {"@type": LUA + "PerRoute", "disabled": True}}}),),
+    (patch("CLUSTER", {"name": "added", "typed_extension_protocol_options": {"a": UPSTREAM}}, "ADD"),),
 )
 READ = ("filename", "environmentVariable", "pathConfigSource", "watchedDirectory")
 """Fields by which Envoy reads something of its machine."""
