@@ -90,7 +90,7 @@ def _discover(found: cluster_pb2.Cluster, cluster: Cluster, settings: MeshSettin
     elif cluster.endpoints and cluster.direction is Direction.INBOUND:
         found.load_assignment.CopyFrom(endpoint.app(cluster.name, cluster.endpoints[0]))
     elif cluster.endpoints:
-        found.load_assignment.CopyFrom(endpoint.inline(cluster.name, cluster.endpoints))
+        found.load_assignment.CopyFrom(endpoint.inline(cluster))
     if cluster.discovery in _DNS:
         found.dns_lookup_family = dynamic_dns.LOOKUPS[cluster.families]
         found.dns_refresh_rate.CopyFrom(wellknown.duration(settings.dns_refresh_rate))

@@ -6,6 +6,7 @@ Priorities and weights are in locality.py, what is made once and shared in assig
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 from envoy.config.core.v3 import address_pb2, health_check_pb2
@@ -16,6 +17,8 @@ from istiod.config.resource import Resource
 from istiod.envoy import crossings, locality, metrics, wellknown, zones
 from istiod.envoy.locality import Group
 from istiod.mesh.endpoint import Endpoint, Health, Query, View, Workload
+from istiod.mesh.policy import LocalityLb
+from istiod.mesh.scope import Cluster
 from wire import names
 
 _HEALTH = {
@@ -59,15 +62,28 @@ def compile(  # noqa: A001 (endpoint.compile)
         groups = crossings.through(groups, query, view)
     groups = locality.bounded(groups)
     if query.locality_lb is not None and view is not None:
-        spread = locality.spread if query.locality_lb.zones_from is None else zones.spread
-        groups = spread(groups, query.locality_lb, view)
+        groups = _spread(groups, query.locality_lb, view)
     return resource.make(query.name, names.ENDPOINT, _assignment(query.name, groups, framed))
 
 
-def inline(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoadAssignment:
+def inline(cluster: Cluster) -> endpoint_pb2.ClusterLoadAssignment:
     """The endpoints of a cluster that holds them itself, as a message."""
-    groups = locality.bounded(locality.groups(endpoints))
-    return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(name, groups, frame))
+    groups, setting = locality.bounded(locality.groups(cluster.endpoints)), cluster.policy.load_balancer.locality
+    if cluster.locality is not None and setting is not None:
+        groups = _near(groups, setting, View(cluster_id="", network="", locality=cluster.locality))
+    return endpoint_pb2.ClusterLoadAssignment.FromString(_assignment(cluster.name, groups, frame))
+
+
+def _near(groups: list[Group], setting: LocalityLb, view: View) -> list[Group]:
+    """Groups as they are used from a place. Labels count in EDS only (Istio: applyFailoverPriorities)."""
+    if setting.failover_priority and not (setting.distribute or setting.failover):
+        return groups
+    return _spread(groups, replace(setting, failover_priority=()), view)
+
+
+def _spread(groups: list[Group], setting: LocalityLb, view: View) -> list[Group]:
+    spread = locality.spread if setting.zones_from is None else zones.spread
+    return spread(groups, setting, view)
 
 
 def app(name: str, endpoint: Endpoint) -> endpoint_pb2.ClusterLoadAssignment:

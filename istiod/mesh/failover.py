@@ -1,4 +1,4 @@
-"""Which labels of proxies and endpoints count for failover priorities (features row G6)."""
+"""What of a proxy counts for locality load balancing: labels, its node, its place (features row G6)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from istiod.mesh.model import Model
 from istiod.mesh.policy import LocalityLb
-from istiod.mesh.service import Labels, Service
+from istiod.mesh.service import NAMED, Labels, Service
 from wire import names
+from wire.node import Locality
+
+_NOWHERE = Locality()
 
 
 def settings(model: Model) -> Iterator[LocalityLb | None]:
@@ -30,3 +33,16 @@ def labels(model: Model) -> frozenset[str]:
 def looked_at(said: Labels, keys: frozenset[str]) -> Labels:
     """Those of some labels that count."""
     return frozenset(pair for pair in said if pair[0] in keys) if keys else frozenset()
+
+
+def in_clusters(model: Model) -> bool:
+    """Whether the place of a client may change a cluster itself: one with the endpoints of a host that Envoy resolves.
+
+    Where no such endpoint says where it is, only ``distribute`` looks at them: it leaves them out.
+    """
+    resolved = [one for one in model.registry.services if one.resolution in NAMED]
+    if not resolved:
+        return False
+    leaves = (model.declared.leaves.get((one.host, one.namespace)) for one in resolved)
+    places = (end.locality for leaf in leaves if leaf for ends in leaf.ports.values() for end in ends)
+    return any(place != _NOWHERE for place in places) or any(one.distribute for one in settings(model) if one)

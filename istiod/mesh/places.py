@@ -11,7 +11,7 @@ from istiod.mesh.endpoint import View
 from istiod.mesh.inbound import Place
 from istiod.mesh.networks import Gateways
 from istiod.mesh.workloads import PodWorkload
-from wire.node import Node
+from wire.node import Locality, Node
 
 _NO_CAPTURE = "NONE"  # interception mode without iptables
 _LAST_PORT = 65_535
@@ -41,17 +41,21 @@ def view(
 
     ``failover_labels`` are those that some rule looks at; ``node_local``: whether some Service keeps to its node.
     """
-    locality = node.locality
-    if locality == workloads.NOWHERE:
-        locality = pod.locality if pod else workloads.label_locality(node.labels) or locality
     return View(
         cluster_id=node.cluster_id,
         network=node.network or (pod.network if pod else ""),
-        locality=locality,
+        locality=locality(node, pod),
         node=(pod.node if pod else node.node_name) if node_local else "",
         labels=failover.looked_at(pod.all_labels if pod else frozenset(node.labels.items()), failover_labels),
         gateways=gateways,
     )
+
+
+def locality(node: Node, pod: PodWorkload | None) -> Locality:
+    """Where a proxy is: its own word first."""
+    if node.locality != workloads.NOWHERE:
+        return node.locality
+    return pod.locality if pod else workloads.label_locality(node.labels) or workloads.NOWHERE
 
 
 def _said_ports(said: Any) -> Iterator[tuple[str, int]]:

@@ -27,7 +27,7 @@ from istiod.mesh.rate_limits import RateLimits
 from istiod.mesh.route import RouteTable
 from istiod.mesh.service import Protocol
 from istiod.mesh.settings import MeshSettings
-from wire.node import NodeType
+from wire.node import Locality, NodeType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,8 @@ class ScopeKey:
     """The Envoy that it is: to older ones some things are not said."""
     patched: tuple[str, ...] = ()
     """For routers: clusters that EnvoyFilters for it name, beside those that its routes lead to."""
+    locality: Locality | None = None
+    """Where it is; None where that changes none of its clusters (endpoints of EDS go by the view)."""
 
 
 HTTP_APPLICATION_PROTOCOLS = ("http/1.1", "h2c")
@@ -175,6 +177,8 @@ class Cluster:
     cache: DnsCache | None = None
     families: Families = Families.IPV4
     """Which addresses a DNS name may stand for."""
+    locality: Locality | None = None
+    """Where the client is, if its ``endpoints`` are spread by that."""
     origin: Origin | None = None
     """The DestinationRule that shaped it, if any: object only, no field."""
     mesh_external: bool = False

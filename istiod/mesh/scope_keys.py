@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from istiod.config.proxy import Proxy
-from istiod.mesh import allocation, envoy_release, gateways, http_proxy, inbound, reports
+from istiod.mesh import allocation, envoy_release, failover, gateways, http_proxy, inbound, places, reports
 from istiod.mesh.envoy_filters import EnvoyFilterIndex
 from istiod.mesh.gateway_servers import GatewayIndex
 from istiod.mesh.inbound import Place
@@ -27,10 +27,13 @@ def placed(
     """Where a proxy stands and the key of its scope (see ``of``); remembered, as most changes move neither."""
     model, routes, servers, filters = inputs
     node = proxy.node
+    looked = (model.registry, model.declared, model.policies, model.settings)
 
     def made() -> tuple[Place, ScopeKey]:
         place = reports.placed(model, node, pod, recall)
         key = of(model, routes, servers, proxy, pod, place)
+        if recall.of("places in clusters", looked, lambda: failover.in_clusters(model)):
+            key = replace(key, locality=places.locality(node, pod))
         if node.type is NodeType.SIDECAR:  # it has a cluster for each host that it sees
             return place, key
         patches = filters.choose(node, node.namespace, place.labels, recall)

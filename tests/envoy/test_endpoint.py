@@ -94,7 +94,7 @@ def test_an_endpoint_without_a_sidecar_has_no_tls_mode() -> None:
 
 
 def test_a_path_is_a_unix_domain_socket() -> None:
-    found = made.shown(endpoint.inline("inbound|80||", (made.endpoint(address="/app.sock"),)))
+    found = made.shown(endpoint.inline(made.cluster(endpoints=(made.endpoint(address="/app.sock"),))))
     assert found["endpoints"][0]["lb_endpoints"][0]["endpoint"] == {"address": {"pipe": {"path": "/app.sock"}}}
 
 
@@ -125,7 +125,7 @@ def test_localities_stand_in_a_fixed_order_with_the_weight_of_their_endpoints() 
 
 def test_weights_that_envoy_would_refuse_become_lighter_alike() -> None:
     heavy = (*(made.endpoint(f"10.0.0.{i}", locality=A, weight=2**32 - 1) for i in (1, 2)), SPREAD[2], SPREAD[3])
-    asked = endpoint.inline("a", heavy), assignment(made.query(), heavy)
+    asked = endpoint.inline(made.cluster(endpoints=heavy)), assignment(made.query(), heavy)
     for found in asked:
         groups = [g.load_balancing_weight.value for g in found.endpoints]
         assert groups[1:] == [1, 1]
