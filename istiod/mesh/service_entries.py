@@ -16,6 +16,7 @@ from istiod.mesh import protocol, workload_entries
 from istiod.mesh.endpoint import Endpoint
 from istiod.mesh.registry import audience
 from istiod.mesh.service import Port, Resolution, Service
+from istiod.mesh.services import distribution
 from istiod.mesh.settings import MeshSettings
 
 _RESOLUTION = {
@@ -36,6 +37,7 @@ def services(entry: ServiceEntry, settings: MeshSettings) -> tuple[Service, ...]
         for p in spec.ports
     )
     selector = spec.workload_selector.labels if spec.workload_selector else {}
+    spread = distribution("", meta.annotations)
     allocated = entry.status.addresses if entry.status and not spec.addresses else ()
     return tuple(
         Service(
@@ -55,6 +57,7 @@ def services(entry: ServiceEntry, settings: MeshSettings) -> tuple[Service, ...]
             created=meta.creation_timestamp,
             origin=Origin(key=entry.key),
             subject_alt_names=spec.subject_alt_names,
+            traffic_distribution=spread,
             allocated=tuple(a.value for a in allocated if a.host in ("", host) and values.is_address(a.value)),
         )
         for host in spec.hosts

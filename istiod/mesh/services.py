@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from crds import core
 from istiod.config.origin import Origin
@@ -41,7 +41,7 @@ def service(item: core.Service, settings: MeshSettings) -> Service:
         created=meta.creation_timestamp,
         origin=Origin(key=item.key),
         node_local=spec.internal_traffic_policy == "Local",
-        traffic_distribution=_distribution(item),
+        traffic_distribution=distribution(spec.traffic_distribution, meta.annotations),
         outside=networks.addresses(item) if settings.networks.names(item, host) else (),
     )
 
@@ -51,21 +51,28 @@ def without_effect(item: core.Service) -> Iterator[tuple[str, str]]:
     if item.spec.session_affinity == "ClientIP":
         reason = "has no effect: sidecars choose anew each time; consistentHash in a DestinationRule keeps one"
         yield "spec.sessionAffinity", reason
-    for name, value in item.metadata.annotations.items():
+    for name in item.metadata.annotations:
         field = f"metadata.annotations[{name}]"
         if name == names.ANNOTATION_TRAFFIC_DISTRIBUTION:
             if item.spec.traffic_distribution in _DISTRIBUTIONS.values():
                 yield field, "has no effect: spec.trafficDistribution says it"
-            elif value.lower() not in (*_DISTRIBUTIONS, "any"):
-                yield field, f"{value!r} has no effect: it is none of PreferClose, PreferSameZone and PreferSameNode"
+            else:
+                yield from unknown_distribution(item.metadata.annotations)
         elif name.startswith(_ISTIOS) and name != names.ANNOTATION_EXPORT_TO:
             yield field, "has no effect on a Service"
 
 
-def _distribution(item: core.Service) -> str:
+def unknown_distribution(annotations: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The annotation, where it says what nobody knows, and why that is so."""
+    value = annotations.get(names.ANNOTATION_TRAFFIC_DISTRIBUTION)
+    if value is not None and value.lower() not in (*_DISTRIBUTIONS, "any"):
+        reason = f"{value!r} has no effect: it is none of PreferClose, PreferSameZone and PreferSameNode"
+        yield f"metadata.annotations[{names.ANNOTATION_TRAFFIC_DISTRIBUTION}]", reason
+
+
+def distribution(said: str, annotations: Mapping[str, str]) -> str:
     """The field; where it says nothing that Istio knows, the older annotation (Istio: GetTrafficDistribution)."""
-    said = item.spec.traffic_distribution
-    older = item.metadata.annotations.get(names.ANNOTATION_TRAFFIC_DISTRIBUTION, "")
+    older = annotations.get(names.ANNOTATION_TRAFFIC_DISTRIBUTION, "")
     return said if said in _DISTRIBUTIONS.values() else _DISTRIBUTIONS.get(older.lower(), "")
 
 

@@ -160,4 +160,6 @@ def _of_entry(item: service_entry.ServiceEntry) -> Iterator[Diagnostic]:
         if endpoint.network:
             message = "has no effect with DNS, as on Istio: the endpoint is called at its own address"
             yield warning(Code.NOT_SUPPORTED, item.key, f"spec.endpoints[{i}].network", message)
+    for path, reason in services.unknown_distribution(item.metadata.annotations):
+        yield warning(Code.NOT_SUPPORTED, item.key, path, reason)
     yield from unhonoured.findings(item)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from crds import core, service_entry
-from istiod.mesh import registry, service_entries, services, sources
+from istiod.mesh import locality, registry, service_entries, services, sources
 from istiod.mesh.service import Protocol, Resolution, Service
 from istiod.mesh.settings import MeshSettings
 from istiod.mesh.sources import Sources
@@ -242,6 +242,8 @@ def test_what_an_entry_says_in_vain_is_told() -> None:
         fleet.kube_service("other", spec={"sessionAffinity": "None"}, annotations=close),
         fleet.kube_service("twice", spec={"trafficDistribution": "PreferClose"}, annotations=close),
     )
+    odd = {"networking.istio.io/traffic-distribution": "PreferMoon"}
+    entries.append(fleet.istio("ServiceEntry", "odd", {**far, "hosts": ["d.com"], "endpoints": []}, annotations=odd))
     found = build(*entries, sticky, *others)
     assert [(d.code.name, d.key.name if d.key else "", d.field) for d in found.diagnostics] == [
         ("NOT_SUPPORTED", "web", "spec.sessionAffinity"),
@@ -249,6 +251,7 @@ def test_what_an_entry_says_in_vain_is_told() -> None:
         ("NOT_SUPPORTED", "web", "metadata.annotations[networking.istio.io/traffic-distribution]"),
         ("NOT_SUPPORTED", "twice", "metadata.annotations[networking.istio.io/traffic-distribution]"),
         ("NOT_SUPPORTED", "far", "spec.endpoints[0].network"),
+        ("NOT_SUPPORTED", "odd", "metadata.annotations[networking.istio.io/traffic-distribution]"),
     ]
     assert [(e.address, e.port) for e in found.declared.of("b.com", "default", 80)] == [("/x", 0)]
 
@@ -270,6 +273,18 @@ def test_an_annotation_says_where_traffic_goes_first_as_the_field_does(
     spec = {"trafficDistribution": said} if said else {}
     notes = {"networking.istio.io/traffic-distribution": annotation}
     assert service(fleet.kube_service("web", spec=spec, annotations=notes)).traffic_distribution == expected
+
+
+def test_an_entrys_annotation_says_where_traffic_goes_first() -> None:
+    ports = [{"name": "http", "number": 80, "protocol": "HTTP"}]
+    spec: dict[str, object] = {"hosts": ["b.com"], "ports": ports, "resolution": "STATIC"}
+    notes = {"networking.istio.io/traffic-distribution": "preferClose"}
+    assert [one.traffic_distribution for one in entry(spec, annotations=notes)] == ["PreferClose"]
+    assert [one.traffic_distribution for one in entry(spec)] == [""]
+    found = fleet.Mesh(fleet.istio("ServiceEntry", "b", spec, annotations=notes)).scope(fleet.proxy())
+    query = found.outbound.clusters["outbound|80||b.com"].query
+    assert query is not None
+    assert query.locality_lb == locality.CLOSE
 
 
 def test_unchanged_services_and_endpoints_stay_the_same_objects() -> None:
