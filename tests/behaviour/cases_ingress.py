@@ -73,7 +73,6 @@ async def tls_ends_at_the_sidecar(rig: Rig) -> None:
 
 CLIENTS = {
     "a_certificate": ("", ""),
-    "a_name": (", subjectAltNames: ['spiffe://outside/client']", "b.example"),
     "a_certificate_in_force": (", caCrl: $certs/some.crl", "revoked.example"),
     "a_key": (", verifyCertificateSpki: [$spki]", "b.example"),
     "a_fingerprint": (", verifyCertificateHash: [$hash]", "b.example"),

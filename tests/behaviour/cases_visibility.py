@@ -58,7 +58,7 @@ spec: {host: far.other.svc.cluster.local, exportTo: %(said)s, subsets: [{name: s
 ENTRY = ("entry-%s.example", '"192.0.2.%s"')
 SERVICE = ("service-%s.other", '"198.51.100.%s"')
 RULED = ("rule-%s", "subset-%s")
-"""Of two rules. A DestinationRule is in force in its own namespace whomever else it is exported to, as on Istio."""
+"""Of two rules."""
 OWN = frozenset({"other"})
 
 
@@ -104,7 +104,7 @@ async def names_and_addresses_reach_those_who_may_see_them(rig: Rig) -> None:
     async with _proxies(rig) as proxies:
         for step, (said, (annotation, seen)) in enumerate(rows.items(), 60):
             text = (HIDDEN + RULES) % {"step": step, "said": said, "annotation": annotation}
-            told = _words(step, ((*ENTRY, *SERVICE, RULED[0]), seen), (RULED[1:], seen | OWN))
+            told = _words(step, ((*ENTRY, *SERVICE, *RULED), seen))
             await _told(rig, proxies, text, told)
         nobody = HIDDEN % {"step": 70, "said": "['~']", "annotation": "~"}
         await _told(rig, proxies, nobody, _words(70, ((*ENTRY, *SERVICE), NOBODY)))

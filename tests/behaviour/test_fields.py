@@ -41,7 +41,7 @@ ELSEWHERE: Mapping[str, str] = {
         "is for what is not there, and found where it asks for it: tests/mesh/test_mesh_config"
     ),
     r"Sidecar spec\.egress\[\]\.captureMode": "is for proxies that capture, the rig's do not: tests/mesh/test_egress",
-    r"Sidecar spec\.ingress\[\]\.tls\.(httpsRedirect|credentialNames?|tlsCertificates.*)": (
+    r"Sidecar spec\.ingress\[\]\.tls\.(httpsRedirect|credentialNames?|subjectAltNames|tlsCertificates.*)": (
         "is refused, as on Istio: tests/crds/test_checks"
     ),
     r"EnvoyFilter .*\.listener\.filterChain\.(name|destinationPort)": (
