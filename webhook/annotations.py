@@ -27,6 +27,7 @@ REROUTE: Final = "istio.io/reroute-virtual-interfaces"
 USER_VOLUME: Final = f"{SIDECAR}userVolume"
 USER_MOUNT: Final = f"{SIDECAR}userVolumeMount"
 NATIVE: Final = f"{SIDECAR}nativeSidecar"
+BIND_LOW_PORTS: Final = f"{SIDECAR}capNetBindService"
 REWRITE_PROBES: Final = f"{SIDECAR}rewriteAppHTTPProbers"
 MERGE_METRICS: Final = "prometheus.istio.io/merge-metrics"
 MODES: Final = ("REDIRECT", "TPROXY", "NONE")
@@ -124,6 +125,7 @@ CHECKS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     f"{SIDECAR}interceptionMode": (_one_of(*MODES), "one of " + ", ".join(MODES)),
     NATIVE: (_one_of(*TRUE, *FALSE), "true or false"),
     REWRITE_PROBES: (_one_of(*TRUE, *FALSE), "true or false"),
+    BIND_LOW_PORTS: (_one_of("true", "false"), "true or false"),
     f"{SIDECAR}proxyCPU": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 100m"),
     f"{SIDECAR}proxyCPULimit": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 2"),
     f"{SIDECAR}proxyMemory": (lambda value: bool(_QUANTITY.fullmatch(value)), "a quantity such as 128Mi"),
@@ -149,7 +151,6 @@ UNSUPPORTED: Final = (
     f"{SIDECAR}statsEvictionInterval",
     f"{SIDECAR}statsCompression",
     f"{READINESS}applicationPorts",
-    f"{SIDECAR}capNetBindService",
     f"{SIDECAR}controlPlaneAuthPolicy",
     f"{SIDECAR}discoveryAddress",
     f"{SIDECAR}enableCoreDump",

@@ -169,23 +169,25 @@ def _readiness(draft: Draft) -> Json:
 
 
 def _security(draft: Draft) -> Json:
-    """The user 1337 without rights (features A15, S24). TPROXY needs NET_ADMIN for its sockets, and so root's group."""
+    """The user 1337 without rights (features A15, S24).
+
+    Root with one right each for the sockets of TPROXY, and for ports below 1024 where the pod asks for that.
+    """
     config, (user, group) = draft.config, draft.ids
     if draft.router:
         made: Json = {"runAsUser": user, "runAsGroup": group}
         return made | ({"seccompProfile": dict(config.gateway_seccomp)} if config.gateway_seccomp else {})
-    tproxy = draft.mode == "TPROXY"
-    capabilities: Json = {"drop": ["ALL"]}
-    if tproxy:
-        capabilities["add"] = ["NET_ADMIN"]
+    rights = ["NET_ADMIN"] if draft.mode == "TPROXY" else []
+    rights += ["NET_BIND_SERVICE"] if draft.note(notes.BIND_LOW_PORTS, "false") == "true" else []
+    capabilities: Json = {"drop": ["ALL"], **({"add": rights} if rights else {})}
     made = {
         "allowPrivilegeEscalation": config.privileged,
         "capabilities": capabilities,
         "privileged": config.privileged,
         "readOnlyRootFilesystem": True,
         "runAsGroup": group,
-        "runAsNonRoot": not tproxy,
-        "runAsUser": 0 if tproxy else user,
+        "runAsNonRoot": not rights,
+        "runAsUser": 0 if rights else user,
     }
     return made | ({"seccompProfile": dict(config.seccomp)} if config.seccomp else {})
 
