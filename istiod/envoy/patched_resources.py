@@ -16,8 +16,9 @@ from envoy.config.listener.v3 import listener_pb2
 from istiod.config import resource
 from istiod.config.origin import Origin
 from istiod.config.resource import Resource
-from istiod.envoy import cluster, extensions, listener, named_clusters, patched, patched_listeners, route, wellknown
+from istiod.envoy import cluster, extensions, listener, patched, patched_listeners, route, wellknown
 from istiod.envoy.patched import Patches
+from istiod.mesh import named_clusters
 from istiod.mesh.envoy_filters import PatchSet
 from istiod.mesh.route import RouteTable
 from istiod.mesh.scope import Cluster, Listener

@@ -29,6 +29,7 @@ from crds.key import ConfigKey
 from istiod.config.resource import Resource
 from istiod.envoy import extensions, patched, wellknown
 from istiod.envoy.patched_resources import NO_LEAVES, Side
+from istiod.mesh import named_clusters
 from istiod.mesh.envoy_filters import Patch, PatchSet
 from istiod.mesh.scope import Scope
 from wire import merging, names
@@ -129,7 +130,9 @@ def needed(trial: Trial, resources: Iterable[Resource]) -> frozenset[str]:
     values = map(_value, (*trial.whole.patches, *trial.left))
     added = {value["name"] for value in values if isinstance(value.get("name"), str)}
     there = trial.scope.outbound.clusters.keys() | own.keys() | added
-    return refs | frozenset(text for patch in trial.whole.patches for text in _texts(_value(patch)) if text in there)
+    return refs | frozenset(
+        text for patch in trial.whole.patches for text in named_clusters.texts(_value(patch)) if text in there
+    )
 
 
 def bootstrap(resources: Iterable[tuple[Resource, bytes]], stubs: Iterable[str]) -> bytes:
@@ -195,21 +198,15 @@ def guilty(patches: Iterable[Patch], words: str) -> str:
 
 
 def _score(patch: Patch, words: str) -> int:
-    return max((len(text) for text in _texts(_value(patch)) if len(text) >= _LEAST_QUOTE and text in words), default=0)
+    return max(
+        (len(text) for text in named_clusters.texts(_value(patch)) if len(text) >= _LEAST_QUOTE and text in words),
+        default=0,
+    )
 
 
 def _value(patch: Patch) -> dict[str, Any]:
     found = json.loads(patch.value) if patch.value else {}
     return found if isinstance(found, dict) else {}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every string of a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
 
 
 def body(one: Resource) -> bytes:

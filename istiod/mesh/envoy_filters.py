@@ -6,10 +6,8 @@ What a patch does to a message is istiod.envoy's (patched.py); its value stays t
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 import re2
 
@@ -18,7 +16,7 @@ from crds import unhonoured
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import NETWORKING, ConfigKey
 from istiod.config.store import ConfigSnapshot
-from istiod.mesh import creation
+from istiod.mesh import creation, named_clusters
 from istiod.mesh.grouping import grouped
 from istiod.mesh.recall import Recall
 from istiod.mesh.service import Labels
@@ -31,8 +29,6 @@ _ONLY = {
     "EXTENSION_CONFIG": (("ADD", *_ADDITIONS), "extension configurations can only be added, as on Istio"),
 }
 """What takes some operations only, and what is said of others."""
-_CLUSTER: Final = re.compile(r"outbound\|[0-9]{1,5}\|[^|\"\\\s]*\|[-A-Za-z0-9._*]+")
-"""The name of a cluster of the mesh, also inside of a script."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +139,8 @@ class PatchSet:
     @property
     def clusters(self) -> tuple[str, ...]:
         """The clusters of the mesh that the patches' values name, whether there are such or not."""
-        return tuple(sorted({name for one in self.patches for name in _CLUSTER.findall(one.value)}))
+        said = {name for one in self.patches for name in named_clusters.said(one.value)}
+        return tuple(sorted(name for name in said if name.startswith("outbound|")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,18 +16,27 @@ _NAME: Final = re.compile(r"(?:in|out)bound(?:\|\d*\|[^|\s\"']*\||_\.\d*_\.[^|\s
 """``outbound|80|v1|HOST``, ``inbound|8080||`` and ``outbound_.80_.v1_.HOST``."""
 
 
-@lru_cache(maxsize=1024)
+_REMEMBERED: Final = 16_384
+"""Characters of a value up to which it is worth to remember, and not too much to hold."""
+
+
 def said(value: str) -> frozenset[str]:
     """Those in a value that was read as JSON."""
-    return frozenset(name for text in _texts(json.loads(value)) for name in _NAME.findall(text)) if value else _NONE
+    return _found(value) if len(value) <= _REMEMBERED else _found.__wrapped__(value)
+
+
+@lru_cache(maxsize=1024)
+def _found(value: str) -> frozenset[str]:
+    return frozenset(name for text in texts(json.loads(value)) for name in _NAME.findall(text)) if value else _NONE
 
 
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
+    """Every string of a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
+            yield from texts(each)
