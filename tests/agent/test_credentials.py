@@ -225,8 +225,15 @@ async def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, cap
 async def test_a_socket_is_somebody_elses_only_while_it_is_served(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     assert not await server.served(str(path))
-    other = await asyncio.start_unix_server(lambda _, writer: writer.close(), str(path))
+    met = asyncio.Event()
+
+    def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        met.set()
+
+    other = await asyncio.start_unix_server(meet, str(path))
     assert await server.served(str(path))
+    await met.wait()
     other.close()
     await other.wait_closed()
     assert not await server.served(str(path))

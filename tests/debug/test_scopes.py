@@ -20,10 +20,17 @@ CA = logging.getLogger("istiod.ca.server")
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    before = logging.getLogger("istiod").level
+    before = {each.name: each.level for each in ours()}
     yield
     scopes.reset()
-    logging.getLogger("istiod").setLevel(before)
+    for each in ours():
+        each.setLevel(before.get(each.name, logging.NOTSET))
+
+
+def ours() -> list[logging.Logger]:
+    """istiod's loggers so far."""
+    held = [each for name, each in logging.root.manager.loggerDict.items() if name.partition(".")[0] == "istiod"]
+    return [each for each in held if isinstance(each, logging.Logger)]
 
 
 def pages() -> web.Application:
@@ -60,17 +67,18 @@ async def test_a_scope_is_changed_shown_and_comes_back(caplog: pytest.LogCapture
 
 
 async def test_default_is_for_all_that_has_no_level_of_its_own() -> None:
+    library = logging.getLogger("aiohttp.access")
+    before = library.getEffectiveLevel()
     scopes.begin("default:warn,ads:error")
     assert not STREAMS.isEnabledFor(logging.WARNING)
     assert scopes.change("default", {"output_level": "debug"})["output_level"] == "debug"
     assert CA.isEnabledFor(logging.DEBUG)
     assert not STREAMS.isEnabledFor(logging.WARNING), "the flag names it"
-    assert not logging.getLogger("aiohttp.access").isEnabledFor(logging.INFO), "libraries are no part of istiod"
+    assert library.getEffectiveLevel() == before, "libraries are no part of istiod"
     scopes.change("ca", {"output_level": "none"})
     assert not CA.isEnabledFor(logging.CRITICAL)
     scopes.reset()
     assert CA.isEnabledFor(logging.WARNING)
-    logging.getLogger("istiod.ads").setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,6 @@ def test_the_flag_is_read_at_the_start(capsys: pytest.CaptureFixture[str]) -> No
     assert "there is no scope 'delta' here" in capsys.readouterr().err
     assert CA.isEnabledFor(logging.DEBUG)
     assert not STREAMS.isEnabledFor(logging.WARNING)
-    logging.getLogger("istiod.ca").setLevel(logging.NOTSET)
     assert scopes.begin(".x:debug,no such:debug") == (".x", "no such")
     with pytest.raises(SettingsError, match="--log_output_level loud: 'loud': a level is one of"):
         program.log("loud")

@@ -112,5 +112,5 @@ def test_a_kubeconfig_whose_user_is_a_program_runs_none(tmp_path: Path) -> None:
 def test_a_kubeconfig_that_is_no_yaml_is_a_failed_login(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text("clusters: [")
-    with pytest.raises(credentials.LoginError, match=r"--kubeconfig .*kubeconfig: ParserError"):
+    with pytest.raises(credentials.LoginError, match=r"--kubeconfig .*kubeconfig: no YAML: "):
         credentials.login(str(path))
