@@ -54,7 +54,7 @@ async def test_who_is_heard_and_hears_nothing_is_cut_and_who_reads_nothing_or_li
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Rows FT48, FT15: packets are lost from the server to a client only."""
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     async with served(Limits(unacked=1.0, write=60.0, grace=1.0)) as (made, port):
         stuck, slow, lost = (Peer(port) for _ in range(3))
         await until(lambda: len(made.calls) == 3, "all call")
