@@ -135,9 +135,12 @@ def placed(labels: Mapping[str, str], locality: Locality, network: str, node: st
 
 
 def label_locality(labels: Mapping[str, str]) -> Locality | None:
-    """The locality that label ``istio-locality`` gives (``region.zone.subzone``), or None."""
+    """The locality that label ``istio-locality`` gives (``region.zone.subzone``), or None.
+
+    Dots stand for slashes, which labels of Kubernetes cannot have; where there are slashes, dots belong to names.
+    """
     said = labels.get(_LOCALITY_LABEL)
-    return parse_locality(said.replace(".", "/")) if said else None
+    return parse_locality(said if "/" in said else said.replace(".", "/")) if said else None
 
 
 def parse_locality(text: str) -> Locality:

@@ -6,7 +6,7 @@ import pytest
 
 from istiod.config.store import ConfigStore
 from istiod.features import Features
-from istiod.mesh import context
+from istiod.mesh import context, workloads
 from istiod.mesh.scope import Discovery
 from tests.mesh import fleet
 from wire.node import Locality
@@ -78,6 +78,10 @@ def test_labels_of_the_object_win_and_one_may_say_the_locality() -> None:
     mesh = fleet.Mesh(host(), fleet.istio("WorkloadEntry", "vm-1", spec, labels=labels))
     (found,) = mesh.context.endpoints.of("db.com", "default", 80)
     assert found.locality == Locality(region="r", zone="z", subzone="s")
+
+
+def test_where_a_locality_has_slashes_dots_belong_to_its_names() -> None:
+    assert workloads.label_locality({"istio-locality": "r.1/z.2"}) == Locality(region="r.1", zone="z.2")
 
 
 def test_entries_come_change_and_go() -> None:
