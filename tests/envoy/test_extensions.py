@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import json_format
 
 from crds.diagnostic import Code
 from istiod.config.resource import ResourceSet
@@ -201,3 +203,28 @@ def test_the_second_of_a_name_is_told() -> None:
     ((name, field, message),) = told(mine, envoy_filter("early", "default", adding()))
     assert (name, field) == ("late", CONFIG)
     assert message.startswith("EnvoyFilter/default/early adds an extension configuration 'own', too")
+
+
+def test_options_of_other_protocols_and_sources_than_the_stream_are_left_alone() -> None:
+    asks = {"name": "own", "config_discovery": discovery()}
+    elsewhere = {
+        "name": "file",
+        "config_discovery": discovery() | {"config_source": {"path_config_source": {"path": "/x"}}},
+    }
+    said = {
+        "filters": [asks, elsewhere],
+        "typed_extension_protocol_options": {
+            "other": {"@type": TYPED_STRUCT, "type_url": URL + "a.b"},
+            UPSTREAM: {"@type": URL + UPSTREAM, "http_filters": [elsewhere, asks]},
+        },
+    }
+    cluster = json_format.ParseDict(said, cluster_pb2.Cluster())
+    assert list(extensions.asked(cluster)) == ["own", "own"]
+    extensions.forget(cluster)
+    assert list(extensions.asked(cluster)) == []
+    kept = json_format.MessageToDict(cluster, preserving_proto_field_name=True)
+    assert kept["filters"] == [elsewhere]
+    assert kept["typed_extension_protocol_options"] == {
+        "other": said["typed_extension_protocol_options"]["other"],
+        UPSTREAM: {"@type": URL + UPSTREAM, "http_filters": [elsewhere]},
+    }
