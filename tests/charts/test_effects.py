@@ -20,6 +20,7 @@ OFFERED = yaml.safe_load((helm.CHARTS / "istiod/values.yaml").read_text())["_int
 # Another value where not any one of its kind will do.
 OTHERS: Mapping[str, Any] = {
     "global.imagePullSecrets": ["other"],
+    "global.proxy_init.image": "a.b/init:1",
     "global.proxy.autoInject": "disabled",
     "global.proxy.includeIPRanges": "10.0.0.0/8",
     "global.proxy.excludeIPRanges": "10.0.0.0/8",
