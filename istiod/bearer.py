@@ -57,6 +57,6 @@ def _uris(certificate: bytes | None) -> tuple[str, ...]:
     try:
         extensions = x509.load_der_x509_certificate(certificate).extensions
         found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion):
         return ()
     return tuple(found.get_values_for_type(x509.UniformResourceIdentifier))

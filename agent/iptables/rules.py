@@ -35,8 +35,8 @@ class Rule:
 
     @property
     def target(self) -> str:
-        """The chain or verdict the rule jumps to."""
-        return self.spec[self.spec.index("-j") + 1]
+        """The chain or verdict the rule jumps to; "" where it names none."""
+        return "".join(self.spec[self.spec.index("-j") + 1 :][:1])
 
 
 def build(capture: Capture, family: Family) -> tuple[Rule, ...]:
