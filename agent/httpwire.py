@@ -13,12 +13,15 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from wire import decimal
+
 OK: Final = http.HTTPStatus.OK
 TIMEOUT_SECONDS: Final = 5.0
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
 _READ_BYTES: Final = 65_536
-_STATUS_PARTS: Final = 2
+_CODES: Final = range(100, 1000)
+_DIGITS: Final = 3
 _FORBIDDEN: Final = frozenset("\r\n\0")
 
 
@@ -157,10 +160,12 @@ def absolute(path: str) -> str:
 
 
 def _status(line: str) -> int:
-    parts = line.split(" ", _STATUS_PARTS)
-    if len(parts) < _STATUS_PARTS or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
+    """Three digits, the first of them none of 0 (RFC 9110 section 15)."""
+    version, _, rest = line.partition(" ")
+    code = rest.partition(" ")[0]
+    if not version.startswith("HTTP/1.") or decimal.number(code) not in _CODES or len(code) != _DIGITS:
         raise HttpError(f"{line[:40]!r} is no HTTP status line")
-    return int(parts[1])
+    return int(code)
 
 
 async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str]) -> AsyncIterator[bytes]:

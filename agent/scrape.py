@@ -132,7 +132,8 @@ class Scrape:
                     block = await anext(lines, b"")
                 if not block:
                     return
-                yield block if whose == metrics.ENVOY else plain(block)
+                if said := block if whose == metrics.ENVOY else plain(block):
+                    yield said
         except (httpwire.HttpError, TimeoutError) as error:
             self._counted.failures[whose] += 1
             _LOG.info("metrics of %s at %s%s: %s", whose, target, path, error or "no answer in time")

@@ -11,6 +11,7 @@ from istiod.config.protocols import TokenVerifier, UnavailableError
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
 from wire import names, spiffe
+from wire.certificates import UNREADABLE
 from wire.spiffe import Identity
 
 REMEMBERED: Final = 1_024
@@ -57,6 +58,6 @@ def _uris(certificate: bytes | None) -> tuple[str, ...]:
     try:
         extensions = x509.load_der_x509_certificate(certificate).extensions
         found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return ()
     return tuple(found.get_values_for_type(x509.UniformResourceIdentifier))

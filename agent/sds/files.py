@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from agent import metrics
 from agent.sds import secrets
 from agent.sds.identity import CHAIN_FILE, KEY_FILE, ROOT_FILE, IdentityError
 from wire import names
+from wire.certificates import UNREADABLE
 
 POLL_SECONDS: Final = 5.0
 _LOG: Final = logging.getLogger("identity")
@@ -90,7 +90,7 @@ class FileIdentity:
             leaf = x509.load_pem_x509_certificate(chain)
             fits = serialization.load_pem_private_key(key, password=None).public_key() == leaf.public_key()
             x509.load_pem_x509_certificates(roots)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        except (*UNREADABLE, OSError, TypeError) as error:
             raise IdentityError(f"cannot use the mounted certificates: {error}") from error
         if not fits:
             raise IdentityError(f"{found.key} is not the key of {found.chain}")

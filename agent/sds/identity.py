@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from agent.sds import keys
 from agent.sds.addresses import Addresses
 from protos import ca_pb2
+from wire.certificates import UNREADABLE
 from wire.spiffe import Identity
 
 METHOD: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
@@ -178,7 +179,7 @@ async def obtain(sign: Sign, identity: Identity, kind: keys.KeyKind = keys.DEFAU
     try:
         leaf, *_ = (x509.load_pem_x509_certificate(pem.encode()) for pem in chain[:-1])
         roots = x509.load_pem_x509_certificates(chain[-1].encode())
-    except (ValueError, IndexError, x509.InvalidVersion) as error:
+    except (*UNREADABLE, IndexError) as error:
         raise IdentityError(f"the CA's answer is no certificate chain: {error}") from error
     if leaf.public_key() != key.public_key():
         raise IdentityError("the CA's certificate is for another key")

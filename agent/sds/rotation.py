@@ -22,6 +22,7 @@ from agent import metrics
 from agent.sds import files, keys, secrets
 from agent.sds.identity import CaClient, Certificate, IdentityError, obtain
 from wire import names
+from wire.certificates import UNREADABLE
 from wire.spiffe import Identity
 
 BACK_OFF: Final = (0.5, 10.0)
@@ -197,7 +198,7 @@ class Rotation:
         try:
             mounted = _pems(path.read_bytes())
             found = dict.fromkeys((*mounted, *(_pems(named) if named else ())))
-        except (OSError, ValueError, x509.InvalidVersion) as error:
+        except (*UNREADABLE, OSError) as error:
             raise IdentityError(f"cannot use the roots in {path}: {error}") from error
         self._mounted = frozenset(mounted)
         return b"".join(found)

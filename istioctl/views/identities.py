@@ -15,6 +15,7 @@ from istioctl.views import secrets
 from istioctl.views.traffic_rules import ONE, TWO, Labels
 from istiod.config.store import ConfigSnapshot
 from istiod.mesh import peer_authentication
+from wire.certificates import UNREADABLE
 
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -82,7 +83,7 @@ def _span(time: dt.timedelta) -> str:
 def _identities(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return []
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 

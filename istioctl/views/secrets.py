@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from istioctl.dump import Json
+from wire.certificates import UNREADABLE
 
 HEADER: Final = ("RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE")
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -70,5 +71,5 @@ def _bytes(source: Json) -> bytes:
 def _certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return list(x509.load_pem_x509_certificates(pem)) if pem else []
-    except (ValueError, x509.InvalidVersion):
+    except UNREADABLE:
         return []

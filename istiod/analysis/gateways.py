@@ -14,6 +14,7 @@ from istiod.analysis import catalogue, fields, kinds, message, selectors
 from istiod.analysis.analyzer import Analyzer
 from istiod.analysis.message import Message
 from istiod.analysis.resources import Collection, Resource, Steps
+from wire.certificates import UNREADABLE
 
 _CERTIFICATES: Final = ("tls.crt", "cert")
 _KEYS: Final = ("tls.key", "key")
@@ -119,7 +120,7 @@ def _proves(secret: Resource, now: datetime | None) -> bool:
     """Whether a Secret holds a certificate that can be read and is valid now, and something as its key."""
     try:
         found = x509.load_pem_x509_certificates(_value(secret, _CERTIFICATES))
-    except (ValueError, x509.InvalidVersion):
+    except UNREADABLE:
         return False
     valid = now is None or all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in found[:1])
     return bool(found) and valid and bool(_value(secret, _KEYS))

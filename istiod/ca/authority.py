@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wire import names
+from wire.certificates import UNREADABLE
 from wire.spiffe import Identity
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -150,13 +151,14 @@ class Authority:
             self._chain = tuple(_split(material.chain))
             self._roots = tuple(_split(material.roots))
             belongs = key.public_key() == self._certificate.public_key()
-        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+            signs = _is_ca(self._certificate)
+        except (*UNREADABLE, TypeError) as error:
             raise AuthorityError(f"cannot read the CA's material: {error}") from error
         if not isinstance(key, PrivateKey):
             raise AuthorityError("the CA's key is neither ECDSA nor RSA")
         if not belongs:
             raise AuthorityError("the CA's key does not belong to its certificate")
-        if not _is_ca(self._certificate):
+        if not signs:
             raise AuthorityError("the CA's certificate may not sign others (no CA:TRUE)")
         if not self._roots:
             raise AuthorityError("the CA has no root certificate")
@@ -280,7 +282,7 @@ def shown(certificate: bytes) -> Shown:
     try:
         found = x509.load_der_x509_certificate(certificate)
         issuer = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    except (ValueError, x509.ExtensionNotFound):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return Shown(-1, b"")
     return Shown(found.serial_number >> _CHANCE_BITS, issuer or b"")
 
@@ -318,12 +320,12 @@ def _proven_key(csr_pem: str) -> PublicKey:
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         public = csr.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise UnreadableCsrError(f"the CSR cannot be read: {error}") from error
     key = _fit(public)  # before the signature: verifying with an oversized key is a way to burn our CPU
     try:
         proven = csr.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise CsrRefusedError(f"the CSR's signature cannot be checked: {error}") from error
     if not proven:
         raise CsrRefusedError("the CSR's signature does not prove possession of its key")
@@ -372,7 +374,7 @@ def _anchor(certificate: x509.Certificate, chain: Iterable[str], roots: Iterable
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*UNREADABLE, TypeError, InvalidSignature):
         return False
     return True
 

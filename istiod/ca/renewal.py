@@ -18,6 +18,7 @@ from istiod import bearer
 from istiod.ca import authority
 from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.stream import Client
+from wire.certificates import UNREADABLE
 from wire.spiffe import Identity
 
 MOST: Final = 8
@@ -45,7 +46,7 @@ class Renewals:
         try:
             identity = bearer.shown(client.certificate)
             found = x509.load_der_x509_certificate(client.certificate or b"")
-        except ValueError as error:
+        except UNREADABLE as error:
             raise RpcError(Code.UNAUTHENTICATED, str(error)) from error
         if identity.trust_domain != self._trust_domain() or now >= found.not_valid_after_utc:
             raise RpcError(Code.UNAUTHENTICATED, f"the certificate of {identity} proves no identity for this mesh now")

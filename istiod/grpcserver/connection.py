@@ -270,6 +270,6 @@ def _left(certificate: bytes) -> float:
     """Seconds until a certificate ends."""
     try:
         over = x509.load_der_x509_certificate(certificate).not_valid_after_utc
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise ChannelError(f"the client's certificate can't be read: {error}") from error
     return (over - dt.datetime.now(dt.UTC)).total_seconds()

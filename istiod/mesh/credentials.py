@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from itertools import filterfalse
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -27,14 +26,13 @@ from istiod.config.store import ConfigSnapshot, Kind
 from istiod.mesh.policy import TlsMode
 from istiod.mesh.scope import Cluster, Credential, DownstreamTls, UpstreamTls
 from wire import names
+from wire.certificates import UNREADABLE
 
 SECRETS: Kind = ("", "Secret")
 SPACES: Kind = ("", "Namespace")
 CA_SUFFIX = "-cacert"
 SCHEME = "kubernetes://"
 _GONE = "the Secret is gone"
-_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
-"""What parsers of certificates raise: the last two are no ValueErrors."""
 _LEAST_RSA = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
@@ -263,14 +261,14 @@ def _first(data: Mapping[str, bytes], *names: str) -> bytes:
 def _certificates(text: bytes, what: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(text)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise ValueError(f"{what} is no PEM certificate") from None
 
 
 def _check_crl(text: bytes) -> None:
     try:
         x509.load_pem_x509_crl(text)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise ValueError("the CRL is no PEM certificate revocation list") from None
 
 
@@ -279,11 +277,11 @@ def _check_pair(certificate: bytes, key: bytes) -> dt.datetime:
     own = _certificates(certificate, "the certificate")[0]
     try:
         public = own.public_key()
-    except _UNREADABLE:
+    except UNREADABLE:
         raise ValueError("the certificate's key is of a kind that nobody knows here") from None
     try:
         private = serialization.load_pem_private_key(key, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (*UNREADABLE, TypeError):
         raise ValueError("the private key is no PEM key without a password") from None
     der = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*der) != private.public_key().public_bytes(*der):

@@ -21,6 +21,8 @@ async def test_what_is_no_answer_is_an_error_with_its_reason(monkeypatch: pytest
     head = b"HTTP/1.1 200 OK\r\n"
     answers = {
         "/odd": (b"SSH-2.0\r\n\r\n", "no HTTP status line"),
+        "/few": (b"HTTP/1.1 3 OK\r\n\r\n", "no HTTP status line"),
+        "/many": (b"HTTP/1.1 0200 OK\r\n\r\n", "no HTTP status line"),
         "/code": (b"HTTP/1.1 \xb2 OK\r\n\r\n", "no HTTP status line"),
         "/short": (head, "connection broke"),
         "/long": (ok(b"x" * 11), "longer than"),

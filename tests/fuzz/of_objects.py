@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -125,7 +126,8 @@ def key_location(raw: bytes) -> None:
     """What an issuer says of where its keys are, and whether it may be asked there."""
     found = jwks.document(text(raw))
     uri = found.get("jwks_uri") if isinstance(found, dict) else ""
-    fetch.Fetcher(guard.Guard(), lambda _: frozenset())._require(str(uri))
+    with contextlib.suppress(ValueError):  # as whoever fetches there takes it
+        fetch.Fetcher(guard.Guard(), lambda _: frozenset())._require(str(uri))
     guard.Guard().lets(str(uri).partition("://")[2])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import json
@@ -162,7 +163,9 @@ def judged(raw: bytes) -> None:
 def reviewed(raw: bytes) -> None:
     """A token, and what an API server says of it."""
     said, answer = parts(raw, 2)
-    status = json.loads(answer) if answer.isascii() and answer.startswith('{"authenticated"') else {}
+    status = {}
+    with contextlib.suppress(RecursionError):  # of this reader: the client's own is the target api-errors
+        status = json.loads(answer) if answer.isascii() and answer.startswith('{"authenticated"') else {}
     token_review.identity(status, "cluster.local", "istio-ca")
 
     class Says:
