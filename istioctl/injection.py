@@ -14,7 +14,6 @@ from istioctl.errors import CommandError
 from istioctl.views import injection
 from wire.names import LABEL_REVISION
 
-WEBHOOKS: Final = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 _NAMESPACES: Final = "/api/v1/namespaces"
 _USAGE: Final = "check-inject requires only [<resource-type>/]<resource-name>[.<namespace>], or specify labels flag"
 _TIGHT: Final = 1
@@ -54,7 +53,7 @@ def _check(given: argparse.Namespace) -> int:
     if space is None:
         raise CommandError(f'namespace "{namespace}" not found')
     query = [("labelSelector", f"{LABEL_REVISION}={given.revision}")] if given.revision else []
-    hooks = where.listed(WEBHOOKS, "mutating webhooks", query)
+    hooks = where.listed(injection.WEBHOOKS, "mutating webhooks", query)
     found = injection.verdicts(hooks, space["metadata"].get("labels") or {}, pod, namespace)
     if not found:
         output.say("ERROR: no Istio injection hooks present.")
@@ -91,7 +90,7 @@ def _labels(text: str) -> dict[str, str]:
 def _list(given: argparse.Namespace) -> int:
     where = options.cluster(given)
     spaces = injection.namespaces(where.listed(_NAMESPACES, "namespaces"), given.istioNamespace, given.namespace)
-    hooks = injection.injectors(where.listed(WEBHOOKS, "mutating webhooks"))
+    hooks = injection.injectors(where.listed(injection.WEBHOOKS, "mutating webhooks"))
     pods: dict[str, list[Json]] = {}
     for pod in where.listed("/api/v1/pods", "pods"):
         pods.setdefault(pod["metadata"]["namespace"], []).append(pod)

@@ -14,11 +14,11 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, Final
 
-from istioctl import options, output, reach
+from istioctl import dashboard, options, output, reach
 from istioctl.errors import CommandError
 
-SELECTORS: Final = ("app.kubernetes.io/name=prometheus", "app=prometheus")
-_PORT: Final = 9090
+_PAGE: Final = dashboard.PAGES["prometheus"]
+SELECTORS: Final = (_PAGE.selector, "app=prometheus")
 _REQUESTS: Final = "istio_requests_total"
 _LATENCIES: Final = "istio_request_duration_milliseconds_bucket"
 _FAILED: Final = ',response_code=~"[45][0-9]{2}"'
@@ -80,9 +80,11 @@ def _prometheus(given: argparse.Namespace) -> reach.Address:
     where = options.cluster(given)
     for selector in SELECTORS:
         try:
-            return where.page(where.beside(selector)[0], _PORT)  # type: ignore[no-any-return]  # a cluster is Any until it is needed
+            found: reach.Address = where.page(where.beside(selector)[0], _PAGE.port)
         except CommandError as error:
             reason = error
+        else:
+            return found
     raise CommandError(f"no Prometheus is found ({reason}); see samples/addons, or name one by --prometheus-address")
 
 

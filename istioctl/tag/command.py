@@ -25,11 +25,10 @@ from wire.names import LABEL_REVISION
 _FORMATS: Final = ("table", "json", "yaml")
 _ADMISSION: Final = f"/apis/{documents.ADMISSION}/v1"
 _RIGHTS: Final = f"/apis/{documents.RIGHTS}/v1"
-WEBHOOKS: Final = f"{_ADMISSION}/mutatingwebhookconfigurations"
 _FOLDERS: Final = {
     "ClusterRole": f"{_RIGHTS}/clusterroles",
     "ClusterRoleBinding": f"{_RIGHTS}/clusterrolebindings",
-    "MutatingWebhookConfiguration": WEBHOOKS,
+    "MutatingWebhookConfiguration": injection.WEBHOOKS,
     "ValidatingWebhookConfiguration": f"{_ADMISSION}/validatingwebhookconfigurations",
 }
 _NONE: Final = "No Istio revision tag MutatingWebhookConfigurations to list"
@@ -86,9 +85,9 @@ def _set(given: argparse.Namespace) -> int:
     for each in made:
         _put(where, each)
     for each in plain:
-        where.merge(f"{WEBHOOKS}/{each['metadata']['name']}", documents.deactivated(each))
+        where.merge(f"{injection.WEBHOOKS}/{each['metadata']['name']}", documents.deactivated(each))
     for each in before:
-        where.send("DELETE", f"{WEBHOOKS}/{each['metadata']['name']}")
+        where.send("DELETE", f"{injection.WEBHOOKS}/{each['metadata']['name']}")
     output.say(
         f'Revision tag "{tag.name}" created, referencing control plane revision "{tag.revision}". To enable injection '
         f"using this\nrevision tag, use 'kubectl label namespace <NAMESPACE> istio.io/rev={tag.name}'"
@@ -119,7 +118,7 @@ def _remove(given: argparse.Namespace) -> int:
         output.say("Aborting operation.")
         return 0
     for each in found:
-        where.send("DELETE", f"{WEBHOOKS}/{each['metadata']['name']}")
+        where.send("DELETE", f"{injection.WEBHOOKS}/{each['metadata']['name']}")
     for kind in ("ClusterRoleBinding", "ClusterRole"):
         for each in _selected(where, _FOLDERS[kind], f"{documents.TAG}={tag},{documents.MANAGED}={documents.OURS}"):
             where.send("DELETE", f"{_FOLDERS[kind]}/{each['metadata']['name']}")
@@ -131,7 +130,7 @@ def _list(given: argparse.Namespace) -> int:
     """List tags, and revisions that have none."""
     where = options.cluster(given)
     found = documents.listed(
-        _selected(where, WEBHOOKS, LABEL_REVISION), _selected(where, "/api/v1/namespaces", LABEL_REVISION)
+        _selected(where, injection.WEBHOOKS, LABEL_REVISION), _selected(where, "/api/v1/namespaces", LABEL_REVISION)
     )
     if not found:
         output.say(_NONE)
@@ -174,7 +173,7 @@ def _wanted(where: Any, given: argparse.Namespace, *, strict: bool) -> Tag:
 
 def _own(where: Any, given: argparse.Namespace, revision: str) -> list[Json]:
     """What the installation of a revision made, in this mesh: not its tags."""
-    found = injection.injectors(_selected(where, WEBHOOKS, f"{LABEL_REVISION}={revision},!{documents.TAG}"))
+    found = injection.injectors(_selected(where, injection.WEBHOOKS, f"{LABEL_REVISION}={revision},!{documents.TAG}"))
     return [each for each in found if _place(each) in ("", given.istioNamespace)]
 
 
@@ -215,7 +214,7 @@ def _conflicts(where: Any, made: Sequence[Json], leaving: Sequence[Json]) -> str
     hook = _hook(made)
     gone = {hook["metadata"]["name"], *(each["metadata"]["name"] for each in leaving)}
     kind = {"apiVersion": hook["apiVersion"], "kind": hook["kind"]}
-    there = [{**kind, **each} for each in where.listed(WEBHOOKS, "mutating webhooks")]
+    there = [{**kind, **each} for each in where.listed(injection.WEBHOOKS, "mutating webhooks")]
     found = [hook, *(each for each in there if each["metadata"]["name"] not in gone)]
     if (service := hook["webhooks"][0]["clientConfig"].get("service")) is not None:
         path = f"/api/v1/namespaces/{service['namespace']}/services/{service['name']}"
@@ -243,7 +242,7 @@ def _put(where: Any, made: Json) -> None:
 
 
 def _tagged(where: Any, tag: str) -> list[Json]:
-    return _selected(where, WEBHOOKS, f"{documents.TAG}={tag}")
+    return _selected(where, injection.WEBHOOKS, f"{documents.TAG}={tag}")
 
 
 def _selected(where: Any, path: str, selector: str) -> list[Json]:

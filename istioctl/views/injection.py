@@ -19,6 +19,8 @@ from wire.names import LABEL_REVISION
 Json = Mapping[str, Any]
 Labels = Mapping[str, str]
 
+WEBHOOKS: Final = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+"""Where an API server has them."""
 INJECTOR: Final = "sidecar-injector.istio.io"
 """How the name of each webhook ends that injects."""
 DEACTIVATED: Final = {"matchLabels": {"istio.io/deactivated": "never-match"}}

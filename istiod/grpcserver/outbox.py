@@ -151,8 +151,9 @@ class Outbox:
             else:
                 room -= self._slice(stream, stream.whole, room, out) + frames.HEAD
             self.queue(stream)
-        if len(out) == 2 and not control and isinstance(out[1], memoryview):  # noqa: PLR2004 (no control frames, and it)
-            return out[1]
+        match out:
+            case [b"", memoryview() as shared]:
+                return shared
         return b"".join(out)
 
     def _slice(self, stream: Stream, whole: memoryview, room: int, out: list[bytes | bytearray | memoryview]) -> int:

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from istioctl import __main__ as program
+from istioctl import admin
 from istiod.debug import scopes
 from tests.istioctl.test_control_plane import istiod
 
@@ -74,3 +75,7 @@ async def test_mistakes_are_told(address: str, capsys: pytest.CaptureFixture[str
     with istiod({"/debug/scopej": [3]}) as odd:
         assert await run("--monitoring-address", odd) == 1
     assert "is not what istiod says" in capsys.readouterr().err
+
+
+def test_the_command_names_the_levels_that_istiod_has() -> None:
+    assert tuple(scopes.LEVELS) == admin.LEVELS
