@@ -90,8 +90,10 @@ test: .venv/.installed test-packages ## all tests but the long ones: real Envoy,
 		$(STORIES) $(PY) -m pytest $(CLUSTERED) $$($(PY) -c "$(FAILED)"); }
 	$(PY) -m coverage report --fail-under=90 --skip-covered --sort=cover | tail -40
 
-test-long: .venv/.installed packages ## the long counts and durations
-	$(PY) -m pytest -m long --timeout 3600 -s tests
+test-long: .venv/.installed packages ## the long counts and durations, and other drawn examples than the seeded ones
+	$(PY) -m pytest $(WORKERS) -m "hypothesis and not long and not envoy and not root and not apiserver and not cluster" \
+		--hypothesis-profile=anew tests
+	$(PY) -m pytest -m long --hypothesis-profile=anew --timeout 3600 -s tests
 
 FAULTS ?= 1-60
 faults: .venv/.installed test-packages ## fault by fault of docs/faults.md, with figures; FAULTS=1,8,33-37, LONG=yes, WRITE=yes

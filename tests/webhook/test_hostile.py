@@ -6,7 +6,7 @@ import copy
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crds import proxy_annotation
@@ -48,10 +48,14 @@ VALUES = st.one_of(
 ANNOTATIONS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4)
 NOT_OURS = {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName", "nodeName", "securityContext", "tolerations"}
 USERS = {"istio-init": {0}, "istio-proxy": {1337, 0}}
+NEEDS_ROOT = {f"{notes.SIDECAR}interceptionMode": "TPROXY", notes.BIND_LOW_PORTS: "true"}
+"""What Istio lets a pod's owner ask for that its sidecar runs as root for."""
 
 
 @settings(max_examples=300, deadline=None)
 @given(ANNOTATIONS)
+@example({notes.BIND_LOW_PORTS: "true"})
+@example({notes.BIND_LOW_PORTS: "false"})
 def test_an_annotation_changes_values_and_never_the_shape(hostile: dict[str, str]) -> None:
     before = pod(hostile)
     asked = reviews.read(json.dumps(review(before)).encode())
@@ -72,7 +76,7 @@ def test_an_annotation_changes_values_and_never_the_shape(hostile: dict[str, str
         assert not security.get("privileged")
         assert not security.get("allowPrivilegeEscalation")
         assert security["runAsUser"] in USERS[each["name"]]
-        assert security["runAsUser"] != 0 or each["name"] == "istio-init" or "TPROXY" in hostile.values()
+        assert security["runAsUser"] != 0 or each["name"] == "istio-init" or NEEDS_ROOT.items() & hostile.items()
         assert not any("\n" in argument or "\x00" in argument for argument in each["args"])
         assert each["args"][0] in {"proxy", "istio-iptables"}
         assert each["image"].startswith(CONFIG.image) or each["image"] == hostile.get("sidecar.istio.io/proxyImage")
