@@ -122,7 +122,7 @@ async def test_a_killed_pod_is_replaced_and_gone_from_endpoints_before_it_ends(o
         name = await mesh.kill("b")
         await mesh.wait(lambda: endpoints(mesh).get(name, {}).get("terminating", True), SECONDS, "terminating")
         await mesh.ready(SECONDS)
-        assert name not in endpoints(mesh)
+        await mesh.wait(lambda: name not in endpoints(mesh), SECONDS, "the killed pod gone from the endpoints")
         assert len(endpoints(mesh)) == 2
         assert (await mesh.kill("a", grace=0)) == "a"
         await mesh.ready(SECONDS)
