@@ -169,11 +169,11 @@ class Connection:
         """
         if not self._may_ask(asked):
             return
-        self._log(asked)
-        if asked.error is not None and self._settings.on_refusal is not None:
-            self._settings.on_refusal(asked.type_url)
+        self._note(asked)
         if not self.session.request(asked):
             return
+        if asked.error is not None or self._stream.yields:
+            self._stream.yields = self.session.refuses
         if self.counted and asked.nonce:
             self.look()
         if asked.nonce and asked.error is None:
@@ -183,7 +183,9 @@ class Connection:
         if not self.session.quiet:
             self._wake()
 
-    def _log(self, asked: Request) -> None:
+    def _note(self, asked: Request) -> None:
+        if asked.error is not None and self._settings.on_refusal is not None:
+            self._settings.on_refusal(asked.type_url)
         if _LOGGER.isEnabledFor(logging.DEBUG):
             _LOGGER.debug("%.200s %s", self.proxy.node.id, said(asked))
 
@@ -244,11 +246,12 @@ class Connection:
 
         Who has not acknowledged a whole configuration, nor answered for listeners after it acknowledged something,
         takes turns with others of whom that is true, and everybody else goes before: a thousand that come at once, or
-        that acknowledge nothing, keep nobody from a change. Whoever refuses one resource is a proxy as any other.
+        that acknowledge nothing, keep nobody from a change. Whoever refuses one resource is a proxy as any other;
+        who refuses without end is not (hostile-input SEC23).
         """
         if not self._awake and not self._over:
             self._awake = True
-            if self._placed:
+            if self._placed and not self._stream.yields:
                 self._loop.call_soon(self._write)
             else:
                 self._turns.wait(self._write, self)

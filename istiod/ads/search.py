@@ -35,6 +35,11 @@ class Search:
     """When a part was sent last."""
 
     @property
+    def slow(self) -> bool:
+        """Whether the client has refused so much that there are pauses."""
+        return self._refused >= FREE
+
+    @property
     def until(self) -> float:
         """The time (seconds) before which no part is to be sent."""
         over = self._refused - FREE
@@ -77,7 +82,7 @@ class Search:
 
     def changed(self, name: str) -> None:
         """There is another resource of this name: during a pause it is no matter of the search any more."""
-        if self.groups and self._refused >= FREE:
+        if self.groups and self.slow:
             left = (tuple(each for each in group if each != name) for group in self.groups)
             self.groups = tuple(group for group in left if group)
 

@@ -128,6 +128,11 @@ class AdsSession:
             for sub in stream.subscriptions.values()
         )
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the client has refused so much of a type that what is left of it comes in pauses."""
+        return any(sub.search.slow for sub in self._stream.subscriptions.values())
+
     def settled(self) -> bool:
         """Whether the client has ACKed all of the target, and nothing older serves."""
         stream = self._stream

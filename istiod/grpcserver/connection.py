@@ -16,11 +16,14 @@ from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.deadlines import NOTHING, Deadlines, Do, Facts, Limits, Verdict
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.http2 import Http2Connection, Open
+from istiod.grpcserver.poll import READ, WRITE, Poll
 from istiod.grpcserver.stream import Client
 from istiod.grpcserver.turns import Turns
 
 TURNS: Final = 8
-"""Chunks for one client before others have their turn."""
+"""Chunks from one client before others have their turn."""
+TURN: Final = TURNS * CHUNK
+"""Bytes for one client before others have theirs: in one piece, where there are as many."""
 LINGER: Final = 1.0
 """Seconds for which a client that is told to leave may still speak: closed at once, it might not read why."""
 _CHANCE: Final = random.SystemRandom()
@@ -35,7 +38,7 @@ class Connection:
         channel: Channel,
         address: tuple[str, int],
         opener: Open,
-        common: tuple[Limits, Turns, Cuts],
+        common: tuple[Limits, Turns, Cuts, Poll],
         gone: Callable[[Connection], None],
     ) -> None:
         self.host, port = address
@@ -45,17 +48,17 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         client = Client(address=self.address, secure=channel.secure)
-        limits, self._turns, cuts = common
+        limits, self._turns, cuts, self._poll = common
         self.http = Http2Connection(client, opener, self._flush, now, cuts)
         oldest = now + limits.age * (1 - _CHANCE.random() * limits.jitter)  # spreads reconnects
         self._deadlines = Deadlines(limits=limits, born=now, oldest=oldest)
         self._shaken = not channel.secure
         self._heard = now
         self._unsent: bytes | memoryview = b""
-        self._watching = self._busy = self._closed = self._queued = self._due = self._wrote = False
+        self._more = self._busy = self._closed = self._queued = self._due = self._wrote = False
         self._leaving: float | None = None
         self._number = channel.fileno()
-        self._loop.add_reader(self._number, self._readable)
+        self._watch()
         self._loop.call_soon(self._flush)  # not here: a client that has left again would end what is not admitted yet
 
     def tick(self, now: float) -> Verdict:
@@ -113,7 +116,10 @@ class Connection:
             self.http.ping()
             self._flush()
 
-    def _readable(self) -> None:
+    # What the poll sees
+
+    def readable(self) -> None:
+        """Take what has come, or wait until it is due."""
         began = self._turns.begin(served=self._served)
         if began is not None:
             self._read()
@@ -121,23 +127,38 @@ class Connection:
         else:
             self._queue()
 
+    def writable(self) -> None:
+        """Its socket takes more: as much as a turn is, when it is due."""
+        began = self._turns.begin(served=self._served)
+        if began is not None:
+            self._flush()
+            self._turns.spend(began)
+        else:
+            self._due = True
+            self._watch()
+            self._turns.wait(self._write_on, self, served=self._served)
+
+    # Its own
+
     @property
     def _served(self) -> bool:
-        """Whether a service knows the client of one of its calls."""
-        return any(stream.accepted for stream in self.http.streams.values())
+        """Whether a service knows the client of one of its calls, and neither that nor the connection yields."""
+        if self.http.yields:
+            return False
+        return any(stream.accepted and not stream.yields for stream in self.http.streams.values())
 
     def _queue(self) -> None:
         """Wait to be read: with a call in its own name, before with all of its address."""
         if not self._queued and not self._closed:
             self._queued = True
-            self._loop.remove_reader(self._number)
+            self._watch()
             self._turns.wait(self._turn, self if self.http.streams else self.host, served=self._served)
 
     def _turn(self) -> None:
         self._queued = False
         if not self._closed:
-            self._loop.add_reader(self._number, self._readable)
             self._read()
+            self._watch()  # now: it may have to wait again
 
     def _read(self) -> None:
         try:
@@ -199,7 +220,9 @@ class Connection:
             return
         finally:
             self._busy = False
-        self._watch(more=more)
+        if more != self._more:
+            self._more = more
+            self._watch()
         if self.http.closed:
             self._leave(more=more)
 
@@ -214,8 +237,9 @@ class Connection:
 
     def _write(self) -> bool:
         """Whether there is more to write than the socket takes, or than is this client's turn."""
-        for _ in range(TURNS):
-            data = self._unsent or self.http.take(CHUNK)
+        left = TURN
+        while left >= CHUNK:  # a rest of less would be no whole records of TLS
+            data = self._unsent or self.http.take(left)
             if not data:
                 self.http.outbox.full = False
                 return False
@@ -225,30 +249,19 @@ class Connection:
             if self._unsent:
                 self.http.outbox.full = True
                 return True
+            left -= count
         return True
-
-    def _writable(self) -> None:
-        """Its socket takes more: as much as a turn is, when it is due."""
-        began = self._turns.begin(served=self._served)
-        if began is not None:
-            self._flush()
-            self._turns.spend(began)
-        else:
-            self._due = True
-            self._watch(more=False)
-            self._turns.wait(self._write_on, self, served=self._served)
 
     def _write_on(self) -> None:
         self._due = False
         self._flush()
+        self._watch()
 
-    def _watch(self, *, more: bool) -> None:
-        more = more and not self._due
-        if more and not self._watching:
-            self._loop.add_writer(self._number, self._writable)
-        elif self._watching and not more:
-            self._loop.remove_writer(self._number)
-        self._watching = more
+    def _watch(self) -> None:
+        """Be told of what it waits for: not of what waits for its turn."""
+        if not self._closed:
+            write = WRITE if self._more and not self._due else 0
+            self._poll.watch(self._number, self, write if self._queued else READ | write)
 
     def _end(self, reason: str) -> None:
         if self._closed:
@@ -256,8 +269,7 @@ class Connection:
         self._closed = True
         if reason:
             _LOGGER.debug("connection of %s is cut: %s", self.address, reason)
-        self._loop.remove_reader(self._number)
-        self._loop.remove_writer(self._number)
+        self._poll.watch(self._number, self, 0)
         self._channel.close()
         try:
             self.http.lose()

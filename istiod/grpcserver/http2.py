@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from istiod.grpcserver import frames, inbound
-from istiod.grpcserver.budget import Budget
+from istiod.grpcserver.budget import Allowances
 from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.frames import DEFAULT_WINDOW, MAX_FRAME, MAX_STREAM_ID, ErrorCode, ProtocolError
 from istiod.grpcserver.headers import Heads
@@ -47,7 +47,7 @@ class Http2Connection:
     """
 
     __slots__ = (
-        "_budget",
+        "_allowed",
         "_buffer",
         "_credit",
         "_effort",
@@ -56,8 +56,6 @@ class Http2Connection:
         "_late",
         "_now",
         "_open",
-        "_opening",
-        "_resets",
         "_room",
         "_wake",
         "client",
@@ -69,6 +67,7 @@ class Http2Connection:
         "settled",
         "started",
         "streams",
+        "yields",
     )
 
     def __init__(
@@ -78,7 +77,7 @@ class Http2Connection:
         self.outbox = Outbox(self._ended, cuts)
         self.streams: dict[int, Stream] = {}
         self.initial = DEFAULT_WINDOW
-        self.closed = self.draining = self.started = self.settled = False
+        self.closed = self.draining = self.started = self.settled = self.yields = False
         self.failure = ""
         self._open = opener
         self._wake = wake
@@ -88,9 +87,7 @@ class Http2Connection:
         self._last = self._late = 0
         self._room = CONNECTION_WINDOW
         self._credit = self._effort = 0
-        self._budget = Budget(1_000, 100, now)
-        self._opening = Budget(200, 20, now)
-        self._resets = Budget(100, 5, now)
+        self._allowed = Allowances(now)
         limits = {
             frames.SETTINGS_MAX_CONCURRENT_STREAMS: MAX_STREAMS,
             frames.SETTINGS_MAX_HEADER_LIST_SIZE: inbound.MAX_HEADER_LIST,
@@ -109,7 +106,7 @@ class Http2Connection:
         self._now = now
         self._effort = 0
         if self.outbox.earned:
-            self._budget.earn(self.outbox.earned * EARNED)
+            self._allowed.frames.earn(self.outbox.earned * EARNED)
             self.outbox.earned = 0
         try:
             self._buffer = self._parse(self._buffer + data if self._buffer else data)
@@ -296,6 +293,7 @@ class Http2Connection:
             self._credit = 0
 
     def _headers(self, number: int, headers: list[Header], *, ended: bool) -> None:
+        self._effort += inbound.weight(self, headers)
         stream = self.streams.get(number)
         if stream is not None:
             if not ended or stream.half_closed:
@@ -311,8 +309,7 @@ class Http2Connection:
 
     def _begin(self, number: int, headers: list[Header], *, ended: bool) -> None:
         """A new call."""
-        self._effort += 1
-        if not self._opening.spend(self._now):
+        if not self._allowed.calls.spend(self._now):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many calls")
         if len(self.streams) >= MAX_STREAMS:
             self.outbox.answer(frames.reset(number, ErrorCode.REFUSED_STREAM))
@@ -334,6 +331,7 @@ class Http2Connection:
                 self._hear(stream, b"", ended=True)
 
     def _refuse(self, stream: Stream, refusal: RpcError) -> None:
+        self.yields |= not self._allowed.vain.spend(self._now)
         receiver = stream.receiver
         stream.finish(refusal.code, refusal.details)
         receiver.lost()
@@ -346,7 +344,8 @@ class Http2Connection:
         if stream is None:
             self.stale(number)
             return
-        if not self._resets.spend(self._now):
+        self.yields |= not self._allowed.vain.spend(self._now)
+        if not self._allowed.resets.spend(self._now):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many calls are given up")
         self._drop(stream)
 
@@ -358,7 +357,7 @@ class Http2Connection:
         Raises:
             ProtocolError: there were too many.
         """
-        if not self._budget.spend(self._now):
+        if not self._allowed.frames.spend(self._now):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
 
     def stale(self, number: int, *, free: bool = False) -> None:

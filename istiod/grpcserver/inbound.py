@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from istiod.grpcserver import frames
 from istiod.grpcserver.frames import MAX_FRAME, MAX_WINDOW, ErrorCode, ProtocolError
 from istiod.grpcserver.outbox import Outbox
+from istiod.grpcserver.request import Header
 from istiod.grpcserver.stream import Stream
 
 MAX_HEADER_LIST: Final = 16_384
 """Bytes of a header list as it is counted (RFC 9113 section 6.5.2); a service account's token has 1 to 2 KB."""
+STRANGER: Final = 4
+"""What a call counts for whose client no service knows yet, or that yields: mostly it is refused or given up."""
+LONG: Final = 1_024
+"""Bytes of headers that count for one more: each has to be decoded and checked."""
 _SETTING: Final = 6
 _PING: Final = 8
 _PRIORITY: Final = 5
@@ -27,6 +33,7 @@ class Steered(Protocol):
     streams: dict[int, Stream]
     initial: int
     settled: bool
+    yields: bool
 
     def spend(self, what: str) -> None:
         """See Http2Connection."""
@@ -55,6 +62,13 @@ def control(of: Steered, kind: int, flags: int, number: int, payload: bytes) -> 
             expect(payload, _PRIORITY)
         if (kind == frames.PRIORITY and not number) or (kind == frames.GOAWAY and number):
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"a frame of kind {kind} on stream {number}")
+
+
+def weight(of: Steered, headers: Iterable[Header]) -> int:
+    """What headers count for before others have their turn; a message counts for 1."""
+    known = not of.yields and any(stream.accepted for stream in of.streams.values())
+    size = sum(len(name) + len(value) for name, value in headers)
+    return (1 if known else STRANGER) + size // LONG
 
 
 def unpadded(payload: bytes) -> bytes:

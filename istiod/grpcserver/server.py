@@ -23,6 +23,7 @@ from istiod.grpcserver.channel import Channel, SecureChannel
 from istiod.grpcserver.connection import Connection
 from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.deadlines import Do, Limits, Verdict
+from istiod.grpcserver.poll import Poll
 from istiod.grpcserver.request import Request
 from istiod.grpcserver.status import Code, RpcError
 from istiod.grpcserver.stream import Client, Receiver, Stream
@@ -69,6 +70,7 @@ class Server:
         self.unread = 0
         """Connections that were cut since their clients did not read."""
         self._cuts = Cuts()
+        self._poll = Poll()
         self._turns = Turns(time.monotonic, turns.of_loop, hurried)
 
     def listen(self, address: str, context: Callable[[], ssl.SSLContext] | None = None) -> int:
@@ -120,6 +122,7 @@ class Server:
             connection.cut("")
         if self._tick is not None:
             self._tick.cancel()
+        self._poll.close()
 
     async def _left(self, patience: float, over: Callable[[], bool]) -> None:
         for _ in range(math.ceil(patience / _STEP)):
@@ -192,9 +195,8 @@ class Server:
         except OSError:  # it left already
             plain.close()
             return
-        self._connections.add(
-            Connection(channel, address, self._open, (self._limits, self._turns, self._cuts), self._connections.discard)
-        )
+        common = self._limits, self._turns, self._cuts, self._poll
+        self._connections.add(Connection(channel, address, self._open, common, self._connections.discard))
 
     def _open(self, stream: Stream, request: Request) -> Receiver:
         method = self._methods.get(request.path)

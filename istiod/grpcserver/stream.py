@@ -88,6 +88,7 @@ class Stream:
     """A call. Bytes wait here in ``parts`` for the client's windows; ``ending`` is the frame that comes after them.
 
     Before all ``parts`` comes what is left of ``whole``: frames that a message begins with, which others send as well.
+    ``yields``: its service has others served before it, known or not.
     ``taken`` counts bytes and ``turn`` messages that have left, for those who look after clients that do not read.
     """
 
@@ -110,6 +111,7 @@ class Stream:
         "turn",
         "whole",
         "window",
+        "yields",
     )
 
     def __init__(self, number: int, peer: Peer, request: Request, window: int) -> None:
@@ -121,7 +123,7 @@ class Stream:
         self.parts: collections.deque[memoryview] = collections.deque()
         self.whole: memoryview | None = None
         self.ending: bytes | None = None
-        self.queued = self.started = self.half_closed = self.accepted = False
+        self.queued = self.started = self.half_closed = self.accepted = self.yields = False
         self.taken = self.turn = 0
         self.room = self.credit = self.held = 0
         self._peer = peer

@@ -22,6 +22,8 @@ HURRIED: Final = 0.001
 """The same while those that are served wait for something."""
 REST: Final = 3.0
 """How many times as long all else has its turn then."""
+EASE: Final = 1.0
+"""The same when nobody hurries: a change from elsewhere goes round the loop a dozen times before it is known as one."""
 LONGEST_REST: Final = 0.02
 """Seconds of that at most: a slice may be long since the machine did something else meanwhile."""
 
@@ -92,7 +94,8 @@ class Turns:
                     self._take(self._others, HURRIED if hurried or self._served else SLICE)
                 finally:
                     now = self._clock()
-                    self._rested = now + min(LONGEST_REST, REST * (now - began)) if hurried else now
+                    rest = (REST if hurried else EASE) * (now - began) if hurried or self._others else 0.0
+                    self._rested = now + min(LONGEST_REST, rest)
         finally:
             self._running = False
             self._ask()

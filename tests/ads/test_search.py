@@ -103,6 +103,18 @@ def test_who_refuses_everything_gets_little_more_than_one_part_a_minute(*, delta
     assert found.client.session.wake is None
 
 
+def test_who_refuses_without_end_is_known_as_such_until_it_takes_something() -> None:
+    refusing = True
+    found = connected([], lambda send: refusing and bool(send.resources))
+    found.answer(found.client.set(*resources(search.FREE // 4)))
+    assert not found.client.session.refuses, "few refusals are an honest client's"
+    found.answer(found.client.set(*resources(1_000)))
+    assert found.client.session.refuses
+    refusing = False
+    found.wait(search.LONGEST_PAUSE)
+    assert not found.client.session.refuses
+
+
 def test_what_changes_during_a_pause_is_sent_at_once_and_a_part_that_is_taken_ends_the_pauses() -> None:
     refusing = True
     found = connected([], lambda send: refusing and bool(send.resources))

@@ -7,8 +7,10 @@ import struct
 import pytest
 
 from istiod.grpcserver import frames
+from istiod.grpcserver.budget import VAIN
 from istiod.grpcserver.frames import ErrorCode
 from istiod.grpcserver.http2 import CONNECTION_WINDOW, EFFORT, MAX_STREAMS, STREAM_WINDOW
+from istiod.grpcserver.inbound import STRANGER
 from istiod.grpcserver.outbox import MAX_CONTROL
 from tests.grpcserver.wire import HEAD, Wire, data, message
 
@@ -219,17 +221,55 @@ def test_more_calls_at_once_than_there_may_be_are_refused() -> None:
 
 def test_calls_and_messages_that_come_in_one_piece_are_taken_a_few_at_a_time() -> None:
     """Others have their turn between: a whole record of calls would keep them waiting (SEC24)."""
-    wire = Wire()
+    wire = Wire(accept=1_024)
     wire.say(*(wire.headers(2 * at + 1) for at in range(MAX_STREAMS)))
-    assert len(wire.calls) == EFFORT
+    assert len(wire.calls) == 1 + EFFORT - STRANGER, "whose first call is begun is known"
     assert wire.http.paused
-    wire.say()
+    while wire.http.paused:
+        wire.say()
     assert len(wire.calls) == MAX_STREAMS
     wire.say(*(data(message(b"x")) for _ in range(EFFORT + 1)), data(b"\0\0\0"))
     assert len(wire.calls[0].heard) == EFFORT
     wire.say()
     assert len(wire.calls[0].heard) == EFFORT + 1
     assert not wire.http.paused, "what is left is no whole frame's worth"
+
+
+def begun_at_once(wire: Wire, *headers: bytes) -> int:
+    before = len(wire.calls)
+    wire.say(*headers)
+    count = len(wire.calls) - before
+    while wire.http.paused:
+        wire.say()
+    return count
+
+
+def test_fewer_calls_are_taken_of_whom_nobody_knows_and_fewer_still_with_long_headers() -> None:
+    wire = Wire()
+    assert begun_at_once(wire, *(wire.headers(1 + 2 * at) for at in range(8))) == EFFORT / STRANGER
+    long = (*HEAD, ("x-long", "x" * 8_000))
+    assert begun_at_once(wire, *(wire.headers(101 + 2 * at, long) for at in range(8))) == 2
+
+
+def test_whose_calls_come_to_nothing_again_and_again_yields_to_others_though_it_is_known() -> None:
+    """Row SEC23."""
+    wire = Wire(accept=1_024)
+    wire.say(wire.headers(1))
+    for number in range(3, 3 + 2 * VAIN, 2):
+        wire.say(wire.headers(number), data(message(b"refuse"), number))
+        assert not wire.http.yields, "some may be refused"
+    wire.say(wire.headers(99), frames.reset(99, ErrorCode.CANCEL))
+    assert wire.http.yields
+    assert not wire.http.closed
+    assert begun_at_once(wire, *(wire.headers(101 + 2 * at) for at in range(8))) == EFFORT / STRANGER
+
+
+def test_few_calls_a_minute_that_come_to_nothing_are_no_matter() -> None:
+    wire = Wire(accept=1_024)
+    for number in range(1, 201, 2):
+        wire.say(wire.headers(number), data(message(b"refuse"), number))
+        wire.now += 1.0
+    assert not wire.http.yields
 
 
 def test_many_initial_windows_in_one_frame_are_one_change() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from istiod.grpcserver import turns
-from istiod.grpcserver.turns import HURRIED, LONGEST_REST, REST, SLICE, Turns
+from istiod.grpcserver.turns import EASE, HURRIED, LONGEST_REST, REST, SLICE, Turns
 from tests.waiting import until
 
 
@@ -92,6 +92,23 @@ def test_while_the_served_wait_for_something_others_have_a_quarter_of_the_time()
     assert loop.delays[1:] == pytest.approx([LONGEST_REST]), "however long a turn was"
     assert loop.turns.begin(served=True) is not None, "who is served goes before"
     assert loop.turns.begin() is None
+
+
+def test_a_crowd_rests_as_long_as_it_takes_though_nobody_is_known_to_wait() -> None:
+    """What changed elsewhere goes round the loop some times before it is known as a change."""
+    loop = Loop()
+    for who in range(30):
+        loop.arrive(who, SLICE / 4)
+    loop.finish()
+    assert [who for one in loop.order for who in one] == list(range(30))
+    rests = [delay for delay in loop.delays if delay]
+    assert rests[:4] == pytest.approx([EASE * SLICE] * 4)
+    loop.now += 1.0
+    loop.arrive(30, SLICE)
+    loop.arrive(31, SLICE)
+    loop.delays.clear()
+    loop.finish()
+    assert not any(loop.delays), "nobody else waits"
 
 
 def test_who_asks_for_another_turn_in_its_own_takes_no_rest_away() -> None:
