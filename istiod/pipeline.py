@@ -36,6 +36,8 @@ GATHER = 0.005
 """Seconds from the first change of a quiet time to its push."""
 MOST_EXPECTED = 100
 """Of so many namespaces configurations are made at the start; those of more are made when their proxies come."""
+MOST_WORKLOADS = 2_000
+"""Of so many workloads their own part is made at the start, too: a millisecond for each that differs from others."""
 EXPECTED = 120.0
 """Seconds for which they are kept for proxies that do not come: longer than Envoy waits before it tries again."""
 
@@ -196,7 +198,10 @@ class Pipeline:
         return whole
 
     def _expect(self) -> list[ResourceSet]:
-        return [self._whole(proxy) for proxy in itertools.islice(expected.proxies(self._built()), MOST_EXPECTED)]
+        built = self._built()
+        common = map(self._whole, itertools.islice(expected.proxies(built), MOST_EXPECTED))
+        own = map(self._target, itertools.islice(expected.workloads(built), MOST_WORKLOADS))
+        return [*common, *own]
 
     def _whole(self, proxy: Proxy) -> ResourceSet:
         """What a proxy should have, with endpoints, which are made when they are first read."""

@@ -1,12 +1,13 @@
 """The proxies that are to come: pods that have a sidecar, and have not connected yet.
 
-Of what a proxy gets most is the same for all of its namespace, and some for all of the mesh. One of each namespace is
-enough to have that made before anybody asks. Who they really are, and what they may have, is checked when they come.
+Of what a proxy gets most is the same for all of its namespace, and some for all of the mesh; one of each namespace is
+enough to have that made before anybody asks. Its own listeners are those of its workload's other pods. Who they really
+are, and what they may have, is checked when they come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from istiod.config.proxy import Peer, Proxy
 from istiod.mesh.context import MeshContext
@@ -16,12 +17,21 @@ from wire.node import Node, NodeType
 
 def proxies(context: MeshContext) -> Iterator[Proxy]:
     """One proxy per namespace with sidecars, in order of names: the first of its pods that has an address."""
-    first: dict[str, PodWorkload] = {}
+    return _first(context, lambda pod: pod.namespace)
+
+
+def workloads(context: MeshContext) -> Iterator[Proxy]:
+    """One proxy per workload with sidecars, in order of names: pods with the same labels and ports are one."""
+    return _first(context, lambda pod: (pod.namespace, pod.labels, pod.ports))
+
+
+def _first(context: MeshContext, kind: Callable[[PodWorkload], Hashable]) -> Iterator[Proxy]:
+    first: dict[Hashable, PodWorkload] = {}
     for _, pod in sorted(context.backends.pods.items()):
         if pod.tls and pod.addresses:
-            first.setdefault(pod.namespace, pod)
-    for pod in first.values():
-        yield _proxy(pod, f"{pod.namespace}.svc.{context.model.settings.dns_domain}")
+            first.setdefault(kind(pod), pod)
+    domain = context.model.settings.dns_domain
+    return (_proxy(pod, f"{pod.namespace}.svc.{domain}") for pod in first.values())
 
 
 def _proxy(pod: PodWorkload, domain: str) -> Proxy:

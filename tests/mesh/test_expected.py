@@ -39,5 +39,12 @@ def test_one_proxy_of_each_namespace_with_sidecars_is_expected() -> None:
     assert found[1].peer.identity is None
 
 
+def test_one_proxy_of_each_workload_is_expected_too() -> None:
+    replicas = pod("a-1", "shop"), pod("a-2", "shop", "10.0.0.2")
+    other = pod("b-1", "shop", "10.0.0.3", "security.istio.io/tlsMode: istio, version: v2"), pod("a-1", "bank")
+    found = list(expected.workloads(mesh(*replicas, *other)))
+    assert [(one.node.namespace, one.node.name) for one in found] == [("bank", "a-1"), ("shop", "a-1"), ("shop", "b-1")]
+
+
 def test_pods_without_a_sidecar_or_an_address_are_not() -> None:
     assert not list(expected.proxies(mesh(pod("a", "shop", label="x: y"), pod("b", "shop", ""))))
