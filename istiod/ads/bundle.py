@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from istiod.config.resource import Resource, ResourceSet
 from wire import names as wire_names
@@ -62,6 +62,7 @@ def frames(resources: Collection[Resource], *, delta: bool) -> tuple[bytes, ...]
     return tuple(found) if len(resources) <= FEW else (b"".join(found),)
 
 
+T = TypeVar("T")
 _Layer: TypeAlias = Mapping[str, Resource]
 _Key: TypeAlias = tuple[int, int]
 _Kept: TypeAlias = tuple[weakref.ref[_Layer], frozenset[str] | None, Bundle | None]
@@ -91,7 +92,7 @@ class Bundles:
             self._kept.move_to_end(key)
             return kept[2]
         made = _make(layer, type_url, asked)
-        alive = _weak(layer) if len(layer if asked is None else asked) >= LARGE else None
+        alive = weak(layer) if len(layer if asked is None else asked) >= LARGE else None
         if alive is not None:
             self._kept[key] = (alive, asked, made)
             self._kept.move_to_end(key)
@@ -116,7 +117,8 @@ def endpoints_of(clusters: Iterable[Resource]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _weak(layer: _Layer) -> weakref.ref[_Layer] | None:
+def weak(layer: T) -> weakref.ref[T] | None:
+    """A weak reference; None where there can be none."""
     try:
         return weakref.ref(layer)
     except TypeError:  # a plain dict, which the compiler does not make

@@ -19,6 +19,8 @@ from google.protobuf.message import DecodeError
 from istiod.config.resource import delimited
 from wire import names, node
 
+WILDCARD: Final = "*"
+"""Asks for all of a type."""
 MAX_NAMES: Final = 20_000
 MAX_NAME_CHARS: Final = 4_096
 """Far beyond any name of ours: a host has 253 characters."""
@@ -67,7 +69,8 @@ class Request:
     State of the world: ``names`` is everything asked for (delta: None). Delta: ``subscribe``, ``unsubscribe`` and, on
     the first request of a type, ``initial``: name -> version that the client holds from an earlier stream.
     ``nonce`` is that of the response which is answered, "" if none; ``error`` is why it was refused, None for an ACK.
-    ``version`` is the last accepted version (state of the world only).
+    ``version`` is the last accepted version (state of the world only). ``asked`` and ``wildcard`` are what
+    ``subscribe`` asks for: names, and whether "*" is among them; of equal messages that is worked out once.
     """
 
     type_url: str
@@ -78,6 +81,15 @@ class Request:
     nonce: str = ""
     version: str = ""
     error: str | None = None
+    asked: frozenset[str] = field(default=frozenset(), init=False, compare=False)
+    wildcard: bool = field(default=False, init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out what ``subscribe`` asks for."""
+        if self.subscribe:
+            asked = frozenset(self.subscribe)
+            object.__setattr__(self, "wildcard", WILDCARD in asked)
+            object.__setattr__(self, "asked", asked - {WILDCARD} if self.wildcard else asked)
 
 
 Message = discovery_pb2.DiscoveryRequest | discovery_pb2.DeltaDiscoveryRequest

@@ -14,10 +14,10 @@ from typing import Final
 from istiod.ads import gates, plan, status, subscription
 from istiod.ads.bundle import Bundles
 from istiod.ads.quarantine import ANYBODY, Client, Quarantine, Rejection
-from istiod.ads.request import OversizedRequestError, Request
+from istiod.ads.request import WILDCARD, OversizedRequestError, Request
 from istiod.ads.send import Send
 from istiod.ads.stream import Stream, Timing, warming
-from istiod.ads.subscription import BY_NAME, WILDCARD, Flight, NamePool, Subscription
+from istiod.ads.subscription import BY_NAME, Flight, NamePool, Subscription
 from istiod.config.resource import Resource, ResourceSet
 from wire import names
 
@@ -239,17 +239,16 @@ class AdsSession:
     def _interest(self, sub: Subscription, request: Request, *, first: bool) -> None:
         """Follow a delta client's subscriptions."""
         target = self._stream.target
-        asked = request.subscribe
-        if WILDCARD in asked:
-            asked = tuple(name for name in asked if name != WILDCARD)
-        if WILDCARD in request.subscribe or (first and not asked and sub.type_url not in BY_NAME):
+        asked = request.asked
+        if request.wildcard or (first and not asked and sub.type_url not in BY_NAME):
             sub.ask_all(target, request.initial)
         if WILDCARD in request.unsubscribe:
             sub.narrow()
         before = sub.names
         if asked:
-            sub.ask(asked, target, request.initial)
-            if sub.type_url == names.ENDPOINT and (waiting := warming(self._stream)):
+            listed = asked if sub.untouched else tuple(name for name in request.subscribe if name != WILDCARD)
+            sub.ask(listed, target, request.initial)
+            if sub.type_url == names.ENDPOINT and not sub.blank and (waiting := warming(self._stream)):
                 sub.owed |= (waiting & sub.names) - before
         if request.unsubscribe:
             sub.forget(request.unsubscribe)
