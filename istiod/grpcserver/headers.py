@@ -1,10 +1,12 @@
 """Header blocks of one connection, put together and decoded (RFC 9113 section 4.3, RFC 7541).
 
-Blocks of all streams share one table, so that each has to be decoded, also those of streams that are refused.
+Blocks of all streams share one table, so that each has to be decoded, also those of streams that are refused. But the
+first of a connection meets an empty table, and is the same for a thousand Envoys; mostly there is no second.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import hpack
@@ -16,6 +18,8 @@ from istiod.grpcserver.request import Header
 MAX_BLOCK: Final = 16_384
 """Bytes of one encoded block."""
 MAX_CONTINUATIONS: Final = 8
+_SHORT: Final = 512
+"""Bytes of a first block that is remembered: one with a token is longer, and nobody else's."""
 _PRIORITY: Final = 5
 """Bytes of an old-style priority."""
 
@@ -23,10 +27,11 @@ _PRIORITY: Final = 5
 class Heads:
     """``stream`` and ``ends_stream`` are of the newest block; ``open`` while it is not whole."""
 
-    __slots__ = ("_block", "_count", "_decoder", "ends_stream", "open", "stream")
+    __slots__ = ("_block", "_count", "_decoder", "_first", "ends_stream", "open", "stream")
 
     def __init__(self) -> None:
-        self._decoder = hpack.Decoder(max_header_list_size=inbound.MAX_HEADER_LIST)
+        self._decoder: hpack.Decoder | None = None
+        self._first: bytes | None = None
         self._block = bytearray()
         self._count = 0
         self.open = False
@@ -75,8 +80,32 @@ class Heads:
 
     def _decode(self, block: bytes) -> list[Header]:
         try:
-            return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
+            if self._decoder is None and self._first is None and len(block) <= _SHORT:
+                self._first = block
+                return list(_first(block))
+            return _headers(self._decoder or self._begun(), block)
         except hpack.OversizedHeaderListError as error:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "a header list is too large") from error
         except hpack.HPACKError as error:
             raise ProtocolError(ErrorCode.COMPRESSION_ERROR, "a header block can't be decoded") from error
+
+    def _begun(self) -> hpack.Decoder:
+        """A decoder with the table that the first block left."""
+        self._decoder = _decoder()
+        if self._first is not None:
+            self._decoder.decode(self._first, raw=True)
+        return self._decoder
+
+
+def _decoder() -> hpack.Decoder:
+    return hpack.Decoder(max_header_list_size=inbound.MAX_HEADER_LIST)
+
+
+def _headers(decoder: hpack.Decoder, block: bytes) -> list[Header]:
+    return [(bytes(name), bytes(value)) for name, value in decoder.decode(block, raw=True)]
+
+
+@lru_cache(maxsize=64)
+def _first(block: bytes) -> tuple[Header, ...]:
+    """The first block of a connection."""
+    return tuple(_headers(_decoder(), block))
