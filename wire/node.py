@@ -71,11 +71,13 @@ def parse_id(node_id: str) -> tuple[NodeType, str, str, str, str]:
     return kind, parts[1], name or parts[2], namespace if name else "", parts[3]
 
 
-def parse(node_id: str, metadata: Mapping[str, object], locality: Locality = Locality()) -> Node:
+def parse(
+    node_id: str, metadata: Mapping[str, object], locality: Locality = Locality(), envoy: tuple[int, ...] = ()
+) -> Node:
     """The node of an id and its metadata (the JSON form of the Struct that Envoy sends).
 
     Namespace comes from metadata NAMESPACE, else from the id, else from the DNS domain's first label. The locality is
-    the one Envoy reports, else what the label ``istio-locality`` says (region.zone.subzone).
+    the one Envoy reports, else what the label ``istio-locality`` says (region.zone.subzone). ``envoy`` as in Node.
 
     Raises:
         ValueError: as for parse_id, or id, name, namespace or account hold control characters.
@@ -98,6 +100,7 @@ def parse(node_id: str, metadata: Mapping[str, object], locality: Locality = Loc
         node_name=str(metadata.get("NODE_NAME") or ""),
         interception_mode=str(metadata.get("INTERCEPTION_MODE") or "REDIRECT"),
         istio_version=str(metadata.get("ISTIO_VERSION") or ""),
+        envoy=envoy,
         locality=locality,
         metadata=metadata,
     )

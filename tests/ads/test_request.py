@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import hypothesis
 import pytest
 from envoy.config.core.v3 import base_pb2
@@ -73,6 +75,28 @@ def test_whole_numbers_of_metadata_are_such_again() -> None:
     found = request.claims(node).metadata
     assert found == said
     assert isinstance(found["PROXY_CONFIG"]["gatewayTopology"]["numTrustedProxies"], int)  # type: ignore[index]  # JSON
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.text() | st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: x % 1),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(), part, max_size=3),
+    max_leaves=8,
+)
+
+
+@hypothesis.given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_metadata_is_what_its_json_says(said: dict[str, object]) -> None:
+    node = base_pb2.Node(id="sidecar~10.0.0.1~a.b~b.svc.cluster.local")
+    json_format.ParseDict(said, node.metadata)
+    assert request.claims(node).metadata == json_format.MessageToDict(node.metadata)
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_a_number_that_json_has_not_is_refused(number: float) -> None:
+    node = base_pb2.Node(id="sidecar~10.0.0.1~a.b~b.svc.cluster.local")
+    node.metadata.fields["a"].list_value.values.add().number_value = number
+    with pytest.raises(MalformedRequestError, match="a number that is none"):
+        request.claims(node)
 
 
 @pytest.mark.parametrize(
