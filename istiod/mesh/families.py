@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 
 from wire import names
@@ -57,6 +58,7 @@ def versions(addresses: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted({version(address) for address in addresses} - {0}))
 
 
+@lru_cache(maxsize=4096)
 def version(address: str) -> int:
     """4 or 6; 0 for what is no address: a proxy may say anything, and so may a status."""
     try:

@@ -185,12 +185,11 @@ def targets(model: Model, place: Place) -> Iterator[tuple[Service, Port, int]]:
     A selector finds it by labels. Services without selector find it by an address of their endpoints (Kubernetes ones
     only where no other selects it: Istio, GetProxyServiceTargets), ServiceEntries by the endpoints that they name.
     """
-    home, own = model.registry.in_namespace(place.namespace), frozenset(place.addresses)
-    selected = any(s.kubernetes and s.selector and s.selector <= place.labels for s in home)
+    home, own = model.registry.choosers(place.namespace, place.labels), frozenset(place.addresses)
+    selected = any(s.kubernetes and s.selector for s in home)
     for service in home:
         if service.selector:
-            if service.selector <= place.labels:
-                yield from _by_target(service, place)
+            yield from _by_target(service, place)
         elif not service.kubernetes:
             yield from _declared(model, service, own)
         elif not selected and _serves_at(model, service, own):

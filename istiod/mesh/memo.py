@@ -51,10 +51,12 @@ class _Generations(Generic[K, V]):
         self.before = before or {}
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """The answer for a key, made when nobody made it before."""
-        if key not in self.now:
-            self.now[key] = self.before[key] if key in self.before else make()
-        return self.now[key]
+        """The answer for a key, made when nobody made it before. No answer is None; keys may be long to hash."""
+        found = self.now.get(key)
+        if found is None:
+            found = self.before.get(key)
+            found = self.now[key] = make() if found is None else found
+        return found
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

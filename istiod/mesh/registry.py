@@ -9,13 +9,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from crds.diagnostic import Code, Diagnostic, warning
 from crds.key import ConfigKey
 from istiod.mesh import creation
-from istiod.mesh.service import NAMED, Service
+from istiod.mesh.service import NAMED, Labels, Service
 
 EVERYWHERE = "*"
+_PLACE: Final = operator.itemgetter(0)
 
 
 def age(service: Service) -> tuple[creation.Age, str, ConfigKey]:
@@ -51,12 +53,22 @@ class Registry:
     by_namespace: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     picking: tuple[Service, ...] = ()
     """Those that select workloads by whose names or addresses Envoy finds them (DNS): few, and asked at each event."""
+    choosing: Mapping[tuple[str, tuple[str, str] | None], tuple[tuple[int, Service], ...]] = field(default_factory=dict)
+    """By namespace and the first of the labels that they select, None for those without: with their place in order."""
     open: bool = False
     """Every namespace knows every service, and no host is claimed twice."""
 
     def in_namespace(self, namespace: str) -> tuple[Service, ...]:
         """The services that a namespace defines, in the fixed order."""
         return self.by_namespace.get(namespace, ())
+
+    def choosers(self, namespace: str, labels: Labels) -> tuple[Service, ...]:
+        """The services of a namespace that select a workload with these labels, and those that select nobody.
+
+        In the fixed order. Who asks pays for the workload's labels, not for all services.
+        """
+        found = [one for label in (None, *labels) for one in self.choosing.get((namespace, label), ())]
+        return tuple(service for _, service in sorted(found, key=_PLACE) if service.selector <= labels)
 
     def get(self, host: str, namespace: str) -> Service | None:
         """The service of a host that a namespace defines, or None."""
@@ -105,11 +117,16 @@ def build(services: Iterable[Service], previous: Registry | None = None) -> tupl
     for service in ordered:
         by_host.setdefault(service.host, []).append(service)
         by_namespace.setdefault(service.namespace, []).append(service)
+    choosing: dict[tuple[str, tuple[str, str] | None], list[tuple[int, Service]]] = {}
+    for place, service in enumerate(ordered):
+        label = min(service.selector, default=None)
+        choosing.setdefault((service.namespace, label), []).append((place, service))
     before = previous or Registry()
     registry = Registry(
         services=ordered,
         by_host={host: tuple(found) for host, found in by_host.items()},
         by_namespace={home: _kept(tuple(found), before.by_namespace.get(home)) for home, found in by_namespace.items()},
+        choosing={key: tuple(found) for key, found in choosing.items()},
         picking=tuple(service for service in ordered if service.selector and service.resolution in NAMED),
         open=all(len(found) == 1 and EVERYWHERE in found[0].export_to for found in by_host.values()),
     )
