@@ -115,6 +115,8 @@ class Http2Connection:
 
     def take(self, limit: int) -> bytes | memoryview:
         """Up to about ``limit`` bytes to send; b"" for nothing."""
+        if self.outbox.empty:
+            return b""
         taken = self.outbox.take(limit)
         if self.outbox.drained:
             drained, self.outbox.drained = self.outbox.drained, []

@@ -54,6 +54,11 @@ class Outbox:
         self._control = bytearray()
         self._queue: collections.deque[Stream] = collections.deque()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits, not even for a window: mostly so, and asked after each thing that a client says."""
+        return not (self._control or self._queue)
+
     def control(self, frame: bytes) -> None:
         """Send a frame that windows do not hold."""
         self._control += frame
