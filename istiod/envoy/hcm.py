@@ -14,7 +14,17 @@ from envoy.config.listener.v3 import listener_components_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
-from istiod.envoy import access_log, client_limits, dynamic_dns, metrics, proxy_headers, route, tracing, wellknown
+from istiod.envoy import (
+    access_log,
+    client_limits,
+    dynamic_dns,
+    metrics,
+    never_sent,
+    proxy_headers,
+    route,
+    tracing,
+    wellknown,
+)
 from istiod.envoy.filters import (
     alpn,
     authorization,
@@ -105,6 +115,8 @@ def network_filter(
     if direction is not Direction.OUTBOUND and reporter is not Reporter.DESTINATION:
         found.early_header_mutation_extensions.append(peer.STRIPPED)
     tracing.apply(found, direction, settings, own)
+    if direction is Direction.INBOUND:
+        never_sent.apply(found, http.inline)
     said = headers.joined(settings.headers, own.headers)
     proxy_headers.apply(found, replace(said, preserve_case=settings.headers.preserve_case), direction)
     if http.inline is not None:

@@ -8,7 +8,7 @@ from typing import Final
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
-from istiod.envoy import patched, wellknown
+from istiod.envoy import never_sent, patched, wellknown
 from istiod.envoy.patched import Patches, Ports, Ready
 from istiod.mesh.envoy_filters import ChainPlace, Patch
 
@@ -140,9 +140,11 @@ def _network_filters(chain: _Chain, meant: Sequence[Ready]) -> None:
     for one in meant:
         patched.put(chain.filters, patched.edit(chain.filters, one, _network_choice(one), _Filter))
     for item in chain.filters:
-        for one in meant:
-            if one.merges and _is_filter(item, one.patch):
-                _merge_filter(item, one)
+        merged = [one for one in meant if one.merges and _is_filter(item, one.patch)]
+        for one in merged:
+            _merge_filter(item, one)
+        if merged and item.name == _MANAGER:
+            never_sent.yield_to_others(item.typed_config)
 
 
 def _network_choice(one: Ready) -> Callable[[_Filter], bool] | None:

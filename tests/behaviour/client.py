@@ -45,6 +45,8 @@ class Ask:
     sni: str = ""
     source: str = ""
     before: bytes = b""
+    body: bytes = b""
+    """Whose length the headers say."""
 
 
 async def ask(said: Ask) -> Reply:
@@ -62,7 +64,7 @@ async def _exchange(said: Ask, started: float) -> Reply:
     try:
         headers = {"host": said.host, "connection": "close", **said.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        writer.write(said.before + f"{said.method} {said.path} HTTP/1.1\r\n{lines}\r\n".encode())
+        writer.write(said.before + f"{said.method} {said.path} HTTP/1.1\r\n{lines}\r\n".encode() + said.body)
         first, *rest = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
         found = _headers(rest)
         body = await _body(reader, found)
@@ -91,8 +93,7 @@ async def _exchange2(said: Ask, started: float) -> Reply:
     reader, writer = await connected(said)
     wire = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
     wire.initiate_connection()
-    first = {":method": said.method, ":scheme": "http", ":authority": said.host, ":path": said.path}
-    wire.send_headers(1, [*first.items(), *said.headers.items()], end_stream=True)
+    _send2(wire, said)
     headers: dict[str, str] = {}
     body = b""
     try:
@@ -113,6 +114,13 @@ async def _exchange2(said: Ask, started: float) -> Reply:
                     raise ConnectionResetError(f"the stream was reset: {event.error_code}")
     finally:
         writer.close()
+
+
+def _send2(wire: h2.connection.H2Connection, said: Ask) -> None:
+    first = {":method": said.method, ":scheme": "http", ":authority": said.host, ":path": said.path}
+    wire.send_headers(1, [*first.items(), *said.headers.items()], end_stream=not said.body)
+    if said.body:
+        wire.send_data(1, said.body, end_stream=True)
 
 
 async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
