@@ -128,8 +128,8 @@ def endpoints(name: str, *ports: int) -> Resource:
     return resource.make(name, names.ENDPOINT, bytes_of(message))
 
 
-def route(name: str, to: str) -> Resource:
-    """All requests to one cluster."""
+def route(name: str, to: str, *, twice: bool = False) -> Resource:
+    """All requests to one cluster. Envoy refuses one that says so ``twice``."""
     host = route_components_pb2.VirtualHost(
         name="all",
         domains=["*"],
@@ -140,7 +140,8 @@ def route(name: str, to: str) -> Resource:
             )
         ],
     )
-    message = route_pb2.RouteConfiguration(name=name, virtual_hosts=[host])
+    hosts = [host, route_components_pb2.VirtualHost(name="again", domains=["*"])] if twice else [host]
+    message = route_pb2.RouteConfiguration(name=name, virtual_hosts=hosts)
     return resource.make(name, names.ROUTE, bytes_of(message), refs={names.CLUSTER: frozenset((to,))})
 
 

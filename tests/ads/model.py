@@ -2,8 +2,8 @@
 
 Clusters warm until their endpoints come, and hold back every answer to CDS meanwhile; a changed cluster warms again
 and, in delta, does not ask; a listener warms until its routes and the configurations of its filters come, while the old
-one serves; replaced and removed listeners drain; the good resources of a refused response are applied, and delta does
-not record them.
+one serves, and for none of a type any more once it refused a response of that type; replaced and removed listeners
+drain; the good resources of a refused response are applied, and delta does not record them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Envoy:
 
     ``accepted`` are versions of state of the world, by type. ``unsaid`` are (type, name) of which it has, since a
     refusal, something else than it says after a reconnect: no server can know of those. ``spoiled`` clusters were once
-    refused, ``excused`` ones may vanish at once.
+    refused, ``excused`` ones may vanish at once. ``ready`` are (type, name) for which no listener waits any more.
     """
 
     delta: bool
@@ -83,6 +83,7 @@ class Envoy:
     received: int = 0
     accepted: dict[str, str] = field(default_factory=dict)
     unsaid: set[tuple[str, str]] = field(default_factory=set)
+    ready: set[tuple[str, str]] = field(default_factory=set)
 
     # Streams
 
@@ -160,6 +161,7 @@ class Envoy:
         if before == wanted and not (again and not self.delta):
             return
         self.asked[type_url] = wanted
+        self.ready = {(kind, name) for kind, name in self.ready if kind != type_url or name in wanted}
         if self.delta:
             dropped = (before or set()) - wanted
             for name in dropped:
@@ -253,30 +255,29 @@ class Envoy:
         self._start_listeners()
 
     def _take_routes(self, send: Send) -> None:
-        errors = []
-        for made in send.resources:
-            if bad(made):
-                errors.append(made.name)
-            elif made.name in self.asked.get(names.ROUTE, ()):
-                self.routes[made.name] = made
-        self._answer(send, errors)
-        self._start_listeners()
+        self._take_named(send, self.routes)
 
     def _take_extensions(self, send: Send) -> None:
         for name in send.removed:
             self.extensions.pop(name, None)
-        errors = []
+        self._take_named(send, self.extensions)
+
+    def _take_named(self, send: Send, into: dict[str, Resource]) -> None:
+        """What listeners ask for. Envoy tells a refusal to all that asked for the type: none of them waits any more."""
+        asked, errors = self.asked.get(send.type_url, set()), []
         for made in send.resources:
             if bad(made):
                 errors.append(made.name)
-            elif made.name in self.asked.get(names.EXTENSION, ()):
-                self.extensions[made.name] = made
+            elif made.name in asked:
+                into[made.name] = made
+        ready = asked if errors else asked.intersection(r.name for r in send.resources)
+        self.ready |= {(send.type_url, name) for name in ready}
         self._answer(send, errors)
         self._start_listeners()
 
     def _start_listeners(self) -> None:
         for name, made in list(self.warming_listeners.items()):
-            if made.refs[names.ROUTE] <= self.routes.keys() and made.refs[names.EXTENSION] <= self.extensions.keys():
+            if all((kind, one) in self.ready for kind in (names.ROUTE, names.EXTENSION) for one in made.refs[kind]):
                 self._drain(self.listeners.get(name))
                 self.listeners[name] = self.warming_listeners.pop(name)
         used = {*self.listeners.values(), *self.warming_listeners.values(), *(made for made, _ in self.draining)}

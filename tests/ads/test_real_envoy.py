@@ -112,6 +112,18 @@ async def test_one_bad_listener_keeps_nothing_else_back(world: World) -> None:
     await until(lambda: world.envoy.answers(bad, "one"), "the repaired listener")
 
 
+async def test_a_refused_route_ends_the_wait_of_all_listeners(world: World) -> None:
+    """As in tests/ads/model.py: Envoy tells a refusal to all that asked for the type."""
+    late, bad = free_ports(2)
+    more = [made.listener("late", late, "r2"), made.listener("bad", bad, "r3")]
+    world.configuration.set(*same(world, [*world.base(), more[0]]))
+    await until(lambda: world.envoy.total("total_listeners_warming"), "it waits for its route")
+    world.configuration.set(*same(world, [*world.base(), *more, made.route("r3", "c1", twice=True)]))
+    await until(lambda: world.envoy.answers(bad, "status 404"), "the listener of the refused route")
+    await until(lambda: world.envoy.answers(late, "status 404"), "the other one")
+    assert await world.envoy.answers(world.port, "one")
+
+
 async def test_a_new_proxy_gets_the_last_good_version_of_what_another_refused(world: World, tmp_path: Path) -> None:
     rest = [r for r in world.base() if r.name != "l1"]
     world.configuration.set(*same(world, [*rest, made.listener("l1", world.port, "r1", bad=True)]))

@@ -52,6 +52,7 @@ class Streams(RuleBasedStateMachine):
         self.shared = Shared(timing=TIMING)
         self.envoy = model.Envoy(delta=self.delta, linger=TIMING.linger)
         self.target = EMPTY
+        self.past: tuple[ResourceSet, ...] = ()
         self.sends = 0
         self.changes = 0
         self._open(wanted)
@@ -72,6 +73,7 @@ class Streams(RuleBasedStateMachine):
         self._open(wanted)
 
     def _aim(self, target: ResourceSet) -> None:
+        self.past = (*self.past, target)[-4:]
         self.target = target
         self.changes += 1
         self.envoy.spoiled |= {cluster.name for cluster in target.of(names.CLUSTER) if model.bad(cluster)}
@@ -204,6 +206,12 @@ class Refusing(Streams):
     @rule(wanted=target_sets(ANY), told=st.booleans())
     def change(self, wanted: ResourceSet, told: bool) -> None:  # noqa: FBT001 (drawn)
         self._change(wanted, told=told)
+
+    @rule(ago=st.integers(2, 4))
+    def undo(self, ago: int) -> None:
+        """What was refused, and given back by the client, is not sent again."""
+        if ago <= len(self.past):
+            self._change(self.past[-ago], told=True)
 
 
 class RefusingWhole(Refusing):
