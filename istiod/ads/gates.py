@@ -101,11 +101,11 @@ def switched(stream: Stream) -> bool:
     for sub in (routes, extensions):
         if sub is not None and (sub.flights or not _settled(stream, sub, leaving=True)):
             return False
-    older, refused = _older(stream, routes), _kept_back(stream, extensions)
+    older, configured = _older(stream, routes), _older(stream, extensions)
     return all(
         _has_all(stream, names.ROUTE, listener.refs.get(names.ROUTE, _NONE) - older, asked=False)
         and _has_all(stream, names.SECRET, listener.refs.get(names.SECRET, ()), asked=False)
-        and _has_all(stream, names.EXTENSION, listener.refs.get(names.EXTENSION, _NONE) - refused, asked=False)
+        and _has_all(stream, names.EXTENSION, listener.refs.get(names.EXTENSION, _NONE) - configured, asked=False)
         for listener in stream.target.of(names.LISTENER)
         if listener.name not in listeners.overlay and listeners.covers(listener.name)
     )
@@ -132,20 +132,25 @@ def taken_over(stream: Stream, listeners: Subscription) -> bool:
 
 
 def awaiting(stream: Stream, listeners: Subscription, leaving: Iterable[str]) -> frozenset[str]:
-    """Those leaving listeners whose successor waits for a route that the client refused and has no version of.
+    """Those leaving listeners whose successor asks for a route or a filter's configuration that is kept back.
 
-    Such a successor warms for ever and takes no connection; without the old one all would pass the rules. It is told by
-    the clusters that both lead to. Those that other listeners lead to by themselves, such as the one for everything
-    undeclared, tell nothing.
+    Where the client has no version of that it may warm for ever and take no connection (see _older); without the old
+    one all would pass the rules. It is told by the clusters that both lead to. Those that other listeners lead to by
+    themselves, such as the one for everything undeclared, tell nothing.
     """
-    routes = stream.subscriptions.get(names.ROUTE)
+    routes, extensions = stream.subscriptions.get(names.ROUTE), stream.subscriptions.get(names.EXTENSION)
     lacking = _kept_back(stream, routes) - _older(stream, routes)
+    filters = _kept_back(stream, extensions) - _older(stream, extensions)
     serving, needed = set[str](), set[str]()
-    for one in stream.target.of(names.LISTENER) if lacking else ():
-        wanting = lacking & one.refs.get(names.ROUTE, _NONE)
-        needed.update(*(r.refs.get(names.CLUSTER, _NONE) for r in map(stream.target.finder(names.ROUTE), wanting) if r))
-        if not wanting and one.name not in listeners.overlay:
-            serving |= one.refs.get(names.CLUSTER, _NONE)
+    for one in stream.target.of(names.LISTENER) if lacking or filters else ():
+        clusters, through = one.refs.get(names.CLUSTER, _NONE), one.refs.get(names.ROUTE, _NONE)
+        if filters.isdisjoint(one.refs.get(names.EXTENSION, _NONE)):
+            through &= lacking
+            if not through and one.name not in listeners.overlay:
+                serving |= clusters
+        else:
+            needed |= clusters
+        needed.update(*(r.refs.get(names.CLUSTER, _NONE) for r in map(stream.target.finder(names.ROUTE), through) if r))
     return frozenset(name for name in leaving if needed and _leads(stream, listeners, routes, name, needed - serving))
 
 
@@ -172,12 +177,14 @@ def _kept_back(stream: Stream, sub: Subscription | None) -> frozenset[str]:
     return frozenset(r.name for r in found if r is not None and wanted.kept_back(stream, sub, r))
 
 
-def _older(stream: Stream, routes: Subscription | None) -> frozenset[str]:
-    """Names of routes that are kept back and of which the client has another version.
+def _older(stream: Stream, sub: Subscription | None) -> frozenset[str]:
+    """Names that listeners ask for, that are kept back, and of which the client has another version.
 
-    Without any a listener that names it waits for ever, and the one before it, which the client did not say, serves on.
+    A listener without any may wait for ever, ACKed, while the one before it serves on. It waits no more once the client
+    refuses a response of the type, which Envoy tells to all that asked; but not what another one refused, or this one
+    before it gave the name back and asked anew: that is not sent.
     """
-    return frozenset(n for n in _kept_back(stream, routes) if routes and subscription.live(routes.overlay[n]))
+    return frozenset(n for n in _kept_back(stream, sub) if sub and subscription.live(sub.overlay[n]))
 
 
 def _settled(stream: Stream, sub: Subscription, *, leaving: bool) -> bool:

@@ -100,6 +100,11 @@ class World:
 
         await until(so, f"{status} {header}")
 
+    def given_back(self) -> bool:
+        """Whether Envoy asks for no configuration of a filter any more."""
+        streams = (each.session._stream for each in self.server._connections.values())
+        return not any(stream.subscriptions[names.EXTENSION].names for stream in streams)
+
     def refused(self) -> list[str]:
         return [one.error for one in self.server.rejections()]
 
@@ -153,6 +158,31 @@ async def test_a_listener_waits_for_its_filter_no_longer_than_it_says(world: Wor
     assert time.monotonic() > began + 1
     world.configuration.set(asking(world.port, "none"), config("none", "late"))
     await world.answers(200, "late")
+
+
+async def test_a_refusal_ends_the_wait_of_all_listeners_but_not_for_what_is_asked_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in tests/ads/model.py: what was refused and given back is not sent again; the listener before it serves on."""
+    monkeypatch.setattr(f"{__name__}.WAIT", "0s")
+    (other,) = free_ports(1)
+    plain, asked = asking(world.port), asking(world.port, "own")
+    world.configuration.set(plain)
+    await world.answers(200)
+    world.configuration.set(plain, asking(other, "late", name="l2"))
+    await until(lambda: world.envoy.total("total_listeners_warming"), "l2 waits")
+    world.configuration.set(asked, asking(other, "late", name="l2"), config("own", ""))
+    await until(lambda: bool(world.refused()), "it is refused")
+    await world.answers(500)
+    assert await world.envoy.get(other) == "status 500", "l2 waits no more"
+    world.configuration.set(plain)
+    await world.answers(200)
+    await until(world.given_back, "the filter's configuration is asked for no more")
+    world.configuration.set(asked, config("own", ""))
+    await until(lambda: world.envoy.total("total_listeners_warming"), "l1 waits")
+    assert await world.answer() == (200, ""), "the listener before it serves"
+    world.configuration.set(asked, config("own", "good"))
+    await world.answers(200, "good")
 
 
 UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from istiod.ads.request import Request
+from istiod.ads.send import Send
 from istiod.ads.session import Shared
 from istiod.config import resource
 from istiod.config.resource import Resource
@@ -140,6 +141,49 @@ def test_a_refused_one_holds_nothing_back(*, delta: bool) -> None:
     assert cds.type_url == C, "the cluster that left still goes"
     (ecds,) = [each for each in client.set(*wanted[:-1], config("2")) if each.type_url == X]
     assert brief([ecds]) == [(KIND, ["x0"], [])]
+
+
+def lacking(wanted: list[Resource], then: list[Resource], *, delta: bool) -> tuple[Client, list[list[str]]]:
+    """A client that goes from ``wanted`` to ``then``, but for x0, which another one refused; and what is removed."""
+    shared, bad = Shared(), config(model.BAD)
+    shared.quarantine.refuse(bad, None, "x0: refused")
+    client = Client(*wanted, delta=delta, shared=shared)
+    client.start()
+    gone = taken(client, client.set(*then, bad))
+    gone += taken(client, client.ask(X, "x0"))
+    return client, gone + taken(client, client.plan(after=300))
+
+
+def taken(client: Client, sends: list[Send]) -> list[list[str]]:
+    """ACK them, and what follows; what they removed."""
+    for send in sends:
+        sends += client.ack(send, *(["x0"] if send.type_url == X else []))
+    return [sorted(send.removed) for send in sends if send.removed]
+
+
+@BOTH
+def test_clusters_stay_that_a_listener_leads_to_whose_successor_waits_for_what_is_kept_back(*, delta: bool) -> None:
+    """The successor is ACKed, and warms for ever: nobody answers what it asks."""
+    old, new = model.make(L, "l1", "0", (), ("r1",)), model.make(L, "l1", "1", (), (), ("x0",))
+    before = [*basic(), model.make(R, "r1", "0", ("c1",)), old]
+    client, gone = lacking(before, [*without("c1"), new], delta=delta)
+    assert gone == [], "l1 serves as it was: with r1, which leads to c1"
+    assert taken(client, client.set(*without("c1"), new, config("0"))) == []
+    assert taken(client, client.plan(after=61)) == [["c1"]]
+
+
+@BOTH
+@pytest.mark.parametrize(("itself", "route"), [(("c1",), ()), ((), ("r1",))], ids=["itself", "by a route"])
+def test_a_listener_stays_whose_successor_waits_for_what_is_kept_back(
+    itself: tuple[str, ...], route: tuple[str, ...], *, delta: bool
+) -> None:
+    """Without l1 the connections of its service would pass all rules; nobody takes those of l2 over."""
+    rest = [*basic(), model.make(R, "r1", "0", ("c1",)), model.make(L, "other", "0", ("c0",), ("r1",))]
+    new = model.make(L, "l3", "0", itself, route, ("x0",))
+    leaving = [model.make(L, "l1", "0", ("c1",)), model.make(L, "l2", "0", ("c0",))]
+    client, gone = lacking([*rest, *leaving], [*rest, new], delta=delta)
+    assert gone == [["l2"]]
+    assert taken(client, client.set(*rest, new, config("0"))) == [["l1"]]
 
 
 def test_the_old_listener_stays_until_the_new_one_has_its_configuration() -> None:
