@@ -247,7 +247,7 @@ class Connection:
         Who has not acknowledged a whole configuration, nor answered for listeners after it acknowledged something,
         takes turns with others of whom that is true, and everybody else goes before: a thousand that come at once, or
         that acknowledge nothing, keep nobody from a change. Whoever refuses one resource is a proxy as any other;
-        who refuses without end is not (hostile-input SEC23).
+        who refuses one part after the other is not, until it takes one (hostile-input SEC23).
         """
         if not self._awake and not self._over:
             self._awake = True

@@ -17,6 +17,8 @@ from istiod.config.resource import Resource
 
 FREE: Final = 32
 """Refusals in a row without a pause: as many as sixteen guilty ones make that are spread over any number."""
+FEW: Final = 4
+"""Refusals in a row from which on a client yields to others: one that has one guilty resource needs a dozen."""
 FIRST_PAUSE: Final = 1.0
 """Seconds until the next part then; each further refusal doubles them."""
 LONGEST_PAUSE: Final = 60.0
@@ -33,6 +35,11 @@ class Search:
     """Refusals since it began, or since a part was taken."""
     _tried: float = 0.0
     """When a part was sent last."""
+
+    @property
+    def long(self) -> bool:
+        """Whether the client has refused some in a row: others may be served before it."""
+        return self._refused >= FEW
 
     @property
     def slow(self) -> bool:

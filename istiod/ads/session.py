@@ -130,8 +130,8 @@ class AdsSession:
 
     @property
     def refuses(self) -> bool:
-        """Whether the client has refused so much of a type that what is left of it comes in pauses."""
-        return any(sub.search.slow for sub in self._stream.subscriptions.values())
+        """Whether the client refuses again and again what it gets of a type."""
+        return any(sub.search.long for sub in self._stream.subscriptions.values())
 
     def settled(self) -> bool:
         """Whether the client has ACKed all of the target, and nothing older serves."""

@@ -103,10 +103,10 @@ def test_who_refuses_everything_gets_little_more_than_one_part_a_minute(*, delta
     assert found.client.session.wake is None
 
 
-def test_who_refuses_without_end_is_known_as_such_until_it_takes_something() -> None:
+def test_who_refuses_one_part_after_the_other_is_known_as_such_until_it_takes_one() -> None:
     refusing = True
     found = connected([], lambda send: refusing and bool(send.resources))
-    found.answer(found.client.set(*resources(search.FREE // 4)))
+    found.answer(found.client.set(*resources(2)))
     assert not found.client.session.refuses, "few refusals are an honest client's"
     found.answer(found.client.set(*resources(1_000)))
     assert found.client.session.refuses
