@@ -38,6 +38,8 @@ MOST_EXPECTED = 100
 """Of so many namespaces configurations are made at the start; those of more are made when their proxies come."""
 MOST_WORKLOADS = 2_000
 """Of so many workloads their own part is made at the start, too: a millisecond for each that differs from others."""
+AHEAD = 3.0
+"""Seconds for that at most: where there is little CPU, it is better to be there than to be prepared."""
 EXPECTED = 120.0
 """Seconds for which they are kept for proxies that do not come: longer than Envoy waits before it tries again."""
 
@@ -200,8 +202,12 @@ class Pipeline:
     def _expect(self) -> list[ResourceSet]:
         built = self._built()
         common = map(self._whole, itertools.islice(expected.proxies(built), MOST_EXPECTED))
-        own = map(self._target, itertools.islice(expected.workloads(built), MOST_WORKLOADS))
-        return [*common, *own]
+        made, until = [*common], self._clock() + AHEAD
+        for proxy in itertools.islice(expected.workloads(built), MOST_WORKLOADS):
+            if self._clock() >= until:
+                break
+            made.append(self._target(proxy))
+        return made
 
     def _whole(self, proxy: Proxy) -> ResourceSet:
         """What a proxy should have, with endpoints, which are made when they are first read."""

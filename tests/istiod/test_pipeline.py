@@ -51,13 +51,6 @@ addressType: IPv4
 ports: [{name: http, port: 8080, protocol: TCP}]
 endpoints: [{addresses: [10.244.0.9]}, {addresses: [10.244.0.10]}]
 """
-PODS = """
----
-apiVersion: v1
-kind: Pod
-metadata: {name: a, namespace: shop, labels: {app: a, security.istio.io/tlsMode: istio}}
-status: {phase: Running, podIP: 10.244.0.50, podIPs: [{ip: 10.244.0.50}]}
-"""
 RULE = """
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -156,23 +149,6 @@ async def test_changes_before_the_listing_wait_for_it(world: World) -> None:
     async with asyncio.timeout(5):
         await world.built.wait()
     assert world.pipeline.context is not None
-
-
-async def test_what_pods_with_sidecars_will_ask_for_is_made_before_we_are_ready(world: World) -> None:
-    put(world.store, SHOP + PODS)
-    world.pipeline.open()
-    await waiting.until(lambda: world.pipeline.ready, "ready", 5)
-    before = dict(world.pipeline.compiled)
-    assert before[names.CLUSTER]
-    told = Told()
-    world.pipeline.subscribe(proxy("another"), told)
-    found = told.targets[0]
-    assert found.get(names.ENDPOINT, WEB) is not None
-    assert found.get(names.ROUTE, "80") is not None
-    own = {name for layer in found.layers[names.CLUSTER][1:] for name in layer}
-    made = {type_url: count - before.get(type_url, 0) for type_url, count in world.pipeline.compiled.items()}
-    assert made[names.CLUSTER] <= len(own), "what is not its own is there already"
-    assert made[names.ENDPOINT] == made[names.ROUTE] == 0
 
 
 async def test_an_endpoint_change_says_which_endpoints_and_nothing_else(world: World) -> None:
