@@ -249,12 +249,12 @@ class Flood:
             said = request(node=f"sidecar~10.0.0.1~{name}-{place}.demo~demo.svc.cluster.local")
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await call.write(said.SerializeToString())
-        self.most = max(self.most, len(self._served.server.status()) - 1)
         for call in calls:
             try:
                 await call.read()
             except grpc.aio.AioRpcError:  # grpcio says INTERNAL of one that ended before it could write
                 self.refused += 1
+            self.most = max(self.most, len(self._served.server.status()) - 1)
 
 
 CONNECTIONS, STREAMS = 10, 32
