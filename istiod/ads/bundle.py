@@ -17,7 +17,7 @@ from istiod.config.resource import Resource, ResourceSet
 from wire import names as wire_names
 
 LARGE: Final = 32
-"""From how many resources on a bundle is worth remembering."""
+"""From how many resources on it is worth remembering what was made of all of them."""
 MOST: Final = 64
 """Remembered bundles: about 100 KB each at a thousand names, without their bytes."""
 ROOM: Final = 32 * 1024 * 1024

@@ -246,8 +246,10 @@ class AdsSession:
             sub.narrow()
         before = sub.names
         if asked:
-            listed = asked if sub.untouched else tuple(name for name in request.subscribe if name != WILDCARD)
-            sub.ask(listed, target, request.initial)
+            listed = request.subscribe
+            if request.wildcard:
+                listed = tuple(name for name in listed if name != WILDCARD)
+            sub.ask(asked if sub.untouched else listed, target, request.initial)
             if sub.type_url == names.ENDPOINT and not sub.blank and (waiting := warming(self._stream)):
                 sub.owed |= (waiting & sub.names) - before
         if request.unsubscribe:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from istiod.ads.bundle import Bundle, weak
+from istiod.ads.bundle import LARGE, Bundle, weak
 from istiod.ads.request import OversizedRequestError
 from istiod.ads.search import Search
 from istiod.config.resource import Resource, ResourceSet
@@ -25,8 +25,6 @@ BY_NAME: Final = NAMED | {wire_names.BOOTSTRAP}
 WHOLE: Final = frozenset((wire_names.CLUSTER, wire_names.LISTENER))
 """Types of which a state-of-the-world response says all there is: what is missing in it is removed."""
 MAX_SUBSCRIBED: Final = 100_000
-_LARGE: Final = 32
-"""From how many names on a blank overlay is worth remembering."""
 _NONE: Final[frozenset[str]] = frozenset()
 
 
@@ -107,7 +105,7 @@ class NamePool:
 
     def blank(self, names: Collection[str]) -> dict[str, Held]:
         """An overlay of a client that has nothing under these names. A copy of one is made in a seventh of the time."""
-        if len(names) < _LARGE:
+        if len(names) < LARGE:
             return dict.fromkeys(names)
         kept = self._blank.get(id(names))
         if kept is None or kept[0]() is not names:
@@ -204,9 +202,10 @@ class Subscription:
         self.wildcard = True
         self.blank = not (known or initial or self.overlay or self.flights)
         if self.blank:
-            for layer in target.layers.get(self.type_url, ()):
-                made = self.pool.blank(layer)
-                self.overlay = self.overlay | made if self.overlay else made
+            shared, *own = target.layers.get(self.type_url, ()) or ({},)
+            self.overlay = self.pool.blank(shared)
+            for layer in own:
+                self.overlay.update(dict.fromkeys(layer))
         elif initial:
             self._learn_all(target, initial, known)
         else:

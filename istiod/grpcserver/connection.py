@@ -7,10 +7,12 @@ import datetime as dt
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
 
+from istiod.grpcserver import inbound
 from istiod.grpcserver.channel import CHUNK, NO_DELIVERY, Channel, ChannelError
 from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.deadlines import NOTHING, Deadlines, Do, Facts, Limits, Verdict
@@ -30,6 +32,16 @@ _CHANCE: Final = random.SystemRandom()
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What the connections of one server have in common."""
+
+    limits: Limits
+    turns: Turns
+    cuts: Cuts
+    poll: Poll
+
+
 class Connection:
     """From the accepted socket to its end, all in the event loop's thread. ``gone`` is called once, at its end."""
 
@@ -38,7 +50,7 @@ class Connection:
         channel: Channel,
         address: tuple[str, int],
         opener: Open,
-        common: tuple[Limits, Turns, Cuts, Poll],
+        wiring: Wiring,
         gone: Callable[[Connection], None],
     ) -> None:
         self.host, port = address
@@ -48,8 +60,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         client = Client(address=self.address, secure=channel.secure)
-        limits, self._turns, cuts, self._poll = common
-        self.http = Http2Connection(client, opener, self._flush, now, cuts)
+        limits, self._turns, self._poll = wiring.limits, wiring.turns, wiring.poll
+        self.http = Http2Connection(client, opener, self._flush, now, wiring.cuts)
         oldest = now + limits.age * (1 - _CHANCE.random() * limits.jitter)  # spreads reconnects
         self._deadlines = Deadlines(limits=limits, born=now, oldest=oldest)
         self._shaken = not channel.secure
@@ -142,12 +154,7 @@ class Connection:
 
     @property
     def _served(self) -> bool:
-        """Whether a service knows the client of one of its calls, and neither that nor the connection yields."""
-        if not self.http.yields:
-            for stream in self.http.streams.values():  # asked at each turn, where any() would cost twice as much
-                if stream.accepted and not stream.yields:
-                    return True
-        return False
+        return inbound.served(self.http)
 
     def _queue(self) -> None:
         """Wait to be read: with a call in its own name, before with all of its address."""

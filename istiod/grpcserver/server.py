@@ -20,7 +20,7 @@ from typing import Final
 
 from istiod.grpcserver import turns
 from istiod.grpcserver.channel import Channel, SecureChannel
-from istiod.grpcserver.connection import Connection
+from istiod.grpcserver.connection import Connection, Wiring
 from istiod.grpcserver.cuts import Cuts
 from istiod.grpcserver.deadlines import Do, Limits, Verdict
 from istiod.grpcserver.poll import Poll
@@ -69,9 +69,8 @@ class Server:
         self._counted = 0.0
         self.unread = 0
         """Connections that were cut since their clients did not read."""
-        self._cuts = Cuts()
-        self._poll = Poll()
-        self._turns = Turns(time.monotonic, turns.of_loop, hurried)
+        order = Turns(time.monotonic, turns.of_loop, hurried)
+        self._wiring = Wiring(limits=self._limits, turns=order, cuts=Cuts(), poll=Poll())
 
     def listen(self, address: str, context: Callable[[], ssl.SSLContext] | None = None) -> int:
         """Serve on HOST:PORT from now on; gives the port, which matters for port 0.
@@ -122,7 +121,7 @@ class Server:
             connection.cut("")
         if self._tick is not None:
             self._tick.cancel()
-        self._poll.close()
+        self._wiring.poll.close()
 
     async def _left(self, patience: float, over: Callable[[], bool]) -> None:
         for _ in range(math.ceil(patience / _STEP)):
@@ -142,7 +141,7 @@ class Server:
         for connection in list(self._connections):
             self.unread += connection.tick(now).code is Code.DEADLINE_EXCEEDED
         self._count(now)
-        self._cuts.age()
+        self._wiring.cuts.age()
 
     def _count(self, now: float) -> None:
         self._counted = now
@@ -195,8 +194,7 @@ class Server:
         except OSError:  # it left already
             plain.close()
             return
-        common = self._limits, self._turns, self._cuts, self._poll
-        self._connections.add(Connection(channel, address, self._open, common, self._connections.discard))
+        self._connections.add(Connection(channel, address, self._open, self._wiring, self._connections.discard))
 
     def _open(self, stream: Stream, request: Request) -> Receiver:
         method = self._methods.get(request.path)

@@ -37,8 +37,8 @@ def of(context: MeshContext, namespace: str, name: str) -> Departure | None:
     for address in pod.addresses:
         users.update(context.backends.users.get(address, ()))
     hosts = {f"{service}.{space}.svc.{domain}" for space, service in users}
-    selecting = context.sources.registry.in_namespace(namespace)
-    hosts.update(service.host for service in selecting if service.selector and service.selector <= pod.labels)
+    selecting = context.sources.registry.choosers(namespace, pod.labels)
+    hosts.update(service.host for service in selecting if service.selector)
     return Departure(identity=pod.identity, addresses=pod.addresses, hosts=frozenset(hosts))
 
 

@@ -82,8 +82,8 @@ def of_pod(pod: PodWorkload, address: str, health: Health) -> Endpoint:
 def findings(registry: Registry, found: Backends) -> Iterator[Diagnostic]:
     """WorkloadEntries that do not do for somebody who selects them, by their addresses."""
     for one in (one for entries in found.entries.values() for one in entries):
-        for service in registry.in_namespace(one.namespace) if not one.is_address else ():
-            if service.selector and service.selector <= one.labels and not _does(one, service):
+        for service in registry.choosers(one.namespace, one.labels) if not one.is_address else ():
+            if service.selector and not _does(one, service):
                 kind = "a Service" if service.kubernetes else f"resolution {_SAID[service.resolution]}"
                 message = f"{service.host} leaves it out: {one.endpoint.address or 'no address'} is nothing for {kind}"
                 key = ConfigKey(NETWORKING, "WorkloadEntry", one.namespace, one.name)
